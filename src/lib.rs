@@ -1,0 +1,76 @@
+//! Larder: a cache gateway.
+//!
+//! It stands before an API and answers what it can from memory (L1) or Redis (L2). Which responses
+//! may be stored and reused is decided by RFC 9111; under which key, and what a write makes wrong,
+//! by sandboxed WebAssembly policies that `gateway.toml` names for each route.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! client ─ server ─▶ gateway::answer ───────────────────────────────────────────▶ server ─ client
+//!                      │ 1 routes::find                       no route → 404, 405
+//!                      │ 2 semantics::may_answer              no → forward; a write invalidates
+//!                      │ 3 the route's key policy             failed → its on_error
+//!                      │ 4 store::look_in_l1, look_in_l2      valid by the invalidation log?
+//!                      │ 5 semantics::reuse                   fresh → a hit ends here
+//!                      │ 6 collapse::enter                    one leader, others follow
+//!                      │ 7 upstream::send                     502, 504
+//!                      │ 8 semantics::storable                or freshen what a 304 validated
+//!                      │ 9 the route's storing policy, then store::put under the lease
+//!                      ▼
+//!                    Cache-Status says which way it went
+//! ```
+//!
+//! # Layers
+//!
+//! Each module uses only rows below its own; `tests/tidy.rs` keeps it so.
+//!
+//! ```text
+//! 6  main  cli
+//! 5  server   admin
+//! 4  gateway                        one request; the only place that picks a status
+//! 3  routes   body
+//! 2  store   plugin   upstream   collapse
+//! 1  stored
+//! 0  semantics   message   config   clock   stats   telemetry
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. `semantics` does no I/O, reads no clock and never fails: bytes from the network are data.
+//! 2. Trouble in L2 is a miss, never an error. Trouble in a policy is what its `on_error` says.
+//! 3. A response whose lease is older than an invalidation that covers it is never served.
+//! 4. Only `gateway` picks a status, only `main` exits, only `clock` reads the time.
+//! 5. No queue, map, body or task is without a bound.
+//!
+//! # Deliberately absent
+//!
+//! No deletion by key: a stored response is valid or not by the invalidation log, and memory comes
+//! back by lifetime and eviction. No trait with one implementation. No shared runtime for clients'
+//! connections: each worker thread has its own.
+
+pub mod clock;
+pub mod config;
+pub mod message;
+pub mod semantics;
+pub mod stats;
+pub mod telemetry;
+
+pub mod stored;
+
+pub mod collapse;
+pub mod plugin;
+pub mod store;
+pub mod upstream;
+
+pub mod body;
+pub mod routes;
+
+pub mod gateway;
+
+pub mod admin;
+pub mod server;
+
+pub mod service;
+
+pub mod cli;

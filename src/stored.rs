@@ -1,0 +1,342 @@
+//! The nouns that the rest passes around: what a response is found by, what is stored of it, and
+//! where in the invalidation log it was born.
+//!
+//! Deciding what may be stored is `semantics`' work, keeping it is `store`'s.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::semantics::Freshness;
+
+/// What a stored response is found by (RFC 9111 §2): 256 bits of BLAKE3 over everything that tells
+/// it from others, each part with its length before it, so that different lists of parts never
+/// run into the same octets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CacheKey(pub [u8; 32]);
+
+impl CacheKey {
+    /// The key of a request: what the host owns first, then the parts that the route's key policy
+    /// answered (or path and query where there is none).
+    pub fn new<'a>(
+        namespace: &str,
+        route: &str,
+        authority: &str,
+        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut write = |part: &[u8]| {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        };
+        // `HEAD` is answered from what `GET` stored, so `GET` is the only method in a key so far.
+        for own in [namespace, route, authority, "GET"] {
+            write(own.as_bytes());
+        }
+        for (name, value) in parts {
+            write(name.as_bytes());
+            write(value.as_bytes());
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The key of one variant: this key and the nominated request fields' values (RFC 9111 §4.1).
+    /// `None` is a field that the request does not have.
+    pub fn variant<'a>(
+        &self,
+        nominated: impl IntoIterator<Item = (&'a HeaderName, Option<Bytes>)>,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0);
+        for (name, value) in nominated {
+            hasher.update(&(name.as_str().len() as u64).to_le_bytes());
+            hasher.update(name.as_str().as_bytes());
+            match value {
+                None => {
+                    hasher.update(&u64::MAX.to_le_bytes());
+                }
+                Some(value) => {
+                    hasher.update(&(value.len() as u64).to_le_bytes());
+                    hasher.update(&value);
+                }
+            }
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+/// A place in the invalidation log: the id of a Redis stream (milliseconds, then a sequence number
+/// within them). Without Redis only the sequence number counts up. Ordered as the log is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// The server's clock when the record was appended.
+    pub millis: u64,
+    /// Counts up within a millisecond.
+    pub sequence: u64,
+}
+
+impl Position {
+    /// Before every record.
+    pub const ZERO: Self = Self { millis: 0, sequence: 0 };
+
+    /// The place right after this one.
+    pub fn next(self) -> Self {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => Self { sequence, ..self },
+            None => Self { millis: self.millis.saturating_add(1), sequence: 0 },
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+/// A text that is not `MILLIS-SEQUENCE`.
+#[derive(Debug, thiserror::Error)]
+#[error("not a log position: `{0}`")]
+pub struct NotAPosition(String);
+
+impl FromStr for Position {
+    type Err = NotAPosition;
+
+    fn from_str(text: &str) -> Result<Self, NotAPosition> {
+        let parsed = text.split_once('-').and_then(|(millis, sequence)| {
+            Some(Self { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
+        });
+        parsed.ok_or_else(|| NotAPosition(text.chars().take(64).collect()))
+    }
+}
+
+/// Something that many stored responses can have in common and be invalidated by: a tag, a path, a
+/// target URI, a route, a key. 128 bits of BLAKE3 over its kind, its scope and its text: equal labels of
+/// two upstreams, or a path and a tag of the same text, stay apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark(pub [u8; 16]);
+
+impl Mark {
+    /// A tag that a policy or a response of `upstream` named.
+    pub fn tag(upstream: &str, label: &str) -> Self {
+        Self::new("tag", upstream, label)
+    }
+
+    /// Every response to a request for this path of this authority, whatever the query.
+    pub fn path(authority: &str, path: &str) -> Self {
+        Self::new("path", authority, path)
+    }
+
+    /// Every response to a request for this path and query (RFC 9111 §4.4: the target URI).
+    pub fn target(authority: &str, path_and_query: &str) -> Self {
+        Self::new("target", authority, path_and_query)
+    }
+
+    /// Every response of a route.
+    pub fn route(route: &str) -> Self {
+        Self::new("route", "", route)
+    }
+
+    /// Every variant under one cache key.
+    pub fn key(key: &CacheKey) -> Self {
+        Self::new("key", "", &key.to_string())
+    }
+
+    fn new(kind: &str, scope: &str, text: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [kind, scope, text] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let mut mark = [0; 16];
+        hasher.finalize_xof().fill(&mut mark);
+        Self(mark)
+    }
+}
+
+/// A stored response: what a hit is made of, and all that decides whether it may be one.
+#[derive(Debug)]
+pub struct StoredResponse {
+    /// What operators call it, and match with patterns: `users/42?language=de`.
+    pub name: Box<str>,
+    /// A final status (RFC 9110 §15).
+    pub status: StatusCode,
+    /// The fields to send: no hop-by-hop field, no `Age`, no `Cache-Status`.
+    pub fields: Fields,
+    /// The content, whole.
+    pub body: Bytes,
+    /// When it came, how old it was then, how long it is fresh, and what limits its reuse.
+    pub freshness: Freshness,
+    /// What it can be invalidated by, besides its name.
+    pub marks: Box<[Mark]>,
+    /// Where the log was before its fetch began. A later record that covers it makes it invalid.
+    pub position: Position,
+    /// How many records the log had when this response was last found valid. A process's own
+    /// note: it is not part of what L2 keeps.
+    pub checked: AtomicU64,
+}
+
+/// The field names written as one octet: their place in this list is part of the stored format,
+/// so new names go to the end.
+const COMMON: &[HeaderName] = {
+    use http::header::{
+        ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+        ALT_SVC, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
+        CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        DATE, ETAG, EXPIRES, LAST_MODIFIED, LINK, LOCATION, PRAGMA, REFERRER_POLICY, RETRY_AFTER,
+        SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        X_XSS_PROTECTION,
+    };
+    &[
+        ACCEPT_RANGES,
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        ACCESS_CONTROL_MAX_AGE,
+        ALLOW,
+        ALT_SVC,
+        CACHE_CONTROL,
+        CONTENT_DISPOSITION,
+        CONTENT_ENCODING,
+        CONTENT_LANGUAGE,
+        CONTENT_LENGTH,
+        CONTENT_LOCATION,
+        CONTENT_RANGE,
+        CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE,
+        DATE,
+        ETAG,
+        EXPIRES,
+        LAST_MODIFIED,
+        LINK,
+        LOCATION,
+        PRAGMA,
+        REFERRER_POLICY,
+        RETRY_AFTER,
+        SERVER,
+        STRICT_TRANSPORT_SECURITY,
+        VARY,
+        VIA,
+        X_CONTENT_TYPE_OPTIONS,
+        X_FRAME_OPTIONS,
+        X_XSS_PROTECTION,
+    ]
+};
+
+/// The name is spelled out: a length and its octets follow.
+const SPELLED: u8 = 0xff;
+
+/// Response fields as one run of octets: a quarter of a `HeaderMap`'s memory, the same in L1 and
+/// in L2, and free of the connection's read buffer, which values received by hyper would keep alive.
+///
+/// Each field is a name (one octet for a common one, else 0xff, a length and the name), then the
+/// value's length and octets. Lengths are two octets, little-endian. Order and repeated lines stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Bytes);
+
+/// A field too long for the stored form: its name or value has more than 65,535 octets.
+#[derive(Debug, thiserror::Error)]
+#[error("a field is longer than 65535 octets")]
+pub struct FieldTooLong;
+
+impl Fields {
+    /// Copies all fields.
+    ///
+    /// # Errors
+    /// A name or value above 65,535 octets.
+    pub fn encode(fields: &HeaderMap) -> Result<Self, FieldTooLong> {
+        let mut out = BytesMut::with_capacity(fields.len() * 40);
+        let put = |out: &mut BytesMut, octets: &[u8]| -> Result<(), FieldTooLong> {
+            out.put_u16_le(u16::try_from(octets.len()).map_err(|_| FieldTooLong)?);
+            out.put_slice(octets);
+            Ok(())
+        };
+        for (name, value) in fields {
+            match COMMON.iter().position(|common| common == name) {
+                // The list is shorter than 255.
+                Some(place) => out.put_u8(u8::try_from(place).unwrap_or(SPELLED)),
+                None => {
+                    out.put_u8(SPELLED);
+                    put(&mut out, name.as_str().as_bytes())?;
+                }
+            }
+            put(&mut out, value.as_bytes())?;
+        }
+        // The buffer's spare room would be kept as long as the response.
+        Ok(Self(Bytes::copy_from_slice(&out)))
+    }
+
+    /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields.
+    pub fn from_bytes(octets: Bytes) -> Option<Self> {
+        let fields = Self(octets);
+        let mut rest = fields.0.clone();
+        while !rest.is_empty() {
+            fields.read(&mut rest)?;
+        }
+        Some(fields)
+    }
+
+    /// The stored form.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Every field, in the order received. Values share this run's memory.
+    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        let mut rest = self.0.clone();
+        std::iter::from_fn(move || if rest.is_empty() { None } else { self.read(&mut rest) })
+    }
+
+    /// The first value of a field.
+    pub fn value(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value)
+    }
+
+    /// A `HeaderMap` of all fields, with room for `more` of them.
+    pub fn to_map(&self, more: usize) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.0.len() / 24 + more);
+        for (name, value) in self.iter() {
+            map.append(name, value);
+        }
+        map
+    }
+
+    fn read(&self, rest: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
+        let name = match take(rest, 1)?.first().copied()? {
+            SPELLED => HeaderName::from_bytes(&take_counted(rest)?).ok()?,
+            place => COMMON.get(usize::from(place))?.clone(),
+        };
+        let value = HeaderValue::from_maybe_shared(take_counted(rest)?).ok()?;
+        Some((name, value))
+    }
+}
+
+fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
+    (rest.len() >= count).then(|| rest.split_to(count))
+}
+
+fn take_counted(rest: &mut Bytes) -> Option<Bytes> {
+    let count = take(rest, 2)?;
+    let count = u16::from_le_bytes(count.as_ref().try_into().ok()?);
+    take(rest, usize::from(count))
+}

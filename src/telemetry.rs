@@ -1,0 +1,22 @@
+//! Setting up the log: to standard error, as text or as JSON.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Writes the log to standard error from now on. `filter` is a list of directives as
+/// `tracing-subscriber` has them (`info`, `larder::policy=debug`).
+///
+/// # Errors
+/// The filter cannot be parsed; the text says why.
+pub fn start(filter: &str, json: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let started = if json { subscriber.json().try_init() } else { subscriber.compact().try_init() };
+    // A second call in one process, as tests make it, leaves the first in place.
+    drop(started);
+    Ok(())
+}
