@@ -1,0 +1,501 @@
+//! What a proxy does to every message it passes on: fields of one connection, `Via`, `Forwarded`,
+//! and the two questions on which request smuggling turns, framing and authority (RFC 9110 §7,
+//! RFC 9112 §3 and §6, RFC 7239).
+//!
+//! Which status a refusal becomes is decided elsewhere.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::Version;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE,
+    ETAG, EXPIRES, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION,
+    PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA,
+};
+use http::request::Parts;
+
+/// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
+/// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
+/// (§11.7). `TE` and `Trailer` go as well: trailers are not passed on.
+///
+/// Of the listed fields those stay that decide about caching, framing, selection or identity. No
+/// honest sender lists them ("`Cache-Control` is never appropriate as a connection option"), and a
+/// dishonest one would hide a `private` or a cookie from those behind us.
+pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    if fields.contains_key(CONNECTION) {
+        let listed: Vec<_> = listed_by_connection(fields).collect();
+        for name in listed {
+            fields.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
+}
+
+/// Whether `Connection` lists a field of the message beyond those that are always hop-by-hop. It
+/// will not reach the next server, so a key or a `Vary` must not be answered from it.
+pub fn has_own_hop_by_hop(fields: &HeaderMap) -> bool {
+    fields.contains_key(CONNECTION)
+        && listed_by_connection(fields)
+            .any(|name| fields.contains_key(&name) && !HOP_BY_HOP.contains(&name.as_str()))
+}
+
+/// What is for one connection only whether `Connection` lists it or not.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn listed_by_connection(fields: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&octet| octet == b','))
+        .filter_map(|member| HeaderName::from_bytes(member.trim_ascii()).ok())
+        .filter(|name| !is_end_to_end(name))
+}
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    const END_TO_END: [HeaderName; 28] = [
+        ACCEPT,
+        ACCEPT_ENCODING,
+        ACCEPT_LANGUAGE,
+        AGE,
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_LOCATION,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        DATE,
+        ETAG,
+        EXPIRES,
+        HOST,
+        IF_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_NONE_MATCH,
+        IF_RANGE,
+        IF_UNMODIFIED_SINCE,
+        LAST_MODIFIED,
+        LOCATION,
+        PRAGMA,
+        RANGE,
+        SET_COOKIE,
+        VARY,
+        VIA,
+    ];
+    END_TO_END.contains(name)
+}
+
+/// Appends this gateway to `Via` (RFC 9110 §7.6.3), with the version in which it received the
+/// message.
+pub fn add_via(fields: &mut HeaderMap, received: Version) {
+    let member = match received {
+        Version::HTTP_09 => "0.9 larder",
+        Version::HTTP_10 => "1.0 larder",
+        Version::HTTP_2 => "2 larder",
+        Version::HTTP_3 => "3 larder",
+        _ => "1.1 larder",
+    };
+    fields.append(VIA, HeaderValue::from_static(member));
+}
+
+/// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
+/// `X-Forwarded-For`, `-Host` and `-Proto`.
+///
+/// What the client sent of these and their kind is removed: no sender is trusted so far. With them
+/// go the fields by which some frameworks let a request name another host or path than its own. No
+/// key holds these, so one client could choose what is stored for all.
+pub fn set_forwarded(fields: &mut HeaderMap, client: IpAddr, scheme: &str, authority: &str) {
+    const CLAIMS: [&str; 26] = [
+        "client-ip",
+        "forwarded",
+        "front-end-https",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-forwarded-by",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-path",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-forwarded-protocol",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-host",
+        "x-http-host-override",
+        "x-original-host",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+        "x-scheme",
+        "x-url-scheme",
+    ];
+
+    for name in CLAIMS {
+        fields.remove(name);
+    }
+    let client = client.to_canonical();
+    let node = match client {
+        IpAddr::V4(address) => address.to_string(),
+        // RFC 7239 §6: in brackets, and therefore in quotes.
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    for (name, value) in [
+        (FORWARDED, format!("for={node};host=\"{authority}\";proto={scheme}")),
+        (HeaderName::from_static("x-forwarded-for"), client.to_string()),
+        (HeaderName::from_static("x-forwarded-host"), authority.to_owned()),
+        (HeaderName::from_static("x-forwarded-proto"), scheme.to_owned()),
+    ] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            fields.insert(name, value);
+        }
+    }
+}
+
+/// Whether a request has exactly one framing that nobody behind us could read differently
+/// (RFC 9112 §6.3). The error is a reason for the log.
+pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str> {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(()),
+        (Some(_), Some(_)) => Err("both Transfer-Encoding and Content-Length"),
+        (Some(_), None) if version != Version::HTTP_11 => {
+            Err("Transfer-Encoding in a version of HTTP that has none")
+        }
+        (Some(coding), None) => {
+            let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            let is_only = codings.next().is_none();
+            (is_chunked && is_only).then_some(()).ok_or("Transfer-Encoding other than chunked")
+        }
+        (None, Some(_)) if lengths.next().is_some() => Err("more than one Content-Length"),
+        (None, Some(length)) => {
+            // `parse` alone would take `+3`.
+            let digits =
+                length.to_str().ok().filter(|text| text.bytes().all(|c| c.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse::<u64>().ok());
+            length.map(drop).ok_or("Content-Length is not a length")
+        }
+    }
+}
+
+/// The authority that a request is for, in lower case and without the scheme's default port; the
+/// scheme is that of the listener. The error is a reason for the log.
+///
+/// HTTP/1 has to say it in exactly one `Host` (RFC 9112 §3.2), and a target in absolute form has
+/// to agree with it: the RFC lets the target win, but whoever is behind us may look at the other
+/// one. HTTP/2 says it in `:authority`, in `Host`, or in both alike.
+pub fn authority(request: &Parts, scheme: &str) -> Result<String, &'static str> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = hosts
+        .next()
+        .map(|host| normal_authority(scheme, host.to_str().unwrap_or_default()))
+        .transpose()?;
+    if hosts.next().is_some() {
+        return Err("more than one Host");
+    }
+    let named = request
+        .uri
+        .authority()
+        .map(|authority| normal_authority(scheme, authority.as_str()))
+        .transpose()?;
+    match (host, named) {
+        (Some(host), Some(named)) if host != named => Err("Host and target name different hosts"),
+        (Some(host), _) => Ok(host),
+        (None, Some(named)) if request.version >= Version::HTTP_2 => Ok(named),
+        (None, _) => Err("no Host"),
+    }
+}
+
+/// An authority in lower case and without the scheme's default port, or why it is none. Users,
+/// percent-encoding and anything but letters, digits, `-`, `.` and `_` are refused in a host.
+pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'static str> {
+    const NOT_A_HOST: &str = "not a host";
+
+    let (mut host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (address, port) = rest.split_once(']').ok_or(NOT_A_HOST)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| NOT_A_HOST)?;
+        let port = port.strip_prefix(':').or(port.is_empty().then_some(""));
+        (format!("[{address}]"), port.ok_or(NOT_A_HOST)?)
+    } else {
+        let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+        let is_host = host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
+        // RFC 1035 §2.3.4: no name is longer.
+        if host.is_empty() || host.len() > 255 || !is_host {
+            return Err(NOT_A_HOST);
+        }
+        (host.to_ascii_lowercase(), port)
+    };
+    if port.is_empty() {
+        return Ok(host);
+    }
+    // `parse` alone would take `+80`.
+    let digits = Some(port).filter(|port| port.bytes().all(|c| c.is_ascii_digit()));
+    let port = digits.and_then(|port| port.parse::<u16>().ok()).ok_or("not a port")?;
+    if !matches!((scheme, port), ("http", 80) | ("https", 443)) {
+        write!(host, ":{port}").map_err(|_| NOT_A_HOST)?;
+    }
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        fields
+    }
+
+    fn request(version: Version, target: &str, fields: HeaderMap) -> Parts {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.version = version;
+        parts.uri = target.parse().unwrap();
+        parts.headers = fields;
+        parts
+    }
+
+    #[test]
+    fn hop_by_hop() {
+        for (sent, kept, why) in [
+            (vec![("connection", "close"), ("x-a", "1")], vec![("x-a", "1")], "Connection itself"),
+            (
+                vec![("connection", "X-A,, x-b"), ("x-a", "1"), ("x-b", "2")],
+                vec![],
+                "what it lists",
+            ),
+            (
+                vec![("connection", "x-a"), ("connection", "x-b"), ("x-a", "1"), ("x-b", "2")],
+                vec![],
+                "in all its lines",
+            ),
+            (
+                vec![("connection", "x a, \"x-a\""), ("x-a", "1")],
+                vec![("x-a", "1")],
+                "members that are no names",
+            ),
+            (
+                vec![
+                    ("keep-alive", "timeout=5"),
+                    ("proxy-connection", "close"),
+                    ("te", "trailers"),
+                    ("trailer", "x-a"),
+                    ("transfer-encoding", "chunked"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "AAA"),
+                    ("proxy-authorization", "Basic"),
+                    ("proxy-authenticate", "Basic"),
+                    ("proxy-authentication-info", "x"),
+                ],
+                vec![],
+                "always for one connection",
+            ),
+            (
+                vec![
+                    ("connection", "cache-control, cookie, host, x-a"),
+                    ("cache-control", "private"),
+                    ("cookie", "a=b"),
+                    ("host", "a"),
+                    ("x-a", "1"),
+                ],
+                vec![("cache-control", "private"), ("cookie", "a=b"), ("host", "a")],
+                "what no honest sender lists",
+            ),
+        ] {
+            let mut found = fields(&sent);
+            remove_hop_by_hop(&mut found);
+            assert_eq!(found, fields(&kept), "{sent:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn own_hop_by_hop_fields() {
+        for (lines, expected, why) in [
+            (vec![("x-a", "1")], false, "no Connection"),
+            (vec![("connection", "keep-alive"), ("x-a", "1")], false, "an option without a field"),
+            (vec![("connection", "close, te"), ("te", "trailers")], false, "always hop-by-hop"),
+            (vec![("connection", "cookie"), ("cookie", "a=b")], false, "stays nevertheless"),
+            (vec![("connection", "x-a"), ("x-a", "1")], true, "removed before forwarding"),
+            (vec![("connection", "close, X-A"), ("x-a", "1")], true, "removed before forwarding"),
+        ] {
+            assert_eq!(has_own_hop_by_hop(&fields(&lines)), expected, "{lines:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn via_is_appended() {
+        let mut found = fields(&[("via", "1.0 inner")]);
+        add_via(&mut found, Version::HTTP_2);
+        add_via(&mut found, Version::HTTP_11);
+        assert_eq!(
+            found,
+            fields(&[("via", "1.0 inner"), ("via", "2 larder"), ("via", "1.1 larder")])
+        );
+    }
+
+    #[test]
+    fn forwarded_is_ours() {
+        for (client, node, address) in [
+            ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "\"[2001:db8::1]\"", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ] {
+            let mut found = fields(&[
+                ("forwarded", "for=evil"),
+                ("x-forwarded-for", "evil"),
+                ("x-forwarded-host", "evil"),
+                ("x-forwarded-port", "1"),
+                ("x-original-url", "/evil"),
+                ("x-rewrite-url", "/evil"),
+                ("x-real-ip", "evil"),
+                ("x-a", "1"),
+            ]);
+            set_forwarded(&mut found, client.parse().unwrap(), "http", "a.test:8080");
+            let expected = fields(&[
+                ("x-a", "1"),
+                ("forwarded", &format!("for={node};host=\"a.test:8080\";proto=http")),
+                ("x-forwarded-for", address),
+                ("x-forwarded-host", "a.test:8080"),
+                ("x-forwarded-proto", "http"),
+            ]);
+            assert_eq!(found, expected, "{client}");
+        }
+    }
+
+    #[test]
+    fn framings() {
+        use Version as V;
+
+        for (version, lines, is_sound, why) in [
+            (V::HTTP_11, vec![], true, "no content"),
+            (V::HTTP_11, vec![("content-length", "3")], true, "a length"),
+            (V::HTTP_10, vec![("content-length", "3")], true, "a length"),
+            (V::HTTP_2, vec![("content-length", "3")], true, "a length"),
+            (V::HTTP_11, vec![("transfer-encoding", "chunked")], true, "chunks"),
+            (V::HTTP_11, vec![("transfer-encoding", "Chunked")], true, "codings have no case"),
+            (
+                V::HTTP_11,
+                vec![("content-length", "3"), ("transfer-encoding", "chunked")],
+                false,
+                "CL.TE, TE.CL",
+            ),
+            (V::HTTP_11, vec![("content-length", "3"), ("content-length", "4")], false, "which?"),
+            (V::HTTP_11, vec![("content-length", "3"), ("content-length", "3")], false, "twice"),
+            (V::HTTP_11, vec![("content-length", "3, 3")], false, "twice"),
+            (V::HTTP_11, vec![("content-length", "+3")], false, "digits only"),
+            (V::HTTP_11, vec![("content-length", "-3")], false, "digits only"),
+            (V::HTTP_11, vec![("content-length", "0x3")], false, "digits only"),
+            (V::HTTP_11, vec![("content-length", "")], false, "digits only"),
+            (V::HTTP_11, vec![("content-length", "18446744073709551616")], false, "overflow"),
+            (V::HTTP_11, vec![("transfer-encoding", "gzip, chunked")], false, "one coding only"),
+            (V::HTTP_11, vec![("transfer-encoding", "identity")], false, "not chunked"),
+            (V::HTTP_11, vec![("transfer-encoding", "chunked, chunked")], false, "twice"),
+            (V::HTTP_11, vec![("transfer-encoding", "xchunked")], false, "not chunked"),
+            (
+                V::HTTP_11,
+                vec![("transfer-encoding", "chunked"), ("transfer-encoding", "x")],
+                false,
+                "two lines",
+            ),
+            (V::HTTP_10, vec![("transfer-encoding", "chunked")], false, "RFC 9112 §6.1: faulty"),
+            (V::HTTP_2, vec![("transfer-encoding", "chunked")], false, "RFC 9113 §8.2.2"),
+        ] {
+            let found = framing(version, &fields(&lines));
+            assert_eq!(found.is_ok(), is_sound, "{version:?} {lines:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        use Version as V;
+
+        for (version, target, hosts, expected, why) in [
+            (V::HTTP_11, "/", vec!["A.test"], Some("a.test"), "lower case"),
+            (V::HTTP_11, "/", vec!["a.test:80"], Some("a.test"), "the default port"),
+            (V::HTTP_11, "/", vec!["a.test:"], Some("a.test"), "an empty port is the default"),
+            (V::HTTP_11, "/", vec!["a.test:0081"], Some("a.test:81"), "RFC 3986 §6.2"),
+            (V::HTTP_11, "/", vec!["a.test:443"], Some("a.test:443"), "another scheme's port"),
+            (V::HTTP_11, "/", vec!["[::0:1]:81"], Some("[::1]:81"), "an IPv6 address"),
+            (V::HTTP_11, "/", vec!["[::1]"], Some("[::1]"), "an IPv6 address"),
+            (V::HTTP_11, "/", vec![], None, "a request that lacks Host"),
+            (V::HTTP_10, "/", vec![], None, "nor do we guess for older ones"),
+            (V::HTTP_11, "/", vec!["a.test", "a.test"], None, "more than one Host"),
+            (V::HTTP_11, "/", vec![""], None, "an invalid Host: empty"),
+            (V::HTTP_11, "/", vec!["a.test, b.test"], None, "an invalid Host: two in one"),
+            (V::HTTP_11, "/", vec!["u@a.test"], None, "an invalid Host: a user"),
+            (V::HTTP_11, "/", vec!["a.test/b"], None, "an invalid Host: a path"),
+            (V::HTTP_11, "/", vec!["a%2etest"], None, "an invalid Host: encoded"),
+            (V::HTTP_11, "/", vec!["caf\u{e9}.test"], None, "an invalid Host: not ASCII"),
+            (V::HTTP_11, "/", vec!["a.test:x"], None, "an invalid port"),
+            (V::HTTP_11, "/", vec!["a.test:+80"], None, "an invalid port"),
+            (V::HTTP_11, "/", vec!["a.test:65536"], None, "an invalid port"),
+            (V::HTTP_11, "/", vec!["a.test:1:2"], None, "an invalid port"),
+            (V::HTTP_11, "/", vec!["[::1"], None, "an invalid address"),
+            (V::HTTP_11, "/", vec!["[::1]81"], None, "an invalid port"),
+            (V::HTTP_11, "http://a.test/", vec!["a.test:80"], Some("a.test"), "absolute form"),
+            (V::HTTP_11, "http://a.test/", vec!["b.test"], None, "another Host"),
+            (V::HTTP_11, "http://a.test/", vec![], None, "a request that lacks Host"),
+            (V::HTTP_2, "http://a.test/", vec![], Some("a.test"), ":authority"),
+            (V::HTTP_2, "http://a.test/", vec!["a.test"], Some("a.test"), "both alike"),
+            (V::HTTP_2, "http://a.test/", vec!["b.test"], None, "RFC 9113 §8.3.1"),
+            (V::HTTP_2, "/", vec!["a.test"], Some("a.test"), "Host alone"),
+            (V::HTTP_2, "/", vec![], None, "neither"),
+        ] {
+            let lines: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            let found = authority(&request(version, target, fields(&lines)), "http").ok();
+            assert_eq!(found.as_deref(), expected, "{version:?} {target} {hosts:?}: {why}");
+        }
+        let long = "a".repeat(256);
+        assert!(normal_authority("http", &long).is_err(), "bounded");
+        assert_eq!(normal_authority("https", "a:443").as_deref(), Ok("a"), "by scheme");
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_authority_is_normal(text in "[a-zA-Z0-9.:\\[\\]%@_-]{0,20}") {
+            if let Ok(normal) = normal_authority("http", &text) {
+                prop_assert_eq!(normal_authority("http", &normal), Ok(normal.clone()));
+            }
+        }
+
+        #[test]
+        fn never_panics(octets in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(line) = HeaderValue::from_bytes(&octets) {
+                let mut fields = HeaderMap::new();
+                for name in [CONNECTION, HOST, CONTENT_LENGTH] {
+                    fields.append(name, line.clone());
+                }
+                framing(Version::HTTP_11, &fields).ok();
+                authority(&request(Version::HTTP_11, "/", fields.clone()), "http").ok();
+                has_own_hop_by_hop(&fields);
+                remove_hop_by_hop(&mut fields);
+                prop_assert!(!fields.contains_key(CONNECTION));
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `Cache-Status` (RFC 9211): what was done with a request, and why.
+//!
+//! The only place that writes its tokens; logs, metrics and tests use the same ones.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{Cursor, Write};
+
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// The field's name.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// By which this cache goes in `Cache-Status` and `Via`.
+pub const NAME: &str = "larder";
+
+/// How many characters of a detail are shown.
+const LONGEST_DETAIL: usize = 128;
+
+/// More than the longest item: 84 octets of parameters, a `ttl` of 22, and a quoted detail of which
+/// every character is escaped.
+const LONGEST_ITEM: usize = 384;
+
+/// Why a request went forward (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forward {
+    /// The cache was not to handle the request.
+    Bypass,
+    /// The method's semantics require it.
+    Method,
+    /// Nothing is stored for the target.
+    UriMiss,
+    /// Something is stored, but not for these nominated fields.
+    VaryMiss,
+    /// Nothing is stored that could answer, and which of the two it is was not looked at.
+    Miss,
+    /// A fresh response is stored, but the request's directives did not allow its use.
+    Request,
+    /// What is stored is stale.
+    Stale,
+    /// Only parts of what was asked for are stored.
+    Partial,
+}
+
+impl Forward {
+    /// The token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// This cache's item in `Cache-Status`. Displayed it is the item itself:
+/// `larder; fwd=stale; fwd-status=304; ttl=60; stored`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Answered without going forward. `forward`, `forward_status`, `stored` and `collapsed` are
+    /// then left out.
+    pub hit: bool,
+    /// Why the request went forward.
+    pub forward: Option<Forward>,
+    /// The status that came back.
+    pub forward_status: Option<StatusCode>,
+    /// The seconds of freshness left, below zero if stale.
+    pub ttl: Option<i64>,
+    /// What came back was stored.
+    pub stored: bool,
+    /// The request shared another one's way forward.
+    pub collapsed: bool,
+    /// More, for operators. Its first 128 characters are sent, of which those that are not
+    /// printable ASCII become `?`.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+impl CacheStatus {
+    /// Answered from the cache, with so many seconds of freshness left.
+    pub fn hit(ttl: i64) -> Self {
+        Self { hit: true, ttl: Some(ttl), ..Self::default() }
+    }
+
+    /// Gone forward.
+    pub fn forward(why: Forward) -> Self {
+        Self { forward: Some(why), ..Self::default() }
+    }
+
+    /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2).
+    pub fn write_to(&self, fields: &mut HeaderMap) {
+        // On the stack, so that only the value itself is allocated.
+        let mut item = Cursor::new([0; LONGEST_ITEM]);
+        if write!(item, "{self}").is_err() {
+            return;
+        }
+        let length = usize::try_from(item.position()).unwrap_or_default();
+        let octets = item.get_ref().get(..length).unwrap_or_default();
+        if let Ok(value) = HeaderValue::from_bytes(octets) {
+            fields.append(CACHE_STATUS, value);
+        }
+    }
+}
+
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // RFC 9651 §3.3.1: integers have at most 15 digits.
+        const LARGEST: i64 = 999_999_999_999_999;
+
+        f.write_str(NAME)?;
+        if self.hit {
+            f.write_str("; hit")?;
+        } else {
+            if let Some(forward) = self.forward {
+                write!(f, "; fwd={}", forward.as_str())?;
+            }
+            if let Some(status) = self.forward_status {
+                write!(f, "; fwd-status={}", status.as_str())?;
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            write!(f, "; ttl={}", ttl.clamp(-LARGEST, LARGEST))?;
+        }
+        if self.stored && !self.hit {
+            f.write_str("; stored")?;
+        }
+        if self.collapsed && !self.hit {
+            f.write_str("; collapsed")?;
+        }
+        match self.detail.as_deref() {
+            None | Some("") => Ok(()),
+            Some(detail) => write_detail(f, detail),
+        }
+    }
+}
+
+/// A token where it can be one, else a string (RFC 9651 §3.3.3, §3.3.4).
+fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
+    let is_token = detail.len() <= LONGEST_DETAIL
+        && detail.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*')
+        && detail.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:/".contains(c));
+    if is_token {
+        return write!(f, "; detail={detail}");
+    }
+    f.write_str("; detail=\"")?;
+    for character in detail.chars().take(LONGEST_DETAIL) {
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            ' '..='~' => fmt::Write::write_char(f, character)?,
+            _ => f.write_str("?")?,
+        }
+    }
+    f.write_str("\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn items() {
+        let none = CacheStatus::default();
+        let detail = |text: &'static str| CacheStatus { detail: Some(text.into()), ..none.clone() };
+        for (status, expected) in [
+            (none.clone(), "larder"),
+            (CacheStatus::hit(30), "larder; hit; ttl=30"),
+            (CacheStatus::hit(-5), "larder; hit; ttl=-5"),
+            (
+                CacheStatus {
+                    forward: Some(Forward::Stale),
+                    forward_status: Some(StatusCode::NOT_MODIFIED),
+                    ttl: Some(60),
+                    stored: true,
+                    collapsed: true,
+                    ..none.clone()
+                },
+                "larder; fwd=stale; fwd-status=304; ttl=60; stored; collapsed",
+            ),
+            (
+                CacheStatus {
+                    detail: Some("no-store".into()),
+                    ..CacheStatus::forward(Forward::UriMiss)
+                },
+                "larder; fwd=uri-miss; detail=no-store",
+            ),
+            (CacheStatus { ttl: Some(i64::MIN), ..none.clone() }, "larder; ttl=-999999999999999"),
+            (detail(""), "larder"),
+            (detail("policy:keys/1"), "larder; detail=policy:keys/1"),
+            (detail("5xx"), "larder; detail=\"5xx\""),
+            (detail("two words"), "larder; detail=\"two words\""),
+            (detail("a\"b\\c"), "larder; detail=\"a\\\"b\\\\c\""),
+            (detail("caf\u{e9}\r\nx: y"), "larder; detail=\"caf???x: y\""),
+        ] {
+            assert_eq!(status.to_string(), expected);
+            let mut fields = HeaderMap::new();
+            status.write_to(&mut fields);
+            assert_eq!(fields.get(CACHE_STATUS).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn caches_before_this_one_stay_before_it() {
+        let mut fields = HeaderMap::new();
+        fields.append(CACHE_STATUS, HeaderValue::from_static("inner; hit"));
+        CacheStatus::forward(Forward::Miss).write_to(&mut fields);
+        let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(lines, ["inner; hit", "larder; fwd=miss"]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_detail_it_is_written(
+            detail in any::<String>(),
+            fill in "[\"\\\\]{0,300}",
+            ttl in any::<i64>(),
+        ) {
+            let status = CacheStatus {
+                                forward_status: Some(StatusCode::OK),
+                ttl: Some(ttl),
+                stored: true,
+                collapsed: true,
+                detail: Some((detail + &fill).into()),
+                ..CacheStatus::forward(Forward::VaryMiss)
+            };
+            let mut fields = HeaderMap::new();
+            status.write_to(&mut fields);
+            prop_assert!(fields.contains_key(CACHE_STATUS));
+        }
+    }
+}

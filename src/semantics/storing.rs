@@ -1,0 +1,415 @@
+//! May a response be stored, and with which fields (RFC 9111 §3).
+//!
+//! Whether its body came whole, and whether there is room, is for others to know.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, SET_COOKIE};
+use http::{Method, StatusCode};
+
+use super::cache_control::{RequestDirectives, ResponseDirectives};
+use super::date;
+use super::freshness::{Freshness, Times, assigned_lifetime, explicit_lifetime, may_be_assigned};
+use super::status::CACHE_STATUS;
+use super::validation::Validators;
+use super::vary::Vary;
+use crate::message::remove_hop_by_hop;
+
+/// The request that a response answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its fields, as the client sent them.
+    pub fields: &'a HeaderMap,
+    /// Their directives.
+    pub directives: &'a RequestDirectives,
+}
+
+/// What a route says about storing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The lifetime of responses that state none.
+    pub ttl: Option<Duration>,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// Only responses to `GET` are.
+    Method,
+    /// The request said `no-store`.
+    RequestNoStore,
+    /// A status that no cache may answer others with: not final, 304, or not one of HTTP's.
+    Status,
+    /// A 206: parts are not stored.
+    Partial,
+    /// The response said `no-store`.
+    NoStore,
+    /// The response said `private`.
+    Private,
+    /// The response sets a cookie, which is for one client.
+    SetCookie,
+    /// The request had `Authorization`, and the response does not say that it may be shared.
+    Authorization,
+    /// `Vary: *`, or a `Vary` that cannot be read: it would never match.
+    VaryAny,
+    /// `must-understand`, with a status that is not understood.
+    NotUnderstood,
+    /// No lifetime: the response states none, and none can be assigned.
+    NoFreshness,
+    /// It would have to be validated before its first use, and has no validator.
+    NoValidator,
+    /// Its content is larger than the route keeps. Found out by whoever reads the content.
+    TooLarge,
+    /// The route's policy said so, or failed. Found out by whoever asks it.
+    Policy,
+}
+
+impl NotStored {
+    /// A token for `Cache-Status`, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::RequestNoStore => "request-no-store",
+            Self::Status => "status",
+            Self::Partial => "partial",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::VaryAny => "vary-any",
+            Self::NotUnderstood => "must-understand",
+            Self::NoFreshness => "no-freshness",
+            Self::NoValidator => "no-validator",
+            Self::TooLarge => "too-large",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// Whether the response of this status and these fields, as received, may be stored, and how it
+/// may then be reused. For a stored response that a 304 freshened: its own status, the fields that
+/// [`freshen`](super::freshen) gave, and the times of the 304.
+pub fn storable(
+    asked: &Asked<'_>,
+    status: StatusCode,
+    fields: &HeaderMap,
+    times: &Times,
+    rules: &Rules,
+) -> Result<Freshness, NotStored> {
+    let directives = ResponseDirectives::of(fields);
+    allowed(asked, status, fields, &directives)?;
+
+    // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
+    // it where the origin asks for validation each time, and a guess in disguise elsewhere.
+    let validated_each_time = || {
+        let applies = directives.no_cache && may_be_assigned(status, &directives);
+        applies.then_some(Duration::ZERO)
+    };
+    let lifetime = explicit_lifetime(fields, &directives, times.received)
+        .or_else(|| assigned_lifetime(status, fields, &directives, times.received, rules.ttl))
+        .or_else(validated_each_time)
+        .ok_or(NotStored::NoFreshness)?;
+
+    let freshness = Freshness::new(fields, &directives, times, lifetime);
+    let is_usable = freshness.is_fresh(times.received) && !freshness.no_cache;
+    if !is_usable && Validators::of(fields).is_empty() {
+        return Err(NotStored::NoValidator);
+    }
+    Ok(freshness)
+}
+
+/// The prohibitions of §3.
+fn allowed(
+    asked: &Asked<'_>,
+    status: StatusCode,
+    fields: &HeaderMap,
+    directives: &ResponseDirectives,
+) -> Result<(), NotStored> {
+    let refusals = [
+        (asked.method != Method::GET, NotStored::Method),
+        (asked.directives.no_store, NotStored::RequestNoStore),
+        (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
+        // §3: 206 requires a cache that understands it; this one does not combine parts.
+        (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
+        (directives.no_store, NotStored::NoStore),
+        (directives.private, NotStored::Private),
+        // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
+        // the origin; too many forget it.
+        (fields.contains_key(SET_COOKIE), NotStored::SetCookie),
+        (
+            // §3.5
+            asked.fields.contains_key(AUTHORIZATION) && !directives.authorized,
+            NotStored::Authorization,
+        ),
+        (Vary::of(fields) == Vary::Any, NotStored::VaryAny),
+        (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
+    ];
+    refusals.into_iter().find(|(applies, _)| *applies).map_or(Ok(()), |(_, why)| Err(why))
+}
+
+/// Whether this cache knows what the status asks of it (§5.2.2.3): the final ones of RFC 9110 §15.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505)
+}
+
+/// Makes of a response's fields those that are stored with it (§3.1), and sent again later.
+///
+/// Removed are what was for this connection, what is for one user or may not be reused without
+/// validation (`private="…"`, `no-cache="…"`), and what is known better when it is sent: `Age`,
+/// `Content-Length`, `Cache-Status`. A `Date` that is missing or cannot be read becomes `received`.
+pub fn fields_to_store(fields: &mut HeaderMap, received: SystemTime) {
+    let directives = ResponseDirectives::of(fields);
+    remove_hop_by_hop(fields);
+    for name in directives.private_fields.iter().chain(&directives.no_cache_fields) {
+        fields.remove(name);
+    }
+    for name in [AGE, CONTENT_LENGTH, SET_COOKIE, CACHE_STATUS] {
+        fields.remove(name);
+    }
+    if date::only(fields, DATE).is_none() {
+        fields.insert(DATE, date::format(received));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::super::tests::fields;
+    use super::NotStored::{
+        Authorization, NoFreshness, NoStore, NoValidator, NotUnderstood, Partial, Private,
+        RequestNoStore, SetCookie, Status, VaryAny,
+    };
+    use super::*;
+
+    const OLD: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 10:00:00 GMT");
+
+    /// Of 6 November 1994, in GMT.
+    fn noon() -> SystemTime {
+        let seconds = 784_123_200;
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn decide(
+        method: &Method,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+        ttl: Option<u64>,
+    ) -> Result<Freshness, NotStored> {
+        let received = noon();
+        let request = fields(request);
+        let directives = RequestDirectives::of(&request);
+        storable(
+            &Asked { method, fields: &request, directives: &directives },
+            StatusCode::from_u16(status).unwrap(),
+            &fields(response),
+            &Times { requested: received, received },
+            &Rules { ttl: ttl.map(Duration::from_secs) },
+        )
+    }
+
+    #[test]
+    fn only_get_is_stored() {
+        for method in [Method::HEAD, Method::POST, Method::OPTIONS, Method::PUT, Method::DELETE] {
+            let found = decide(&method, &[], 200, &[("cache-control", "max-age=60")], None);
+            assert_eq!(found, Err(NotStored::Method), "{method}");
+        }
+        assert!(decide(&Method::GET, &[], 200, &[("cache-control", "max-age=60")], None).is_ok());
+    }
+
+    #[test]
+    fn fields_that_forbid_storing() {
+        let bearer = ("authorization", "Bearer x");
+        for (request, response, expected, why) in [
+            (vec![], vec![("cache-control", "max-age=60")], None, "a stated lifetime"),
+            (vec![("cache-control", "no-store")], vec![], Some(RequestNoStore), "§5.2.1.5"),
+            (vec![], vec![("cache-control", "No-Store, max-age=60")], Some(NoStore), "any case"),
+            (vec![], vec![("cache-control", "Private, Max-Age=60")], Some(Private), "any case"),
+            (
+                vec![],
+                vec![("cache-control", "max-age=60"), ("cache-control", "private")],
+                Some(Private),
+                "every line counts",
+            ),
+            (
+                vec![],
+                vec![("cache-control", "private=\"x-user\", max-age=60")],
+                None,
+                "§5.2.2.7: the rest may be stored",
+            ),
+            (
+                vec![],
+                vec![("cache-control", "public, max-age=60"), ("set-cookie", "a=b")],
+                Some(SetCookie),
+                "even with `public`",
+            ),
+            (vec![bearer], vec![("cache-control", "max-age=60")], Some(Authorization), "§3.5"),
+            (vec![bearer], vec![("cache-control", "public, max-age=60")], None, "§3.5"),
+            (vec![bearer], vec![("cache-control", "s-maxage=60")], None, "§3.5"),
+            (vec![bearer], vec![("cache-control", "must-revalidate, max-age=60")], None, "§3.5"),
+            (
+                vec![],
+                vec![("cache-control", "max-age=60, no-store, must-understand")],
+                Some(NoStore),
+                "`no-store` is never lifted",
+            ),
+            (
+                vec![],
+                vec![("cache-control", "max-age=60"), ("vary", "accept, *")],
+                Some(VaryAny),
+                "§4.1: always fails to match",
+            ),
+            (vec![("cookie", "a=b")], vec![("cache-control", "max-age=60")], None, "no rule"),
+        ] {
+            let found = decide(&Method::GET, &request, 200, &response, None);
+            assert_eq!(found.err(), expected, "{request:?} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn statuses() {
+        for (status, response, expected, why) in [
+            (101, vec![("cache-control", "max-age=60")], Some(Status), "§3: final"),
+            (304, vec![("cache-control", "max-age=60")], Some(Status), "freshens only"),
+            (600, vec![("cache-control", "max-age=60")], Some(Status), "no such class"),
+            (206, vec![("cache-control", "max-age=60")], Some(Partial), "§3.3"),
+            (299, vec![("cache-control", "max-age=60")], None, "§3: any final status"),
+            (
+                299,
+                vec![("cache-control", "max-age=60, must-understand")],
+                Some(NotUnderstood),
+                "§5.2.2.3",
+            ),
+            (404, vec![("cache-control", "max-age=60, must-understand")], None, "§5.2.2.3"),
+            (404, vec![("cache-control", "max-age=60")], None, "the origin says so"),
+            (500, vec![("cache-control", "max-age=60")], None, "the origin says so"),
+            (400, vec![("cache-control", "max-age=60")], None, "the origin says so"),
+        ] {
+            let found = decide(&Method::GET, &[], status, &response, None);
+            assert_eq!(found.err(), expected, "{status} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn lifetimes() {
+        let etag = ("etag", "\"1\"");
+        for (status, response, ttl, expected, why) in [
+            (200, vec![("cache-control", "Max-Age=60")], None, Ok(60), "any case"),
+            (200, vec![("cache-control", "max-age=60")], Some(9), Ok(60), "its own lifetime wins"),
+            (200, vec![], Some(9), Ok(9), "the route's lifetime"),
+            (200, vec![OLD], Some(9), Ok(9), "the route's lifetime before a guess"),
+            (200, vec![OLD], None, Ok(720), "a tenth of two hours"),
+            (200, vec![], None, Err(NoFreshness), "no lifetime at all"),
+            (200, vec![etag], None, Err(NoFreshness), "a validator is no lifetime"),
+            (404, vec![], Some(9), Err(NoFreshness), "not for errors"),
+            (500, vec![], Some(9), Err(NoFreshness), "not for errors"),
+            (200, vec![("cache-control", "max-age=0")], None, Err(NoValidator), "stale at once"),
+            (200, vec![("cache-control", "max-age=0"), etag], None, Ok(0), "can be validated"),
+            (200, vec![("expires", "0"), OLD], Some(9), Ok(0), "stated, though badly"),
+            (
+                200,
+                vec![("age", "60"), ("cache-control", "max-age=60")],
+                None,
+                Err(NoValidator),
+                "stale",
+            ),
+            (200, vec![("cache-control", "no-cache"), etag], None, Ok(0), "validated each time"),
+            (200, vec![("cache-control", "no-cache")], Some(9), Err(NoValidator), "no validator"),
+            (302, vec![("cache-control", "no-cache"), etag], None, Err(NoFreshness), "§3"),
+            (
+                200,
+                vec![("date", "Sun, 06 Nov 1994 11:40:00 GMT"), ("cache-control", "max-age=600")],
+                None,
+                Err(NoValidator),
+                "generated 20 minutes ago: the apparent age counts",
+            ),
+        ] {
+            let found = decide(&Method::GET, &[], status, &response, ttl);
+            let found = found.map(|freshness| freshness.lifetime.as_secs());
+            assert_eq!(found, expected, "{status} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn rules_of_reuse() {
+        for (line, no_cache, must_revalidate) in [
+            ("max-age=60", false, false),
+            ("no-cache, max-age=60", true, true),
+            ("no-cache=\"x-a\", max-age=60", false, false),
+            ("must-revalidate, max-age=60", false, true),
+            ("proxy-revalidate, max-age=60", false, true),
+            ("s-maxage=60", false, true),
+        ] {
+            let response = [("cache-control", line), ("etag", "\"1\"")];
+            let found = decide(&Method::GET, &[], 200, &response, None).unwrap();
+            assert_eq!(
+                (found.no_cache, found.must_revalidate),
+                (no_cache, must_revalidate),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_stored() {
+        let mut found = fields(&[
+            ("cache-control", "max-age=60, private=\"x-user\", no-cache=\"x-once, x-twice\""),
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authenticate", "Basic"),
+            ("age", "7"),
+            ("content-length", "3"),
+            ("cache-status", "inner; hit"),
+            ("x-user", "me"),
+            ("x-once", "1"),
+            ("x-twice", "2"),
+            ("link", "</a>"),
+            ("link", "</b>"),
+            ("content-type", "text/plain"),
+        ]);
+        fields_to_store(&mut found, noon());
+        let expected = fields(&[
+            ("cache-control", "max-age=60, private=\"x-user\", no-cache=\"x-once, x-twice\""),
+            ("link", "</a>"),
+            ("link", "</b>"),
+            ("content-type", "text/plain"),
+            ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
+        ]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_date_stays_as_the_origin_wrote_it() {
+        for (date, expected) in [
+            ("Sun, 06 Nov 1994 11:00:00 GMT", "Sun, 06 Nov 1994 11:00:00 GMT"),
+            ("yesterday", "Sun, 06 Nov 1994 12:00:00 GMT"),
+        ] {
+            let mut found = fields(&[("date", date)]);
+            fields_to_store(&mut found, noon());
+            assert_eq!(found, fields(&[("date", expected)]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn private_and_no_store_are_never_stored(
+            before in r#"([a-z-]{0,12}(=([a-z0-9]{0,9}|"[a-z, ]{0,9}"))?[,; ]){0,4}"#,
+            restriction in "([Pp][Rr]ivate|[Nn]o-[Ss]tore)",
+            after in r"([,; ][ -~]{0,20})?",
+            permissions in "(public|max-age=60|s-maxage=60|must-understand|immutable)",
+            status in prop::sample::select(vec![200_u16, 204, 301, 302, 404, 410, 500]),
+        ) {
+            let line = format!("{before}{restriction}{after}");
+            let response =
+                [("cache-control", permissions.as_str()), ("cache-control", line.as_str()), OLD];
+            prop_assert!(decide(&Method::GET, &[], status, &response, Some(60)).is_err());
+        }
+    }
+}

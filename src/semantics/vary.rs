@@ -1,0 +1,160 @@
+//! `Vary` and the request fields that it nominates (RFC 9111 §4.1).
+//!
+//! How a key is made of their values is others' work.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HeaderMap, HeaderName, VARY,
+};
+
+/// How many fields a response may nominate. Nobody means more.
+const MOST_NOMINATED: usize = 16;
+
+/// What the selection of a response depended on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vary {
+    /// On things beyond the request's fields (`*`): it matches no other request. So does a `Vary`
+    /// that cannot be read, or nominates more than 16 fields.
+    Any,
+    /// On these request fields, sorted by name, each once. Empty where there is no `Vary`.
+    Fields(Vec<HeaderName>),
+}
+
+impl Vary {
+    /// Reads all lines.
+    pub fn of(fields: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        let lines = fields.get_all(VARY).iter();
+        let members = lines.flat_map(|line| line.as_bytes().split(|&octet| octet == b','));
+        for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
+            // `*` is a token and would pass for a field name.
+            match HeaderName::from_bytes(member) {
+                Ok(name) if name != "*" && names.len() < MOST_NOMINATED => names.push(name),
+                _ => return Self::Any,
+            }
+        }
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        Self::Fields(names)
+    }
+}
+
+/// What a request has in a nominated field, such that equal values are certain to select the same
+/// response; none where it does not have the field.
+///
+/// Lines are joined. In lists whose grammar is known, white space around commas and empty members
+/// are left out; order and case stay. Everything else is compared as it came.
+pub fn nominated_value(request: &HeaderMap, name: &HeaderName) -> Option<Bytes> {
+    const LISTS: [HeaderName; 4] = [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE];
+
+    let mut lines = request.get_all(name).iter();
+    let mut joined = lines.next()?.as_bytes().to_vec();
+    // RFC 9113 §8.2.3: HTTP/2 may split a cookie field at its semicolons.
+    let separator: &[u8] = if *name == COOKIE { b"; " } else { b", " };
+    for line in lines {
+        joined.extend_from_slice(separator);
+        joined.extend_from_slice(line.as_bytes());
+    }
+    let compact = LISTS.contains(name).then(|| without_list_space(&joined)).flatten();
+    Some(compact.unwrap_or(joined).into())
+}
+
+/// The members of a list, joined by single commas. None if a quoted string is not closed, as then
+/// nobody knows where members end.
+fn without_list_space(list: &[u8]) -> Option<Vec<u8>> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let members = list.split(|&octet| {
+        let is_quote = octet == b'"' && !is_escaped;
+        is_escaped = is_quoted && octet == b'\\' && !is_escaped;
+        is_quoted ^= is_quote;
+        octet == b',' && !is_quoted
+    });
+    let mut compact = Vec::with_capacity(list.len());
+    for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
+        if !compact.is_empty() {
+            compact.push(b',');
+        }
+        compact.extend_from_slice(member);
+    }
+    (!is_quoted).then_some(compact)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::super::tests::fields;
+    use super::*;
+
+    #[test]
+    fn nominated_fields() {
+        for (lines, expected, why) in [
+            (vec![], Some(vec![]), "no Vary"),
+            (vec![""], Some(vec![]), "an empty list"),
+            (vec!["Accept-Encoding"], Some(vec!["accept-encoding"]), "lower case"),
+            (vec!["cookie, accept"], Some(vec!["accept", "cookie"]), "sorted"),
+            (vec!["cookie", "accept"], Some(vec!["accept", "cookie"]), "several lines"),
+            (vec!["Accept,, accept ,"], Some(vec!["accept"]), "each once, no empty members"),
+            (vec!["*"], None, "always fails to match"),
+            (vec!["accept, *"], None, "a list with a member `*`"),
+            (vec!["accept", "*"], None, "`*` in another line"),
+            (vec!["accept encoding"], None, "not a field name: the safe side"),
+            (vec!["\"accept\""], None, "not a field name: the safe side"),
+        ] {
+            let lines = lines.iter().map(|line| ("vary", *line)).collect::<Vec<_>>();
+            let expected = expected.map_or(Vary::Any, |names| {
+                Vary::Fields(names.into_iter().map(HeaderName::from_static).collect())
+            });
+            assert_eq!(Vary::of(&fields(&lines)), expected, "{lines:?}: {why}");
+        }
+        let many = (0..=MOST_NOMINATED).map(|n| format!("x-{n}")).collect::<Vec<_>>().join(",");
+        assert_eq!(Vary::of(&fields(&[("vary", &many)])), Vary::Any, "bounded");
+    }
+
+    #[test]
+    fn values() {
+        for (name, lines, expected, why) in [
+            ("accept-encoding", vec![], None, "absent"),
+            ("accept-encoding", vec![""], Some(""), "empty is not absent (RFC 9110 §12.5.3)"),
+            ("accept-encoding", vec!["gzip,  br"], Some("gzip,br"), "white space between members"),
+            ("accept-encoding", vec!["gzip", "br"], Some("gzip,br"), "several lines are one list"),
+            ("accept-encoding", vec!["br, gzip"], Some("br,gzip"), "order stays"),
+            ("accept-encoding", vec!["gzip;q=0.5 , ,br"], Some("gzip;q=0.5,br"), "empty members"),
+            ("accept", vec!["a/b;c=\"d,  e\" , f/g"], Some("a/b;c=\"d,  e\",f/g"), "inside quotes"),
+            (
+                "accept",
+                vec!["a/b;c=\"\\\",  e\" , f"],
+                Some("a/b;c=\"\\\",  e\",f"),
+                "escaped quote",
+            ),
+            ("accept", vec!["a/b;c=\"d,  e"], Some("a/b;c=\"d,  e"), "not closed: as it came"),
+            ("user-agent", vec!["a,  b"], Some("a,  b"), "no list: as it came"),
+            ("x-a", vec!["a", "b"], Some("a, b"), "all lines, combined"),
+            ("cookie", vec!["a=b", "c=d"], Some("a=b; c=d"), "split by HTTP/2"),
+        ] {
+            let name = HeaderName::from_static(name);
+            let request = lines.iter().map(|line| (name.as_str(), *line)).collect::<Vec<_>>();
+            let found = nominated_value(&fields(&request), &name);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{request:?}: {why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(octets in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(line) = HeaderValue::from_bytes(&octets) {
+                Vary::of(&HeaderMap::from_iter([(VARY, line.clone())]));
+                let request = HeaderMap::from_iter([(ACCEPT, line)]);
+                prop_assert!(nominated_value(&request, &ACCEPT).is_some());
+            }
+        }
+
+        #[test]
+        fn compacting_twice_changes_nothing(list in "[a-c\", \\\\;=]{0,24}") {
+            if let Some(compact) = without_list_space(list.as_bytes()) {
+                prop_assert_eq!(without_list_space(&compact), Some(compact));
+            }
+        }
+    }
+}
