@@ -1,0 +1,249 @@
+//! Addresses: where Larder listens, where it forwards to, where Redis is, and which hosts a route
+//! answers for.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::fault::Wrong;
+
+/// An address to listen on. Names are not looked up: which of their addresses would be meant?
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let hint = if let Some(port) = text.strip_prefix("localhost:").filter(|port| is_port(port)) {
+        format!("write \"127.0.0.1:{port}\"")
+    } else if let Some(port) = [text.strip_prefix(':'), text.strip_prefix("*:"), Some(text)]
+        .into_iter()
+        .flatten()
+        .find(|port| is_port(port))
+    {
+        format!(
+            "write \"127.0.0.1:{port}\" for this machine alone, \"0.0.0.0:{port}\" for all addresses"
+        )
+    } else if let Ok(ip) = text.parse::<IpAddr>() {
+        format!("write the port, too: \"{}\"", SocketAddr::new(ip, 8080))
+    } else {
+        "write an address and a port, as in \"127.0.0.1:8080\"; names are not looked up".to_owned()
+    };
+    Err(Wrong::new("is not an address to listen on").with_hint(hint))
+}
+
+/// A server to forward to: `http://host[:port]` or `https://host[:port]`.
+pub(super) fn server(text: &str) -> Result<http::Uri, Wrong> {
+    const SHAPE: &str = "write \"http://host:port\" or \"https://host:port\"";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(Wrong::new("has no scheme").with_hint(SHAPE));
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Err(Wrong::new("has a scheme that is neither `http` nor `https`").with_hint(SHAPE));
+    }
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err(Wrong::new("holds a user's name or password").with_hint(SHAPE));
+    }
+    let wrong_host = || Wrong::new("does not name a host and a port").with_hint(SHAPE);
+    check_authority(authority).ok_or_else(wrong_host)?;
+    if !matches!(after, "" | "/") {
+        return Err(Wrong::new("has something after the host").with_hint(format!(
+            "write \"{scheme}://{authority}\": the client's path is sent as it is"
+        )));
+    }
+    format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())
+}
+
+/// The URL of a Redis server, without a look at its user information.
+pub(super) fn redis(text: &str) -> Result<String, Wrong> {
+    const SHAPE: &str = "write \"redis://host:port\", or \"rediss://host:port\" for TLS";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(Wrong::new("is not a URL").with_hint(SHAPE));
+    };
+    match scheme {
+        "redis" | "rediss" => {}
+        "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel" => {
+            return Err(Wrong::new(format!("is not supported yet: `{scheme}://`"))
+                .with_hint("name one server: \"redis://host:port\""));
+        }
+        "redis+unix" | "unix" => {
+            return Err(Wrong::new("is not supported yet: a Unix socket").with_hint(SHAPE));
+        }
+        _ => {
+            let complaint = "has a scheme that is neither `redis` nor `rediss`";
+            return Err(Wrong::new(complaint).with_hint(SHAPE));
+        }
+    }
+    // `@` and `/` may stand unencoded in a password, so the last `@` ends it.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    check_authority(authority)
+        .ok_or_else(|| Wrong::new("does not name a host and a port").with_hint(SHAPE))?;
+    let database = after.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
+    if !database.is_empty() && database.parse::<u16>().is_err() {
+        return Err(Wrong::new("names a database that is not a number")
+            .with_hint("write its number after the host, as in \"redis://host:6379/0\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// A host or `*.suffix` in lower case, as `routes` compares them.
+pub(super) fn host(text: &str) -> Result<String, Wrong> {
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if host == "*" {
+        return Err(Wrong::new("matches any host").with_hint("leave `host` out"));
+    }
+    if host.contains("://") || host.contains('/') {
+        return Err(Wrong::new("is more than a host").with_hint("write the name alone: \"host\""));
+    }
+    if is_ipv6(&host) {
+        return Ok(host);
+    }
+    if let Some((name, _)) = host.split_once(':') {
+        return Err(Wrong::new("has a port").with_hint(format!(
+            "write \"{name}\": a route answers for its host whatever the port"
+        )));
+    }
+    if !host.is_ascii() {
+        return Err(Wrong::new("is not in ASCII")
+            .with_hint("write it as browsers send it, with labels that begin with `xn--`"));
+    }
+    if is_name(host.strip_prefix("*.").unwrap_or(&host)) {
+        return Ok(host);
+    }
+    Err(Wrong::new("is not a host")
+        .with_hint("write a name such as \"shop.example\", or \"*.shop.example\" for all below it"))
+}
+
+/// `host[:port]`, with a port that can be connected to.
+fn check_authority(authority: &str) -> Option<()> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_port = port.is_none_or(|port| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    let host = host.to_ascii_lowercase();
+    (is_port && (is_ipv6(&host) || is_name(&host))).then_some(())
+}
+
+fn is_ipv6(host: &str) -> bool {
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+}
+
+/// RFC 1123 §2.1, and `_`, which containers' names hold.
+fn is_name(host: &str) -> bool {
+    host.len() <= 253
+        && host.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_addresses() {
+        assert_eq!(listen("127.0.0.1:0").unwrap().port(), 0);
+        assert!(listen("[::1]:8080").unwrap().is_ipv6());
+        for (text, hint) in [
+            ("localhost:8080", "write \"127.0.0.1:8080\""),
+            (":8080", "write \"127.0.0.1:8080\" for this machine alone"),
+            ("8080", "write \"127.0.0.1:8080\" for this machine alone"),
+            ("*:80", "write \"127.0.0.1:80\" for this machine alone"),
+            ("127.0.0.1", "write the port, too: \"127.0.0.1:8080\""),
+            ("::1", "write the port, too: \"[::1]:8080\""),
+            ("example.org:80", "write an address and a port"),
+            ("127.0.0.1:65536", "write an address and a port"),
+            ("", "write an address and a port"),
+        ] {
+            let found = listen(text).unwrap_err().hint.unwrap();
+            assert!(found.starts_with(hint), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn servers_are_scheme_and_host() {
+        for text in [
+            "http://127.0.0.1:3000",
+            "https://api.example",
+            "http://api.example/",
+            "http://[::1]:80",
+            "http://API_1:80",
+        ] {
+            assert!(server(text).is_ok(), "{text}");
+        }
+        for (text, complaint) in [
+            ("127.0.0.1:3000", "has no scheme"),
+            ("ftp://host", "has a scheme that is neither `http` nor `https`"),
+            ("http://user:secret@host", "holds a user's name or password"),
+            ("http://host/api", "has something after the host"),
+            ("http://host?a", "has something after the host"),
+            ("http://host/#a", "has something after the host"),
+            ("http://", "does not name a host and a port"),
+            ("http://:80", "does not name a host and a port"),
+            ("http://host:", "does not name a host and a port"),
+            ("http://host:0", "does not name a host and a port"),
+            ("http://host:+80", "does not name a host and a port"),
+            ("http://host:65536", "does not name a host and a port"),
+            ("http://ho st", "does not name a host and a port"),
+            ("http://::1", "does not name a host and a port"),
+        ] {
+            assert_eq!(server(text).unwrap_err().complaint, complaint, "{text}");
+        }
+    }
+
+    #[test]
+    fn redis_is_one_server() {
+        for text in [
+            "redis://127.0.0.1:6379",
+            "rediss://cache/0",
+            "redis://:p@ss/word@cache:6379/1?protocol=resp3",
+            "redis://[::1]",
+        ] {
+            assert_eq!(redis(text).unwrap(), text);
+        }
+        for (text, complaint) in [
+            ("127.0.0.1:6379", "is not a URL"),
+            ("http://cache", "has a scheme that is neither `redis` nor `rediss`"),
+            ("redis+cluster://a", "is not supported yet: `redis+cluster://`"),
+            ("redis+sentinel://a", "is not supported yet: `redis+sentinel://`"),
+            ("redis+unix:///run/redis", "is not supported yet: a Unix socket"),
+            ("redis://", "does not name a host and a port"),
+            ("redis://:secret", "does not name a host and a port"),
+            ("redis://cache/zero", "names a database that is not a number"),
+        ] {
+            let wrong = redis(text).unwrap_err();
+            assert_eq!(wrong.complaint, complaint, "{text}");
+            assert!(!format!("{wrong:?}").contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_without_ports() {
+        for (text, expected) in [
+            ("Shop.Example", "shop.example"),
+            ("shop.example.", "shop.example"),
+            ("*.shop.example", "*.shop.example"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(host(text).unwrap(), expected);
+        }
+        for (text, complaint) in [
+            ("*", "matches any host"),
+            ("shop.example:80", "has a port"),
+            ("http://shop.example", "is more than a host"),
+            ("shop.example/a", "is more than a host"),
+            ("bücher.example", "is not in ASCII"),
+            ("shop..example", "is not a host"),
+            ("a*.example", "is not a host"),
+            ("*.*.example", "is not a host"),
+            ("", "is not a host"),
+        ] {
+            assert_eq!(host(text).unwrap_err().complaint, complaint, "{text}");
+        }
+    }
+}

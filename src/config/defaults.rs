@@ -1,0 +1,115 @@
+//! What a configuration holds where nothing is written.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{
+    Admin, Cache, Config, L1, L2, OnError, Place, Plugin, Policy, Route, Server, Upstream,
+};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Config {
+    /// Every default, no upstream and no route: where reading begins.
+    pub(super) fn empty() -> Self {
+        Self {
+            server: Server::default(),
+            admin: None,
+            cache: Cache::default(),
+            upstreams: Vec::new(),
+            policies: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(LOOPBACK, 8080),
+            workers: 0,
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(LOOPBACK, 9080), token: None }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { namespace: "larder".to_owned(), l1: L1::default(), l2: None }
+    }
+}
+
+impl Default for L1 {
+    fn default() -> Self {
+        Self { capacity: 256 << 20, ttl: Duration::from_mins(5) }
+    }
+}
+
+impl L2 {
+    /// With every default but the server.
+    pub fn new(redis: String) -> Self {
+        Self { redis, ttl: Duration::from_hours(1), timeout: Duration::from_millis(50) }
+    }
+}
+
+impl Upstream {
+    /// With every default.
+    pub fn new(name: String, servers: Vec<http::Uri>) -> Self {
+        Self {
+            name,
+            servers,
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            preserve_host: true,
+            ca: None,
+            place: Place::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// With every default. `place` is where the name stands.
+    pub fn new(name: String, plugin: Plugin, place: Place) -> Self {
+        Self {
+            name,
+            plugin,
+            config: Vec::new(),
+            on_error: OnError::default(),
+            time: Duration::from_millis(20),
+            memory: 8 << 20,
+            remember: 10_000,
+            plugin_place: place,
+            config_place: place,
+        }
+    }
+}
+
+impl Route {
+    /// With every default. `upstream` is a place in [`Config::upstreams`].
+    pub fn new(name: String, path: String, upstream: usize) -> Self {
+        Self {
+            name,
+            hosts: Vec::new(),
+            path,
+            methods: Vec::new(),
+            upstream,
+            key: None,
+            storing: None,
+            invalidation: None,
+            ttl: None,
+            max_body: 8 << 20,
+            variants: 32,
+            collapse: true,
+            place: Place::default(),
+        }
+    }
+}

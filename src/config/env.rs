@@ -1,0 +1,121 @@
+//! `${NAME}` and `${NAME:-default}` in string values.
+//!
+//! Expansion follows the parsing of TOML, so that no variable can add a key, and what it brings is
+//! not expanded again. `$${` stands for `${`; any other `$` for itself.
+
+use super::fault::Wrong;
+
+/// An expanded value has at most this many octets.
+const LONGEST: usize = 64 << 10;
+
+/// The value with all variables replaced.
+///
+/// As in a shell, `${NAME:-default}` takes the default where the variable is empty, too. An error
+/// never repeats the value: it may be a secret.
+pub(super) fn expand(
+    value: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Vec<Wrong>> {
+    let mut expanded = String::with_capacity(value.len());
+    let mut wrong = Vec::new();
+    let mut rest = value;
+    while let Some(start) = rest.find("${") {
+        let (before, from) = rest.split_at(start);
+        if let Some(before) = before.strip_suffix('$') {
+            expanded.push_str(before);
+            expanded.push_str("${");
+            rest = from.get(2..).unwrap_or_default();
+            continue;
+        }
+        expanded.push_str(before);
+        let Some((inner, after)) = from.get(2..).and_then(|inner| inner.split_once('}')) else {
+            wrong
+                .push(Wrong::new("has `${` without `}`").with_hint("write `$${` for a plain `${`"));
+            return Err(wrong);
+        };
+        match variable(inner, env) {
+            Ok(text) => expanded.push_str(&text),
+            Err(fault) => wrong.push(fault),
+        }
+        if expanded.len() > LONGEST {
+            wrong.push(Wrong::new("is longer than 64 KiB with its variables replaced"));
+            return Err(wrong);
+        }
+        rest = after;
+    }
+    expanded.push_str(rest);
+    if wrong.is_empty() { Ok(expanded) } else { Err(wrong) }
+}
+
+fn variable(inner: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
+    let (name, default) = match inner.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name {
+        return Err(Wrong::new("has `${…}` without the name of a variable in it").with_hint(
+            "write `${NAME}` or `${NAME:-default}`, with letters, digits and `_` in the name, \
+             and `$${` for a plain `${`",
+        ));
+    }
+    match (env(name), default) {
+        (Some(text), None) => Ok(text),
+        (Some(text), Some(_)) if !text.is_empty() => Ok(text),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => {
+            Err(Wrong::new(format!("wants the environment variable `{name}`, which is not set"))
+                .with_hint(format!("set it, or write `${{{name}:-default}}`")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "HOST" => Some("cache".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "NESTED" => Some("${HOST}".to_owned()),
+            "BIG" => Some("x".repeat(LONGEST / 2)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced() {
+        for (value, expanded) in [
+            ("plain", "plain"),
+            ("redis://${HOST}:${PORT:-6379}", "redis://cache:6379"),
+            ("${HOST}${HOST}", "cachecache"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-default}", "default"),
+            ("${NONE:-}", ""),
+            ("${NONE:-a:-b}", "a:-b"),
+            ("${NESTED}", "${HOST}"),
+            ("$${HOST}", "${HOST}"),
+            ("$$${HOST}", "$${HOST}"),
+            ("5 $ and $HOST", "5 $ and $HOST"),
+        ] {
+            assert_eq!(expand(value, &env).unwrap(), expanded, "{value}");
+        }
+    }
+
+    #[test]
+    fn faulty_variables_are_named_without_the_value() {
+        for (value, complaint) in [
+            ("secret${NONE}", "wants the environment variable `NONE`, which is not set"),
+            ("secret${HOST", "has `${` without `}`"),
+            ("${}", "has `${…}` without the name of a variable in it"),
+            ("${my secret}", "has `${…}` without the name of a variable in it"),
+            ("${1A}", "has `${…}` without the name of a variable in it"),
+            ("${BIG}${BIG}${BIG}", "is longer than 64 KiB with its variables replaced"),
+        ] {
+            assert_eq!(expand(value, &env).unwrap_err()[0].complaint, complaint, "{value}");
+        }
+        assert_eq!(expand("${A} ${B}", &env).unwrap_err().len(), 2);
+    }
+}

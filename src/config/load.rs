@@ -1,0 +1,132 @@
+//! Where a configuration comes from: a file, a text, or the flags of `larder run --upstream`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::fault::{Fault, Faults, Wrong};
+use super::{Admin, Config, Route, Server, Upstream};
+use super::{address, sections, shown};
+
+/// A file has at most this many octets.
+const LARGEST: u64 = 1 << 20;
+
+/// What could be read of a configuration, and all that is wrong with it.
+///
+/// It lets those who look for further faults (routes that contradict each other, plugins that do
+/// not load) report theirs together with these. In the place of what is wrong stands a default;
+/// policies without a usable plugin, and routes of which it cannot be said what they match, are
+/// left out. Only [`Draft::finish`] makes a configuration to serve with.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What could be read.
+    pub config: Config,
+    /// What is wrong, in no order.
+    pub faults: Vec<Fault>,
+}
+
+impl Draft {
+    /// Reads a file; variables are the process's.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn load(path: &Path) -> Self {
+        let file = path.display().to_string();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match text(path) {
+            Ok(text) => Self::parse(&text, &file, folder, &|name| std::env::var(name).ok()),
+            Err(message) => {
+                let fault = Fault::new(file, None, message);
+                Self { config: Config::empty(), faults: vec![fault] }
+            }
+        }
+    }
+
+    /// Reads a text. `file` is what faults call it, `folder` is where relative paths begin, `env`
+    /// answers for `${NAME}`.
+    pub fn parse(
+        text: &str,
+        file: &str,
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        sections::read(text, file, folder, env)
+    }
+
+    /// The configuration, if nothing is wrong with it.
+    pub fn finish(self) -> Result<Config, Faults> {
+        if self.faults.is_empty() { Ok(self.config) } else { Err(self.faults.into()) }
+    }
+}
+
+/// The configuration in a file; variables are the process's.
+pub fn load(path: &Path) -> Result<Config, Faults> {
+    Draft::load(path).finish()
+}
+
+/// The configuration in a text. `file` is what faults call it, `folder` is where relative paths
+/// begin, `env` answers for `${NAME}`.
+pub fn parse(
+    text: &str,
+    file: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    Draft::parse(text, file, folder, env).finish()
+}
+
+impl Config {
+    /// One upstream, and one route named `all` for every path: what `larder run --upstream URL`
+    /// serves without a file. Faults are named after the flags `--upstream` and `--admin`.
+    pub fn for_upstream(
+        url: &str,
+        listen: SocketAddr,
+        admin: Option<Admin>,
+    ) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let mut report = |flag: &str, value: &str, wrong: Wrong| {
+            let message = format!("`{}` {}", shown::plain(value), wrong.complaint);
+            faults.push(Fault::new(flag, None, message).with_hint(wrong.hint));
+        };
+        let server = address::server(url).map_err(|wrong| report("--upstream", url, wrong)).ok();
+        if let Some(Admin { listen: address, token }) = &admin {
+            if token.is_none() && !address.ip().is_loopback() {
+                let wrong = Wrong::new("is not a loopback address, and there is no token");
+                let hint =
+                    "listen on 127.0.0.1, or write a `gateway.toml` with a token in `[admin]`";
+                report("--admin", &address.to_string(), wrong.with_hint(hint));
+            }
+            if *address == listen && address.port() != 0 {
+                let wrong = Wrong::new("is where clients connect to");
+                let hint = "give operators a port of their own";
+                report("--admin", &address.to_string(), wrong.with_hint(hint));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults.into());
+        }
+        Ok(Self {
+            server: Server { listen, ..Server::default() },
+            admin,
+            upstreams: vec![Upstream::new("all".to_owned(), server.into_iter().collect())],
+            routes: vec![Route::new("all".to_owned(), "/{*rest}".to_owned(), 0)],
+            ..Self::empty()
+        })
+    }
+}
+
+/// The text of a file, or why there is none.
+fn text(path: &Path) -> Result<String, String> {
+    let mut octets = Vec::new();
+    // One octet more than allowed tells a file that is too large from one that just fits.
+    File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut octets))
+        .map_err(|error| format!("the file cannot be read: {error}"))?;
+    if octets.len() as u64 > LARGEST {
+        return Err("the file is larger than 1MiB".to_owned());
+    }
+    String::from_utf8(octets).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.split(|octet| *octet == b'\n').count();
+        format!("the file is not UTF-8, from line {line} on")
+    })
+}

@@ -1,0 +1,259 @@
+//! `gateway.toml`: what it may say, with every default and bound, and what is wrong with it.
+//!
+//! [`load()`] reads a file, [`parse`] a text; both answer a [`Config`] in which everything is valid,
+//! or all the [`Fault`]s at once. Whether a plugin loads, and whether two routes contradict each
+//! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
+//! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
+//!
+//! - `load` opens the file, `sections` and `routes` walk through it, with the help of `reader`,
+//!   which replaces what is wrong by its default and goes on;
+//! - `address`, `amount`, `pattern`, `setting`, `value` and `env` each know one kind of value;
+//! - `fault`, `nearest` and `shown` say what is wrong, what may have been meant, and no secrets.
+//!
+//! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
+//! may be written as a string if a variable is in it.
+//!
+//! *Not supported yet:* `[mongodb]`, `[[changes]]`, `tls`, and of a route `document`, `headers`,
+//! `on_lag`, `max_lag`, `on_l2_error`, `stale_if_error`; Redis as a cluster or behind sentinels.
+
+mod address;
+mod amount;
+mod defaults;
+mod env;
+mod fault;
+mod load;
+mod nearest;
+pub(crate) mod pattern;
+mod reader;
+mod routes;
+mod sections;
+mod setting;
+mod shown;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use fault::{Fault, Faults};
+pub use load::{Draft, load, parse};
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener for clients.
+    pub server: Server,
+    /// The listener for operators; none without `[admin]`.
+    pub admin: Option<Admin>,
+    /// What is shared and how much is kept.
+    pub cache: Cache,
+    /// By name, in the order of the file.
+    pub upstreams: Vec<Upstream>,
+    /// By name, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// In the order of the file, which does not decide anything: the most specific wins.
+    pub routes: Vec<Route>,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `listen`, default `127.0.0.1:8080`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `workers`: threads that serve connections. 0, the default, is one per processor; at most 1024.
+    pub workers: usize,
+    /// `max_connections` at once, default 10000, 1 to a million; further ones wait in the
+    /// listener's queue.
+    pub max_connections: usize,
+    /// `header_timeout` for a whole request head, default 10 s, 1 ms to 1 h. It also ends idle
+    /// connections.
+    pub header_timeout: Duration,
+    /// `drain`: how long running requests may take after SIGTERM, default 30 s, at most 1 h.
+    pub drain: Duration,
+}
+
+/// `[admin]`. Its `Debug` hides the token.
+#[derive(Clone)]
+pub struct Admin {
+    /// `listen`, default `127.0.0.1:9080`; another address than the server's.
+    pub listen: SocketAddr,
+    /// `token`: what a caller must send as a bearer token, at most 1024 visible ASCII characters.
+    /// Empty is none, and is refused unless the listener is a loopback address.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "[hidden]");
+        f.debug_struct("Admin").field("listen", &self.listen).field("token", &token).finish()
+    }
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// `namespace`, default `larder`: letters, digits, `-`, `_`, `.`; at most 64.
+    pub namespace: String,
+    /// `[cache.l1]`.
+    pub l1: L1,
+    /// `[cache.l2]`; none without the table, or when `redis` is empty.
+    pub l2: Option<L2>,
+}
+
+/// `[cache.l1]`.
+#[derive(Clone, Debug)]
+pub struct L1 {
+    /// `capacity` in octets, default 256 MiB, at most 1024 GiB. 0 switches L1 off.
+    pub capacity: u64,
+    /// `ttl`, default 5 min, 1 ms to 365 days: L1 keeps a response no longer than this.
+    pub ttl: Duration,
+}
+
+/// `[cache.l2]`. Its `Debug` hides the password.
+#[derive(Clone)]
+pub struct L2 {
+    /// `redis`: a `redis://` or `rediss://` URL. It may hold a password: never print it whole.
+    pub redis: String,
+    /// `ttl`, default 1 h, 1 ms to 365 days: Redis keeps a response no longer than this.
+    pub ttl: Duration,
+    /// `timeout` of one command, default 50 ms, 1 ms to 10 s.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for L2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("L2")
+            .field("redis", &shown::url(&self.redis))
+            .field("ttl", &self.ttl)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// `[upstreams.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The table's name.
+    pub name: String,
+    /// `servers`, at least one: `http://host[:port]` or `https://host[:port]`, and nothing after
+    /// it but a `/`. Used in turn.
+    pub servers: Vec<http::Uri>,
+    /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
+    pub connect_timeout: Duration,
+    /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
+    pub timeout: Duration,
+    /// `idle_timeout`: silence between two pieces of a body, default 30 s, 1 ms to 1 day.
+    pub idle_timeout: Duration,
+    /// `preserve_host`, default true: send the client's `Host`; false sends the server's own.
+    pub preserve_host: bool,
+    /// `ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
+    /// found from the folder of `gateway.toml`.
+    pub ca: Option<PathBuf>,
+    /// Where `ca`'s value stands, or the table's name if there is none.
+    pub place: Place,
+}
+
+/// `[policies.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The table's name.
+    pub name: String,
+    /// `plugin`.
+    pub plugin: Plugin,
+    /// `config`, with nested tables flattened (`a.b`), sorted by name; at most 256 settings.
+    pub config: Vec<(String, Setting)>,
+    /// `on_error`, default `bypass`.
+    pub on_error: OnError,
+    /// `time` of one call, default 20 ms, 1 ms to 10 s.
+    pub time: Duration,
+    /// `memory` of one call in octets, default 8 MiB, 64 KiB to 64 MiB.
+    pub memory: usize,
+    /// `remember`: how many answers of `key` are kept, default 10000, at most ten million; 0 keeps
+    /// none.
+    pub remember: u64,
+    /// Where `plugin`'s value stands.
+    pub plugin_place: Place,
+    /// Where `config` stands, or the table's name if there is none.
+    pub config_place: Place,
+}
+
+/// Where a plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// `bundled:NAME`: inside the binary.
+    Bundled(String),
+    /// A file; relative ones are found from the folder of `gateway.toml`.
+    File(PathBuf),
+}
+
+/// A value in a policy's `config`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Setting {
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Number(f64),
+    /// A string.
+    Text(String),
+    /// An array of strings.
+    Texts(Vec<String>),
+}
+
+/// What a failed policy leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Forward, store nothing.
+    #[default]
+    Bypass,
+    /// Answer 502.
+    Fail,
+    /// Go on as if the route had no such policy.
+    Default,
+}
+
+/// `[[routes]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `name`, unique: letters, digits, `-`, `_`, `.`; at most 64.
+    pub name: String,
+    /// `host`: names or `*.suffix`, in lower case, without a port. Empty is any.
+    pub hosts: Vec<String>,
+    /// `path`: `/users/{id}`, `/files/{*rest}`. A catch-all also matches what stands before it,
+    /// with and without the last `/`.
+    pub path: String,
+    /// `methods`. Empty is any. `HEAD` is not part of `GET`: name both.
+    pub methods: Vec<http::Method>,
+    /// `upstream`: its place in [`Config::upstreams`].
+    pub upstream: usize,
+    /// `key`: a policy's place in [`Config::policies`].
+    pub key: Option<usize>,
+    /// `storing`: a policy's place.
+    pub storing: Option<usize>,
+    /// `invalidation`: a policy's place.
+    pub invalidation: Option<usize>,
+    /// `ttl`: the freshness lifetime of responses that bring none of their own, 1 s to 365 days.
+    pub ttl: Option<Duration>,
+    /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
+    pub max_body: usize,
+    /// `variants`: how many are kept under one key (`Vary`), default 32, 1 to 1000.
+    pub variants: usize,
+    /// `collapse`, default true: equal misses share one forward request.
+    pub collapse: bool,
+    /// Where `path`'s value stands.
+    pub place: Place,
+}
+
+/// A place in the file, counted from 1; columns in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}

@@ -1,0 +1,163 @@
+//! The walk through `[[routes]]`, and what routes refer to.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::fault::Wrong;
+use super::reader::{Table, Value};
+use super::{Place, Policy, Route, Upstream};
+use super::{address, nearest, pattern, shown, value};
+
+/// What a route may be named to do later.
+const NOT_YET: [&str; 6] =
+    ["document", "headers", "on_lag", "max_lag", "on_l2_error", "stale_if_error"];
+
+/// The bounds of `ttl`. RFC 9111 counts lifetimes in whole seconds.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
+
+/// All policies by name, and those that are right as well.
+pub(super) struct Policies<'p> {
+    pub(super) names: Vec<String>,
+    pub(super) valid: &'p [Policy],
+}
+
+/// All routes whose name, host, path and methods are right; none if there is no route at all.
+pub(super) fn read(
+    value: Option<Value<'_>>,
+    upstreams: &[Upstream],
+    policies: &Policies<'_>,
+) -> Option<Vec<Route>> {
+    let value = value?;
+    let DeValue::Array(elements) = value.content else {
+        value.not_a::<()>("an array of tables", Some("write `[[routes]]`".to_owned()));
+        return Some(Vec::new());
+    };
+    if elements.is_empty() {
+        return None;
+    }
+    let mut names = HashMap::new();
+    let mut routes = Vec::new();
+    for (index, element) in elements.iter().enumerate() {
+        let label = format!("route {}", index + 1);
+        let table = value.element(element).table(&label, || "write `[[routes]]`".to_owned());
+        let Some(mut table) = table else { continue };
+        let name = name(&mut table, &mut names);
+        let route = route(name.unwrap_or_default(), &mut table, upstreams, policies);
+        table.not_yet(&NOT_YET);
+        table.finish();
+        routes.extend(route);
+    }
+    Some(routes)
+}
+
+/// The route's name, by which later faults call it.
+fn name(table: &mut Table<'_>, names: &mut HashMap<String, Place>) -> Option<String> {
+    let Some(value) = table.take("name") else {
+        table.missing("name", "write name = \"…\": metrics and `larder explain` show it");
+        return None;
+    };
+    let name = value.read(value::name)?;
+    table.label = format!("route `{name}`").into();
+    if let Some(first) = names.get(&name) {
+        let message = format!("the name is taken by the route at line {}", first.line);
+        table.report(value.place, &message, Some("give each route a name of its own".to_owned()));
+        return Some(name);
+    }
+    names.insert(name.clone(), value.place);
+    Some(name)
+}
+
+/// None if it cannot be said which requests the route is for.
+fn route(
+    name: String,
+    table: &mut Table<'_>,
+    upstreams: &[Upstream],
+    policies: &Policies<'_>,
+) -> Option<Route> {
+    let path = table.take("path");
+    if path.is_none() {
+        table.missing("path", "write path = \"/{*rest}\" for all paths");
+    }
+    let place = path.as_ref().map_or(table.place, |value| value.place);
+    let path =
+        path.and_then(|value| value.read(|text| pattern::pieces(text).map(|_| text.to_owned())));
+    let hosts = table.take("host").map_or(Some(Vec::new()), |value| hosts(&value));
+    let methods = table.take("methods").map_or(Some(Vec::new()), |value| {
+        all(&value, "write methods = [\"GET\"], or leave it out", value::method)
+    });
+    let upstream = upstream(table, upstreams);
+    let mut policy = |key| {
+        let name = table.take(key)?;
+        let index = refer(&name, "policy", &policies.names)?;
+        let name = policies.names.get(index)?;
+        policies.valid.iter().position(|policy| policy.name == *name)
+    };
+    let (key, storing, invalidation) = (policy("key"), policy("storing"), policy("invalidation"));
+    let default = Route::new(name, String::new(), upstream.unwrap_or_default());
+    let route = Route {
+        key,
+        storing,
+        invalidation,
+        ttl: table.take("ttl").and_then(|value| value.duration(LIFETIMES)),
+        max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
+        variants: table.count("variants", default.variants, 1..=1000),
+        collapse: table.boolean("collapse", default.collapse),
+        place,
+        ..default
+    };
+    Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+fn upstream(table: &mut Table<'_>, upstreams: &[Upstream]) -> Option<usize> {
+    let names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    if let Some(value) = table.take("upstream") {
+        return refer(&value, "upstream", &names);
+    }
+    let example = names.first().map_or("NAME", |name| name);
+    table.missing("upstream", format!("write upstream = \"{example}\""));
+    None
+}
+
+/// The place of a name among those that are known.
+fn refer(value: &Value<'_>, kind: &str, names: &[String]) -> Option<usize> {
+    let name = value.text()?;
+    let found = names.iter().position(|known| *known == name);
+    if found.is_none() {
+        let table = if kind == "policy" { "policies" } else { "upstreams" };
+        let hint =
+            nearest::hint(&name, &format!("known {table}"), names.iter().map(String::as_str))
+                .unwrap_or_else(|| format!("add a table `[{table}.NAME]`"));
+        value.report(&format!("unknown {kind} `{}`", shown::plain(&name)), Some(hint));
+    }
+    found
+}
+
+/// `host`: one or several.
+fn hosts(value: &Value<'_>) -> Option<Vec<String>> {
+    match value.content {
+        DeValue::String(_) => value.read(address::host).map(|host| vec![host]),
+        _ => all(value, "write host = \"shop.example\", or leave it out", address::host),
+    }
+}
+
+/// Every element of an array, once; none if one is wrong.
+fn all<T: PartialEq>(
+    value: &Value<'_>,
+    hint: &str,
+    parse: impl Fn(&str) -> Result<T, Wrong>,
+) -> Option<Vec<T>> {
+    let elements = value.list(|| hint.to_owned())?;
+    // Every element is read before the first fault counts, so that all are reported.
+    let read: Vec<Option<T>> = elements.iter().map(|element| element.read(&parse)).collect();
+    let mut once = Vec::new();
+    for element in read {
+        let element = element?;
+        if !once.contains(&element) {
+            once.push(element);
+        }
+    }
+    Some(once)
+}

@@ -1,0 +1,270 @@
+//! The walk through `gateway.toml`: every table but `[[routes]]`, its keys and their bounds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::fault::Wrong;
+use super::reader::{Source, Table, Value};
+use super::{Admin, Cache, Config, Draft, L1, L2, Plugin, Policy, Server, Upstream};
+use super::{address, routes, setting, shown, value};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// Reads a text. `file` is what faults call it, `folder` where relative paths begin.
+pub(super) fn read(
+    text: &str,
+    file: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Draft {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(file, text, env);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    // Recovery leaves made-up values behind, so what is not TOML is not read any further.
+    if !errors.is_empty() {
+        for error in errors {
+            let place = error.span().map(|span| source.place(span.start));
+            let message = error.message();
+            let message = message.strip_suffix(", expected nothing").unwrap_or(message);
+            source.report(place, format!("not TOML: {message}"), toml_hint(message));
+        }
+        return Draft { config: Config::empty(), faults: source.into_faults() };
+    }
+    let root = Table::new(&source, "", source.place(0), document.get_ref());
+    let config = config(root, folder);
+    Draft { config, faults: source.into_faults() }
+}
+
+/// What the parser does not say. The text itself is not shown: it may be a secret without quotes.
+fn toml_hint(message: &str) -> Option<String> {
+    let hint = match message {
+        "duplicate key" => "each key and each `[table]` stands once; `[[routes]]` may be repeated",
+        _ if message.contains("quoted") || message.starts_with("invalid ") => {
+            "a string stands in quotes, and so do addresses, durations and sizes"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn config(mut root: Table<'_>, folder: &Path) -> Config {
+    let source = root.source;
+    let server = root.table("server", "[server]").map(server).unwrap_or_default();
+    let admin = root.table("admin", "[admin]").map(|table| admin(table, &server));
+    let cache = root.table("cache", "[cache]").map(cache).unwrap_or_default();
+    let upstreams = named(&mut root, "upstreams", "upstream");
+    let policies = named(&mut root, "policies", "policy");
+    let upstreams: Vec<Upstream> = upstreams
+        .unwrap_or_else(|| {
+            let hint = "add a table `[upstreams.NAME]` with `servers`".to_owned();
+            source.report(None, "no upstreams", Some(hint));
+            Vec::new()
+        })
+        .into_iter()
+        .map(|(name, table)| upstream(name, table, folder))
+        .collect();
+    let policies = policies.unwrap_or_default();
+    let names = policies.iter().map(|(name, _)| name.clone()).collect();
+    // A policy without a plugin is no policy, but its name may be referred to all the same.
+    let policies: Vec<Policy> =
+        policies.into_iter().filter_map(|(name, table)| policy(name, table, folder)).collect();
+    let routes = routes::read(
+        root.take("routes"),
+        &upstreams,
+        &routes::Policies { names, valid: &policies },
+    );
+    if routes.is_none() {
+        let hint = "add `[[routes]]` with `name`, `path` and `upstream`".to_owned();
+        source.report(None, "no routes", Some(hint));
+    }
+    root.not_yet(&["mongodb", "changes"]);
+    root.finish();
+    Config { server, admin, cache, upstreams, policies, routes: routes.unwrap_or_default() }
+}
+
+/// The tables `[key.NAME]`; none if there is no `key`, or nothing in it.
+fn named<'a>(
+    root: &mut Table<'a>,
+    key: &'static str,
+    kind: &str,
+) -> Option<Vec<(String, Table<'a>)>> {
+    let value = root.take(key)?;
+    let hint = || format!("write `[{key}.NAME]`");
+    // A value of the wrong type is a fault of its own; that nothing is in it would be a second.
+    let Some(mut table) = value.table(&format!("[{key}]"), hint) else { return Some(Vec::new()) };
+    let entries = table.take_all();
+    if entries.is_empty() {
+        return None;
+    }
+    let mut tables = Vec::new();
+    for (name, place, value) in entries {
+        let label = format!("{kind} `{}`", shown::plain(name));
+        if let Err(Wrong { complaint, hint }) = value::name(name) {
+            table.report(place, &format!("`{}` {complaint}", shown::plain(name)), hint);
+        }
+        if let Some(mut inner) = value.table(&label, hint) {
+            inner.place = place;
+            tables.push((name.to_owned(), inner));
+        }
+    }
+    Some(tables)
+}
+
+fn server(mut table: Table<'_>) -> Server {
+    let default = Server::default();
+    let server = Server {
+        listen: table.read("listen", default.listen, address::listen),
+        workers: table.count("workers", default.workers, 0..=1024),
+        max_connections: table.count("max_connections", default.max_connections, 1..=1_000_000),
+        header_timeout: table.duration(
+            "header_timeout",
+            default.header_timeout,
+            MILLISECOND..=HOUR,
+        ),
+        drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
+    };
+    table.not_yet(&["tls"]);
+    table.finish();
+    server
+}
+
+fn admin(mut table: Table<'_>, server: &Server) -> Admin {
+    let listen_value = table.take("listen");
+    let token_value = table.take("token").map(|value| value.secret(|_| "[hidden]".to_owned()));
+    let place = listen_value.as_ref().map_or(table.place, |value| value.place);
+    let listen = listen_value
+        .and_then(|value| value.read(address::listen))
+        .unwrap_or(Admin::default().listen);
+    let token = token_value.map(|value| value.read(value::token));
+    // A token that is there and wrong is reported already.
+    let may_lack_token = listen.ip().is_loopback() || token == Some(None);
+    let token = token.flatten().flatten();
+    if token.is_none() && !may_lack_token {
+        let Wrong { complaint, hint } = no_token();
+        table.report(place, &format!("listen `{listen}` {complaint}"), hint);
+    }
+    if listen == server.listen && listen.port() != 0 {
+        let hint = Some("give operators a port of their own".to_owned());
+        table.report(place, &format!("listen `{listen}` is the address of [server]"), hint);
+    }
+    table.finish();
+    Admin { listen, token }
+}
+
+fn no_token() -> Wrong {
+    Wrong::new("is not a loopback address, and there is no token")
+        .with_hint("set `token`, as in \"${LARDER_ADMIN_TOKEN}\", or listen on \"127.0.0.1:9080\"")
+}
+
+fn cache(mut table: Table<'_>) -> Cache {
+    let default = Cache::default();
+    let cache = Cache {
+        namespace: table.read("namespace", default.namespace, value::name),
+        l1: table.table("l1", "[cache.l1]").map(l1).unwrap_or_default(),
+        l2: table.table("l2", "[cache.l2]").and_then(l2),
+    };
+    table.finish();
+    cache
+}
+
+fn l1(mut table: Table<'_>) -> L1 {
+    let default = L1::default();
+    let l1 = L1 {
+        capacity: table.size("capacity", default.capacity, 0..=1 << 40),
+        ttl: table.duration("ttl", default.ttl, MILLISECOND..=365 * DAY),
+    };
+    table.finish();
+    l1
+}
+
+fn l2(mut table: Table<'_>) -> Option<L2> {
+    let redis = table.take("redis").map(|value| value.secret(shown::url));
+    if redis.is_none() {
+        table.missing(
+            "redis",
+            "write redis = \"redis://127.0.0.1:6379\", or leave `[cache.l2]` out",
+        );
+    }
+    let redis = redis.and_then(|value| {
+        value.read(|text| if text.is_empty() { Ok(String::new()) } else { address::redis(text) })
+    });
+    let default = L2::new(redis.unwrap_or_default());
+    let l2 = L2 {
+        redis: default.redis,
+        ttl: table.duration("ttl", default.ttl, MILLISECOND..=365 * DAY),
+        timeout: table.duration("timeout", default.timeout, MILLISECOND..=10 * SECOND),
+    };
+    table.finish();
+    (!l2.redis.is_empty()).then_some(l2)
+}
+
+fn upstream(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
+    const SHAPE: &str = "write servers = [\"http://127.0.0.1:3000\"]";
+    let servers = table.take("servers");
+    if servers.is_none() {
+        table.missing("servers", SHAPE);
+    }
+    let servers = servers.and_then(|value| value.list(|| SHAPE.to_owned())).unwrap_or_default();
+    let servers = servers.iter().filter_map(|server| server.read(address::server)).collect();
+    let ca = table.take("ca");
+    let default = Upstream::new(name, servers);
+    let upstream = Upstream {
+        connect_timeout: table.duration(
+            "connect_timeout",
+            default.connect_timeout,
+            MILLISECOND..=HOUR,
+        ),
+        timeout: table.duration("timeout", default.timeout, MILLISECOND..=DAY),
+        idle_timeout: table.duration("idle_timeout", default.idle_timeout, MILLISECOND..=DAY),
+        preserve_host: table.boolean("preserve_host", default.preserve_host),
+        place: ca.as_ref().map_or(table.place, |value| value.place),
+        ca: ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text)))),
+        ..default
+    };
+    table.finish();
+    upstream
+}
+
+fn file(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new("is not a path").with_hint("write the path of a PEM file"));
+    }
+    Ok(())
+}
+
+/// None if there is no plugin to ask.
+fn policy(name: String, mut table: Table<'_>, folder: &Path) -> Option<Policy> {
+    let plugin = table.take("plugin");
+    if plugin.is_none() {
+        table.missing(
+            "plugin",
+            "write plugin = \"bundled:NAME\", or the path of a file as in \"plugins/keys.wasm\"",
+        );
+    }
+    let plugin_place = plugin.as_ref().map_or(table.place, |value| value.place);
+    let plugin: Option<Plugin> =
+        plugin.and_then(|value| value.read(|text| value::plugin(text, folder)));
+    let config = table.take("config");
+    let config_place = config.as_ref().map_or(table.place, |value: &Value<'_>| value.place);
+    let config = config.and_then(|value| {
+        value.table(&table.label, || "write config = { name = \"value\" }".to_owned())
+    });
+    let default =
+        Policy::new(name, plugin.clone().unwrap_or(Plugin::Bundled(String::new())), plugin_place);
+    let policy = Policy {
+        config: config.map(setting::flatten).unwrap_or_default(),
+        on_error: table.read("on_error", default.on_error, value::on_error),
+        time: table.duration("time", default.time, MILLISECOND..=10 * SECOND),
+        memory: table.memory("memory", default.memory, 64 << 10..=64 << 20),
+        remember: table.count("remember", default.remember, 0..=10_000_000),
+        config_place,
+        ..default
+    };
+    table.finish();
+    plugin.map(|_| policy)
+}

@@ -1,0 +1,85 @@
+//! Values as faults show them: in one line, not too long, and without secrets.
+
+/// Longer values are cut.
+const LONGEST: usize = 80;
+
+/// A value that may be shown. What looks like a URL loses its user information and its query all
+/// the same: a value may have come from the environment, and from the wrong variable.
+pub(super) fn plain(value: &str) -> String {
+    let value = if value.contains("://") { url(value) } else { value.to_owned() };
+    line(&value, LONGEST)
+}
+
+/// A text in one line, without what a terminal would act on, and cut after `longest` characters.
+pub(super) fn line(text: &str, longest: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(longest) {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(longest).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A URL that may hold a password: `redis://…@cache:6379`. Of the rest nothing is left that could
+/// be a part of one, such as a "port" that is no number because the host was forgotten.
+pub(super) fn url(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return "…".to_owned() };
+    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+        return "…".to_owned();
+    }
+    // A password may hold any character, `@` and `/` too: only what follows the last `@` is safe.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("…@", rest),
+        None => ("", rest),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, after) = rest.split_at(end);
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+        if is_port { name } else { "" }
+    });
+    let is_host =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+    let (path, query) = after.split_at(after.find(['?', '#']).unwrap_or(after.len()));
+    match (is_host, query.is_empty()) {
+        (false, _) => format!("{scheme}://…"),
+        (true, true) => format!("{scheme}://{user}{host}{path}"),
+        (true, false) => format!("{scheme}://{user}{host}{path}?…"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_what_may_be_secret() {
+        for (value, shown) in [
+            ("redis://cache:6379", "redis://cache:6379"),
+            ("redis://:hunter2@cache:6379/0", "redis://…@cache:6379/0"),
+            ("redis://user:hun@ter2@cache", "redis://…@cache"),
+            ("redis://user:hun/ter2@[::1]:6379", "redis://…@[::1]:6379"),
+            ("redis://:hunter2", "redis://…"),
+            ("redis://user:hunter2", "redis://…"),
+            ("redis://cache?password=hunter2", "redis://cache?…"),
+            ("hunter2", "…"),
+            ("redis:hunter2@cache", "…"),
+            ("hunter2 redis://cache", "…"),
+        ] {
+            assert_eq!(url(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn values_fit_in_a_line() {
+        assert_eq!(plain("5 \"minutes\""), "5 \"minutes\"");
+        assert_eq!(plain("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        assert_eq!(plain(&"é".repeat(81)), format!("{}…", "é".repeat(80)));
+        assert_eq!(plain("http://user:hunter2@host/a"), "http://…@host/a");
+    }
+}

@@ -1,0 +1,275 @@
+//! Whole files: the example, the faulty ones in `tests/bad_config`, and any text at all.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Method;
+use proptest::prelude::*;
+
+use super::*;
+use crate::routes::Routes;
+
+const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.toml"));
+
+const SMALLEST: &str = r#"
+[upstreams.shop]
+servers = ["http://127.0.0.1:3000"]
+
+[[routes]]
+name     = "all"
+path     = "/{*rest}"
+upstream = "shop"
+"#;
+
+const EVERY_KEY: &str = r#"
+        [server]
+        listen = "[::1]:0"
+        workers = 2
+        max_connections = 100
+        header_timeout = "1s"
+        drain = "0s"
+        [admin]
+        listen = "0.0.0.0:9080"
+        token = "s3cret"
+        [cache.l1]
+        capacity = 0
+        ttl = "1m"
+        [cache.l2]
+        redis = "rediss://user:s3cret@cache:6379/1"
+        ttl = "1d"
+        timeout = "20ms"
+        [upstreams.b]
+        servers = ["https://b.example", "http://127.0.0.1:81/"]
+        connect_timeout = "1s"
+        timeout = "2s"
+        idle_timeout = "3s"
+        preserve_host = false
+        ca = "ca.pem"
+        [upstreams.a]
+        servers = ["http://127.0.0.1:80"]
+        [policies.p]
+        plugin = "plugins/p.wasm"
+        on_error = "default"
+        time = "5ms"
+        memory = "1MiB"
+        remember = 0
+        config = { on = true, n = 0x10, x = 1.5, t = "$${T}", list = [], deep = { er = 1 } }
+        [[routes]]
+        name = "r"
+        host = ["Shop.Example", "*.shop.example"]
+        path = "/r/{id}"
+        methods = ["GET", "HEAD", "GET"]
+        upstream = "a"
+        key = "p"
+        storing = "p"
+        invalidation = "p"
+        ttl = "1s"
+        max_body = "64KiB"
+        variants = "${VARIANTS:-4}"
+        collapse = "${COLLAPSE:-false}"
+        "#;
+
+fn nothing_set(_: &str) -> Option<String> {
+    None
+}
+
+fn read(text: &str) -> Config {
+    let faults = |faults: Faults| panic!("{faults}");
+    parse(text, "gateway.toml", Path::new("/etc/larder"), &nothing_set).unwrap_or_else(faults)
+}
+
+/// The faults of the file and of its routes, as `larder check` shows them.
+fn check(text: &str, file: &str) -> Option<String> {
+    let mut draft = Draft::parse(text, file, Path::new(""), &nothing_set);
+    let conflicts = Routes::new(&draft.config.routes).err().unwrap_or_default();
+    draft.faults.extend(conflicts.iter().map(|conflict| conflict.fault(file)));
+    draft.finish().err().map(|faults| format!("{faults}\n"))
+}
+
+#[test]
+fn each_faulty_file_is_told_all_its_faults() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_config");
+    let mut files: Vec<PathBuf> =
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    assert!(files.len() >= 12, "{files:?}");
+    let mut wrong = String::new();
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let found = check(&std::fs::read_to_string(&file).unwrap(), name).unwrap_or_default();
+        assert!(!found.contains("hunter"), "{name} tells a secret:\n{found}");
+        let expected = std::fs::read_to_string(file.with_extension("stderr")).unwrap_or_default();
+        if found != expected {
+            writeln!(wrong, "--- {name} is expected to give\n{expected}--- and gives\n{found}")
+                .unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_example_needs_nothing_set() {
+    assert_eq!(check(EXAMPLE, "gateway.toml"), None);
+    let config = read(EXAMPLE);
+    assert_eq!(config.admin.unwrap().token, None);
+    assert_eq!(config.cache.namespace, "bookshop");
+    assert!(config.cache.l2.is_none());
+    let names: Vec<&str> = config.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["no-tracking", "writes", "by-language"]);
+    let texts =
+        |texts: &[&str]| Setting::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+    assert_eq!(
+        config.policies[2].config,
+        [
+            ("cookie".to_owned(), Setting::Text("currency".to_owned())),
+            ("cookie-values".to_owned(), texts(&["EUR", "USD", "GBP"])),
+            ("languages".to_owned(), texts(&["en", "de", "fr"])),
+        ]
+    );
+    let books = &config.routes[0];
+    assert_eq!((books.key, books.invalidation, books.storing), (Some(0), Some(1), None));
+    assert_eq!(config.routes[1].ttl, Some(Duration::from_mins(5)));
+}
+
+#[test]
+fn the_smallest_file_has_every_default() {
+    let config = read(SMALLEST);
+    assert_eq!(config.server.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(config.server.max_connections, 10_000);
+    assert!(config.admin.is_none() && config.cache.l2.is_none());
+    assert_eq!((config.cache.namespace.as_str(), config.cache.l1.capacity), ("larder", 256 << 20));
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.servers, ["http://127.0.0.1:3000"]);
+    assert_eq!(upstream.timeout, Duration::from_secs(30));
+    let route = &config.routes[0];
+    assert_eq!((route.max_body, route.variants, route.collapse), (8 << 20, 32, true));
+    assert_eq!(route.place, Place { line: 7, column: 12 });
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = read(EVERY_KEY);
+    assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));
+    assert_eq!(config.cache.l1.capacity, 0);
+    let upstreams: Vec<&str> = config.upstreams.iter().map(|up| up.name.as_str()).collect();
+    assert_eq!(upstreams, ["b", "a"]);
+    assert_eq!(config.upstreams[0].ca.as_deref(), Some(Path::new("/etc/larder/ca.pem")));
+    assert!(!config.upstreams[0].preserve_host);
+    let policy = &config.policies[0];
+    assert_eq!(policy.plugin, Plugin::File("/etc/larder/plugins/p.wasm".into()));
+    assert_eq!((policy.on_error, policy.memory, policy.remember), (OnError::Default, 1 << 20, 0));
+    assert_eq!(
+        policy.config.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["deep.er", "list", "n", "on", "t", "x"]
+    );
+    assert_eq!(policy.config[2].1, Setting::Integer(16));
+    assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
+    assert_eq!(policy.plugin_place, Place { line: 28, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 33, column: 18 });
+    let route = &config.routes[0];
+    assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
+    assert_eq!(route.methods, [Method::GET, Method::HEAD]);
+    assert_eq!((route.upstream, route.key, route.storing), (1, Some(0), Some(0)));
+    assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, false));
+    // Nor do they stand in what a log would show of the whole.
+    assert!(!format!("{:?} {:?}", config.admin, config.cache).contains("s3cret"));
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = "\u{feff}# é\n[server]\n\"\\u006cisten\" = \"é\" # é\ndrain = \"é\"\n";
+    let shown = check(text, "g").unwrap();
+    assert!(
+        shown.contains("g:3:17: [server]: listen `é` is not an address to listen on"),
+        "{shown}"
+    );
+    assert!(shown.contains("g:4:9: [server]: drain `é` is not a duration"), "{shown}");
+}
+
+#[test]
+fn one_upstream_needs_no_file() {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config::for_upstream("http://127.0.0.1:3000", listen, None).unwrap();
+    assert_eq!(
+        (config.routes[0].name.as_str(), config.routes[0].path.as_str()),
+        ("all", "/{*rest}")
+    );
+    assert!(Routes::new(&config.routes).is_ok());
+
+    let admin = |ip: [u8; 4]| Admin { listen: SocketAddr::from((ip, 9080)), token: None };
+    let faults = Config::for_upstream("http://u:hunter2@host", listen, Some(admin([0; 4])));
+    assert_eq!(
+        faults.unwrap_err().to_string(),
+        "--upstream: `http://…@host` holds a user's name or password\n  hint: write \
+         \"http://host:port\" or \"https://host:port\"\n\
+         --admin: `0.0.0.0:9080` is not a loopback address, and there is no token\n  hint: listen \
+         on 127.0.0.1, or write a `gateway.toml` with a token in `[admin]`\n2 faults"
+    );
+    let same = admin([127, 0, 0, 1]);
+    assert!(Config::for_upstream("http://host", same.listen, Some(same)).is_err());
+}
+
+#[test]
+fn files_that_cannot_be_read_are_faults() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, octets: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, octets).unwrap();
+        load(&path).map_err(|faults| faults.to_string())
+    };
+    assert!(write("good.toml", SMALLEST.as_bytes()).is_ok());
+    let latin = write("latin.toml", b"[server]\n# caf\xe9\n").unwrap_err();
+    assert!(latin.contains("the file is not UTF-8, from line 2 on"), "{latin}");
+    let large = write("large.toml", &vec![b'#'; (1 << 20) + 1]).unwrap_err();
+    assert!(large.contains("the file is larger than 1MiB"), "{large}");
+    let none = load(&folder.path().join("none.toml")).unwrap_err().to_string();
+    assert!(none.contains("none.toml: the file cannot be read: "), "{none}");
+    assert!(load(folder.path()).is_err());
+}
+
+#[test]
+fn deep_nesting_is_a_fault() {
+    for text in [
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+        format!("{SMALLEST}[policies.p]\nplugin = \"bundled:x\"\nconfig.{}a = 1", "a.".repeat(20)),
+    ] {
+        assert!(check(&text, "g").is_some());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in "(.|\n)*") {
+        check(&text, "g");
+    }
+
+    #[test]
+    fn any_toml_is_answered(text in "([a-z.]{1,3} = |\\[|\\]|\\[\\[routes\\]\\]\n|\"|\\{|\\}|,|=|[0-9a-z$:/-]{1,4}|\n| ){0,60}") {
+        check(&text, "g");
+    }
+
+    /// The example with a piece cut out and another put in is either right, or told to be wrong at
+    /// places that it has.
+    #[test]
+    fn any_change_of_the_example_is_answered(
+        start in 0..EXAMPLE.len(),
+        length in 0..40usize,
+        put in "(|[\"\\[\\]{}=.,\n$-]{1,3}|[a-z0-9]{1,5}|é)",
+    ) {
+        let floor = |at: usize| (0..=at.min(EXAMPLE.len())).rev().find(|at| EXAMPLE.is_char_boundary(*at));
+        let (start, end) = (floor(start).unwrap(), floor(start + length).unwrap());
+        let text = format!("{}{put}{}", &EXAMPLE[..start], &EXAMPLE[end.max(start)..]);
+        let lines: Vec<&str> = text.split('\n').collect();
+        let draft = Draft::parse(&text, "g", Path::new(""), &nothing_set);
+        for place in draft.faults.iter().filter_map(|fault| fault.place) {
+            let line = lines[place.line - 1];
+            prop_assert!((1..=line.chars().count() + 1).contains(&place.column), "{place:?} {line}");
+        }
+        check(&text, "g");
+    }
+}

@@ -1,0 +1,124 @@
+//! The remaining kinds of string values: names, tokens, methods, plugins, words of a fixed set.
+
+use std::path::Path;
+
+use super::fault::Wrong;
+use super::{OnError, Plugin, nearest};
+
+/// A namespace, or the name of a route, an upstream or a policy.
+pub(super) fn name(text: &str) -> Result<String, Wrong> {
+    let is_name = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if is_name {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new("is not a name")
+        .with_hint("write letters, digits, `-`, `_` and `.`, at most 64"))
+}
+
+/// A bearer token; none if empty (RFC 6750 §2.1, without the insistence on its alphabet).
+pub(super) fn token(text: &str) -> Result<Option<String>, Wrong> {
+    if text.len() > 1024 || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Wrong::new("cannot be sent as a bearer token")
+            .with_hint("write at most 1024 visible ASCII characters, without spaces"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// A method (RFC 9110 §9.1: case-sensitive).
+pub(super) fn method(text: &str) -> Result<http::Method, Wrong> {
+    let Ok(method) = http::Method::from_bytes(text.as_bytes()) else {
+        return Err(Wrong::new("is not a method").with_hint("write a name such as \"GET\""));
+    };
+    if text.len() > 32 {
+        return Err(Wrong::new("is longer than 32 characters"));
+    }
+    let upper = text.to_ascii_uppercase();
+    if upper != text {
+        return Err(Wrong::new("is not in upper case").with_hint(format!("write \"{upper}\"")));
+    }
+    Ok(method)
+}
+
+/// Where a plugin comes from; relative files are found from `folder`.
+pub(super) fn plugin(text: &str, folder: &Path) -> Result<Plugin, Wrong> {
+    const SHAPE: &str = "write \"bundled:NAME\", or the path of a file as in \"plugins/keys.wasm\"";
+    if let Some(name) = text.strip_prefix("bundled:") {
+        return match name {
+            "" => Err(Wrong::new("names no plugin").with_hint(SHAPE)),
+            _ => Ok(Plugin::Bundled(name.to_owned())),
+        };
+    }
+    if text.contains("://") {
+        return Err(Wrong::new("is a URL; plugins are loaded from files").with_hint(SHAPE));
+    }
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new("is not a path").with_hint(SHAPE));
+    }
+    Ok(Plugin::File(folder.join(text)))
+}
+
+/// What a failed policy leads to.
+pub(super) fn on_error(text: &str) -> Result<OnError, Wrong> {
+    match text {
+        "bypass" => Ok(OnError::Bypass),
+        "fail" => Ok(OnError::Fail),
+        "default" => Ok(OnError::Default),
+        _ => {
+            let hint = nearest::hint(text, "write one of", ["bypass", "fail", "default"]);
+            Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(name("no-tracking_2.0").unwrap(), "no-tracking_2.0");
+        for text in ["", "a b", "a/b", "é", &"a".repeat(65)] {
+            assert!(name(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_fit_in_a_field() {
+        assert_eq!(token(""), Ok(None));
+        assert_eq!(token("s3cret"), Ok(Some("s3cret".to_owned())));
+        for text in ["a b", "a\n", "é", &"a".repeat(1025)] {
+            assert!(token(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive() {
+        assert_eq!(method("GET"), Ok(http::Method::GET));
+        assert_eq!(method("PURGE").unwrap().as_str(), "PURGE");
+        assert_eq!(method("get").unwrap_err().hint.unwrap(), "write \"GET\"");
+        assert_eq!(method("G T").unwrap_err().complaint, "is not a method");
+        assert_eq!(method("").unwrap_err().complaint, "is not a method");
+    }
+
+    #[test]
+    fn plugins_are_bundled_or_files() {
+        let folder = Path::new("/etc/larder");
+        assert_eq!(plugin("bundled:keys", folder), Ok(Plugin::Bundled("keys".to_owned())));
+        assert_eq!(plugin("p/k.wasm", folder), Ok(Plugin::File("/etc/larder/p/k.wasm".into())));
+        assert_eq!(plugin("/k.wasm", folder), Ok(Plugin::File("/k.wasm".into())));
+        for text in ["", "bundled:", "https://plugins.example/k.wasm"] {
+            assert!(plugin(text, folder).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ways_to_go_on() {
+        assert_eq!(on_error("fail"), Ok(OnError::Fail));
+        assert_eq!(on_error("bypas").unwrap_err().hint.unwrap(), "did you mean `bypass`?");
+        assert_eq!(
+            on_error("retry").unwrap_err().hint.unwrap(),
+            "write one of: `bypass`, `fail`, `default`"
+        );
+    }
+}
