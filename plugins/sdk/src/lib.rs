@@ -1,0 +1,257 @@
+//! Write cache policies for Larder.
+//!
+//! A policy is a type that implements [`Policy`] together with [`Key`], [`Storing`] or
+//! [`Invalidation`], and one line that exports it. The contract behind it is `wit/policy.wit`.
+//!
+//! ```
+//! use larder_policy::*;
+//!
+//! /// One stored response for each path and tenant.
+//! struct ByTenant {
+//!     field: String,
+//! }
+//!
+//! prepared!(ByTenant { field });
+//!
+//! impl Policy for ByTenant {
+//!     fn configure(settings: &mut Settings) -> Result<Self, String> {
+//!         let field = settings.text("field").ok_or("write `field = \"x-tenant\"`")?;
+//!         Ok(Self { field })
+//!     }
+//!
+//!     fn wants(&self) -> Wants {
+//!         Wants { inputs: Inputs::PATH, fields: vec![self.field.clone()], ..Wants::default() }
+//!     }
+//! }
+//!
+//! impl Key for ByTenant {
+//!     fn key(&self, request: &Request) -> Result<KeyDecision, String> {
+//!         let Some(tenant) = request.field(0) else {
+//!             return Ok(KeyDecision::Bypass("no tenant".to_owned()));
+//!         };
+//!         Ok(KeyDecision::Parts(vec![Pair::new("path", &request.path), Pair::new("tenant", tenant)]))
+//!     }
+//! }
+//!
+//! export!(ByTenant: key);
+//! # fn main() {}
+//! ```
+//!
+//! `configure` runs once, when the gateway loads the plugin; every later call runs in a fresh
+//! instance, which reads the policy back as [`Prepared`] wrote it. So nothing is remembered between
+//! two calls: what a policy answers depends on its settings and the request alone. There is no clock,
+//! no randomness, no file and no network: parts of the standard library that need one panic or answer
+//! an error. A `HashMap` works, with the same seed in every call.
+//!
+//! Only the export is for WebAssembly. Everything else compiles natively and is tested with
+//! `cargo test`: [`configure()`] reads settings as the gateway would.
+
+pub mod log;
+
+#[doc(hidden)]
+pub mod bindings;
+#[cfg(any(target_arch = "wasm32", test))]
+mod heap;
+mod pattern;
+mod prepared;
+mod request;
+mod settings;
+
+use std::marker::PhantomData;
+
+pub use bindings::invalidation::exports::larder::policy::invalidation::Invalidated;
+pub use bindings::invalidation::exports::larder::policy::invalidation::Scope;
+pub use bindings::key::exports::larder::policy::key::Decision as KeyDecision;
+pub use bindings::shared::larder::policy::types::*;
+pub use bindings::storing::exports::larder::policy::storing::Decision as StoringDecision;
+pub use bindings::storing::exports::larder::policy::storing::Response;
+pub use pattern::Patterns;
+pub use pattern::matches;
+pub use prepared::Prepared;
+pub use settings::Settings;
+
+use bindings::configure::exports::larder::policy::configure;
+use bindings::invalidation::exports::larder::policy::invalidation;
+use bindings::key::exports::larder::policy::key;
+use bindings::storing::exports::larder::policy::storing;
+
+/// A policy with its settings. Implement at least one of the other traits as well.
+pub trait Policy: Prepared {
+    /// Reads the `config` table. An error is shown to the operator, who cannot load the file: say
+    /// which setting is wrong and what to write instead.
+    fn configure(settings: &mut Settings) -> Result<Self, String>;
+
+    /// What the policy wants to see of each request. The rest stays empty.
+    fn wants(&self) -> Wants;
+}
+
+/// Decides under which key a response is stored.
+pub trait Key: Policy {
+    /// The parts of the key, which hold all that the response depends on; or bypass.
+    ///
+    /// An error means that the policy failed, and is handled as its `on_error` says. What a client
+    /// may send is no reason to fail.
+    fn key(&self, request: &Request) -> Result<KeyDecision, String>;
+}
+
+/// Narrows what is stored, and tags it.
+pub trait Storing: Policy {
+    /// Whether to store the response, for how long at most, and with which tags.
+    fn storing(&self, request: &Request, response: &Response) -> Result<StoringDecision, String>;
+}
+
+/// Says what a successful write made wrong.
+pub trait Invalidation: Policy {
+    /// What to invalidate; an empty list is fine.
+    fn invalidation(&self, request: &Request, status: u16) -> Result<Vec<Invalidated>, String>;
+}
+
+/// Reads `config` into a policy, as the gateway does when it loads the plugin. For tests.
+pub fn configure<P: Policy>(config: impl Into<Vec<Setting>>) -> Result<P, String> {
+    let mut settings = Settings::new(config.into());
+    let policy = P::configure(&mut settings);
+    settings.finish(policy)
+}
+
+/// Exports a policy: `export!(MyPolicy: key, invalidation);`, with the interfaces that it implements.
+///
+/// Write it once, in a crate whose `crate-type` is `cdylib`. Natively it only checks that the policy
+/// implements them.
+#[macro_export]
+macro_rules! export {
+    ($policy:ty: $($interface:ident),+ $(,)?) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::Exported<$policy>;
+            $crate::bindings::configure::export!(Exported with_types_in $crate::bindings::configure);
+            $($crate::bindings::$interface::export!(
+                Exported with_types_in $crate::bindings::$interface
+            );)+
+        };
+        $(
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: () = {
+                use $crate::bindings::$interface::exports::larder::policy::$interface::Guest;
+                _ = <$crate::Exported<$policy> as Guest>::$interface;
+            };
+        )+
+    };
+}
+
+/// Stands between the generated bindings and a policy.
+#[doc(hidden)]
+pub struct Exported<P>(PhantomData<P>);
+
+impl<P: Policy> Exported<P> {
+    fn read(mut prepared: &[u8]) -> Result<P, String> {
+        log::report_panics();
+        P::read(&mut prepared)
+            .filter(|_| prepared.is_empty())
+            .ok_or_else(|| "`prepared` is not what `configure` answered".to_owned())
+    }
+}
+
+impl<P: Policy> configure::Guest for Exported<P> {
+    fn configure(config: Vec<Setting>) -> Result<configure::Configured, String> {
+        log::report_panics();
+        let policy: P = configure(config)?;
+        let mut prepared = Vec::new();
+        policy.write(&mut prepared);
+        Ok(configure::Configured { wants: policy.wants(), prepared })
+    }
+}
+
+impl<P: Key> key::Guest for Exported<P> {
+    fn key(prepared: Vec<u8>, request: Request) -> Result<KeyDecision, String> {
+        Self::read(&prepared)?.key(&request).map(KeyDecision::within_bounds)
+    }
+}
+
+impl<P: Storing> storing::Guest for Exported<P> {
+    fn storing(
+        prepared: Vec<u8>,
+        request: Request,
+        response: Response,
+    ) -> Result<StoringDecision, String> {
+        Self::read(&prepared)?.storing(&request, &response)
+    }
+}
+
+impl<P: Invalidation> invalidation::Guest for Exported<P> {
+    fn invalidation(
+        prepared: Vec<u8>,
+        request: Request,
+        status: u16,
+    ) -> Result<Vec<Invalidated>, String> {
+        Self::read(&prepared)?.invalidation(&request, status)
+    }
+}
+
+impl KeyDecision {
+    /// How large the parts of a key may be in all, names and values.
+    pub const LARGEST: usize = 16 * 1024;
+
+    /// A key that is larger than the contract allows becomes a bypass. A client can make a request
+    /// as long as it likes, and that must not count as a failure of the policy.
+    #[must_use]
+    pub fn within_bounds(self) -> Self {
+        let Self::Parts(parts) = &self else { return self };
+        let octets: usize = parts.iter().map(|part| part.name.len() + part.value.len()).sum();
+        if octets <= Self::LARGEST { self } else { Self::Bypass("key too long".to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sample {
+        name: String,
+    }
+
+    crate::prepared!(Sample { name });
+
+    impl Policy for Sample {
+        fn configure(settings: &mut Settings) -> Result<Self, String> {
+            Ok(Self { name: settings.text("name").unwrap_or_default() })
+        }
+
+        fn wants(&self) -> Wants {
+            Wants { inputs: Inputs::PATH, ..Wants::default() }
+        }
+    }
+
+    impl Key for Sample {
+        fn key(&self, request: &Request) -> Result<KeyDecision, String> {
+            Ok(KeyDecision::Parts(vec![Pair::new(&self.name, &request.path)]))
+        }
+    }
+
+    fn request(path: &str) -> Request {
+        Request { path: path.to_owned(), ..Request::default() }
+    }
+
+    #[test]
+    fn what_configure_read_reaches_the_call() {
+        let config = vec![Setting::new("name", "path")];
+        let configured = <Exported<Sample> as configure::Guest>::configure(config).unwrap();
+        assert_eq!(configured.wants.inputs, Inputs::PATH);
+        let decision = <Exported<Sample> as key::Guest>::key(configured.prepared, request("/a"));
+        assert_eq!(decision, Ok(KeyDecision::Parts(vec![Pair::new("path", "/a")])));
+    }
+
+    #[test]
+    fn what_another_plugin_prepared_is_refused() {
+        for prepared in [vec![], vec![9, b'p'], vec![1, b'p', 0]] {
+            <Exported<Sample> as key::Guest>::key(prepared, request("/a")).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_a_bypass() {
+        let of = |length| KeyDecision::Parts(vec![Pair::new("path", &"a".repeat(length))]);
+        let longest = KeyDecision::LARGEST - "path".len();
+        assert_eq!(of(longest).within_bounds(), of(longest));
+        assert_eq!(of(longest + 1).within_bounds(), KeyDecision::Bypass("key too long".to_owned()));
+    }
+}

@@ -1,0 +1,103 @@
+//! What policies and their tests do with requests and parts.
+
+use crate::Inputs;
+use crate::Pair;
+use crate::Parameter;
+use crate::Request;
+use crate::Wants;
+
+impl Request {
+    /// The value of the field that stands at `index` in `wants.fields`, if the request has it.
+    pub fn field(&self, index: usize) -> Option<&str> {
+        self.fields.get(index)?.as_deref()
+    }
+
+    /// The value of the cookie that stands at `index` in `wants.cookies`, if the request has it.
+    pub fn cookie(&self, index: usize) -> Option<&str> {
+        self.cookies.get(index)?.as_deref()
+    }
+
+    /// What the route's path pattern captured under `name`.
+    pub fn capture(&self, name: &str) -> Option<&str> {
+        self.captures.iter().find(|capture| capture.name == name).map(|found| found.value.as_str())
+    }
+}
+
+/// A request of which nothing is to be seen, to fill in by tests.
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: String::new(),
+            scheme: String::new(),
+            authority: String::new(),
+            path: String::new(),
+            captures: Vec::new(),
+            query: Vec::new(),
+            fields: Vec::new(),
+            cookies: Vec::new(),
+        }
+    }
+}
+
+/// Nothing at all.
+impl Default for Wants {
+    fn default() -> Self {
+        Self {
+            inputs: Inputs::empty(),
+            fields: Vec::new(),
+            cookies: Vec::new(),
+            response_fields: Vec::new(),
+        }
+    }
+}
+
+impl Pair {
+    /// A part of a key: two different lists of parts are two keys.
+    pub fn new(name: &str, value: &str) -> Self {
+        Self { name: name.to_owned(), value: value.to_owned() }
+    }
+}
+
+impl Parameter {
+    /// Splits a query as the gateway does, for tests.
+    pub fn split(query: &str) -> Vec<Self> {
+        query
+            .split('&')
+            .map(|piece| match piece.split_once('=') {
+                Some((name, value)) => {
+                    Self { name: name.to_owned(), value: Some(value.to_owned()) }
+                }
+                None => Self { name: piece.to_owned(), value: None },
+            })
+            .collect()
+    }
+
+    /// Puts parameters together again as they were sent. Two different lists give two different
+    /// texts, save for the empty list and the one empty piece.
+    pub fn join<'a>(parameters: impl IntoIterator<Item = &'a Self>) -> String {
+        let mut query = String::new();
+        for (index, Self { name, value }) in parameters.into_iter().enumerate() {
+            if index > 0 {
+                query.push('&');
+            }
+            query.push_str(name);
+            if let Some(value) = value {
+                query.push('=');
+                query.push_str(value);
+            }
+        }
+        query
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_put_together_as_it_was() {
+        for query in ["a", "a=", "a&a=", "=", "a=b=c&&d", "b=%26&a"] {
+            assert_eq!(Parameter::join(&Parameter::split(query)), query);
+        }
+    }
+}
