@@ -1,0 +1,18 @@
+//! The plugins inside the binary, made by the workspace in `plugins/`.
+
+/// By name, sorted.
+const BUNDLED: &[(&str, &[u8])] = &[
+    ("normalise-query", include_bytes!("../../plugins/bundled/normalise-query.wasm")),
+    ("rest-writes", include_bytes!("../../plugins/bundled/rest-writes.wasm")),
+    ("variants", include_bytes!("../../plugins/bundled/variants.wasm")),
+];
+
+/// The component of this name.
+pub(super) fn find(name: &str) -> Option<&'static [u8]> {
+    BUNDLED.iter().find(|(candidate, _)| *candidate == name).map(|(_, bytes)| *bytes)
+}
+
+/// What `bundled:NAME` may name, sorted.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUNDLED.iter().map(|(name, _)| *name)
+}

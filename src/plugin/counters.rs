@@ -1,0 +1,67 @@
+//! What one policy's calls come to since it was loaded. `admin` shows it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// Counts without locks; a snapshot may be a few calls uneven.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    calls: AtomicU64,
+    failures: AtomicU64,
+    remembered: AtomicU64,
+    dropped_lines: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// What has been counted since the policy was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Calls into the plugin, those of `configure` left out.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// Answers of `key` that were remembered, so that the plugin was not called.
+    pub remembered: u64,
+    /// Log lines beyond what one call may write.
+    pub dropped_lines: u64,
+    /// From the beginning to the end of all calls together, waiting on the slow lane included;
+    /// shown as seconds.
+    #[serde(rename = "spent_seconds", serialize_with = "seconds")]
+    pub spent: Duration,
+}
+
+fn seconds<S: Serializer>(spent: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(spent.as_secs_f64())
+}
+
+impl Counters {
+    /// A call ended, after so long.
+    pub(super) fn call(&self, spent: Duration, failed: bool, dropped_lines: u64) {
+        let nanoseconds = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        if failed {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if dropped_lines > 0 {
+            self.dropped_lines.fetch_add(dropped_lines, Ordering::Relaxed);
+        }
+    }
+
+    /// A remembered answer made a call unnecessary.
+    pub(super) fn remembered(&self) {
+        self.remembered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            remembered: self.remembered.load(Ordering::Relaxed),
+            dropped_lines: self.dropped_lines.load(Ordering::Relaxed),
+            spent: Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The engine that compiles and runs plugins: one for the process.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use super::bindings;
+use super::lane::Lane;
+use super::load::LoadError;
+use super::sandbox::{
+    MOST_INSTANCES, MOST_MEMORIES, MOST_MEMORY, MOST_TABLE_ELEMENTS, MOST_TABLES, State,
+};
+
+/// How many calls may be slow at once.
+const SLOW: usize = 64;
+
+/// Instances for loading policies while requests are served.
+const LOADING: usize = 8;
+
+/// How deep a guest may call. 128 KiB was enough even for interpreters of JavaScript and Python.
+const GUEST_STACK: usize = 256 << 10;
+
+/// The stack that guest and host share during a call; the log function runs on what is left.
+const STACK: usize = 1 << 20;
+
+/// Memory and table octets that a pool slot keeps between calls. Up to here resetting a slot takes
+/// no system call, which is most of what a fresh instance costs.
+const KEPT: usize = 256 << 10;
+
+/// The frames of a plugin's backtrace that a failure shows.
+const FRAMES: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not zero");
+
+/// Compiles and runs plugins. Its threads start with the first policy, and end when the engine and
+/// all its policies were dropped.
+pub struct Engine {
+    pub(super) wasmtime: wasmtime::Engine,
+    pub(super) linker: Linker<State>,
+    slow: usize,
+    lane: Mutex<Option<Arc<Lane>>>,
+}
+
+impl Engine {
+    /// An engine for so many threads that serve requests.
+    ///
+    /// # Errors
+    /// [`LoadError::Machine`], if this processor or system cannot run plugins at all.
+    pub fn new(workers: usize) -> Result<Arc<Self>, LoadError> {
+        let engine = wasmtime::Engine::new(&pooled(SLOW + LOADING + workers)).or_else(|error| {
+            tracing::warn!(error = %error, "no address space for a pool of instances, policy calls take longer");
+            wasmtime::Engine::new(&on_demand())
+        });
+        Self::build(engine, SLOW)
+    }
+
+    /// An engine with so few slow calls, for tests.
+    #[cfg(test)]
+    pub(super) fn with_slow(slow: usize) -> Result<Arc<Self>, LoadError> {
+        Self::build(wasmtime::Engine::new(&pooled(slow + LOADING)), slow)
+    }
+
+    /// An engine without a pool, for tests.
+    #[cfg(test)]
+    pub(super) fn without_pool() -> Result<Arc<Self>, LoadError> {
+        Self::build(wasmtime::Engine::new(&on_demand()), SLOW)
+    }
+
+    fn build(
+        engine: wasmtime::Result<wasmtime::Engine>,
+        slow: usize,
+    ) -> Result<Arc<Self>, LoadError> {
+        let machine = |error: wasmtime::Error| LoadError::Machine(format!("{error:#}"));
+        let wasmtime = engine.map_err(machine)?;
+        let mut linker = Linker::new(&wasmtime);
+        bindings::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
+            .map_err(machine)?;
+        Ok(Arc::new(Self { wasmtime, linker, slow, lane: Mutex::default() }))
+    }
+
+    /// Where calls run; started when first asked for.
+    pub(super) fn lane(&self) -> io::Result<Arc<Lane>> {
+        let mut lane = self.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = &*lane {
+            return Ok(Arc::clone(lane));
+        }
+        let started = Arc::new(Lane::start(self.wasmtime.clone(), self.slow)?);
+        Ok(Arc::clone(lane.insert(started)))
+    }
+}
+
+/// What any engine here has: answers that depend on the input alone, and ticks.
+fn deterministic() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .concurrency_support(false)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(STACK)
+        .wasm_backtrace_max_frames(Some(FRAMES))
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config
+}
+
+/// Instances in slots that were reserved beforehand: 5 µs for a fresh one instead of 50.
+fn pooled(at_once: usize) -> Config {
+    let calls = u32::try_from(at_once).unwrap_or(u32::MAX);
+    let most = |of_each: usize| u32::try_from(of_each).unwrap_or(u32::MAX);
+    let all = |of_each: usize| calls.saturating_mul(most(of_each));
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(calls)
+        .total_core_instances(all(MOST_INSTANCES))
+        .total_memories(all(MOST_MEMORIES))
+        .total_tables(all(MOST_TABLES))
+        .total_stacks(calls)
+        .max_core_instances_per_component(most(MOST_INSTANCES))
+        .max_memories_per_component(most(MOST_MEMORIES))
+        .max_tables_per_component(most(MOST_TABLES))
+        .max_memories_per_module(most(MOST_MEMORIES))
+        .max_tables_per_module(most(MOST_TABLES))
+        .max_memory_size(MOST_MEMORY)
+        .table_elements(MOST_TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEPT)
+        .table_keep_resident(KEPT)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = deterministic();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// Little address space: for processes with a limit on it (`ulimit -v`).
+fn on_demand() -> Config {
+    let mut config = deterministic();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        .memory_reservation(16 << 20)
+        .memory_reservation_for_growth(1 << 20)
+        .memory_guard_size(64 << 10);
+    config
+}

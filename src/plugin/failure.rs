@@ -1,0 +1,64 @@
+//! Why a call of a policy gave no answer.
+
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+
+use super::text;
+
+/// The longest text of a failure, in octets: plugins write part of it.
+const LONGEST: usize = 2048;
+
+/// Why a call of a policy gave no answer. The next call is unaffected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The plugin trapped: the trap and the plugin's own backtrace, innermost frame first.
+    #[error("the plugin trapped: {0}")]
+    Trapped(String),
+    /// The call took longer than the policy's `time`.
+    #[error("the plugin took longer than the policy's `time`")]
+    TimedOut,
+    /// The plugin wanted more than the policy's `memory`, and did not get over it.
+    #[error("the plugin wanted more than the policy's `memory`")]
+    OutOfMemory,
+    /// The plugin answered `err` with this text.
+    #[error("the plugin refused: {0}")]
+    Refused(String),
+    /// The answer breaks the contract; the text says which rule.
+    #[error("the plugin's answer breaks the contract: {0}")]
+    Nonsense(String),
+    /// As many calls as may be were under way already, or slow.
+    #[error("too many slow policy calls at once")]
+    Busy,
+}
+
+impl Failure {
+    /// What an error of wasmtime means. `starved` tells that the plugin was denied memory.
+    pub(super) fn of(error: &wasmtime::Error, starved: bool) -> Self {
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Self::TimedOut,
+            // Guests abort when memory does not grow, which looks like any other trap.
+            _ if starved => Self::OutOfMemory,
+            Some(trap) => Self::Trapped(with_backtrace(*trap, error)),
+            None if error.is::<PoolConcurrencyLimitError>() => Self::Busy,
+            None => Self::Nonsense(text::printable(&format!("{error:#}"), LONGEST)),
+        }
+    }
+
+    /// The plugin's own `err`.
+    pub(super) fn refused(text: &str) -> Self {
+        Self::Refused(text::printable(text, LONGEST))
+    }
+}
+
+/// One line: the trap, then the frames.
+fn with_backtrace(trap: Trap, error: &wasmtime::Error) -> String {
+    let mut whole = trap.to_string();
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        // Only its text has the demangled names. The first line is a heading.
+        for line in backtrace.to_string().lines().skip(1) {
+            whole.push_str("; ");
+            // Stripped modules have no name.
+            whole.push_str(&line.trim().replace("<unknown>!", ""));
+        }
+    }
+    text::printable(&whole, LONGEST)
+}

@@ -1,0 +1,219 @@
+//! From what `gateway.toml` names to a [`Policy`]: read, make a component, check, configure.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::Component;
+use wit_component::ComponentEncoder;
+
+use super::bindings::types::{Setting, SettingValue};
+use super::bundled;
+use super::counters::Counters;
+use super::engine::Engine;
+use super::exports::Exports;
+use super::failure::Failure;
+use super::lane;
+use super::policy::Policy;
+use super::sandbox::Sandbox;
+use super::text::printable;
+use crate::clock;
+use crate::config;
+
+/// The largest plugin file, in octets. Those of Python have 18 MiB.
+const LARGEST: u64 = 32 << 20;
+
+/// Loading holds no request up, so a busy machine is given this long at least.
+const TIME_TO_LOAD: Duration = Duration::from_secs(1);
+
+/// The longest text about an unfit plugin, in octets.
+const LONGEST: usize = 2048;
+
+/// What begins a core module and a component.
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// What a component may import: the log, and the types that its exports mention.
+const IMPORTS: &[&str] = &["larder:policy/log@0.1.", "larder:policy/types@0.1."];
+
+/// Why a policy was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// `bundled:` and a name that is not bundled.
+    #[error("no plugin is bundled as `{name}`; there are {known}")]
+    NotBundled {
+        /// The name.
+        name: String,
+        /// Those that are.
+        known: String,
+    },
+    /// The file cannot be read.
+    #[error("plugin `{file}` {why}")]
+    Unreadable {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is no policy plugin of this version.
+    #[error("{0}")]
+    Unfit(String),
+    /// It failed when it was instantiated or configured.
+    #[error("`configure` failed: {0}")]
+    Failed(Failure),
+    /// It refused its configuration, with this text.
+    #[error("{0}")]
+    Refused(String),
+    /// This machine cannot run plugins.
+    #[error("plugins cannot run here: {0}")]
+    Machine(String),
+}
+
+impl LoadError {
+    /// Whether `config` is to be changed, rather than `plugin`.
+    pub fn is_about_config(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    fn unfit(error: &impl std::fmt::Display) -> Self {
+        Self::Unfit(printable(&format!("not a policy plugin: {error:#}"), LONGEST))
+    }
+}
+
+impl Policy {
+    /// Loads the policy's plugin and configures it. It reads a file, compiles for 20 ms or more, and
+    /// waits for the plugin: not for a thread that serves requests.
+    pub fn load(engine: &Engine, policy: &config::Policy) -> Result<Self, LoadError> {
+        let bytes = read(&policy.plugin)?;
+        let component = Component::new(&engine.wasmtime, component(&bytes)?)
+            .map_err(|error| LoadError::unfit(&error))?;
+        check_imports(engine, &component)?;
+        let exports = Exports::find(&component);
+        let configure = exports.configure.ok_or_else(|| other_world(engine, &component))?;
+        if exports.key.is_none() && exports.storing.is_none() && exports.invalidation.is_none() {
+            return Err(other_world(engine, &component));
+        }
+        let machine = |error: io::Error| LoadError::Machine(error.to_string());
+        let sandbox = Arc::new(Sandbox {
+            policy: policy.name.as_str().into(),
+            instance: engine
+                .linker
+                .instantiate_pre(&component)
+                .map_err(|error| LoadError::unfit(&error))?,
+            memory: policy.memory,
+            lane: engine.lane().map_err(machine)?,
+            counters: Counters::default(),
+        });
+
+        let deadline = || clock::instant() + policy.time.max(TIME_TO_LOAD);
+        lane::finish(sandbox.check(&exports, deadline()))
+            .map_err(LoadError::Failed)?
+            .map_err(|error| LoadError::unfit(&error))?;
+        let settings: Vec<Setting> = policy.config.iter().map(setting).collect();
+        let (configured, _) = lane::finish(sandbox.run(configure, (settings,), deadline()));
+        let configured = configured.map_err(|failure| match failure {
+            Failure::Refused(text) => LoadError::Refused(text),
+            failure => LoadError::Failed(failure),
+        })?;
+        Self::new(sandbox, exports, configured, policy.time, policy.remember)
+            .map_err(LoadError::Failed)
+    }
+}
+
+fn read(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
+    match plugin {
+        config::Plugin::Bundled(name) => bundled::find(name).map(Cow::Borrowed).ok_or_else(|| {
+            let known: Vec<_> = bundled::names().map(|name| format!("`{name}`")).collect();
+            LoadError::NotBundled { name: name.clone(), known: known.join(", ") }
+        }),
+        config::Plugin::File(path) => read_file(path).map(Cow::Owned),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |why: String| LoadError::Unreadable { file: path.display().to_string(), why };
+    let read = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable("does not exist".to_owned()),
+        _ => unreadable(format!("cannot be read: {error}")),
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(read)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(unreadable(format!("is larger than {} MiB", LARGEST >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// A component as it is, or made of the core module that `cargo build` leaves. Nothing of this is
+/// trusted: the engine validates whatever comes out.
+fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
+    if bytes.starts_with(COMPONENT) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    if !bytes.starts_with(MODULE) {
+        return Err(LoadError::Unfit("not a WebAssembly component or module".to_owned()));
+    }
+    let encoded = ComponentEncoder::default()
+        .validate(true)
+        .module(bytes)
+        .and_then(|mut encoder| encoder.encode());
+    encoded.map(Cow::Owned).map_err(|error| {
+        let text = format!("{error:#}");
+        if text.contains("wasi_snapshot_preview1") {
+            return LoadError::Unfit(
+                "the module imports WASI, which policies do not have: build it for \
+                 `wasm32-unknown-unknown`"
+                    .to_owned(),
+            );
+        }
+        LoadError::Unfit(printable(&format!("no component can be made of it: {text}"), LONGEST))
+    })
+}
+
+fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    let of_component = component.component_type();
+    let mut names = of_component.imports(&engine.wasmtime).map(|(name, _)| name);
+    let allowed = |name: &str| IMPORTS.iter().any(|import| name.starts_with(import));
+    let Some(name) = names.find(|name| !allowed(name)) else { return Ok(()) };
+    let why = if name.starts_with("larder:policy/") {
+        format!("it is made for `{name}`; this gateway has version 0.1.0")
+    } else {
+        format!("it imports `{name}`; a policy has nothing but `larder:policy/log@0.1.0`")
+    };
+    Err(LoadError::Unfit(printable(&why, LONGEST)))
+}
+
+fn other_world(engine: &Engine, component: &Component) -> LoadError {
+    let of_component = component.component_type();
+    let names = of_component.exports(&engine.wasmtime).map(|(name, _)| format!("`{name}`"));
+    let names: Vec<_> = names.collect();
+    let exported = if names.is_empty() {
+        // What a core module without the custom section becomes.
+        "nothing (it has no `component-type` section, or an empty world)".to_owned()
+    } else {
+        names.join(", ")
+    };
+    LoadError::Unfit(printable(
+        &format!(
+            "it exports {exported}; wanted are `larder:policy/configure@0.1.0` and at least one of \
+             `key`, `storing` and `invalidation` of that package"
+        ),
+        LONGEST,
+    ))
+}
+
+fn setting((name, value): &(String, config::Setting)) -> Setting {
+    let value = match value {
+        config::Setting::Boolean(value) => SettingValue::Boolean(*value),
+        config::Setting::Integer(value) => SettingValue::Integer(*value),
+        config::Setting::Number(value) => SettingValue::Number(*value),
+        config::Setting::Text(value) => SettingValue::Text(value.clone()),
+        config::Setting::Texts(values) => SettingValue::Texts(values.clone()),
+    };
+    Setting { name: name.clone(), value }
+}

@@ -1,0 +1,70 @@
+//! Policies: sandboxed WebAssembly plugins that decide keys, storing and invalidation.
+//!
+//! [`Policy::load`] makes a component of what `gateway.toml` names, checks it against
+//! `wit/policy.wit` and asks it once what it wants to see. After that each question gets a fresh
+//! instance with a limit on time and memory, so a policy is a pure function of what it declared, and
+//! answers of `key` are remembered. What a [`Failure`] leads to is the gateway's work.
+//!
+//! A guest never holds a worker for long: what does not answer within two milliseconds moves to a
+//! thread of its own (`lane`), and other requests go on.
+
+mod bindings;
+mod bundled;
+
+mod counters;
+mod failure;
+mod name;
+mod text;
+
+mod engine;
+mod exports;
+mod lane;
+mod load;
+mod sandbox;
+
+mod answers;
+mod memo;
+mod policy;
+mod wants;
+
+#[cfg(test)]
+mod tests;
+
+use http::{HeaderMap, Method};
+
+pub use answers::{Invalidated, KeyAnswer, Scope, StoringAnswer};
+pub use bundled::names as bundled_names;
+pub use counters::Snapshot;
+pub use engine::Engine;
+pub use failure::Failure;
+pub use load::LoadError;
+pub use name::{CUT, default_parts, readable_name};
+pub use policy::Policy;
+
+/// A request as the gateway sees it. A policy is shown the parts of it that it declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// As sent; `key` shows `HEAD` as `GET`.
+    pub method: &'a Method,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Host and port as the client named them, in lower case.
+    pub authority: &'a str,
+    /// Percent-encoded, beginning with `/`.
+    pub path: &'a str,
+    /// Without the `?`; none if there is no `?`.
+    pub query: Option<&'a str>,
+    /// What the route's path pattern captured: names and values, in the pattern's order.
+    pub captures: &'a [(&'a str, &'a str)],
+    /// The request's fields.
+    pub fields: &'a HeaderMap,
+}
+
+/// What the host puts before a policy's parts, besides the authority.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpace<'a> {
+    /// `[cache] namespace`.
+    pub namespace: &'a str,
+    /// The route's name.
+    pub route: &'a str,
+}

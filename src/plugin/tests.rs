@@ -1,0 +1,416 @@
+//! Plugins that behave and plugins that do not, written as text.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use wit_component::{ComponentEncoder, StringEncoding};
+use wit_parser::Resolve;
+
+use super::{Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Policy, Scope, Seen};
+use crate::config::{self, Plugin, Setting};
+use crate::stored::CacheKey;
+
+const CONTRACT: &str = include_str!("../../wit/policy.wit");
+const PLUGIN: &str = include_str!("faults/plugin.wat");
+
+/// All of `policy.wit`.
+const EVERYTHING: &str = "include larder:policy/policy@0.1.0;";
+
+/// Runs for ever.
+const SPIN: &str = "(loop $spin (br $spin))";
+
+/// Long enough for a busy machine, where a test does not wait for its end.
+const AMPLE: Duration = Duration::from_secs(20);
+
+/// For calls that never end.
+const BRIEF: Duration = Duration::from_millis(20);
+
+const SPACE: KeySpace<'_> = KeySpace { namespace: "test", route: "route" };
+
+static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| Engine::new(2).unwrap());
+static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
+/// A core module with the type of this world, as a guest's compiler leaves it.
+fn module(wat: &str, world: &str) -> Vec<u8> {
+    module_of(CONTRACT, wat, world)
+}
+
+fn module_of(contract: &str, wat: &str, world: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(wat).unwrap();
+    let mut resolve = Resolve::default();
+    resolve.push_str("policy.wit", contract).unwrap();
+    let text = format!("package larder:tests;\nworld tested {{ {world} }}");
+    let package = resolve.push_str("tests.wit", &text).unwrap();
+    let world = resolve.select_world(&[package], Some("tested")).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .unwrap();
+    module
+}
+
+/// `faults/plugin.wat` with something in its places.
+fn fixture(places: &[(&str, &str)]) -> Vec<u8> {
+    module(&text(places), EVERYTHING)
+}
+
+fn text(places: &[(&str, &str)]) -> String {
+    let mut wat = PLUGIN.to_owned();
+    for (place, text) in places {
+        wat = wat.replace(&format!("{{{{{place}}}}}"), text);
+    }
+    for place in ["key", "configure", "realloc", "more"] {
+        wat = wat.replace(&format!("{{{{{place}}}}}"), "");
+    }
+    wat
+}
+
+fn configuration(plugin: Plugin, time: Duration) -> config::Policy {
+    config::Policy {
+        name: "tested".to_owned(),
+        plugin,
+        config: Vec::new(),
+        on_error: config::OnError::default(),
+        time,
+        memory: 1 << 20,
+        remember: 100,
+        plugin_place: config::Place::default(),
+        config_place: config::Place::default(),
+    }
+}
+
+fn load_in(engine: &Engine, plugin: &[u8], time: Duration) -> Result<Policy, LoadError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(plugin).unwrap();
+    Policy::load(engine, &configuration(Plugin::File(file.path().to_owned()), time))
+}
+
+fn load(plugin: &[u8], time: Duration) -> Result<Policy, LoadError> {
+    load_in(&ENGINE, plugin, time)
+}
+
+/// Why a plugin is not loaded.
+fn refusal(plugin: &[u8]) -> LoadError {
+    load(plugin, BRIEF).err().expect("it must not load")
+}
+
+fn seen(path: &str) -> Seen<'_> {
+    Seen {
+        method: &Method::GET,
+        scheme: "http",
+        authority: "a.example",
+        path,
+        query: None,
+        captures: &[],
+        fields: &NO_FIELDS,
+    }
+}
+
+async fn key(policy: &Policy, path: &str) -> Result<KeyAnswer, Failure> {
+    policy.key(SPACE, &seen(path)).await
+}
+
+/// What the plugin answers when nothing is wrong.
+fn echoed(path: &str) -> KeyAnswer {
+    let key = CacheKey::new("test", "route", "a.example", [("path", path)]);
+    KeyAnswer::Key { key, name: path.trim_start_matches('/').into() }
+}
+
+#[tokio::test]
+async fn all_three_roles_answer() {
+    let policy = load(&fixture(&[]), AMPLE).unwrap();
+    assert!(policy.has_key() && policy.has_storing() && policy.has_invalidation());
+    assert_eq!(key(&policy, "/users/42").await, Ok(echoed("/users/42")));
+
+    let storing = policy.storing(&seen("/a"), StatusCode::OK, &NO_FIELDS).await.unwrap();
+    assert!(storing.store);
+    assert_eq!(storing.max_age, Some(Duration::from_mins(1)));
+    assert_eq!(storing.tags, ["path"]);
+
+    let wrong = policy.invalidation(&seen("/users/42"), StatusCode::OK).await.unwrap();
+    let scope = Scope::Path("/users/42".to_owned());
+    assert_eq!(wrong, [Invalidated { scope, soft: true }]);
+    assert_eq!((policy.snapshot().calls, policy.snapshot().failures), (3, 0));
+}
+
+#[tokio::test]
+async fn a_component_is_taken_as_it_is() {
+    let mut encoder = ComponentEncoder::default().module(&fixture(&[])).unwrap();
+    let policy = load(&encoder.encode().unwrap(), AMPLE).unwrap();
+    assert_eq!(key(&policy, "/a").await, Ok(echoed("/a")));
+}
+
+#[tokio::test]
+async fn policies_run_without_a_pool() {
+    let engine = Engine::without_pool().unwrap();
+    let policy = load_in(&engine, &fixture(&[("key", SPIN)]), BRIEF).unwrap();
+    assert_eq!(key(&policy, "/bad").await, Err(Failure::TimedOut));
+    // The limit is short here and the machine may be busy, so any answer in time will do.
+    while key(&policy, "/fine").await == Err(Failure::TimedOut) {}
+    assert_eq!(policy.remembered(SPACE, &seen("/fine")), Some(echoed("/fine")));
+}
+
+#[tokio::test]
+async fn an_endless_loop_holds_nobody_up() {
+    let looping = load(&fixture(&[("key", SPIN)]), Duration::from_millis(200)).unwrap();
+    let policy = load(&fixture(&[]), AMPLE).unwrap();
+    let mut slow = Box::pin(key(&looping, "/bad"));
+    let first = tokio::select! {
+        biased;
+        result = &mut slow => Err(result),
+        result = key(&policy, "/fine") => Ok(result),
+    };
+    assert_eq!(first, Ok(Ok(echoed("/fine"))), "the other call is answered first");
+    assert_eq!(slow.await, Err(Failure::TimedOut));
+}
+
+#[tokio::test]
+async fn slow_calls_are_bounded_and_run_on_when_nobody_waits() {
+    let engine = Engine::with_slow(1).unwrap();
+    let policy = load_in(&engine, &fixture(&[("key", SPIN)]), Duration::from_millis(500)).unwrap();
+    let seen = seen("/bad");
+    let mut slow = Box::pin(policy.key(SPACE, &seen));
+    let second = tokio::select! {
+        biased;
+        result = &mut slow => Err(result),
+        result = key(&policy, "/bad") => Ok(result),
+    };
+    assert_eq!(second, Ok(Err(Failure::Busy)));
+
+    // Whoever asked goes away. The call keeps its place until its time is up.
+    drop(slow);
+    while policy.snapshot().failures < 2 {
+        tokio::task::yield_now().await;
+    }
+    while key(&policy, "/bad").await == Err(Failure::Busy) {}
+    assert_eq!(policy.snapshot().calls, policy.snapshot().failures);
+}
+
+#[tokio::test]
+async fn a_failure_leaves_the_next_call_alone() {
+    let answers = |text: &str| format!("{text} (return (i32.const 128))");
+    // 65536 on is a page of zeroes.
+    let faults: &[(&str, String, Expected)] = &[
+        ("loops", SPIN.to_owned(), |failure| *failure == Failure::TimedOut),
+        (
+            "eats memory",
+            "(loop $grow
+               (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable"
+                .to_owned(),
+            |failure| *failure == Failure::OutOfMemory,
+        ),
+        ("traps", "(call $broken)".to_owned(), |failure| {
+            matches!(failure, Failure::Trapped(text) if text.contains("broken"))
+        }),
+        ("recurses", "(call $deeper)".to_owned(), |failure| {
+            matches!(failure, Failure::Trapped(text) if text.contains("stack exhausted"))
+        }),
+        (
+            "answers err",
+            answers("(i32.store8 (i32.const 128) (i32.const 1))
+               (i32.store (i32.const 132) (i32.const 80)) (i32.store (i32.const 136) (i32.const 4))"),
+            |failure| *failure == Failure::Refused("path".to_owned()),
+        ),
+        ("has a part too long", answers("(i32.store (i32.const 172) (i32.const 20000))
+            (i32.store (i32.const 168) (i32.const 65536))"), nonsense),
+        ("has too many parts", answers("(i32.store (i32.const 136) (i32.const 65536))
+            (i32.store (i32.const 140) (i32.const 65))"), nonsense),
+        ("is not UTF-8", answers("(i32.store (i32.const 168) (i32.const 96))
+            (i32.store (i32.const 172) (i32.const 2))"), nonsense),
+        ("points outside", answers("(i32.store (i32.const 168) (i32.const -16))"), nonsense),
+        ("has no such variant", answers("(i32.store8 (i32.const 132) (i32.const 7))"), nonsense),
+        (
+            "repeats itself",
+            // 60 parts over the same 50,000 octets.
+            answers(
+                "(i32.store (i32.const 136) (i32.const 2048)) (i32.store (i32.const 140) (i32.const 60))
+                 (loop $more
+                   (i32.store (i32.add (i32.const 2048) (local.get $request)) (i32.const 65536))
+                   (i32.store (i32.add (i32.const 2052) (local.get $request)) (i32.const 50000))
+                   (local.set $request (i32.add (local.get $request) (i32.const 8)))
+                   (br_if $more (i32.lt_u (local.get $request) (i32.const 960))))"
+            )
+            .replacen("(loop", "(local.set $request (i32.const 0)) (loop", 1),
+            nonsense,
+        ),
+    ];
+    let more = "(func $broken unreachable) (func $deeper (call $deeper) (call $deeper))";
+    for (what, body, expected) in faults {
+        let time = if *what == "loops" { BRIEF } else { AMPLE };
+        let policy = load(&fixture(&[("key", body), ("more", more)]), time).unwrap();
+        let failure = key(&policy, "/bad").await.unwrap_err();
+        assert!(expected(&failure), "it {what}: {failure:?}");
+        if *what != "loops" {
+            assert_eq!(key(&policy, "/fine").await, Ok(echoed("/fine")), "it {what}");
+        }
+        assert_eq!(policy.remembered(SPACE, &seen("/bad")), None, "failures are not remembered");
+    }
+}
+
+/// Whether it is the failure to expect.
+type Expected = fn(&Failure) -> bool;
+
+fn nonsense(failure: &Failure) -> bool {
+    matches!(failure, Failure::Nonsense(_))
+}
+
+#[tokio::test]
+async fn a_loop_in_the_allocator_ends_too() {
+    let spin = format!("(if (i32.gt_u (local.get $size) (i32.const 40)) (then {SPIN}))");
+    let policy = load(&fixture(&[("realloc", &spin)]), BRIEF).unwrap();
+    assert_eq!(key(&policy, "/bad").await, Err(Failure::TimedOut));
+}
+
+#[tokio::test]
+async fn a_log_flood_is_dropped_and_counted() {
+    let flood = "(local.set $request (i32.const 0)) (loop $more
+        (call $write (i32.const 1) (i32.const 80) (i32.const 4))
+        (local.set $request (i32.add (local.get $request) (i32.const 1)))
+        (br_if $more (i32.lt_u (local.get $request) (i32.const 100))))";
+    let policy = load(&fixture(&[("key", flood)]), AMPLE).unwrap();
+    assert_eq!(key(&policy, "/bad").await, Ok(echoed("/bad")));
+    assert_eq!(policy.snapshot().dropped_lines, 84);
+}
+
+#[tokio::test]
+async fn an_answer_is_remembered_for_its_declared_inputs() {
+    let policy = load(&fixture(&[]), AMPLE).unwrap();
+    let mut fields = HeaderMap::new();
+    fields.insert("x-a", HeaderValue::from_static("1"));
+    let mut undeclared = HeaderMap::new();
+    undeclared.insert("x-b", HeaderValue::from_static("1"));
+
+    let asked = seen("/a");
+    assert_eq!(policy.remembered(SPACE, &asked), None);
+    let answer = policy.key(SPACE, &asked).await.unwrap();
+    assert_eq!(policy.remembered(SPACE, &asked), Some(answer.clone()));
+    for (same, why) in [
+        (Seen { method: &Method::POST, ..asked }, "the method is not declared"),
+        (Seen { scheme: "https", ..asked }, "nor is the scheme"),
+        (Seen { fields: &undeclared, ..asked }, "nor is this field"),
+    ] {
+        assert_eq!(policy.remembered(SPACE, &same), Some(answer.clone()), "{why}");
+    }
+    for (other, why) in [
+        (Seen { path: "/b", ..asked }, "the path is declared"),
+        (Seen { query: Some(""), ..asked }, "so is the query"),
+        (Seen { fields: &fields, ..asked }, "so is the field"),
+        (Seen { authority: "b.example", ..asked }, "the authority is the host's own"),
+    ] {
+        assert_eq!(policy.remembered(SPACE, &other), None, "{why}");
+    }
+    assert_eq!(policy.remembered(KeySpace { route: "other", ..SPACE }, &asked), None);
+    assert_eq!((policy.snapshot().calls, policy.snapshot().remembered), (1, 4));
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_when_nothing_shall_be() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&fixture(&[])).unwrap();
+    let plugin = Plugin::File(file.path().to_owned());
+    let policy = config::Policy { remember: 0, ..configuration(plugin, AMPLE) };
+    let policy = Policy::load(&ENGINE, &policy).unwrap();
+    assert_eq!(key(&policy, "/a").await, Ok(echoed("/a")));
+    assert_eq!(policy.remembered(SPACE, &seen("/a")), None);
+}
+
+#[test]
+fn unfit_plugins_are_refused_with_the_reason() {
+    let untyped = wat::parse_str("(module)").unwrap();
+    let wasi =
+        module(r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))"#, "");
+    let unknown = module(
+        r#"(module (import "other:host/clock" "now" (func (result i64))))"#,
+        "import other: interface { now: func() -> u64; }",
+    );
+    let imports = module(
+        r#"(module (import "clock" "now" (func (result i64))))"#,
+        "import clock: interface { now: func() -> u64; }",
+    );
+    let no_configure = module(
+        r#"(module (memory (export "memory") 1) (func (export "run")))"#,
+        "export run: func();",
+    );
+    for (plugin, reason) in [
+        (b"garbage".to_vec(), "not a WebAssembly"),
+        (Vec::new(), "not a WebAssembly"),
+        (b"\0asm\x01\0\0\0garbage".to_vec(), "no component can be made of it"),
+        (b"\0asm\x0d\0\x01\0garbage".to_vec(), "not a policy plugin"),
+        (untyped, "no `component-type` section"),
+        (wasi, "imports WASI"),
+        (unknown, "no component can be made of it"),
+        (imports, "it imports `clock`"),
+        (no_configure, "it exports `run`; wanted are `larder:policy/configure@0.1.0`"),
+    ] {
+        let error = refusal(&plugin);
+        assert!(matches!(error, LoadError::Unfit(_)), "{error:?}");
+        assert!(error.to_string().contains(reason), "{error}\nshould say: {reason}");
+        assert!(!error.is_about_config());
+    }
+}
+
+#[test]
+fn another_version_or_another_type_is_refused() {
+    let wat = text(&[]);
+    let other_type = CONTRACT.replace("result<decision, string>", "result<decision, u32>");
+    let [newer, newer_wat, newer_world] =
+        [CONTRACT, &wat, EVERYTHING].map(|text| text.replace("@0.1.0", "@0.2.0"));
+    for (plugin, reason) in [
+        (module_of(&other_type, &wat, EVERYTHING), "not a policy plugin"),
+        (module_of(&newer, &newer_wat, &newer_world), "made for `larder:policy/log@0.2.0`"),
+    ] {
+        let text = refusal(&plugin).to_string();
+        assert!(text.contains(reason), "{text}\nshould say: {reason}");
+    }
+}
+
+#[test]
+fn plugins_that_cannot_be_configured_are_refused() {
+    let refuses = "(i32.store8 (i32.const 16) (i32.const 1))
+        (i32.store (i32.const 20) (i32.const 80)) (i32.store (i32.const 24) (i32.const 4))";
+    let error = refusal(&fixture(&[("configure", refuses)]));
+    assert!(matches!(&error, LoadError::Refused(text) if text == "path"), "{error:?}");
+    assert!(error.is_about_config());
+
+    let spins = format!("(func $start {SPIN}) (start $start)");
+    for (place, text, expected) in [
+        ("configure", SPIN, Failure::TimedOut),
+        ("more", &*spins, Failure::TimedOut),
+        ("more", "(memory $more 100)", Failure::OutOfMemory),
+    ] {
+        let error = refusal(&fixture(&[(place, text)]));
+        assert!(matches!(&error, LoadError::Failed(failure) if *failure == expected), "{error:?}");
+    }
+    let too_many_names = "(i32.store (i32.const 28) (i32.const 33))";
+    let error = refusal(&fixture(&[("configure", too_many_names)]));
+    assert!(matches!(error, LoadError::Failed(Failure::Nonsense(_))), "{error:?}");
+}
+
+#[test]
+fn missing_plugins_are_named() {
+    let load = |plugin| Policy::load(&ENGINE, &configuration(plugin, AMPLE)).err().unwrap();
+    let bundled = load(Plugin::Bundled("normalize-query".to_owned())).to_string();
+    assert_eq!(
+        bundled,
+        "no plugin is bundled as `normalize-query`; there are `normalise-query`, `rest-writes`, \
+         `variants`"
+    );
+    let file = load(Plugin::File(PathBuf::from("/nowhere/a.wasm"))).to_string();
+    assert_eq!(file, "plugin `/nowhere/a.wasm` does not exist");
+}
+
+#[tokio::test]
+async fn a_bundled_plugin_answers() {
+    let drop = Setting::Texts(vec!["utm_*".to_owned()]);
+    let policy = config::Policy {
+        config: vec![("drop".to_owned(), drop)],
+        ..configuration(Plugin::Bundled("normalise-query".to_owned()), AMPLE)
+    };
+    let policy = Policy::load(&ENGINE, &policy).unwrap();
+    let tracked = Seen { query: Some("utm_source=x&b=2&a=1"), ..seen("/a") };
+    let plain = Seen { query: Some("a=1&b=2"), ..seen("/a") };
+    let answers = (policy.key(SPACE, &tracked).await, policy.key(SPACE, &plain).await);
+    assert_eq!(answers.0, answers.1);
+    assert!(answers.0.is_ok(), "{answers:?}");
+}

@@ -1,0 +1,322 @@
+//! What a policy declared to be shown, and the two forms of it: the WIT record for a call, and packed
+//! octets for remembering. Both must hold the same; so they stand side by side.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+
+use super::bindings::storing::Response;
+use super::bindings::types::{self, Inputs, Pair, Parameter, Request};
+use super::failure::Failure;
+use super::text::{self, from_octets};
+use super::{KeySpace, Seen};
+
+/// How many names each list of `wants` may have.
+const MOST_NAMES: usize = 32;
+
+/// Stands for the length of what is not there.
+const ABSENT: u32 = u32::MAX;
+
+/// A checked `wants`.
+pub(super) struct Wants {
+    inputs: Inputs,
+    fields: Vec<HeaderName>,
+    cookies: Vec<String>,
+    response_fields: Vec<HeaderName>,
+}
+
+impl Wants {
+    /// Checks what `configure` answered.
+    pub(super) fn new(wants: types::Wants) -> Result<Self, Failure> {
+        if wants.cookies.len() > MOST_NAMES {
+            return Err(too_many_names());
+        }
+        Ok(Self {
+            inputs: wants.inputs,
+            fields: field_names(&wants.fields)?,
+            cookies: wants.cookies,
+            response_fields: field_names(&wants.response_fields)?,
+        })
+    }
+
+    /// What the plugin is shown of a request. `method` is the one to show.
+    pub(super) fn request(&self, seen: &Seen<'_>, method: &Method) -> Request {
+        let shown = |input, part: &str| {
+            if self.wants(input) { from_octets(part.as_bytes()) } else { String::new() }
+        };
+        Request {
+            method: shown(Inputs::METHOD, method.as_str()),
+            scheme: shown(Inputs::SCHEME, seen.scheme),
+            authority: shown(Inputs::AUTHORITY, seen.authority),
+            path: shown(Inputs::PATH, seen.path),
+            captures: if self.wants(Inputs::CAPTURES) { captures(seen) } else { Vec::new() },
+            query: if self.wants(Inputs::QUERY) { parameters(seen.query) } else { Vec::new() },
+            fields: self.fields.iter().map(|name| value(seen.fields, name)).collect(),
+            cookies: self
+                .cookies
+                .iter()
+                .map(|name| cookie(seen.fields, name).map(from_octets))
+                .collect(),
+        }
+    }
+
+    /// What the plugin is shown of a response.
+    pub(super) fn response(&self, status: StatusCode, fields: &HeaderMap) -> Response {
+        let fields = self.response_fields.iter().map(|name| value(fields, name)).collect();
+        Response { status: status.as_u16(), fields }
+    }
+
+    /// Appends everything that the answer of `key` depends on: the host's own parts, then all that
+    /// [`request`](Self::request) shows. Each part follows its length, so different inputs never
+    /// run into the same octets.
+    pub(super) fn pack(&self, space: KeySpace<'_>, seen: &Seen<'_>, packed: &mut Vec<u8>) {
+        for own in [space.namespace, space.route, seen.authority] {
+            put(packed, own.as_bytes());
+        }
+        for (input, part) in [
+            (Inputs::METHOD, shown_by_key(seen.method).as_str()),
+            (Inputs::SCHEME, seen.scheme),
+            (Inputs::PATH, seen.path),
+        ] {
+            if self.wants(input) {
+                put(packed, part.as_bytes());
+            }
+        }
+        if self.wants(Inputs::CAPTURES) {
+            packed.extend(u32::try_from(seen.captures.len()).unwrap_or(ABSENT).to_le_bytes());
+            for (name, value) in seen.captures {
+                put(packed, name.as_bytes());
+                put(packed, value.as_bytes());
+            }
+        }
+        if self.wants(Inputs::QUERY) {
+            put_optional(packed, seen.query.map(str::as_bytes));
+        }
+        for name in &self.fields {
+            put_field(packed, seen.fields, name);
+        }
+        for name in &self.cookies {
+            put_optional(packed, cookie(seen.fields, name));
+        }
+    }
+
+    fn wants(&self, input: Inputs) -> bool {
+        self.inputs & input == input
+    }
+}
+
+/// `HEAD` is answered from what `GET` stored.
+pub(super) fn shown_by_key(method: &Method) -> &Method {
+    if method == Method::HEAD { &Method::GET } else { method }
+}
+
+fn field_names(names: &[String]) -> Result<Vec<HeaderName>, Failure> {
+    if names.len() > MOST_NAMES {
+        return Err(too_many_names());
+    }
+    let parsed = names.iter().map(|name| {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            Failure::Nonsense(format!("no field name: `{}`", text::printable(name, 64)))
+        })
+    });
+    parsed.collect()
+}
+
+fn too_many_names() -> Failure {
+    Failure::Nonsense(format!("a list of `wants` has more than {MOST_NAMES} names"))
+}
+
+fn captures(seen: &Seen<'_>) -> Vec<Pair> {
+    let pair = |&(name, value): &(&str, &str)| Pair {
+        name: name.to_owned(),
+        value: from_octets(value.as_bytes()),
+    };
+    seen.captures.iter().map(pair).collect()
+}
+
+/// Split at `&` and nowhere else: joined again, it is the query.
+fn parameters(query: Option<&str>) -> Vec<Parameter> {
+    let parameter = |raw: &str| match raw.split_once('=') {
+        None => Parameter { name: from_octets(raw.as_bytes()), value: None },
+        Some((name, value)) => Parameter {
+            name: from_octets(name.as_bytes()),
+            value: Some(from_octets(value.as_bytes())),
+        },
+    };
+    query.into_iter().flat_map(|query| query.split('&')).map(parameter).collect()
+}
+
+/// The lines of a field, joined (RFC 9110 §5.3).
+fn value(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut lines = fields.get_all(name).iter();
+    let mut joined = from_octets(lines.next()?.as_bytes());
+    for line in lines {
+        joined.push_str(", ");
+        joined.push_str(&from_octets(line.as_bytes()));
+    }
+    Some(joined)
+}
+
+/// The first cookie of this name (RFC 6265 §4.2), its value as it was sent.
+fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let lines = fields.get_all(COOKIE).iter();
+    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
+    pairs.find_map(|pair| {
+        let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
+    })
+}
+
+fn put(packed: &mut Vec<u8>, part: &[u8]) {
+    packed.extend(length(part.len()));
+    packed.extend_from_slice(part);
+}
+
+fn put_optional(packed: &mut Vec<u8>, part: Option<&[u8]>) {
+    match part {
+        None => packed.extend(ABSENT.to_le_bytes()),
+        Some(part) => put(packed, part),
+    }
+}
+
+/// As [`value`], without a string.
+fn put_field(packed: &mut Vec<u8>, fields: &HeaderMap, name: &HeaderName) {
+    let mut lines = fields.get_all(name).iter();
+    let Some(first) = lines.next() else { return put_optional(packed, None) };
+    let place = packed.len();
+    put(packed, first.as_bytes());
+    let mut more = 0;
+    for line in lines {
+        packed.extend_from_slice(b", ");
+        packed.extend_from_slice(line.as_bytes());
+        more += 2 + line.len();
+    }
+    if more > 0 {
+        let whole = length(first.len() + more);
+        packed.splice(place..place + whole.len(), whole);
+    }
+}
+
+/// A request head is far below 4 GiB.
+fn length(octets: usize) -> [u8; 4] {
+    u32::try_from(octets).unwrap_or(ABSENT - 1).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static [u8])]) -> HeaderMap {
+        let line = |&(name, value): &(&'static str, &'static [u8])| {
+            (HeaderName::from_static(name), http::HeaderValue::from_bytes(value).unwrap())
+        };
+        lines.iter().map(line).fold(HeaderMap::new(), |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        })
+    }
+
+    fn all() -> Wants {
+        Wants::new(types::Wants {
+            inputs: Inputs::all(),
+            fields: vec!["Accept-Language".to_owned(), "x-a".to_owned()],
+            cookies: vec!["id".to_owned()],
+            response_fields: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn seen<'a>(query: Option<&'a str>, fields: &'a HeaderMap) -> Seen<'a> {
+        Seen {
+            method: &Method::HEAD,
+            scheme: "https",
+            authority: "a.example",
+            path: "/users/42",
+            query,
+            captures: &[("id", "42")],
+            fields,
+        }
+    }
+
+    #[test]
+    fn a_request_is_shown_octet_by_octet() {
+        let fields = fields(&[
+            ("accept-language", b"de"),
+            ("accept-language", b"\xe9"),
+            ("cookie", b"sid=1; id=2;id=3"),
+        ]);
+        let seen = seen(Some("a&b=&c=1=2&&%C3"), &fields);
+        let request = all().request(&seen, shown_by_key(seen.method));
+        assert_eq!(request.method, "GET");
+        assert_eq!(request.fields, [Some("de, \u{e9}".to_owned()), None]);
+        assert_eq!(request.cookies, [Some("2".to_owned())]);
+        let query: Vec<_> =
+            request.query.iter().map(|p| (p.name.as_str(), p.value.as_deref())).collect();
+        assert_eq!(
+            query,
+            [("a", None), ("b", Some("")), ("c", Some("1=2")), ("", None), ("%C3", None)]
+        );
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_shown() {
+        let none = Wants::new(types::Wants {
+            inputs: Inputs::empty(),
+            fields: Vec::new(),
+            cookies: Vec::new(),
+            response_fields: Vec::new(),
+        });
+        let fields = fields(&[("cookie", b"id=2")]);
+        let request = none.unwrap().request(&seen(Some("a"), &fields), &Method::GET);
+        let texts = [request.method, request.scheme, request.authority, request.path];
+        assert!(texts.iter().all(String::is_empty));
+        assert!(request.query.is_empty() && request.captures.is_empty());
+        assert!(request.fields.is_empty() && request.cookies.is_empty());
+    }
+
+    #[test]
+    fn different_inputs_pack_differently() {
+        let heads = [
+            fields(&[]),
+            fields(&[("x-a", b"")]),
+            fields(&[("x-a", b"1"), ("x-a", b"2")]),
+            fields(&[("x-a", b"1,2")]),
+            fields(&[("accept-language", b"1, 2")]),
+            fields(&[("cookie", b"id=")]),
+            fields(&[("cookie", b"id")]),
+        ];
+        let mut all_packed = Vec::new();
+        for head in &heads {
+            for query in [None, Some(""), Some("a"), Some("a=")] {
+                let mut packed = Vec::new();
+                let space = KeySpace { namespace: "n", route: "r" };
+                all().pack(space, &seen(query, head), &mut packed);
+                all_packed.push(packed);
+            }
+        }
+        let whole = all_packed.len();
+        all_packed.sort();
+        all_packed.dedup();
+        // `id` without `=` is no cookie, so that head is the same as the first.
+        assert_eq!(all_packed.len(), whole - 4);
+    }
+
+    #[test]
+    fn joined_lines_pack_as_they_are_shown() {
+        let space = KeySpace { namespace: "n", route: "r" };
+        let [mut lines, mut line] = [Vec::new(), Vec::new()];
+        all().pack(space, &seen(None, &fields(&[("x-a", b"1"), ("x-a", b"2")])), &mut lines);
+        all().pack(space, &seen(None, &fields(&[("x-a", b"1, 2")])), &mut line);
+        assert_eq!(lines, line);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let wants = |fields: Vec<String>, cookies: Vec<String>| {
+            let response_fields = Vec::new();
+            Wants::new(types::Wants { inputs: Inputs::empty(), fields, cookies, response_fields })
+        };
+        assert!(wants(vec!["a b".to_owned()], Vec::new()).is_err());
+        assert!(wants(vec!["a".to_owned(); 33], Vec::new()).is_err());
+        assert!(wants(Vec::new(), vec!["a".to_owned(); 33]).is_err());
+    }
+}
