@@ -1,0 +1,371 @@
+//! What lies in Redis: a stored response, or which variants there are, as one frame of octets.
+//!
+//! ```text
+//! magic  version  kind  crc32   head's, fields' and body's lengths  key    head  fields  body
+//! 4      1        1     4       3 × 4                               32     …     …       …
+//! ```
+//!
+//! Numbers are little-endian. The sum covers every other octet. The head is postcard; the key is the
+//! one that the frame lies under. Redis is not trusted input: whatever is damaged, foreign, written
+//! by a newer version, or one octet too long decodes to nothing, and no length is believed before
+//! the octets are there.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::semantics::Freshness;
+use crate::store::variants::{MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
+use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
+
+/// A larger frame is not written: it would hold up everything else on the connection.
+pub(super) const MAX_FRAME: usize = 8 << 20;
+
+const MAGIC: &[u8; 4] = b"LRDR";
+const VERSION: u8 = 1;
+const RESPONSE: u8 = 1;
+const VARIANTS: u8 = 2;
+/// Where the sum stands.
+const SUM: Range<usize> = 6..10;
+const PREFIX: usize = SUM.end + 3 * 4 + 32;
+
+/// What a frame held.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Response(StoredResponse),
+    Variants(Variants),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResponseHead<'a> {
+    name: &'a str,
+    status: u16,
+    freshness: Freshness,
+    /// 16 octets each.
+    marks: &'a [u8],
+    position: Position,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VariantsHead<'a> {
+    /// A list a line, its names separated by commas: neither can be part of a name.
+    lists: &'a str,
+    /// 32 octets each.
+    keys: &'a [u8],
+}
+
+/// The frame of a stored response; `None` if it is larger than [`MAX_FRAME`].
+pub(super) fn encode(key: &CacheKey, stored: &StoredResponse) -> Option<Bytes> {
+    let marks: Vec<u8> = stored.marks.iter().flat_map(|mark| mark.0).collect();
+    let head = ResponseHead {
+        name: &stored.name,
+        status: stored.status.as_u16(),
+        freshness: stored.freshness.clone(),
+        marks: &marks,
+        position: stored.position,
+    };
+    frame(RESPONSE, key, &head, stored.fields.as_bytes(), &stored.body)
+}
+
+/// The frame that says which variants lie under `key`.
+pub(super) fn encode_variants(key: &CacheKey, variants: &Variants) -> Option<Bytes> {
+    let lists: Vec<_> = variants
+        .lists
+        .iter()
+        .map(|list| list.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(","))
+        .collect();
+    let keys: Vec<u8> = variants.keys.iter().flat_map(|key| key.0).collect();
+    let head = VariantsHead { lists: &lists.join("\n"), keys: &keys };
+    frame(VARIANTS, key, &head, &[], &[])
+}
+
+fn frame(
+    kind: u8,
+    key: &CacheKey,
+    head: &impl Serialize,
+    fields: &[u8],
+    body: &[u8],
+) -> Option<Bytes> {
+    let head = postcard::to_stdvec(head).ok()?;
+    let whole = PREFIX + head.len() + fields.len() + body.len();
+    if whole > MAX_FRAME {
+        return None;
+    }
+    let mut out = Vec::with_capacity(whole);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&[VERSION, kind]);
+    out.extend_from_slice(&[0; 4]);
+    for part in [&head, fields, body] {
+        out.extend_from_slice(&u32::try_from(part.len()).ok()?.to_le_bytes());
+    }
+    out.extend_from_slice(&key.0);
+    for part in [&head, fields, body] {
+        out.extend_from_slice(part);
+    }
+    let sum = sum(&out)?;
+    out.get_mut(SUM)?.copy_from_slice(&sum.to_le_bytes());
+    Some(out.into())
+}
+
+/// The sum of all octets but its own.
+fn sum(frame: &[u8]) -> Option<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(frame.get(..SUM.start)?);
+    hasher.update(frame.get(SUM.end..)?);
+    Some(hasher.finalize())
+}
+
+/// What lies under `key`. `None` if the octets are no frame of this version, or not this key's.
+/// Fields and content share the frame's memory.
+pub(super) fn decode(key: &CacheKey, frame: &Bytes) -> Option<Frame> {
+    let mut rest = frame.clone();
+    if take(&mut rest, 4)? != MAGIC.as_slice() || take(&mut rest, 1)? != [VERSION].as_slice() {
+        return None;
+    }
+    let kind = take(&mut rest, 1)?.first().copied()?;
+    if take_u32(&mut rest)? != sum(frame)? {
+        return None;
+    }
+    let lengths = [take_u32(&mut rest)?, take_u32(&mut rest)?, take_u32(&mut rest)?];
+    if take(&mut rest, 32)? != key.0.as_slice() {
+        return None;
+    }
+    let [head, fields, body] = lengths.map(|length| take(&mut rest, usize::try_from(length).ok()?));
+    let (head, fields, body) = (head?, fields?, body?);
+    match kind {
+        _ if !rest.is_empty() => None,
+        RESPONSE => decode_response(&head, fields, body).map(Frame::Response),
+        VARIANTS if fields.is_empty() && body.is_empty() => {
+            decode_variants(&head).map(Frame::Variants)
+        }
+        _ => None,
+    }
+}
+
+fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResponse> {
+    let (head, []) = postcard::take_from_bytes::<ResponseHead<'_>>(head).ok()? else { return None };
+    let (marks, []) = head.marks.as_chunks() else { return None };
+    Some(StoredResponse {
+        name: head.name.into(),
+        status: StatusCode::from_u16(head.status).ok().filter(|s| !s.is_informational())?,
+        fields: Fields::from_bytes(fields)?,
+        body,
+        freshness: head.freshness,
+        marks: marks.iter().copied().map(Mark).collect(),
+        position: head.position,
+        checked: AtomicU64::new(0),
+    })
+}
+
+fn decode_variants(head: &[u8]) -> Option<Variants> {
+    let (head, []) = postcard::take_from_bytes::<VariantsHead<'_>>(head).ok()? else { return None };
+    let (keys, []) = head.keys.as_chunks() else { return None };
+    if keys.len() > MAX_VARIANTS || head.lists.split('\n').count() > MAX_LISTS {
+        return None;
+    }
+    let lists = head.lists.split('\n').map(|list| {
+        let names = list.split(',').map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        names.take(MAX_NOMINATED + 1).collect::<Option<Box<[_]>>>()
+    });
+    let lists: Vec<_> = lists.collect::<Option<_>>()?;
+    let keys = keys.iter().copied().map(CacheKey).collect();
+    lists.iter().all(|list| list.len() <= MAX_NOMINATED).then_some(Variants { lists, keys })
+}
+
+fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
+    (rest.len() >= count).then(|| rest.split_to(count))
+}
+
+fn take_u32(rest: &mut Bytes) -> Option<u32> {
+    Some(u32::from_le_bytes(take(rest, 4)?.as_ref().try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderMap, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: CacheKey = CacheKey([7; 32]);
+
+    prop_compose! {
+        fn any_response()(
+            name in "\\PC{0,40}",
+            status in 200..600_u16,
+            fields in proptest::collection::vec(("[a-z-]{1,20}|etag|content-type", "[ -~]{0,60}"), 0..10),
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+            times in (any::<u32>(), 0..1_000_000_000_u32, any::<u32>(), any::<u32>()),
+            marks in proptest::collection::vec(any::<[u8; 16]>(), 0..5),
+            position in any::<(u64, u64)>(),
+            flags in any::<(bool, bool)>(),
+        ) -> StoredResponse {
+            let mut map = HeaderMap::new();
+            for (name, value) in &fields {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                map.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            let (seconds, nanos, initial_age, lifetime) = times;
+            StoredResponse {
+                name: name.into(),
+                status: StatusCode::from_u16(status).unwrap(),
+                fields: Fields::encode(&map).unwrap(),
+                body: body.into(),
+                freshness: Freshness {
+                    received: SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos),
+                    initial_age: Duration::from_secs(initial_age.into()),
+                    lifetime: Duration::from_secs(lifetime.into()),
+                    no_cache: flags.0,
+                    must_revalidate: flags.1,
+                },
+                marks: marks.into_iter().map(Mark).collect(),
+                position: Position { millis: position.0, sequence: position.1 },
+                checked: AtomicU64::new(3),
+            }
+        }
+    }
+
+    fn some_variants() -> Variants {
+        let names = |names: &[&'static str]| {
+            names.iter().map(|name| HeaderName::from_static(name)).collect()
+        };
+        let lists = vec![names(&["accept", "x-device"]), names(&["accept-language"])];
+        Variants { lists, keys: vec![CacheKey([1; 32]), CacheKey([2; 32])] }
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_comes_back_as_it_was(stored in any_response()) {
+            let frame = encode(&KEY, &stored).unwrap();
+            let Some(Frame::Response(back)) = decode(&KEY, &frame) else { panic!("no response") };
+            prop_assert_eq!(&back.name, &stored.name);
+            prop_assert_eq!(back.status, stored.status);
+            prop_assert_eq!(&back.fields, &stored.fields);
+            prop_assert_eq!(&back.body, &stored.body);
+            prop_assert_eq!(&back.freshness, &stored.freshness);
+            prop_assert_eq!(&back.marks, &stored.marks);
+            prop_assert_eq!(back.position, stored.position);
+            prop_assert_eq!(back.checked.into_inner(), 0);
+        }
+
+        #[test]
+        fn one_changed_octet_is_refused(
+            stored in any_response(),
+            place in any::<proptest::sample::Index>(),
+            change in 1..=255_u8,
+        ) {
+            let mut frame = encode(&KEY, &stored).unwrap().to_vec();
+            let place = place.index(frame.len());
+            frame[place] ^= change;
+            prop_assert!(decode(&KEY, &frame.into()).is_none());
+        }
+
+        #[test]
+        fn a_frame_cut_or_continued_is_refused(
+            stored in any_response(),
+            place in any::<proptest::sample::Index>(),
+            more in proptest::collection::vec(any::<u8>(), 1..20),
+        ) {
+            let frame = encode(&KEY, &stored).unwrap();
+            prop_assert!(decode(&KEY, &frame.slice(..place.index(frame.len()))).is_none());
+            prop_assert!(decode(&KEY, &[&frame[..], &more].concat().into()).is_none());
+        }
+
+        #[test]
+        fn arbitrary_octets_are_no_frame(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode(&KEY, &octets.into()).is_none());
+        }
+
+        /// Redis is not trusted: these have a right sum and lengths, and nonsense inside.
+        #[test]
+        fn nonsense_in_a_sound_frame_does_not_panic(
+            kind in 0..4_u8,
+            parts in any::<[Vec<u8>; 3]>(),
+        ) {
+            let [head, fields, body] = &parts;
+            drop(decode(&KEY, &sealed(kind, head, fields, body)));
+        }
+    }
+
+    /// A frame with this in its head's place.
+    fn sealed(kind: u8, head: &[u8], fields: &[u8], body: &[u8]) -> Bytes {
+        let mut frame = frame(kind, &KEY, &(), fields, body).unwrap().to_vec();
+        frame[SUM.end..SUM.end + 4].copy_from_slice(&u32::try_from(head.len()).unwrap().to_le_bytes());
+        frame.splice(PREFIX..PREFIX, head.iter().copied());
+        let sum = sum(&frame).unwrap();
+        frame[SUM].copy_from_slice(&sum.to_le_bytes());
+        frame.into()
+    }
+
+    #[test]
+    fn variants_come_back_as_they_were() {
+        let frame = encode_variants(&KEY, &some_variants()).unwrap();
+        let Some(Frame::Variants(back)) = decode(&KEY, &frame) else { panic!("no variants") };
+        assert_eq!(back, some_variants());
+    }
+
+    #[test]
+    fn a_frame_of_another_key_or_version_is_refused() {
+        let frame = encode_variants(&KEY, &some_variants()).unwrap();
+        assert!(decode(&CacheKey([8; 32]), &frame).is_none());
+        let mut newer = frame.to_vec();
+        newer[4] = VERSION + 1;
+        let sum = sum(&newer).unwrap();
+        newer[SUM].copy_from_slice(&sum.to_le_bytes());
+        assert!(decode(&KEY, &newer.into()).is_none());
+    }
+
+    #[test]
+    fn no_length_is_believed() {
+        // A postcard sequence that claims 2^63 elements.
+        let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        for kind in [RESPONSE, VARIANTS] {
+            assert!(decode(&KEY, &sealed(kind, &endless, &[], &[])).is_none());
+        }
+    }
+
+    #[test]
+    fn variants_beyond_their_bounds_are_refused() {
+        let mut many = some_variants();
+        many.keys = vec![KEY; MAX_VARIANTS + 1];
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+        let mut many = some_variants();
+        many.lists = vec![many.lists[0].clone(); MAX_LISTS + 1];
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+        let mut many = some_variants();
+        many.lists[0] = vec![many.lists[0][0].clone(); MAX_NOMINATED + 1].into();
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_response_too_large_for_a_frame_is_not_written() {
+        let mut stored = any_response_with(vec![0; MAX_FRAME]);
+        assert!(encode(&KEY, &stored).is_none());
+        stored.body = Bytes::new();
+        assert!(encode(&KEY, &stored).is_some());
+    }
+
+    fn any_response_with(body: Vec<u8>) -> StoredResponse {
+        StoredResponse {
+            name: "a".into(),
+            status: StatusCode::OK,
+            fields: Fields::default(),
+            body: body.into(),
+            freshness: Freshness {
+                received: SystemTime::UNIX_EPOCH,
+                initial_age: Duration::ZERO,
+                lifetime: Duration::ZERO,
+                no_cache: false,
+                must_revalidate: false,
+            },
+            marks: Box::default(),
+            position: Position::ZERO,
+            checked: AtomicU64::new(0),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! L2: stored responses in Redis, shared by a fleet. Trouble here is a miss.
+//!
+//! Each key of Redis holds one frame (`codec`): a response, or which variants there are. Nothing
+//! is ever deleted: what the log makes invalid stays until its time to live ends.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::clock;
+use crate::semantics::Freshness;
+use crate::stats::Counter;
+use crate::store::Tasks;
+use crate::store::codec::{self, Frame};
+use crate::store::connection::{Connection, Trouble};
+use crate::store::l1::Held;
+use crate::store::variants::{Variant, Variants};
+use crate::stored::{CacheKey, StoredResponse};
+
+/// Writes on their way to Redis hold at most so many octets, each counted as one piece at least:
+/// so it also bounds their number.
+const WRITING: usize = 64 << 20;
+const PIECE: usize = 16 << 10;
+
+/// A write may take longer than a look-up, for which a client waits.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A stale response is kept as long again as it was fresh, and at least so long.
+const STALE_LEAST: Duration = Duration::from_mins(1);
+
+/// The tier. Its connection is kept up by a task of the store's.
+#[derive(Debug)]
+pub(super) struct L2 {
+    connection: Arc<Connection>,
+    prefix: String,
+    ttl: Duration,
+    timeout: Duration,
+    writing: Arc<Semaphore>,
+    /// Responses that were not written because too many were being written, or Redis was down.
+    pub(super) dropped: Counter,
+    /// Values under our keys that are not what was written there.
+    pub(super) damaged: Counter,
+}
+
+/// Something that L2 held, and how long it still will.
+pub(super) type Found = (Held, Duration);
+
+impl L2 {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        namespace: &str,
+        ttl: Duration,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            connection,
+            prefix: format!("{namespace}:r:"),
+            ttl,
+            timeout,
+            writing: Arc::new(Semaphore::new(WRITING / PIECE)),
+            dropped: Counter::default(),
+            damaged: Counter::default(),
+        }
+    }
+
+    /// By when a look-up that begins now must end, however many round trips it takes.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::from_std(clock::instant() + self.timeout)
+    }
+
+    /// What lies under each of `keys`, in one round trip. Whatever goes wrong, nothing lies there.
+    pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            let name = self.name(key);
+            pipeline.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        }
+        let answers: Vec<(Option<Bytes>, i64)> =
+            self.connection.query(&pipeline, deadline).await.unwrap_or_default();
+        keys.iter().zip(answers).map(|(key, (frame, left))| self.read(key, frame, left)).collect()
+    }
+
+    fn read(&self, key: &CacheKey, frame: Option<Bytes>, left: i64) -> Option<Found> {
+        let Some(decoded) = codec::decode(key, &frame?) else {
+            self.damaged.count();
+            return None;
+        };
+        // Negative: gone between the two commands, or without an end, which is not our writing.
+        let left = Duration::from_millis(u64::try_from(left).ok()?);
+        let held = match decoded {
+            Frame::Response(stored) => Held::Response(Arc::new(stored)),
+            Frame::Variants(variants) => Held::Variants(Arc::new(variants)),
+        };
+        Some((held, left))
+    }
+
+    /// Writes a response in the background: under `key`, or as a variant of what lies there, of
+    /// which `bound` are kept. False if it is too large; or, and this is counted, if Redis is down
+    /// or too much is being written.
+    pub(super) fn put(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        key: CacheKey,
+        variant: Option<(Variant, usize)>,
+        stored: Arc<StoredResponse>,
+        now: SystemTime,
+    ) -> bool {
+        let octets = stored.body.len() + stored.fields.as_bytes().len();
+        if octets > codec::MAX_FRAME {
+            return false;
+        }
+        let Some(permit) = self.permit(octets) else {
+            self.dropped.count();
+            return false;
+        };
+        let left = self.useful(&stored.freshness, now);
+        let l2 = Arc::clone(self);
+        tasks.spawn(async move {
+            // The connection has counted it, and what lay there before is judged by itself.
+            if let Err(error) = l2.write(key, variant, &stored, left).await {
+                debug!(%error, "response not written to L2");
+            }
+            drop(permit);
+        });
+        true
+    }
+
+    fn permit(&self, octets: usize) -> Option<OwnedSemaphorePermit> {
+        let pieces = u32::try_from(octets / PIECE + 1).ok()?;
+        let writing = Arc::clone(&self.writing);
+        self.connection.is_up().then(|| writing.try_acquire_many_owned(pieces).ok())?
+    }
+
+    async fn write(
+        &self,
+        key: CacheKey,
+        variant: Option<(Variant, usize)>,
+        stored: &StoredResponse,
+        left: Duration,
+    ) -> Result<(), Trouble> {
+        let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
+        let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.key);
+        // Too large after all: what lay there before stays, and is judged by itself.
+        let Some(frame) = codec::encode(lies_under, stored) else { return Ok(()) };
+        self.set(lies_under, frame, left, deadline).await?;
+        let Some((variant, bound)) = variant else { return Ok(()) };
+        // Two gateways may read the same list and each add its own variant; the last to write
+        // wins, and the other's is a miss.
+        let mut variants = match self.look(&[key], deadline).await.pop().flatten() {
+            Some((Held::Variants(variants), _)) => Arc::unwrap_or_clone(variants),
+            _ => Variants::default(),
+        };
+        variants.add(variant, bound);
+        let Some(frame) = codec::encode_variants(&key, &variants) else { return Ok(()) };
+        self.set(&key, frame, self.ttl, deadline).await
+    }
+
+    async fn set(
+        &self,
+        key: &CacheKey,
+        frame: Bytes,
+        left: Duration,
+        deadline: Instant,
+    ) -> Result<(), Trouble> {
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(self.name(key)).arg(&*frame).arg("PX").arg(millis).ignore();
+        self.connection.query(&pipeline, deadline).await
+    }
+
+    /// How long it is worth keeping: while it is fresh, and then as long again as its lifetime was
+    /// (a minute at least), because a stale response can still be validated. Never longer than the
+    /// tier's own bound.
+    fn useful(&self, freshness: &Freshness, now: SystemTime) -> Duration {
+        let fresh = freshness.lifetime.saturating_sub(freshness.age(now));
+        fresh.saturating_add(freshness.lifetime.max(STALE_LEAST)).min(self.ttl)
+    }
+
+    /// No braces: a hash tag would put every key into one slot of a cluster.
+    fn name(&self, key: &CacheKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}

@@ -1,0 +1,663 @@
+//! The invalidation log as one gateway knows it: what each record covers, and so which stored
+//! responses are still valid. Nothing is deleted by key.
+//!
+//! A stored response carries the log's position from before its fetch began. It is valid while no
+//! later record covers it: none on one of its marks, none whose pattern matches its name, none on
+//! all. Where the records come from is `shared_log`'s work; without Redis they are this gateway's own.
+//!
+//! Only the newest record of each mark and pattern counts, so the table is bounded by their number.
+//! A record that is dropped, for its age or for room, raises the floor: everything from before it is
+//! then invalid. For its age that costs nothing, as what it could cover has reached the end of its
+//! own life by then; for room it invalidates too much rather than too little.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use crate::store::pattern;
+use crate::stored::{Mark, Position, StoredResponse};
+
+/// What an invalidation covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every stored response that bears this mark.
+    Mark {
+        /// The mark.
+        mark: Mark,
+        /// What it stands for, for operators who read the log.
+        label: String,
+    },
+    /// Every stored response whose name matches: `*` stands for any run of characters.
+    Pattern(String),
+    /// Every stored response of the namespace.
+    All,
+}
+
+/// One record of the log, still without its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalidation {
+    /// What it covers.
+    pub scope: Scope,
+    /// True: what is covered becomes stale, and may be validated. False: it is gone.
+    pub soft: bool,
+}
+
+impl Invalidation {
+    /// Everything is gone.
+    pub(super) const EVERYTHING: Self = Self { scope: Scope::All, soft: false };
+}
+
+/// The right to store one response, taken before its fetch begins. It is void once an invalidation
+/// that covers the response overtakes it. Dropping it frees nothing and blocks nobody.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) position: Position,
+    records: u64,
+    /// The position is one that the whole fleet knows, so the response may go to L2.
+    pub(super) shared: bool,
+}
+
+impl Lease {
+    /// How many records had been applied when it was taken. Of two leases with the same number,
+    /// neither is void where the other is not.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+/// What the log says of one stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// No later record covers it.
+    Valid,
+    /// A soft one does.
+    Stale,
+    /// A hard one does.
+    Gone,
+}
+
+/// The newest hard and soft record that cover something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Covered {
+    hard: Position,
+    soft: Position,
+}
+
+impl Covered {
+    fn at(position: Position, soft: bool) -> Self {
+        if soft {
+            Self { soft: position, ..Self::default() }
+        } else {
+            Self { hard: position, ..Self::default() }
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { hard: self.hard.max(other.hard), soft: self.soft.max(other.soft) }
+    }
+
+    fn newest(self) -> Position {
+        self.hard.max(self.soft)
+    }
+
+    fn judge(self, born: Position) -> Verdict {
+        if born < self.hard {
+            Verdict::Gone
+        } else if born < self.soft {
+            Verdict::Stale
+        } else {
+            Verdict::Valid
+        }
+    }
+}
+
+/// What is kept of a mark's or a pattern's records.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    covered: Covered,
+    applied: Instant,
+}
+
+/// How much the table may hold, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How many marks: some 90 octets each.
+    pub(super) marks: usize,
+    /// How many patterns. Each is tried on each response that is checked again.
+    pub(super) patterns: usize,
+    /// Longer than any stored response lives.
+    pub(super) lifetime: Duration,
+}
+
+/// The log's table. Cheap to ask: while nothing was applied since a response was last found valid,
+/// one atomic load says that it still is.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// How many records changed the table, from 1: 0 in a response means never checked. It changes
+    /// only under the table's write lock.
+    records: AtomicU64,
+    table: RwLock<Table>,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// The newest place known to be in the shared log.
+    head: Position,
+    /// The newest place given here while the shared log was out of reach, or without one.
+    local: Position,
+    /// What covers everything: records on all, and records that were dropped.
+    floor: Covered,
+    marks: HashMap<Mark, Newest, foldhash::fast::RandomState>,
+    patterns: Vec<(Box<str>, Newest)>,
+    /// At how many marks to look for old ones. It doubles with what is left, so that looking costs
+    /// little for each record.
+    sweep_at: usize,
+}
+
+/// Below this number no one looks for old marks.
+const SWEEP_LEAST: usize = 1024;
+
+impl Log {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let table = Table { sweep_at: SWEEP_LEAST, ..Table::default() };
+        Self { records: AtomicU64::new(1), table: RwLock::new(table), bounds }
+    }
+
+    /// The place where the log is now.
+    pub(super) fn lease(&self) -> Lease {
+        let table = self.read();
+        Lease {
+            position: table.position(),
+            records: self.records.load(Ordering::Relaxed),
+            shared: table.local <= table.head,
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.read().position()
+    }
+
+    /// The newest place that is known to be in the shared log.
+    pub(super) fn head(&self) -> Position {
+        self.read().head
+    }
+
+    /// How many marks and patterns the table holds.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let table = self.read();
+        (table.marks.len(), table.patterns.len())
+    }
+
+    /// Whether `stored` may still be used. All that can invalidate it is in itself: its marks
+    /// (route and key among them), its name and its position.
+    pub(super) fn judge(&self, stored: &StoredResponse) -> Verdict {
+        if stored.checked.load(Ordering::Relaxed) == self.records.load(Ordering::Acquire) {
+            return Verdict::Valid;
+        }
+        self.judge_in(&self.read(), stored)
+    }
+
+    /// As [`Log::judge`], for a response that L2 held. One from a place that this log has not
+    /// reached is refused: it may come from a log that Redis lost, whose places mean nothing here.
+    pub(super) fn judge_from_l2(&self, stored: &StoredResponse) -> Verdict {
+        let table = self.read();
+        if stored.position > table.head {
+            return Verdict::Gone;
+        }
+        self.judge_in(&table, stored)
+    }
+
+    fn judge_in(&self, table: &Table, stored: &StoredResponse) -> Verdict {
+        let verdict = table.covering(stored).judge(stored.position);
+        if verdict == Verdict::Valid {
+            stored.checked.store(self.records.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// Applies a record of the shared log; any order, any number of times. Answers the place from
+    /// which on it counts here.
+    ///
+    /// That is its id, save where this gateway has given that place or a later one to itself while
+    /// it was cut off (the server's clock is behind). Then it is the next place after those, so that
+    /// no response that was born under them escapes the record.
+    pub(super) fn record(&self, id: Position, record: &Invalidation, now: Instant) -> Position {
+        self.write(|table, bounds| {
+            table.head = table.head.max(id);
+            let place = if id > table.local { id } else { table.step(table.local) };
+            (table.apply(place, record, now, bounds), place)
+        })
+    }
+
+    /// Appends a record without the shared log and applies it. The place is the next one after the
+    /// newest known: never this machine's clock, which may be ahead of the server's.
+    pub(super) fn append(&self, record: &Invalidation, now: Instant) -> Position {
+        self.write(|table, bounds| {
+            let place = table.step(table.position());
+            table.apply(place, record, now, bounds);
+            (true, place)
+        })
+    }
+
+    /// Makes everything from before now invalid, with `server` being a place that the shared log
+    /// has reached. Answers a place above everything born so far.
+    pub(super) fn distrust(&self, server: Position) -> Position {
+        self.write(|table, _| {
+            let place = table.step(table.position().max(server));
+            table.floor = table.floor.or(Covered::at(place, false));
+            (true, place.next())
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        // The table is whole after every single statement that changes it.
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `change` answers whether it changed what is covered, and its result.
+    fn write<T>(&self, change: impl FnOnce(&mut Table, &Bounds) -> (bool, T)) -> T {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let (changed, answer) = change(&mut table, &self.bounds);
+        if changed {
+            self.records.fetch_add(1, Ordering::Release);
+        }
+        answer
+    }
+}
+
+impl Table {
+    fn position(&self) -> Position {
+        self.head.max(self.local)
+    }
+
+    /// Gives out the place after `from`.
+    fn step(&mut self, from: Position) -> Position {
+        self.local = from.next();
+        self.local
+    }
+
+    fn covering(&self, stored: &StoredResponse) -> Covered {
+        let marks = stored.marks.iter().filter_map(|mark| self.marks.get(mark));
+        // A pattern that is too old to matter is not worth trying.
+        let patterns = self.patterns.iter().filter(|(pattern, newest)| {
+            newest.covered.newest() > stored.position && pattern::matches(pattern, &stored.name)
+        });
+        let newest = marks.chain(patterns.map(|(_, newest)| newest));
+        newest.fold(self.floor, |covered, newest| covered.or(newest.covered))
+    }
+
+    /// Whether that changed what is covered.
+    fn apply(
+        &mut self,
+        place: Position,
+        record: &Invalidation,
+        now: Instant,
+        bounds: &Bounds,
+    ) -> bool {
+        let covered = Covered::at(place, record.soft);
+        let fresh = Newest { covered: Covered::default(), applied: now };
+        let newest = match &record.scope {
+            Scope::All => {
+                let before = self.floor;
+                self.floor = before.or(covered);
+                return self.floor.hard != before.hard || self.floor.soft != before.soft;
+            }
+            Scope::Mark { mark, .. } => {
+                if !self.marks.contains_key(mark) {
+                    self.make_room_for_mark(now, bounds);
+                }
+                self.marks.entry(*mark).or_insert(fresh)
+            }
+            Scope::Pattern(pattern) => {
+                // Moved to the end, or put there.
+                let known = self.patterns.iter().position(|(known, _)| **known == **pattern);
+                let entry = match known {
+                    Some(place) => self.patterns.swap_remove(place),
+                    None => (pattern.as_str().into(), fresh),
+                };
+                self.make_room_for_pattern(now, bounds);
+                &mut self.patterns.push_mut(entry).1
+            }
+        };
+        let before = newest.covered;
+        newest.covered = before.or(covered);
+        newest.applied = now;
+        newest.covered.hard != before.hard || newest.covered.soft != before.soft
+    }
+
+    fn make_room_for_mark(&mut self, now: Instant, bounds: &Bounds) {
+        if self.marks.len() < self.sweep_at.min(bounds.marks) {
+            return;
+        }
+        let mut floor = self.floor;
+        let mut forget = |forgotten: bool, newest: &Newest| {
+            if forgotten {
+                floor = floor.or(newest.covered);
+            }
+            !forgotten
+        };
+        self.marks.retain(|_, newest| forget(newest.is_older(bounds.lifetime, now), newest));
+        if self.marks.len() >= bounds.marks {
+            let mut places: Vec<_> = self.marks.values().map(|n| n.covered.newest()).collect();
+            let eighth = places.len() / 8;
+            let (_, &mut cut, _) = places.select_nth_unstable(eighth);
+            self.marks.retain(|_, newest| forget(newest.covered.newest() <= cut, newest));
+        }
+        self.floor = floor;
+        self.sweep_at = SWEEP_LEAST.max(self.marks.len() * 2);
+    }
+
+    fn make_room_for_pattern(&mut self, now: Instant, bounds: &Bounds) {
+        let mut floor = self.floor;
+        let oldest = self.patterns.iter().map(|(_, newest)| newest.covered.newest()).min();
+        let full = self.patterns.len() >= bounds.patterns;
+        self.patterns.retain(|(_, newest)| {
+            let forgotten = newest.is_older(bounds.lifetime, now)
+                || full && Some(newest.covered.newest()) == oldest;
+            if forgotten {
+                floor = floor.or(newest.covered);
+            }
+            !forgotten
+        });
+        self.floor = floor;
+    }
+}
+
+impl Newest {
+    fn is_older(&self, than: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.applied) > than
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+    use http::StatusCode;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock;
+    use crate::semantics::Freshness;
+    use crate::stored::Fields;
+
+    const HOUR: Duration = Duration::from_hours(1);
+    const WIDE: Bounds = Bounds { marks: 1000, patterns: 100, lifetime: HOUR };
+
+    fn at(millis: u64, sequence: u64) -> Position {
+        Position { millis, sequence }
+    }
+
+    fn mark(number: u8) -> Mark {
+        Mark([number; 16])
+    }
+
+    fn on_mark(number: u8, soft: bool) -> Invalidation {
+        Invalidation { scope: Scope::Mark { mark: mark(number), label: String::new() }, soft }
+    }
+
+    fn on_pattern(pattern: &str, soft: bool) -> Invalidation {
+        Invalidation { scope: Scope::Pattern(pattern.to_owned()), soft }
+    }
+
+    fn response(name: &str, marks: &[u8], position: Position) -> StoredResponse {
+        StoredResponse {
+            name: name.into(),
+            status: StatusCode::OK,
+            fields: Fields::default(),
+            body: Bytes::new(),
+            freshness: Freshness {
+                received: SystemTime::UNIX_EPOCH,
+                initial_age: Duration::ZERO,
+                lifetime: HOUR,
+                no_cache: false,
+                must_revalidate: false,
+            },
+            marks: marks.iter().copied().map(mark).collect(),
+            position,
+            checked: AtomicU64::new(0),
+        }
+    }
+
+    #[test]
+    fn a_record_covers_what_was_born_before_it_and_nothing_else() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        log.record(at(10, 0), &on_mark(1, false), now);
+        log.record(at(20, 0), &on_pattern("users/*", true), now);
+        for (name, marks, born, expected, why) in [
+            ("a", &[1, 2][..], at(9, 9), Verdict::Gone, "it bears the mark"),
+            ("a", &[1, 2], at(10, 0), Verdict::Valid, "it was born under the record"),
+            ("a", &[2], at(0, 0), Verdict::Valid, "it bears another mark"),
+            ("users/1", &[], at(19, 0), Verdict::Stale, "the pattern is soft"),
+            ("users/1", &[1], at(9, 0), Verdict::Gone, "hard beats soft"),
+            ("users/1", &[], at(20, 0), Verdict::Valid, "it was born under the pattern"),
+        ] {
+            assert_eq!(log.judge(&response(name, marks, born)), expected, "{why}");
+        }
+        log.record(at(30, 0), &Invalidation { scope: Scope::All, soft: true }, now);
+        assert_eq!(log.judge(&response("a", &[], at(29, 0))), Verdict::Stale);
+        log.record(at(31, 0), &Invalidation::EVERYTHING, now);
+        assert_eq!(log.judge(&response("a", &[], at(29, 0))), Verdict::Gone);
+    }
+
+    #[test]
+    fn a_response_found_valid_before_is_found_gone_after() {
+        let log = Log::new(WIDE);
+        let stored = response("a", &[1], log.position());
+        assert_eq!(log.judge(&stored), Verdict::Valid);
+        log.append(&on_mark(2, false), clock::instant());
+        assert_eq!(log.judge(&stored), Verdict::Valid);
+        log.append(&on_mark(1, false), clock::instant());
+        assert_eq!(log.judge(&stored), Verdict::Gone);
+        assert_eq!(log.judge(&stored), Verdict::Gone, "again");
+    }
+
+    #[test]
+    fn a_record_read_twice_changes_nothing() {
+        let log = Log::new(WIDE);
+        log.record(at(10, 0), &on_mark(1, false), clock::instant());
+        let before = log.lease().records();
+        log.record(at(10, 0), &on_mark(1, false), clock::instant());
+        assert_eq!(log.lease().records(), before);
+    }
+
+    #[test]
+    fn records_that_come_late_count_from_their_own_place() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        // This gateway's own record is known before an earlier one of another gateway is read.
+        log.record(at(20, 0), &on_mark(1, false), now);
+        log.record(at(15, 0), &on_mark(2, false), now);
+        assert_eq!(log.judge(&response("a", &[2], at(14, 0))), Verdict::Gone);
+        assert_eq!(log.judge(&response("a", &[2], at(20, 0))), Verdict::Valid);
+        assert_eq!(log.position(), at(20, 0));
+    }
+
+    #[test]
+    fn places_given_without_contact_count_up_and_are_not_shared() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        log.record(at(10, 3), &on_mark(1, false), now);
+        assert!(log.lease().shared);
+        assert_eq!(log.append(&on_mark(2, false), now), at(10, 4));
+        let lease = log.lease();
+        assert_eq!((lease.position, lease.shared), (at(10, 4), false));
+        log.record(at(11, 0), &on_mark(3, false), now);
+        assert!(log.lease().shared, "the shared log has overtaken them");
+    }
+
+    #[test]
+    fn no_record_escapes_behind_places_given_without_contact() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        log.record(at(10, 0), &on_mark(9, false), now);
+        log.append(&on_mark(9, false), now);
+        log.append(&on_mark(9, false), now);
+        let born_cut_off = response("a", &[1], log.lease().position);
+        // The server's clock stands still, so others got the same places.
+        let counts_from = log.record(at(10, 1), &on_mark(1, false), now);
+        assert_eq!(log.judge(&born_cut_off), Verdict::Gone);
+        assert!(counts_from > born_cut_off.position);
+        assert!(!log.lease().shared);
+    }
+
+    #[test]
+    fn distrust_covers_all_that_was_born() {
+        let log = Log::new(WIDE);
+        log.record(at(10, 0), &on_mark(1, false), clock::instant());
+        let stored = response("a", &[], log.lease().position);
+        assert_eq!(log.judge(&stored), Verdict::Valid);
+        let place = log.distrust(at(20, 0));
+        assert_eq!(log.judge(&stored), Verdict::Gone);
+        assert!(place > at(20, 0) && place > log.lease().position);
+        assert!(!log.lease().shared);
+        log.record(place, &Invalidation::EVERYTHING, clock::instant());
+        assert!(log.lease().shared);
+    }
+
+    #[test]
+    fn what_l2_holds_from_an_unknown_place_is_refused() {
+        let log = Log::new(WIDE);
+        log.record(at(10, 0), &on_mark(1, false), clock::instant());
+        assert_eq!(log.judge_from_l2(&response("a", &[], at(10, 0))), Verdict::Valid);
+        assert_eq!(log.judge_from_l2(&response("a", &[], at(10, 1))), Verdict::Gone);
+    }
+
+    #[test]
+    fn what_is_too_old_is_dropped_and_covers_all_that_is_older() {
+        let log = Log::new(WIDE);
+        let start = clock::instant();
+        log.record(at(1, 0), &on_pattern("a", false), start);
+        log.record(at(2, 0), &on_pattern("b", false), start + HOUR * 2);
+        assert_eq!(log.sizes(), (0, 1));
+        assert_eq!(log.judge(&response("c", &[], at(0, 9))), Verdict::Gone);
+        assert_eq!(log.judge(&response("c", &[], at(1, 0))), Verdict::Valid);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_a_full_one_raises_the_floor() {
+        let bounds = Bounds { marks: 64, patterns: 4, lifetime: HOUR };
+        let log = Log::new(bounds);
+        let now = clock::instant();
+        for number in 0..200 {
+            log.record(at(1, u64::from(number)), &on_mark(number, false), now);
+            log.record(at(1, u64::from(number)), &on_pattern(&number.to_string(), true), now);
+        }
+        let (marks, patterns) = log.sizes();
+        assert!((32..=64).contains(&marks) && patterns == 4);
+        assert_eq!(log.judge(&response("x", &[0], at(0, 0))), Verdict::Gone, "dropped, yet covered");
+        assert_eq!(log.judge(&response("x", &[199], at(1, 198))), Verdict::Gone);
+        assert_eq!(log.judge(&response("x", &[], at(1, 199))), Verdict::Valid);
+    }
+
+    /// What may happen to a log, with small numbers so that things meet.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Record { ahead: u64, record: Invalidation },
+        Append(Invalidation),
+        Born { name: String, marks: Vec<u8> },
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let scope = prop_oneof![
+            4 => (0..8_u8).prop_map(|number| on_mark(number, false).scope),
+            2 => "[ab]?\\*[ab]?".prop_map(Scope::Pattern),
+            1 => Just(Scope::All),
+        ];
+        let record = (scope, any::<bool>()).prop_map(|(scope, soft)| Invalidation { scope, soft });
+        prop_oneof![
+            (0..3_u64, record.clone()).prop_map(|(ahead, record)| Step::Record { ahead, record }),
+            record.prop_map(Step::Append),
+            ("[ab]{0,3}", proptest::collection::vec(0..8_u8, 0..3))
+                .prop_map(|(name, marks)| Step::Born { name, marks }),
+        ]
+    }
+
+    /// The rule itself: all records are kept, and each is asked.
+    fn by_definition(records: &[(Position, Invalidation)], stored: &StoredResponse) -> Verdict {
+        let later = records.iter().filter(|(place, record)| {
+            let covers = match &record.scope {
+                Scope::Mark { mark, .. } => stored.marks.contains(mark),
+                Scope::Pattern(pattern) => pattern::matches(pattern, &stored.name),
+                Scope::All => true,
+            };
+            covers && *place > stored.position
+        });
+        later
+            .map(|(_, record)| if record.soft { Verdict::Stale } else { Verdict::Gone })
+            .max()
+            .unwrap_or(Verdict::Valid)
+    }
+
+    /// Plays the steps; each answer comes with the one by definition.
+    fn play(bounds: Bounds, steps: Vec<Step>) -> Vec<(Verdict, Verdict)> {
+        let log = Log::new(bounds);
+        let now = clock::instant();
+        let (mut records, mut responses, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut id = at(5, 0);
+        for step in steps {
+            match step {
+                Step::Record { ahead, record } => {
+                    id = Position { millis: id.millis, sequence: id.sequence + ahead + 1 };
+                    records.push((log.record(id, &record, now), record));
+                }
+                Step::Append(record) => records.push((log.append(&record, now), record)),
+                Step::Born { name, marks } => {
+                    responses.push(response(&name, &marks, log.lease().position));
+                }
+            }
+            for stored in &responses {
+                verdicts.push((log.judge(stored), by_definition(&records, stored)));
+            }
+        }
+        verdicts
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(steps in proptest::collection::vec(any_step(), 0..40)) {
+            for (answer, expected) in play(WIDE, steps) {
+                prop_assert_eq!(answer, expected);
+            }
+        }
+
+        #[test]
+        fn a_small_table_invalidates_too_much_and_never_too_little(
+            steps in proptest::collection::vec(any_step(), 0..60)
+        ) {
+            let bounds = Bounds { marks: 3, patterns: 2, lifetime: HOUR };
+            for (answer, expected) in play(bounds, steps) {
+                prop_assert!(answer >= expected, "{answer:?} instead of {expected:?}");
+            }
+        }
+
+        #[test]
+        fn every_record_covers_all_born_before_it_was_applied(
+            steps in proptest::collection::vec(any_step(), 0..40),
+            number in 0..8_u8,
+            ahead in 1..4_u64,
+        ) {
+            let log = Log::new(WIDE);
+            let now = clock::instant();
+            let mut id = at(5, 0);
+            for step in steps {
+                match step {
+                    Step::Record { ahead, record } => {
+                        id.sequence += ahead + 1;
+                        log.record(id, &record, now);
+                    }
+                    Step::Append(record) => drop(log.append(&record, now)),
+                    Step::Born { .. } => {}
+                }
+            }
+            let stored = response("a", &[number], log.lease().position);
+            id.sequence += ahead;
+            log.record(id, &on_mark(number, false), now);
+            prop_assert_eq!(log.judge(&stored), Verdict::Gone);
+        }
+    }
+}

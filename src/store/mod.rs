@@ -1,0 +1,401 @@
+//! Stored responses: in memory (L1), in Redis (L2), and the invalidation log that says which of
+//! them are still valid.
+//!
+//! Whether a response may be stored or reused is `semantics`' to say. A response is found under its
+//! cache key, or, where responses had `Vary`, under the key of a variant that the cache key leads to
+//! (RFC 9111 §4.1). What can invalidate a response is in the response: its marks, among which its
+//! route's and its key's must be (32 octets that spare each look-up the hashing), and its name.
+
+mod codec;
+mod connection;
+mod l1;
+mod l2;
+mod log;
+mod pattern;
+mod record;
+mod shared_log;
+#[cfg(test)]
+mod tests;
+mod variants;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::log::{Invalidation, Lease, Scope};
+pub use self::shared_log::Receipt;
+
+use self::connection::Connection;
+use self::l1::{Held, L1};
+use self::l2::L2;
+use self::log::{Bounds, Log, Verdict};
+use self::shared_log::SharedLog;
+use self::variants::Variant;
+use crate::clock;
+use crate::config;
+use crate::stored::{CacheKey, Position, StoredResponse};
+
+/// How many marks the log's table holds, some 25 MB of them, and how many patterns.
+const MAX_MARKS: usize = 1 << 18;
+const MAX_PATTERNS: usize = 256;
+
+/// A record is kept for so much longer than any stored response: for clocks that run differently
+/// and for fetches that take long.
+const SLACK: Duration = Duration::from_mins(2);
+
+/// Where the store's own tasks run: its connections, the log's reader, writes to L2. Callers may be
+/// on other runtimes.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    /// The runtime that drives them.
+    pub runtime: Handle,
+    /// What the drain waits for.
+    pub tracker: TaskTracker,
+    /// Ends the connections and the reader.
+    pub end: CancellationToken,
+}
+
+impl Tasks {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_on(task, &self.runtime)
+    }
+}
+
+/// `redis` in the configuration is not a URL that the client understands. The URL is not part of
+/// the message: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("not a Redis URL")]
+pub struct NotRedis(#[source] redis::RedisError);
+
+/// Both tiers and the log. All workers share one.
+pub struct Store {
+    log: Arc<Log>,
+    l1: Option<L1>,
+    redis: Option<Redis>,
+    tasks: Tasks,
+}
+
+/// What there is when `[cache.l2]` is.
+struct Redis {
+    connection: Arc<Connection>,
+    l2: Arc<L2>,
+    log: Arc<SharedLog>,
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+pub enum LookUp {
+    /// A response that the request selects.
+    Found(Hit),
+    /// Nothing under the cache key (RFC 9211's `uri-miss`).
+    UriMiss,
+    /// There are variants, and the request selects none of them (RFC 9211's `vary-miss`).
+    VaryMiss,
+}
+
+/// A stored response that no hard invalidation covers.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The response.
+    pub stored: Arc<StoredResponse>,
+    /// A soft invalidation covers it: it counts as stale, however fresh it looks.
+    pub soft: bool,
+}
+
+/// What became of a response that was put.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The response, to answer with.
+    pub stored: Arc<StoredResponse>,
+    /// At least one tier took it.
+    pub kept: bool,
+}
+
+/// Where a response is put.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    /// The cache key.
+    pub key: &'a CacheKey,
+    /// The fields that the response's `Vary` names; none if it has no `Vary`.
+    pub nominated: &'a [HeaderName],
+    /// The fields of the request that caused the response.
+    pub fields: &'a HeaderMap,
+    /// How many variants the route keeps under one key.
+    pub variants: usize,
+}
+
+impl Store {
+    /// Starts empty; connects to Redis in the background and until then works without it.
+    pub fn new(cache: &config::Cache, tasks: Tasks) -> Result<Self, NotRedis> {
+        let l1 = L1::new(&cache.l1);
+        let l2_ttl = cache.l2.as_ref().map_or(Duration::ZERO, |l2| l2.ttl);
+        let lifetime = cache.l1.ttl.max(l2_ttl).saturating_add(SLACK);
+        let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
+        let log = Arc::new(Log::new(bounds));
+        let redis = match &cache.l2 {
+            None => None,
+            Some(config) => {
+                let client = redis::Client::open(&*config.redis).map_err(NotRedis)?;
+                let connection = Arc::new(Connection::new(client.clone()));
+                let l2 = L2::new(
+                    Arc::clone(&connection),
+                    &cache.namespace,
+                    config.ttl,
+                    config.timeout,
+                );
+                let shared = Arc::new(SharedLog::new(
+                    client,
+                    Arc::clone(&connection),
+                    Arc::clone(&log),
+                    l1.clone(),
+                    &cache.namespace,
+                    config.timeout,
+                    lifetime,
+                ));
+                tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
+                tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
+                Some(Redis { connection, l2: Arc::new(l2), log: shared })
+            }
+        };
+        Ok(Self { log, l1, redis, tasks })
+    }
+
+    /// Whether there is a tier in memory.
+    pub fn has_l1(&self) -> bool {
+        self.l1.is_some()
+    }
+
+    /// Whether there is a tier in Redis, reachable or not.
+    pub fn has_l2(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// What L1 has for a request with these fields. Does no I/O, and takes no lock while nothing
+    /// has been invalidated since the response was last asked for.
+    pub fn look_in_l1(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
+        let Some(l1) = &self.l1 else { return LookUp::UriMiss };
+        let variants = match l1.look(key, now) {
+            None => return LookUp::UriMiss,
+            Some(Held::Response(stored)) => {
+                let verdict = self.log.judge(&stored);
+                return hit(stored, verdict).map_or(LookUp::UriMiss, LookUp::Found);
+            }
+            Some(Held::Variants(variants)) => variants,
+        };
+        let mut miss = LookUp::VaryMiss;
+        for key in variants.selected_by(key, fields) {
+            if let Some(Held::Response(stored)) = l1.look(&key, now) {
+                let verdict = self.log.judge(&stored);
+                if let Some(hit) = hit(stored, verdict) {
+                    return LookUp::Found(hit);
+                }
+            }
+            // It was there, and was evicted, invalidated, or has reached its end.
+            miss = LookUp::UriMiss;
+        }
+        miss
+    }
+
+    /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
+    /// into L1, for no longer than L2 would have kept it; `variants` bounds what is noted there
+    /// under one key. Trouble is a miss. So is everything until the log has been read to its end,
+    /// as it may invalidate what is found.
+    pub async fn look_in_l2(
+        &self,
+        key: &CacheKey,
+        fields: &HeaderMap,
+        variants: usize,
+        now: SystemTime,
+    ) -> LookUp {
+        let Some(redis) = self.redis.as_ref().filter(|redis| redis.log.is_in_step()) else {
+            return LookUp::UriMiss;
+        };
+        let deadline = redis.l2.deadline();
+        let list = match redis.l2.look(&[*key], deadline).await.pop().flatten() {
+            None => return LookUp::UriMiss,
+            Some((Held::Response(stored), left)) => {
+                let hit = self.promote(*key, stored, left, now);
+                return hit.map_or(LookUp::UriMiss, LookUp::Found);
+            }
+            Some((Held::Variants(list), _)) => list,
+        };
+        let selected: Vec<_> = list.selected_by(key, fields).collect();
+        if selected.is_empty() {
+            return LookUp::VaryMiss;
+        }
+        let found = redis.l2.look(&selected, deadline).await;
+        for (selected, found) in selected.into_iter().zip(found) {
+            let Some((Held::Response(stored), left)) = found else { continue };
+            if let Some(hit) = self.promote(selected, stored, left, now) {
+                if let Some(l1) = &self.l1 {
+                    l1.merge_variants(*key, &list, variants, now);
+                }
+                return LookUp::Found(hit);
+            }
+        }
+        LookUp::UriMiss
+    }
+
+    fn promote(
+        &self,
+        key: CacheKey,
+        stored: Arc<StoredResponse>,
+        left: Duration,
+        now: SystemTime,
+    ) -> Option<Hit> {
+        let verdict = self.log.judge_from_l2(&stored);
+        let hit = hit(stored, verdict)?;
+        if let Some(l1) = &self.l1 {
+            l1.promote(key, &hit.stored, now, left);
+        }
+        Some(hit)
+    }
+
+    /// The right to store one response. Take it before the fetch begins: an invalidation that
+    /// comes later may be about what the fetch has already read.
+    pub fn lease(&self) -> Lease {
+        self.log.lease()
+    }
+
+    /// Stores a response: in L1 at once, in L2 in the background. Sets its position to the lease's.
+    ///
+    /// It is not kept if an invalidation overtook the lease, or if no tier takes it: it is too
+    /// large, or names too many fields in `Vary`.
+    ///
+    /// What is put keeps all the memory that its octets are part of, so the content should be a
+    /// buffer of its own.
+    pub fn put(
+        &self,
+        lease: &Lease,
+        slot: &Slot<'_>,
+        stored: StoredResponse,
+        now: SystemTime,
+    ) -> Put {
+        let stored = Arc::new(StoredResponse { position: lease.position, ..stored });
+        let kept = self.log.judge(&stored) == Verdict::Valid
+            && self.keep(lease, slot, &stored, now).unwrap_or(false);
+        Put { stored, kept }
+    }
+
+    /// `None` if the response names too many fields in `Vary`.
+    fn keep(
+        &self,
+        lease: &Lease,
+        slot: &Slot<'_>,
+        stored: &Arc<StoredResponse>,
+        now: SystemTime,
+    ) -> Option<bool> {
+        let variant = match slot.nominated {
+            [] => None,
+            nominated => Some(Variant::of(slot.key, nominated, slot.fields)?),
+        };
+        let key = variant.as_ref().map_or(*slot.key, |variant| variant.key);
+        let in_l1 = self.l1.as_ref().is_some_and(|l1| {
+            let put = l1.put(key, Arc::clone(stored), now, Duration::MAX);
+            if let Some(variant) = variant.as_ref().filter(|_| put) {
+                l1.add_variant(*slot.key, variant, slot.variants, now);
+            }
+            put
+        });
+        // A place that this gateway gave itself means nothing to others.
+        let shared = self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step());
+        let in_l2 = shared.is_some_and(|redis| {
+            let variant = variant.map(|variant| (variant, slot.variants));
+            redis.l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now)
+        });
+        Some(in_l1 || in_l2)
+    }
+
+    /// Appends to the log, and applies before it returns. While Redis is out of reach that
+    /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
+    pub async fn invalidate(&self, invalidations: Vec<Invalidation>) -> Receipt {
+        let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
+        let log = Arc::clone(&redis.log);
+        let records = invalidations.clone();
+        match self.tasks.spawn(async move { log.append(records).await }).await {
+            Ok(receipt) => receipt,
+            // The store's runtime is being shut down.
+            Err(_) => Receipt { shared: false, ..self.apply_here(&invalidations) },
+        }
+    }
+
+    fn apply_here(&self, invalidations: &[Invalidation]) -> Receipt {
+        let now = clock::instant();
+        for invalidation in invalidations {
+            self.log.append(invalidation, now);
+        }
+        Receipt { position: self.log.position(), shared: true }
+    }
+
+    /// The state of both tiers and of the log. L1's sizes are as of a moment ago.
+    pub fn stats(&self) -> Stats {
+        let (l1_entries, l1_octets) = self.l1.as_ref().map_or((0, 0), L1::sizes);
+        let (marks, patterns) = self.log.sizes();
+        Stats {
+            l1_entries,
+            l1_octets,
+            l2: self.redis.as_ref().map(|redis| L2Stats {
+                up: redis.connection.is_up(),
+                errors: redis.connection.errors.value(),
+                timeouts: redis.connection.timeouts.value(),
+                dropped_writes: redis.l2.dropped.value(),
+                damaged_frames: redis.l2.damaged.value(),
+                log_in_step: redis.log.is_in_step(),
+                log_waiting: redis.log.waiting(),
+            }),
+            log_position: self.log.position(),
+            log_marks: marks,
+            log_patterns: patterns,
+        }
+    }
+}
+
+fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
+    (verdict != Verdict::Gone).then_some(Hit { stored, soft: verdict == Verdict::Stale })
+}
+
+/// The store's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// Responses and lists of variants in L1.
+    pub l1_entries: u64,
+    /// What they weigh.
+    pub l1_octets: u64,
+    /// None without L2.
+    pub l2: Option<L2Stats>,
+    /// Up to where the log has been applied here.
+    pub log_position: Position,
+    /// Marks that the log's table holds.
+    pub log_marks: usize,
+    /// Patterns that it holds.
+    pub log_patterns: usize,
+}
+
+/// L2's figures.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct L2Stats {
+    /// Redis is connected.
+    pub up: bool,
+    /// Commands that Redis answered with an error, or that a connection broke under.
+    pub errors: u64,
+    /// Commands that it did not answer in time.
+    pub timeouts: u64,
+    /// Responses that were not written, because Redis was down or too many were being written.
+    pub dropped_writes: u64,
+    /// Values under the store's keys that it did not write, or that were damaged.
+    pub damaged_frames: u64,
+    /// The log is being read; if not, L2 is not used.
+    pub log_in_step: bool,
+    /// Invalidations that wait to be appended to the shared log.
+    pub log_waiting: usize,
+}

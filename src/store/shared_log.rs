@@ -1,0 +1,454 @@
+//! The invalidation log that a fleet shares: a Redis stream which every gateway reads, on a
+//! connection of its own, from where it was, and appends to.
+//!
+//! After each connect the gateway finds out whether it missed records that it can no longer read:
+//!
+//! | seen | means | done |
+//! |---|---|---|
+//! | the log's identity is missing or another, there is no stream, or its newest id is below the last one read | Redis lost data | what was stored before is gone, for the whole fleet |
+//! | records were trimmed that were not read | cut off for too long | the same |
+//! | another `run_id` or `master_replid` | a restart or fail-over, which may have lost the newest records | what was stored before is stale, for the whole fleet |
+//! | none of these | a mere cut | reads on |
+//!
+//! The identity is a random name beside the stream. Ids alone do not tell: another gateway may have
+//! appended to a log made anew before this one looks. Until the log has been read to its end again,
+//! nothing is taken from L2.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::streams::StreamReadReply;
+use redis::{Client, FromRedisValue, Pipeline, Value};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::store::connection::{Connection, PAUSES, Trouble, bounded, connect};
+use crate::store::l1::L1;
+use crate::store::log::{Invalidation, Log, Scope};
+use crate::store::record;
+use crate::stored::Position;
+
+/// How long a read waits for a record, and how long the gateway waits for that read.
+const BLOCK: Duration = Duration::from_secs(1);
+const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
+/// How long the gateway waits for any other answer on the log's connection.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Records in one command.
+const BATCH: usize = 500;
+
+/// The stream holds some more records than this at most. A gateway that was cut off for longer
+/// than they reach back drops all it has.
+const MAX_RECORDS: usize = 250_000;
+
+/// So many invalidations wait for Redis. If there are more, one of everything takes their place.
+const MAX_WAITING: usize = 10_000;
+
+/// What became of an invalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where the log was when it was applied here. A gateway whose position is at least this has
+    /// applied it too.
+    pub position: Position,
+    /// The whole fleet will read it. False while Redis is out of reach: it is applied here and
+    /// waits to be appended.
+    pub shared: bool,
+}
+
+/// The stream, and this gateway's place in it.
+pub(super) struct SharedLog {
+    client: Client,
+    /// For appending; reading blocks its connection.
+    connection: Arc<Connection>,
+    log: Arc<Log>,
+    l1: Option<L1>,
+    stream: String,
+    identity: String,
+    by: String,
+    timeout: Duration,
+    /// Records older than this can be trimmed: no stored response is as old.
+    lifetime: Duration,
+    in_step: AtomicBool,
+    waiting: Mutex<VecDeque<Invalidation>>,
+}
+
+/// What the reader has seen of the log. It outlives connections.
+#[derive(Default)]
+struct Seen {
+    last: Position,
+    identity: Option<String>,
+    server: Option<String>,
+}
+
+/// What Redis says of the stream.
+struct Extent {
+    /// The newest id ever given.
+    newest: Position,
+    first: Option<Position>,
+    trimmed: bool,
+}
+
+impl SharedLog {
+    pub(super) fn new(
+        client: Client,
+        connection: Arc<Connection>,
+        log: Arc<Log>,
+        l1: Option<L1>,
+        namespace: &str,
+        timeout: Duration,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            client,
+            connection,
+            log,
+            l1,
+            stream: format!("{namespace}:log"),
+            identity: format!("{namespace}:log:id"),
+            by: random_name(),
+            timeout,
+            lifetime,
+            in_step: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The log has been read to its end and is being read: what L2 holds can be judged.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.in_step.load(Ordering::Acquire)
+    }
+
+    /// How many invalidations wait to be appended.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue().len()
+    }
+
+    /// Appends and applies. If Redis does not answer in time the records are applied at once, and
+    /// appended when it is back: then perhaps for the second time, which is harmless.
+    pub(super) async fn append(&self, records: Vec<Invalidation>) -> Receipt {
+        let mut receipt = Receipt { position: self.log.position(), shared: true };
+        for batch in records.chunks(BATCH) {
+            let before = self.log.head();
+            let deadline = Instant::from_std(clock::instant() + self.timeout);
+            let answer = self.connection.query(&self.appending(batch), deadline).await;
+            match answer.and_then(|ids: Vec<_>| positions(&ids, batch.len())) {
+                // An id that is not above one that was there before comes from a log made anew;
+                // gateways that have read the old one further than that will never see it.
+                Ok(ids) if ids.iter().all(|id| *id > before) => {
+                    receipt.position = self.apply(&ids, batch);
+                }
+                _ => {
+                    let now = clock::instant();
+                    for record in batch {
+                        receipt.position = self.log.append(record, now);
+                    }
+                    receipt.shared = false;
+                    self.wait(batch);
+                }
+            }
+        }
+        receipt
+    }
+
+    fn wait(&self, records: &[Invalidation]) {
+        let mut waiting = self.queue();
+        if waiting.len() + records.len() > MAX_WAITING {
+            waiting.clear();
+            waiting.push_back(Invalidation::EVERYTHING);
+        } else {
+            waiting.extend(records.iter().cloned());
+        }
+    }
+
+    /// Reads the log until `end`, connecting again whenever that breaks.
+    pub(super) async fn follow(self: Arc<Self>, end: CancellationToken) {
+        let mut seen = Seen::default();
+        let mut pause = PAUSES.0;
+        while let Some(Err(trouble)) = end.run_until_cancelled(self.read_on(&mut seen)).await {
+            if self.in_step.swap(false, Ordering::AcqRel) {
+                warn!(error = %trouble, "cut off from the invalidation log, L2 is not used");
+                pause = PAUSES.0;
+            }
+            if end.run_until_cancelled(sleep(pause)).await.is_none() {
+                break;
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn read_on(&self, seen: &mut Seen) -> Result<Infallible, Trouble> {
+        let mut connection = connect(&self.client).await?;
+        self.bridge(&mut connection, seen).await?;
+        let mut confirmed = clock::instant();
+        loop {
+            self.append_waiting(&mut connection).await?;
+            let count = self.read(&mut connection, seen).await?;
+            if count < BATCH && !self.in_step.swap(true, Ordering::AcqRel) {
+                info!(position = %seen.last, "read the invalidation log to its end");
+            }
+            // `FLUSHALL` takes the log away and leaves the connection.
+            if confirmed.elapsed() >= BLOCK {
+                if self.identity(&mut connection).await? != seen.identity {
+                    return Err(Trouble::LogLost);
+                }
+                confirmed = clock::instant();
+            }
+        }
+    }
+
+    /// Reads the next records and applies them, and answers how many there were. Waits for one
+    /// only if there was none the last time.
+    async fn read(
+        &self,
+        connection: &mut MultiplexedConnection,
+        seen: &mut Seen,
+    ) -> Result<usize, Trouble> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(BATCH);
+        if self.is_in_step() {
+            command.arg("BLOCK").arg(BLOCK.as_millis());
+        }
+        command.arg("STREAMS").arg(&self.stream).arg(seen.last.to_string());
+        let reply: Option<StreamReadReply> =
+            bounded(BLOCKED_ANSWER, command.query_async(connection)).await?;
+        let records: Vec<_> =
+            reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+        for record in &records {
+            let id = record.id.parse().map_err(|_| Trouble::Nonsense)?;
+            let invalidation = record::parse(&record.map).unwrap_or_else(|| {
+                // Perhaps of a newer version. Whatever it covers, everything covers that too.
+                warn!(%id, "unreadable record in the invalidation log, taken for one of everything");
+                Invalidation::EVERYTHING
+            });
+            self.log.record(id, &invalidation, clock::instant());
+            seen.last = id;
+        }
+        Ok(records.len())
+    }
+
+    /// Finds out what was missed since the last connection, and sees to it.
+    async fn bridge(
+        &self,
+        connection: &mut MultiplexedConnection,
+        seen: &mut Seen,
+    ) -> Result<(), Trouble> {
+        let identity = self.identity(connection).await?;
+        let extent = self.extent(connection).await?;
+        let server = server(connection).await?;
+        let has_read = seen.identity.is_some();
+        match &extent {
+            Some(extent) if identity.is_some() && !has_read => {
+                if extent.trimmed {
+                    // What the trimmed records covered is unknown.
+                    let first = extent.first.unwrap_or(extent.newest);
+                    self.log.record(first, &Invalidation::EVERYTHING, clock::instant());
+                }
+                seen.identity = identity;
+            }
+            Some(extent) if identity == seen.identity && has_read && !extent.misses(seen.last) => {
+                if server.is_some() && seen.server.is_some() && server != seen.server {
+                    warn!("Redis restarted or failed over, everything stored becomes stale");
+                    let stale = Invalidation { scope: Scope::All, soft: true };
+                    self.append_on(connection, &[stale]).await?;
+                }
+            }
+            _ => {
+                if has_read {
+                    warn!("Redis lost the invalidation log, everything stored is dropped");
+                }
+                let newest = extent.map_or(Position::ZERO, |extent| extent.newest);
+                self.start_anew(connection, seen, newest).await?;
+            }
+        }
+        seen.server = server;
+        Ok(())
+    }
+
+    /// Drops all that was stored before, here and in the fleet.
+    async fn start_anew(
+        &self,
+        connection: &mut MultiplexedConnection,
+        seen: &mut Seen,
+        newest: Position,
+    ) -> Result<(), Trouble> {
+        let place = self.log.distrust(newest.max(seen.last));
+        if let Some(l1) = &self.l1 {
+            l1.clear();
+        }
+        let id = match self.drop_all_at(connection, place).await? {
+            Some(id) => id,
+            None => self.append_on(connection, &[Invalidation::EVERYTHING]).await?,
+        };
+        // Only now, so that a gateway that dies before this line leaves the work to the next one.
+        let mut name = redis::cmd("SET");
+        name.arg(&self.identity).arg(random_name()).arg("NX");
+        let _taken: Option<String> = bounded(ANSWER, name.query_async(connection)).await?;
+        seen.identity = self.identity(connection).await?;
+        // Whatever else came before it is covered by it.
+        seen.last = id;
+        Ok(())
+    }
+
+    /// Appends a record of everything with an id of this gateway's choice. `None` if the log does
+    /// not take it, because it is above that place already.
+    ///
+    /// On a server whose clock is behind, an id of the server's own making could be below positions
+    /// that stored responses bear, and would cover nothing.
+    async fn drop_all_at(
+        &self,
+        connection: &mut MultiplexedConnection,
+        place: Position,
+    ) -> Result<Option<Position>, Trouble> {
+        if place.millis == 0 {
+            // Nothing was ever read, so there is nothing to be above: the server's clock will do.
+            return Ok(None);
+        }
+        let command = self.adding(&place.to_string(), &Invalidation::EVERYTHING);
+        match bounded(ANSWER, command.exec_async(connection)).await {
+            Ok(()) => {
+                self.log.record(place, &Invalidation::EVERYTHING, clock::instant());
+                Ok(Some(place))
+            }
+            Err(Trouble::Failed(error)) if !error.is_io_error() => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    async fn append_waiting(&self, connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+        loop {
+            let batch: Vec<_> = {
+                let mut waiting = self.queue();
+                let count = waiting.len().min(BATCH);
+                waiting.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            if let Err(trouble) = self.append_on(connection, &batch).await {
+                self.wait(&batch);
+                return Err(trouble);
+            }
+        }
+    }
+
+    /// Appends on the reader's own connection, and applies.
+    async fn append_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+        records: &[Invalidation],
+    ) -> Result<Position, Trouble> {
+        let appending = self.appending(records);
+        let ids: Vec<_> = bounded(ANSWER, appending.query_async(connection)).await?;
+        let ids = positions(&ids, records.len())?;
+        Ok(self.apply(&ids, records))
+    }
+
+    /// Answers the last id.
+    fn apply(&self, ids: &[Position], records: &[Invalidation]) -> Position {
+        let now = clock::instant();
+        for (id, record) in ids.iter().zip(records) {
+            self.log.record(*id, record, now);
+        }
+        ids.last().copied().unwrap_or_default()
+    }
+
+    fn appending(&self, records: &[Invalidation]) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        for record in records {
+            pipeline.add_command(self.adding("*", record));
+        }
+        // `XADD` trims by one rule only. By number matters only if there are very many.
+        pipeline.cmd("XTRIM").arg(&self.stream).arg("MAXLEN").arg("~").arg(MAX_RECORDS).ignore();
+        pipeline
+    }
+
+    fn adding(&self, id: &str, record: &Invalidation) -> redis::Cmd {
+        // By the server's clock, as of the newest record: it trims a little late, never early.
+        let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.log.head().millis.saturating_sub(lifetime);
+        let mut command = redis::cmd("XADD");
+        command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
+        command.arg(&record::fields(record)).arg("by").arg(&self.by);
+        command
+    }
+
+    async fn identity(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<String>, Trouble> {
+        bounded(ANSWER, redis::cmd("GET").arg(&self.identity).query_async(connection)).await
+    }
+
+    async fn extent(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<Extent>, Trouble> {
+        let mut exists = redis::cmd("EXISTS");
+        if !bounded(ANSWER, exists.arg(&self.stream).query_async::<bool>(connection)).await? {
+            return Ok(None);
+        }
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(&self.stream);
+        let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
+        Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Invalidation>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Extent {
+    fn parse(info: &HashMap<String, Value>) -> Option<Self> {
+        let number = |name: &str| u64::from_redis_value_ref(info.get(name)?).ok();
+        let newest = record::text(info, "last-generated-id")?.parse().ok()?;
+        let first = info.get("first-entry").and_then(|entry| {
+            let (id, _) = <(String, Value)>::from_redis_value_ref(entry).ok()?;
+            id.parse().ok()
+        });
+        // Redis before 7 does not say how many records there were: then some may have gone.
+        let trimmed = number("entries-added").is_none_or(|added| Some(added) > number("length"));
+        Some(Self { newest, first, trimmed })
+    }
+
+    /// Whether records after `last` cannot be read any more.
+    fn misses(&self, last: Position) -> bool {
+        let trimmed_past = self.trimmed && self.first.is_none_or(|first| first > last);
+        self.newest < last || self.newest > last && trimmed_past
+    }
+}
+
+/// Which server this is, and since when: it changes with a restart and with a fail-over. `None` if
+/// the server does not tell.
+async fn server(connection: &mut MultiplexedConnection) -> Result<Option<String>, Trouble> {
+    let mut told = String::new();
+    for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
+        let mut command = redis::cmd("INFO");
+        let info: String =
+            match bounded(ANSWER, command.arg(section).query_async(connection)).await {
+                Ok(info) => info,
+                Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
+                Err(trouble) => return Err(trouble),
+            };
+        told.extend(info.lines().filter_map(|line| line.strip_prefix(name)));
+    }
+    Ok((!told.is_empty()).then_some(told))
+}
+
+fn positions(ids: &[String], expected: usize) -> Result<Vec<Position>, Trouble> {
+    let positions: Vec<_> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+    if positions.len() == expected { Ok(positions) } else { Err(Trouble::Nonsense) }
+}
+
+/// 64 bits in hexadecimal that are different each time. The standard library's hash maps are
+/// seeded by the system's random numbers, which is enough for a name.
+fn random_name() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
