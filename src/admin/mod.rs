@@ -1,0 +1,189 @@
+//! The listener for operators: figures, and the purge of what is stored.
+//!
+//! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
+//! token, if one is configured. Without one the listener is a loopback address, and only calls
+//! that name a loopback host are answered: a web page that the operator visits must not be able to
+//! make its browser call it under a name of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::gateway::Gateway;
+use crate::store::{Invalidation, Receipt, Scope};
+
+/// The longest pattern that is taken, in octets.
+const MAX_PATTERN: usize = 1024;
+
+/// The running listener.
+pub struct Admin {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+#[derive(Clone)]
+struct Context {
+    gateway: Arc<Gateway>,
+    token: Option<Arc<str>>,
+}
+
+impl Admin {
+    /// Answers until [`Admin::stop`]; with a token, those who send it.
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub fn start(
+        listener: TcpListener,
+        token: Option<&str>,
+        gateway: Arc<Gateway>,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let context = Context { gateway, token: token.map(Arc::from) };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serving = TaskTracker::new().spawn(async move {
+            axum::serve(listener, router(context)).with_graceful_shutdown(stopped).await
+        });
+        Ok(Self { address, stop, serving })
+    }
+
+    /// Where operators connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what is being asked, then ends. Connections that stay idle are not waited for.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let patience = std::time::Duration::from_secs(1);
+        let mut serving = self.serving;
+        if tokio::time::timeout(patience, &mut serving).await.is_err() {
+            serving.abort();
+        }
+    }
+}
+
+fn router(context: Context) -> Router {
+    Router::new()
+        .route("/stats", get(stats))
+        .route("/clear", post(clear))
+        .route("/pattern/{*pattern}", delete(pattern))
+        .fallback(|| async {
+            problem(StatusCode::NOT_FOUND, "there is no such call; see the README")
+        })
+        .method_not_allowed_fallback(|| async {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "this call wants another method")
+        })
+        .layer(middleware::from_fn_with_state(context.clone(), authorise))
+        .with_state(context)
+}
+
+/// Lets only those through who may call.
+async fn authorise(State(context): State<Context>, request: Request, next: Next) -> Response {
+    let fields = request.headers();
+    let refused = match &context.token {
+        Some(token) if bears(fields, token) => None,
+        Some(_) => {
+            let detail = "send the token as `Authorization: Bearer TOKEN`";
+            let mut response = problem(StatusCode::UNAUTHORIZED, detail);
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            Some(response)
+        }
+        None if fields.contains_key(ORIGIN) || !names_loopback(fields) => {
+            let detail = "without a token only this machine may call, by a loopback address";
+            Some(problem(StatusCode::FORBIDDEN, detail))
+        }
+        None => None,
+    };
+    match refused {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn bears(fields: &HeaderMap, token: &str) -> bool {
+    let Some((scheme, given)) = fields
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+    else {
+        return false;
+    };
+    // Hashes of equal length, compared whole by a function that does not stop early.
+    scheme.eq_ignore_ascii_case("bearer")
+        && blake3::hash(given.trim().as_bytes()) == blake3::hash(token.as_bytes())
+}
+
+fn names_loopback(fields: &HeaderMap) -> bool {
+    let Some(host) = fields.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+async fn stats(State(context): State<Context>) -> Response {
+    #[derive(Serialize)]
+    struct Shown {
+        #[serde(flatten)]
+        requests: crate::stats::Snapshot,
+        store: crate::store::Stats,
+        policies: BTreeMap<String, crate::plugin::Snapshot>,
+    }
+    let requests = context.gateway.stats().snapshot();
+    let store = context.gateway.store().stats();
+    let policies = context.gateway.policies();
+    let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
+    Json(Shown { requests, store, policies }).into_response()
+}
+
+async fn clear(State(context): State<Context>) -> Response {
+    invalidate(&context, Scope::All).await
+}
+
+async fn pattern(State(context): State<Context>, Path(pattern): Path<String>) -> Response {
+    if pattern.len() > MAX_PATTERN {
+        return problem(StatusCode::BAD_REQUEST, "a pattern has at most 1024 octets");
+    }
+    invalidate(&context, Scope::Pattern(pattern)).await
+}
+
+async fn invalidate(context: &Context, scope: Scope) -> Response {
+    let purge = vec![Invalidation { scope, soft: false }];
+    let Receipt { position, shared } = context.gateway.store().invalidate(purge).await;
+    let answer = json!({ "position": position.to_string(), "shared": shared });
+    // Applied here; other gateways will hear of it when Redis is back.
+    let status = if shared { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(answer)).into_response()
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let text = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    (status, [(CONTENT_TYPE, "application/problem+json")], text.to_string()).into_response()
+}

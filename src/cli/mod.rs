@@ -1,0 +1,151 @@
+//! The command line: arguments → a command → an exit code.
+//!
+//! Exit codes: 0 done, drained · 1 the work could not be done (an address is taken, say) · 2 wrong
+//! arguments or a faulty configuration · 3 stopped, and the drain's time was over before every
+//! request had its answer.
+
+mod check;
+mod demo;
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry;
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; everything that ran was drained.
+    Done,
+    /// The work could not be done.
+    Failed,
+    /// Wrong arguments, or a faulty configuration.
+    Faulty,
+    /// Stopped before every request had its answer.
+    Cut,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Faulty => 2,
+            Exit::Cut => 3,
+        })
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  larder demo
+      See it work: a small API with a slow database, and Larder before it.
+  larder run --upstream http://127.0.0.1:3000
+      Cache one API by what its responses say (RFC 9111). No file needed.
+  larder check gateway.toml
+      Find every fault of a configuration, its plugins included.
+  larder run --config gateway.toml
+      Serve by a route table.
+
+Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 stopped while
+requests were still running.";
+
+/// A cache gateway: put it before an API, and it answers what it can from memory or Redis.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to log, as directives: `warn`, `info`, `larder::policy=debug`.
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// Log as JSON, a line each.
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer requests until SIGTERM or Ctrl-C, then drain.
+    ///
+    /// With `--config` (default: `gateway.toml` in this folder) by a route table, with `--upstream`
+    /// for one API without any file. On SIGTERM no more connections are taken and running requests
+    /// end within `[server] drain`; a second signal ends at once.
+    Run(Run),
+    /// Read a configuration and load its plugins; say all that is wrong, or nothing.
+    ///
+    /// Each fault is printed with its line, column, value and what to write instead, and the exit
+    /// code is 2.
+    Check {
+        /// The configuration.
+        #[arg(default_value = "gateway.toml")]
+        file: PathBuf,
+    },
+    /// A small API with a slow database, Larder before it, and what to try.
+    ///
+    /// Nothing else has to be installed. The API and both listeners are on this machine's loopback
+    /// addresses only, and end with the program.
+    Demo {
+        /// Make the tour and end, without waiting for Ctrl-C.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The route table.
+    #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
+    config: PathBuf,
+
+    /// Cache this API instead: `http://HOST:PORT`, all defaults, no policies.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    upstream: Option<String>,
+
+    /// With `--upstream`: where clients connect to.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", requires = "upstream")]
+    listen: SocketAddr,
+
+    /// With `--upstream`: where operators connect to; a loopback address.
+    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    admin: Option<SocketAddr>,
+}
+
+/// Runs the program.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each belongs.
+            let exit = if error.use_stderr() { Exit::Faulty } else { Exit::Done };
+            return if error.print().is_ok() { exit.into() } else { Exit::Failed.into() };
+        }
+    };
+    let mut err = std::io::stderr();
+    if let Err(why) = telemetry::start(&arguments.log, arguments.log_json) {
+        return say(&mut err, Exit::Faulty, &format!("--log `{}`: {why}", arguments.log)).into();
+    }
+    let mut out = std::io::stdout();
+    let exit = match arguments.command {
+        Command::Run(run) => run::run(&run, &mut out, &mut err),
+        Command::Check { file } => check::check(&file, &mut out, &mut err),
+        Command::Demo { once } => demo::demo(once, &mut out, &mut err),
+    };
+    exit.into()
+}
+
+/// Prints a line. A terminal that is gone cannot be told so.
+fn say(to: &mut dyn Write, exit: Exit, line: &str) -> Exit {
+    match writeln!(to, "{line}") {
+        Ok(()) => exit,
+        Err(_) => Exit::Failed,
+    }
+}

@@ -1,0 +1,118 @@
+//! `larder run`: assemble, serve, drain.
+
+use std::io::Write;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Admin, Config, Draft, Faults};
+use crate::server::Drained;
+use crate::service::{Assembly, Listeners, Service};
+
+use super::{Exit, Run, say};
+
+/// Serves until a signal.
+pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let assembly = match assemble(arguments) {
+        Ok(assembly) => assembly,
+        Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
+    };
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+    };
+    runtime.block_on(async {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
+        };
+        let started = match Listeners::bind(assembly.config()).await {
+            Ok(listeners) => assembly.start(listeners, Clock::System),
+            Err(error) => Err(error),
+        };
+        match started {
+            Err(error) => say(err, Exit::Failed, &with_causes(&error)),
+            Ok(service) => {
+                info!(address = %service.address(), admin = ?service.admin_address(), "listening");
+                signals.next().await;
+                drain(service, &mut signals).await
+            }
+        }
+    })
+}
+
+/// The runtime of everything but clients' connections: signals, the admin listener, Redis.
+pub(super) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+}
+
+/// Ends a service gracefully; a second signal ends it at once.
+pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
+    info!("stopping: no more connections, running requests end");
+    let drained = tokio::select! {
+        drained = service.drain() => drained,
+        () = signals.next() => Drained::Cut,
+    };
+    match drained {
+        Drained::All => {
+            info!("stopped, every request was answered");
+            Exit::Done
+        }
+        Drained::Cut => {
+            warn!("stopped, requests that were still running were broken off");
+            Exit::Cut
+        }
+    }
+}
+
+/// SIGTERM and SIGINT (Ctrl-C).
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches both from now on.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Waits for either.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}
+
+fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
+    let Run { config: file, upstream, listen, admin } = arguments;
+    match upstream {
+        Some(url) => {
+            let admin = admin.map(|listen| Admin { listen, token: None });
+            let config = Config::for_upstream(url, *listen, admin)?;
+            Assembly::new(Draft { config, faults: Vec::new() }, "--upstream")
+        }
+        None => Assembly::new(Draft::load(file), &file.display().to_string()),
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,413 @@
+//! Many equal misses, one forward request (RFC 9111 §4).
+//!
+//! The first request for a key becomes the leader: its fetch runs in a task of its own, which
+//! publishes what comes of it in a [`Fetch`]. Everyone who waits for it, the leader's own client
+//! included, has a [`Seat`] there and reads the content at their own pace. So a leader whose
+//! client goes away frees nobody's turn.
+//!
+//! Whether a response may be shared, and whether it answers a follower's request too, is for
+//! `gateway` to decide.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::semantics::Freshness;
+use crate::stored::{CacheKey, StoredResponse};
+use crate::upstream::Failure;
+
+/// Once a body is too large to be stored, this many octets may wait for the slowest reader.
+const WINDOW: usize = 256 * 1024;
+
+/// How long a key is remembered as one whose response may not be shared.
+const APART: Duration = Duration::from_secs(10);
+
+/// The fetches that are under way, by key.
+pub struct Collapse {
+    fetches: Mutex<HashMap<CacheKey, Arc<Fetch>, foldhash::fast::RandomState>>,
+    /// Keys whose last response could not be shared. Their requests would only wait in vain.
+    apart: moka::sync::Cache<CacheKey, (), foldhash::fast::RandomState>,
+}
+
+/// A place in a fetch that is under way: first to learn what comes of it, then to read the
+/// content. Dropping it gives the place up; the fetch goes on if its response can be stored.
+pub struct Seat {
+    fetch: Arc<Fetch>,
+    number: usize,
+}
+
+/// The duty to finish a fetch. Dropping it before [`Lead::finish`] tells everyone who waits that the
+/// fetch broke off.
+pub struct Lead {
+    collapse: Arc<Collapse>,
+    key: CacheKey,
+    fetch: Arc<Fetch>,
+}
+
+/// What a request finds when it enters.
+pub enum Turn {
+    /// Nobody fetches this key: whoever entered must.
+    Leader(Lead, Seat),
+    /// Somebody does.
+    Follower(Seat),
+}
+
+/// What came of a fetch.
+#[derive(Clone)]
+pub enum Outcome {
+    /// A response that may be shared with requests that match it; its content follows.
+    Shared(Arc<Head>),
+    /// A stored response was validated, and is good for requests that match it.
+    Validated(Arc<Validated>),
+    /// The response is for the leader alone.
+    Apart,
+    /// There was no response.
+    Failed(Failure),
+    /// The fetch ended without a word: its task was lost.
+    Lost,
+}
+
+/// The head of a response on its way into the store.
+pub struct Head {
+    /// As received.
+    pub status: StatusCode,
+    /// End-to-end fields for the leader's client.
+    pub fields: HeaderMap,
+    /// End-to-end fields for everyone else: without those that the response keeps for one user.
+    pub shared_fields: HeaderMap,
+    /// Octets of content, where the upstream said it.
+    pub length: Option<u64>,
+    /// Its age and lifetime.
+    pub freshness: Freshness,
+    /// Which requests it answers.
+    pub variant: Variant,
+}
+
+/// A stored response that the upstream has just said is still good.
+pub struct Validated {
+    /// Freshened by the 304.
+    pub stored: Arc<StoredResponse>,
+    /// The store has taken it.
+    pub kept: bool,
+    /// Which requests it answers.
+    pub variant: Variant,
+}
+
+/// Which requests a response answers (RFC 9111 §4.1): those whose nominated fields give this key.
+pub struct Variant {
+    /// The fields that `Vary` names.
+    pub nominated: Vec<HeaderName>,
+    /// The key of the request that fetched it, with its values of these fields.
+    pub key: CacheKey,
+}
+
+/// One fetch and everyone who waits for it.
+struct Fetch {
+    /// How many records the invalidation log had before the fetch began. Who comes after a later
+    /// one may not be given what was fetched before it.
+    records: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    /// The content so far, or what is left of it once it cannot be stored.
+    chunks: VecDeque<Bytes>,
+    /// How many chunks have gone from the front of `chunks`.
+    gone: usize,
+    /// How many octets `chunks` holds.
+    held: usize,
+    /// The content became too large: chunks go as soon as all have read them.
+    passing: bool,
+    end: Option<End>,
+    seats: Vec<Option<Place>>,
+    /// The fetch waits for readers.
+    fetcher: Option<Waker>,
+}
+
+/// Where a reader is.
+#[derive(Default)]
+struct Place {
+    next: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Complete,
+    Broken,
+}
+
+/// The content broke off, or this reader was too slow and held up the others.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the content broke off")]
+pub struct Broken;
+
+/// Nobody reads any more, and the content cannot be stored.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nobody waits for the content")]
+pub struct Abandoned;
+
+impl Collapse {
+    /// No fetch is under way.
+    pub fn new() -> Arc<Self> {
+        let apart = moka::sync::Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(APART)
+            .build_with_hasher(foldhash::fast::RandomState::default());
+        Arc::new(Self { fetches: Mutex::default(), apart })
+    }
+
+    /// Joins the fetch of this key, or becomes its leader. `records` is the log's count of records
+    /// now: a fetch that began at an older one is not joined, but replaced.
+    pub fn enter(self: &Arc<Self>, key: CacheKey, records: u64) -> Turn {
+        let mut fetches = self.fetches();
+        if let Some(fetch) = fetches.get(&key).filter(|fetch| fetch.records == records)
+            && let Some(seat) = fetch.sit()
+        {
+            return Turn::Follower(seat);
+        }
+        let (lead, seat) = self.alone(key, records);
+        fetches.insert(key, Arc::clone(&lead.fetch));
+        Turn::Leader(lead, seat)
+    }
+
+    /// A fetch that nobody can join.
+    pub fn alone(self: &Arc<Self>, key: CacheKey, records: u64) -> (Lead, Seat) {
+        let state = State { seats: vec![Some(Place::default())], ..State::default() };
+        let fetch = Arc::new(Fetch { records, state: Mutex::new(state) });
+        let seat = Seat { fetch: Arc::clone(&fetch), number: 0 };
+        (Lead { collapse: Arc::clone(self), key, fetch }, seat)
+    }
+
+    /// Whether the last response for this key could not be shared.
+    pub fn is_apart(&self, key: &CacheKey) -> bool {
+        self.apart.contains_key(key)
+    }
+
+    fn leave(&self, key: &CacheKey, fetch: &Arc<Fetch>) {
+        let mut fetches = self.fetches();
+        if fetches.get(key).is_some_and(|current| Arc::ptr_eq(current, fetch)) {
+            fetches.remove(key);
+        }
+    }
+
+    fn fetches(
+        &self,
+    ) -> MutexGuard<'_, HashMap<CacheKey, Arc<Fetch>, foldhash::fast::RandomState>> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fetch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place from which the whole content can be read; none if some of it has gone.
+    fn sit(self: &Arc<Self>) -> Option<Seat> {
+        let mut state = self.state();
+        if state.passing || state.end.is_some() {
+            return None;
+        }
+        let number = state.seats.len();
+        state.seats.push(Some(Place::default()));
+        Some(Seat { fetch: Arc::clone(self), number })
+    }
+}
+
+impl State {
+    fn wake_readers(&mut self) {
+        for place in self.seats.iter_mut().flatten() {
+            if let Some(waker) = place.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Lets go of what everybody has read.
+    fn forget_read(&mut self) {
+        if !self.passing {
+            return;
+        }
+        let slowest = self.seats.iter().flatten().map(|place| place.next).min();
+        let slowest = slowest.unwrap_or(self.gone + self.chunks.len());
+        while self.gone < slowest
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.gone += 1;
+            self.held -= chunk.len();
+        }
+        if let Some(waker) = self.fetcher.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the places of those who have read least, unless nobody would be left.
+    fn drop_slowest(&mut self) {
+        let slowest = self.seats.iter().flatten().map(|place| place.next).min();
+        let fastest = self.seats.iter().flatten().map(|place| place.next).max();
+        if slowest == fastest {
+            return;
+        }
+        for seat in &mut self.seats {
+            if seat.as_ref().map(|place| place.next) == slowest
+                && let Some(waker) = seat.take().and_then(|place| place.waker)
+            {
+                waker.wake();
+            }
+        }
+        self.forget_read();
+    }
+}
+
+impl Lead {
+    /// The response is for the leader alone; followers must go forward themselves. So will the
+    /// requests of the next seconds, without waiting for one another.
+    pub fn apart(self) {
+        self.collapse.apart.insert(self.key, ());
+        self.publish(Outcome::Apart);
+    }
+
+    /// A stored response was validated.
+    pub fn validated(self, validated: Validated) {
+        self.publish(Outcome::Validated(Arc::new(validated)));
+    }
+
+    /// There is no response.
+    pub fn failed(self, failure: Failure) {
+        self.publish(Outcome::Failed(failure));
+    }
+
+    /// A response begins that may be shared. Its content is to follow.
+    pub fn begin(&self, head: Arc<Head>) {
+        self.publish(Outcome::Shared(head));
+    }
+
+    /// Adds a piece of content.
+    pub fn push(&self, chunk: Bytes) {
+        let mut state = self.fetch.state();
+        state.held += chunk.len();
+        state.chunks.push_back(chunk);
+        state.wake_readers();
+    }
+
+    /// The content is too large to be stored: from now on nobody can join, and it is held only as
+    /// long as somebody has to read it.
+    pub fn pass_through(&self) {
+        self.collapse.leave(&self.key, &self.fetch);
+        let mut state = self.fetch.state();
+        state.passing = true;
+        state.forget_read();
+    }
+
+    /// After [`Lead::pass_through`]: waits until the readers have taken in most of the content. One who
+    /// takes nothing for `patience` while others wait is given up.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub async fn room(&self, patience: Duration) -> Result<(), Abandoned> {
+        loop {
+            let room = std::future::poll_fn(|cx| {
+                let mut state = self.fetch.state();
+                if state.seats.iter().all(Option::is_none) {
+                    return Poll::Ready(Err(Abandoned));
+                }
+                if state.held <= WINDOW {
+                    return Poll::Ready(Ok(()));
+                }
+                state.fetcher = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            match tokio::time::timeout(patience, room).await {
+                Ok(result) => return result,
+                Err(_) => self.fetch.state().drop_slowest(),
+            }
+        }
+    }
+
+    /// The content is whole.
+    pub fn finish(self) {
+        let mut state = self.fetch.state();
+        state.end = Some(End::Complete);
+        state.wake_readers();
+    }
+
+    fn publish(&self, outcome: Outcome) {
+        let mut state = self.fetch.state();
+        state.outcome = Some(outcome);
+        state.wake_readers();
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.collapse.leave(&self.key, &self.fetch);
+        let mut state = self.fetch.state();
+        state.outcome.get_or_insert(Outcome::Lost);
+        state.end.get_or_insert(End::Broken);
+        state.wake_readers();
+    }
+}
+
+impl Seat {
+    /// Waits for what comes of the fetch.
+    pub async fn outcome(&self) -> Outcome {
+        std::future::poll_fn(|cx| {
+            let mut state = self.fetch.state();
+            if let Some(outcome) = &state.outcome {
+                return Poll::Ready(outcome.clone());
+            }
+            if let Some(Some(place)) = state.seats.get_mut(self.number) {
+                place.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next piece of content; `None` after the last.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let mut state = self.fetch.state();
+        let (gone, end) = (state.gone, state.end);
+        let Some(Some(place)) = state.seats.get(self.number) else {
+            return Poll::Ready(Some(Err(Broken)));
+        };
+        let next = place.next;
+        let chunk = next.checked_sub(gone).and_then(|ahead| state.chunks.get(ahead)).cloned();
+        let Some(Some(place)) = state.seats.get_mut(self.number) else {
+            return Poll::Ready(Some(Err(Broken)));
+        };
+        match (chunk, end) {
+            (Some(chunk), _) => {
+                place.next += 1;
+                state.forget_read();
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            (None, Some(End::Complete)) => Poll::Ready(None),
+            (None, Some(End::Broken)) => Poll::Ready(Some(Err(Broken))),
+            (None, None) => {
+                place.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.fetch.state();
+        if let Some(seat) = state.seats.get_mut(self.number) {
+            *seat = None;
+        }
+        state.forget_read();
+        if let Some(waker) = state.fetcher.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The leader's forward request, from its first octet to the store.
+//!
+//! It runs in a task of its own, so that it ends for the store and the followers whether or not
+//! the client that caused it is still there.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use crate::collapse::{Head, Lead, Validated, Variant};
+use crate::config::OnError;
+use crate::message;
+use crate::semantics::{self, Asked, Freshness, NotStored, Times, Validators, Vary};
+use crate::store::{Lease, Put, Slot};
+use crate::stored::{Fields, Mark, Position, StoredResponse};
+use crate::upstream::{Failure, Reply};
+
+use super::key::Key;
+use super::{Gateway, Plan, Presented};
+
+/// One forward request on its way.
+pub(super) struct Fetch {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) presented: Arc<Presented>,
+    pub(super) key: Key,
+    /// To be validated.
+    pub(super) stale: Option<Arc<StoredResponse>>,
+    /// Taken before anything is sent.
+    pub(super) lease: Lease,
+    pub(super) lead: Lead,
+    /// Where a response goes that is for the leader's client alone.
+    pub(super) mine: oneshot::Sender<Alone>,
+}
+
+/// A response that is not shared, and why it is not.
+pub(super) enum Alone {
+    /// As it comes from the upstream.
+    Reply(Response<Reply>, NotStored),
+    /// A stored response was validated, and may not be stored again.
+    Validated(Box<StoredResponse>, NotStored),
+}
+
+/// What decides about a response that may be stored.
+struct Storing {
+    freshness: Freshness,
+    marks: Vec<Mark>,
+}
+
+impl Fetch {
+    /// Forwards the request, shares and stores what comes of it.
+    pub(super) async fn run(self) {
+        let requested = self.gateway.clock.now();
+        let reply = match self.send(self.stale.as_deref()).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                debug!(error = %failure, "forward request failed");
+                return self.lead.failed(failure);
+            }
+        };
+        let times = Times { requested, received: self.gateway.clock.now() };
+        if reply.status() == StatusCode::NOT_MODIFIED
+            && let Some(stale) = self.stale.clone()
+        {
+            let validators = Validators::of(&stale.fields.to_map(0));
+            if semantics::same_representation(&validators, reply.headers()) {
+                return self.validated(&stale, reply.headers(), &times).await;
+            }
+            // RFC 9111 §4.3.3: a 304 that is not about what we hold tells nothing. Ask for the whole.
+            return Box::pin(Self { stale: None, ..self }.run()).await;
+        }
+        match self.storing(reply.status(), reply.headers(), &times).await {
+            Ok(storing) => self.store(reply, storing).await,
+            Err(why) => {
+                // Nobody is there to take it if the client has gone.
+                let taken = self.mine.send(Alone::Reply(reply, why));
+                drop(taken);
+                self.lead.apart();
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        stale: Option<&StoredResponse>,
+    ) -> Result<Response<Reply>, Failure> {
+        let mut fields = self.presented.upstream_fields();
+        // The client's own conditions are for its own copy; the store wants the whole response.
+        // Where nothing is going to be stored, they may spare the content.
+        if !self.gateway.collapse.is_apart(&self.key.hash) {
+            fields.remove(IF_NONE_MATCH);
+            fields.remove(IF_MODIFIED_SINCE);
+        }
+        if let Some(stale) = stale {
+            let validators = Validators::of(&stale.fields.to_map(0));
+            fields.extend(validators.conditions());
+        }
+        self.gateway.route_stats(&self.presented).upstream_requests.count();
+        let Presented { head, authority, .. } = &*self.presented;
+        let upstream = &self.plan().upstream;
+        upstream.send(&head.method, head.uri.path_and_query(), authority, &fields, None).await
+    }
+
+    /// Whether the response may be stored, how long it is fresh, and what invalidates it.
+    async fn storing(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        times: &Times,
+    ) -> Result<Storing, NotStored> {
+        let Presented { head, directives, .. } = &*self.presented;
+        let asked = Asked { method: &head.method, fields: &head.headers, directives };
+        let plan = self.plan();
+        let freshness = semantics::storable(&asked, status, fields, times, &plan.rules)?;
+        if length(fields).is_some_and(|length| length > plan.max_body as u64) {
+            return Err(NotStored::TooLarge);
+        }
+        let uri = &head.uri;
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let authority = &self.presented.authority;
+        let marks = vec![
+            Mark::route(&plan.name),
+            Mark::key(&self.key.hash),
+            Mark::path(authority, uri.path()),
+            Mark::target(authority, target),
+        ];
+        self.ask_storing(status, fields, Storing { freshness, marks }).await
+    }
+
+    /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
+    async fn ask_storing(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        mut storing: Storing,
+    ) -> Result<Storing, NotStored> {
+        let plan = self.plan();
+        let Some(ask) = &plan.storing else { return Ok(storing) };
+        let captures = self.gateway.captures(&self.presented);
+        let seen = self.presented.seen(&captures);
+        match ask.policy.storing(&seen, status, fields).await {
+            Ok(answer) if !answer.store => Err(NotStored::Policy),
+            Ok(answer) => {
+                if let Some(bound) = answer.max_age {
+                    storing.freshness.lifetime = storing.freshness.lifetime.min(bound);
+                }
+                let tags = answer.tags.iter().map(|tag| Mark::tag(&plan.upstream_name, tag));
+                storing.marks.extend(tags);
+                Ok(storing)
+            }
+            Err(failure) => {
+                self.gateway.route_stats(&self.presented).policy_failures.count();
+                warn!(policy = ask.policy.name(), error = %failure, "storing policy failed");
+                match ask.on_error {
+                    OnError::Default => Ok(storing),
+                    // The response is here and correct: not to store it is all that can fail.
+                    OnError::Bypass | OnError::Fail => Err(NotStored::Policy),
+                }
+            }
+        }
+    }
+
+    /// Passes the response on while it is put together, and stores it when it is whole.
+    async fn store(self, reply: Response<Reply>, storing: Storing) {
+        let (mut head, mut reply) = reply.into_parts();
+        message::remove_hop_by_hop(&mut head.headers);
+        message::add_via(&mut head.headers, head.version);
+        let mut shared_fields = head.headers.clone();
+        semantics::fields_to_store(&mut shared_fields, storing.freshness.received);
+        let Vary::Fields(nominated) = Vary::of(&shared_fields) else {
+            return; // `storable` has refused it.
+        };
+        let key = self.key.variant(&nominated, &self.presented.head.headers);
+        let length = length(&head.headers);
+        let plan = self.plan();
+        let (max_body, patience) = (plan.max_body, plan.idle_timeout);
+        self.lead.begin(Arc::new(Head {
+            status: head.status,
+            fields: head.headers,
+            shared_fields: shared_fields.clone(),
+            length,
+            freshness: storing.freshness.clone(),
+            variant: Variant { nominated: nominated.clone(), key },
+        }));
+
+        let mut content = Some(BytesMut::with_capacity(
+            length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
+        ));
+        while let Some(frame) = reply.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                // Dropping the lead tells the readers that it is not whole.
+                Err(error) => return debug!(%error, "content broke off, nothing stored"),
+            };
+            let Ok(chunk) = frame.into_data() else { continue };
+            content = content.filter(|content| {
+                let fits = content.len() + chunk.len() <= max_body;
+                if !fits {
+                    self.lead.pass_through();
+                }
+                fits
+            });
+            if let Some(content) = &mut content {
+                content.extend_from_slice(&chunk);
+            }
+            self.lead.push(chunk);
+            if content.is_none() && self.lead.room(patience).await.is_err() {
+                return;
+            }
+        }
+        if let Some(content) = content {
+            // A buffer of the right size: what is put is kept with all its spare room.
+            let content = Bytes::copy_from_slice(&content);
+            self.put(head.status, &shared_fields, content, storing, &nominated);
+        }
+        self.lead.finish();
+    }
+
+    /// RFC 9111 §4.3.4: freshens the stored response.
+    async fn validated(self, stale: &StoredResponse, fields: &HeaderMap, times: &Times) {
+        let merged = semantics::freshen(&stale.fields.to_map(4), fields);
+        let storing = self.storing(stale.status, &merged, times).await;
+        let mut stored_fields = merged;
+        semantics::fields_to_store(&mut stored_fields, times.received);
+        match storing {
+            Ok(storing) => {
+                let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
+                let key = self.key.variant(&nominated, &self.presented.head.headers);
+                let body = stale.body.clone();
+                let put = self.put(stale.status, &stored_fields, body, storing, &nominated);
+                if let Some(Put { stored, kept }) = put {
+                    let variant = Variant { nominated, key };
+                    self.lead.validated(Validated { stored, kept, variant });
+                }
+            }
+            Err(why) => {
+                let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
+                let body = stale.body.clone();
+                if let Some(stored) =
+                    self.response(stale.status, &stored_fields, body, freshness, Vec::new())
+                {
+                    let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
+                    drop(taken);
+                }
+                self.lead.apart();
+            }
+        }
+    }
+
+    /// Stores a whole response. `None`: its fields are too long to be stored.
+    fn put(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        body: Bytes,
+        storing: Storing,
+        nominated: &[http::HeaderName],
+    ) -> Option<Put> {
+        let Storing { freshness, marks } = storing;
+        let response = self.response(status, fields, body, freshness, marks)?;
+        let slot = Slot {
+            key: &self.key.hash,
+            nominated,
+            fields: &self.presented.head.headers,
+            variants: self.plan().variants,
+        };
+        let put = self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
+        if put.kept {
+            self.gateway.route_stats(&self.presented).stored.count();
+        }
+        Some(put)
+    }
+
+    fn response(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        body: Bytes,
+        freshness: Freshness,
+        marks: Vec<Mark>,
+    ) -> Option<StoredResponse> {
+        let fields = match Fields::encode(fields) {
+            Ok(fields) => fields,
+            Err(error) => {
+                warn!(%error, "response not stored");
+                return None;
+            }
+        };
+        Some(StoredResponse {
+            name: self.key.name(&self.presented),
+            status,
+            fields,
+            body,
+            freshness,
+            marks: marks.into(),
+            // The store knows the lease's.
+            position: Position::ZERO,
+            checked: AtomicU64::new(0),
+        })
+    }
+
+    fn plan(&self) -> &Plan {
+        self.gateway.plan(&self.presented)
+    }
+}
+
+/// What `Content-Length` says.
+fn length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,95 @@
+//! What a response is found by: the host's part of the key, and the route's policy's.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use tracing::warn;
+
+use crate::config::OnError;
+use crate::plugin::{self, KeyAnswer, KeySpace};
+use crate::routes::Captures;
+use crate::semantics;
+use crate::stored::CacheKey;
+
+use super::{Gateway, Presented};
+
+/// A cache key and what operators call it.
+pub(super) struct Key {
+    /// Before `Vary`.
+    pub(super) hash: CacheKey,
+    /// What the policy's parts give; none for path and query as they are.
+    name: Option<Arc<str>>,
+}
+
+/// What the key policy came to.
+pub(super) enum Keyed {
+    /// Look here.
+    Key(Key),
+    /// Forward, store nothing; the reason is for `Cache-Status`.
+    Bypass(Arc<str>),
+    /// The policy failed, and the route says that its requests fail with it.
+    Failed,
+}
+
+impl Key {
+    /// The readable name.
+    pub(super) fn name(&self, presented: &Presented) -> Box<str> {
+        match &self.name {
+            Some(name) => name.as_ref().into(),
+            None => plugin::readable_name(plain(presented)).into(),
+        }
+    }
+
+    /// The key of the variant that answers a request with these fields.
+    pub(super) fn variant(&self, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
+        if nominated.is_empty() {
+            return self.hash;
+        }
+        let value = |name| (name, semantics::nominated_value(fields, name));
+        self.hash.variant(nominated.iter().map(value))
+    }
+}
+
+impl Gateway {
+    /// The key of a request, by the route's policy. A remembered answer costs no call.
+    pub(super) async fn key(&self, presented: &Presented, captures: &Captures<'_, '_>) -> Keyed {
+        let Some(ask) = &self.plan(presented).key else {
+            return Keyed::Key(self.plain_key(presented));
+        };
+        let captures = captures.to_vec();
+        let seen = presented.seen(&captures);
+        let space = self.space(presented);
+        let answer = match ask.policy.remembered(space, &seen) {
+            Some(answer) => Ok(answer),
+            None => Box::pin(ask.policy.key(space, &seen)).await,
+        };
+        match answer {
+            Ok(KeyAnswer::Key { key, name }) => Keyed::Key(Key { hash: key, name: Some(name) }),
+            Ok(KeyAnswer::Bypass(reason)) => Keyed::Bypass(reason),
+            Err(failure) => {
+                self.route_stats(presented).policy_failures.count();
+                warn!(policy = ask.policy.name(), error = %failure, "key policy failed");
+                match ask.on_error {
+                    OnError::Bypass => Keyed::Bypass("policy-failed".into()),
+                    OnError::Fail => Keyed::Failed,
+                    OnError::Default => Keyed::Key(self.plain_key(presented)),
+                }
+            }
+        }
+    }
+
+    fn plain_key(&self, presented: &Presented) -> Key {
+        let KeySpace { namespace, route } = self.space(presented);
+        let hash = CacheKey::new(namespace, route, &presented.authority, plain(presented));
+        Key { hash, name: None }
+    }
+
+    fn space(&self, presented: &Presented) -> KeySpace<'_> {
+        KeySpace { namespace: &self.namespace, route: &self.plan(presented).name }
+    }
+}
+
+/// The parts of a key where no policy is asked.
+fn plain(presented: &Presented) -> impl Iterator<Item = (&str, &str)> {
+    plugin::default_parts(presented.head.uri.path(), presented.head.uri.query())
+}

@@ -1,0 +1,451 @@
+//! One request from end to end. The only place that picks a status.
+//!
+//! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
+//! layer. `key` says what a response is found by, `fetch` is the leader's forward request on its way into
+//! the store, `write` forwards what may change something and invalidates what it made wrong,
+//! `respond` makes responses out of what was found or what failed.
+
+mod fetch;
+mod key;
+mod respond;
+mod write;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn, Variant};
+use crate::config::{Config, OnError};
+use crate::message;
+use crate::plugin::{Policy, Seen};
+use crate::routes::{Captures, Found, Routes};
+use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Reuse, Rules};
+use crate::stats::{RouteStats, Stats};
+use crate::store::{Hit, Lease, LookUp, Store};
+use crate::stored::StoredResponse;
+use crate::upstream::Upstream;
+
+use self::fetch::Fetch;
+use self::key::{Key, Keyed};
+
+/// Answers requests by the route table. Shared by all workers.
+pub struct Gateway {
+    clock: Clock,
+    namespace: Box<str>,
+    routes: Routes,
+    plans: Box<[Plan]>,
+    policies: Vec<Arc<Policy>>,
+    store: Arc<Store>,
+    collapse: Arc<Collapse>,
+    stats: Arc<Stats>,
+    tasks: TaskTracker,
+}
+
+/// What a gateway works with, besides its configuration.
+pub struct Equipment {
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// In the order of the configuration.
+    pub policies: Vec<Arc<Policy>>,
+    /// The route table of the same configuration.
+    pub routes: Routes,
+    /// The tiers and the invalidation log.
+    pub store: Arc<Store>,
+    /// Where fetches run, so that the drain waits for them.
+    pub tasks: TaskTracker,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Who sent a request, as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The other end.
+    pub address: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// A route, and everything that it uses at hand.
+struct Plan {
+    name: Box<str>,
+    upstream_name: Box<str>,
+    upstream: Arc<Upstream>,
+    key: Option<Ask>,
+    storing: Option<Ask>,
+    invalidation: Option<Ask>,
+    rules: Rules,
+    max_body: usize,
+    idle_timeout: Duration,
+    variants: usize,
+    collapse: bool,
+}
+
+/// A policy and what its failure leads to.
+struct Ask {
+    policy: Arc<Policy>,
+    on_error: OnError,
+}
+
+/// The request that is being answered (RFC 9111 §4: the presented request).
+struct Presented {
+    /// Its route's place.
+    place: usize,
+    head: Parts,
+    authority: String,
+    peer: Peer,
+    directives: RequestDirectives,
+    now: SystemTime,
+}
+
+/// What a look-up came to.
+enum Looked {
+    /// This may be served as it is.
+    Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
+    /// The request must go forward; a stored response may be there to validate.
+    Forward { why: Forward, stale: Option<Arc<StoredResponse>> },
+}
+
+impl Gateway {
+    /// The gateway of a valid configuration.
+    pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
+        let Equipment { upstreams, policies, routes, store, tasks, clock } = equipment;
+        let ask = |place: Option<usize>| {
+            let place = place?;
+            let policy = Arc::clone(policies.get(place)?);
+            Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
+        };
+        let plans = config.routes.iter().filter_map(|route| {
+            let upstream = config.upstreams.get(route.upstream)?;
+            Some(Plan {
+                name: route.name.as_str().into(),
+                upstream_name: upstream.name.as_str().into(),
+                upstream: Arc::clone(upstreams.get(route.upstream)?),
+                key: ask(route.key),
+                storing: ask(route.storing),
+                invalidation: ask(route.invalidation),
+                rules: Rules { ttl: route.ttl },
+                max_body: route.max_body,
+                idle_timeout: upstream.idle_timeout,
+                variants: route.variants,
+                collapse: route.collapse,
+            })
+        });
+        Arc::new(Self {
+            clock,
+            namespace: config.cache.namespace.as_str().into(),
+            routes,
+            plans: plans.collect(),
+            policies,
+            store,
+            collapse: Collapse::new(),
+            stats: Arc::new(Stats::new(config.routes.iter().map(|route| route.name.as_str()))),
+            tasks,
+        })
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The tiers and the invalidation log.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The policies that routes use, by name, with what has been counted of each.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().map(Arc::as_ref)
+    }
+
+    /// Answers one request. It cannot fail: whatever goes wrong becomes a response here, and
+    /// nowhere else. Dropping the future is what happens when the client goes away; a fetch that
+    /// others may use, and a write that must invalidate, go on.
+    pub async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Response<Body> {
+        let (head, content) = request.into_parts();
+        let authority = match message::framing(head.version, &head.headers)
+            .and_then(|()| message::authority(&head, peer.scheme))
+        {
+            Ok(authority) => authority,
+            Err(why) => return self.unrouted(StatusCode::BAD_REQUEST, why),
+        };
+        // The captures point into it, while the head moves on.
+        let uri = head.uri.clone();
+        let (place, captures) = match self.routes.find(&authority, uri.path(), &head.method) {
+            Found::Route { place, captures } => (place, captures),
+            Found::MethodNotAllowed(methods) => {
+                self.stats.unrouted.count();
+                return respond::method_not_allowed(&methods);
+            }
+            Found::NotFound => {
+                return self.unrouted(StatusCode::NOT_FOUND, "no route for this host and path");
+            }
+        };
+        self.stats.route(place).requests.count();
+        let directives = RequestDirectives::of(&head.headers);
+        let now = self.clock.now();
+        let presented = Presented { place, head, authority, peer, directives, now };
+        match semantics::may_answer(&presented.head.method, &presented.head.headers) {
+            Ok(()) => self.answer_from_cache(presented, &captures).await,
+            // Boxed, as everything that is not a hit: what a hit does not need should not make its
+            // future larger.
+            Err(why) => Box::pin(self.pass(presented, content, why)).await,
+        }
+    }
+
+    /// Answers a request that RFC 9111 lets a cache answer: from L1, from L2, or from the upstream
+    /// by way of the store.
+    async fn answer_from_cache(
+        self: &Arc<Self>,
+        presented: Presented,
+        captures: &Captures<'_, '_>,
+    ) -> Response<Body> {
+        let stats = self.stats.route(presented.place);
+        let key = match self.key(&presented, captures).await {
+            Keyed::Key(key) => key,
+            Keyed::Bypass(reason) => {
+                return Box::pin(self.bypass(presented, reason)).await;
+            }
+            Keyed::Failed => return respond::policy_failed(),
+        };
+
+        let mut why = Forward::UriMiss;
+        let mut stale = None;
+        if self.store.has_l1() {
+            match self.look_in_l1(&presented, &key) {
+                Looked::Serve { stored, age, ttl } => {
+                    stats.l1_hits.count();
+                    return respond::hit(&presented, &stored, age, ttl);
+                }
+                Looked::Forward { why: l1_why, stale: l1_stale } => {
+                    stats.l1_misses.count();
+                    (why, stale) = (l1_why, l1_stale);
+                }
+            }
+        }
+        // What the request itself forbids, L2 will not change.
+        if self.store.has_l2() && why != Forward::Request {
+            match Box::pin(self.look_in_l2(&presented, &key)).await {
+                Looked::Serve { stored, age, ttl } => {
+                    stats.l2_hits.count();
+                    return respond::hit(&presented, &stored, age, ttl);
+                }
+                Looked::Forward { why: l2_why, stale: l2_stale } => {
+                    stats.l2_misses.count();
+                    if l2_stale.is_some() || stale.is_none() {
+                        (why, stale) = (l2_why, l2_stale);
+                    }
+                }
+            }
+        }
+        Box::pin(self.forward(presented, key, why, stale)).await
+    }
+
+    /// Sends a request forward that could have been answered from the cache, together with equal
+    /// ones, and stores what may be stored.
+    async fn forward(
+        self: &Arc<Self>,
+        presented: Presented,
+        key: Key,
+        why: Forward,
+        stale: Option<Arc<StoredResponse>>,
+    ) -> Response<Body> {
+        if presented.directives.only_if_cached {
+            return respond::only_if_cached(why);
+        }
+        // A response to HEAD has no content to store, so it passes by.
+        if presented.head.method == Method::HEAD {
+            return self.pass_reading(presented, None, CacheStatus::forward(why)).await;
+        }
+        let presented = Arc::new(presented);
+        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for.
+        let mut alone = !self.plan(&presented).collapse
+            || presented.directives.no_cache
+            || self.collapse.is_apart(&key.hash);
+        loop {
+            let lease = self.store.lease();
+            let turn = if alone {
+                let (lead, seat) = self.collapse.alone(key.hash, lease.records());
+                Turn::Leader(lead, seat)
+            } else {
+                self.collapse.enter(key.hash, lease.records())
+            };
+            match turn {
+                Turn::Leader(lead, seat) => {
+                    return self.lead(presented, key, why, stale, lease, lead, seat).await;
+                }
+                Turn::Follower(seat) => {
+                    match self.follow(&presented, &key, why, seat).await {
+                        Some(response) => return response,
+                        // What the leader got is not for this request, nor will the next one's be.
+                        None => alone = true,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches, in a task that outlives this request, and answers with what comes of it.
+    #[expect(clippy::too_many_arguments, reason = "all that was found out so far is used up here")]
+    async fn lead(
+        self: &Arc<Self>,
+        presented: Arc<Presented>,
+        key: Key,
+        why: Forward,
+        stale: Option<Arc<StoredResponse>>,
+        lease: Lease,
+        lead: Lead,
+        seat: Seat,
+    ) -> Response<Body> {
+        // Another leader may have finished between the look-up and this turn.
+        if let Looked::Serve { stored, age, ttl } = self.look_in_l1(&presented, &key) {
+            drop(lead);
+            self.route_stats(&presented).l1_hits.count();
+            return respond::hit(&presented, &stored, age, ttl);
+        }
+        let (mine, alone) = oneshot::channel();
+        let fetch = Fetch {
+            gateway: Arc::clone(self),
+            presented: Arc::clone(&presented),
+            key,
+            stale,
+            lease,
+            lead,
+            mine,
+        };
+        self.tasks.spawn(fetch.run());
+        let status = CacheStatus::forward(why);
+        match seat.outcome().await {
+            Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
+            Outcome::Validated(validated) => {
+                let now = self.clock.now();
+                respond::validated(&presented, &validated, now, status)
+            }
+            Outcome::Failed(failure) => self.rescue(&presented, &failure, status),
+            Outcome::Apart | Outcome::Lost => match alone.await {
+                Ok(response) => respond::apart(&presented, response, self.clock.now(), status),
+                Err(_) => respond::lost(status),
+            },
+        }
+    }
+
+    /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
+    async fn follow(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        why: Forward,
+        seat: Seat,
+    ) -> Option<Response<Body>> {
+        let stats = self.stats.route(presented.place);
+        stats.followers.count();
+        let status = CacheStatus { collapsed: true, ..CacheStatus::forward(why) };
+        let response = match seat.outcome().await {
+            Outcome::Shared(head) if self.answers(&head.variant, presented, key) => {
+                let age = head.freshness.age(self.clock.now());
+                respond::follower(presented, &head, seat, age, status)
+            }
+            Outcome::Validated(validated) if self.answers(&validated.variant, presented, key) => {
+                respond::validated(presented, &validated, self.clock.now(), status)
+            }
+            Outcome::Failed(failure) => return Some(self.rescue(presented, &failure, status)),
+            Outcome::Shared(_) | Outcome::Validated(_) | Outcome::Apart | Outcome::Lost => {
+                return None;
+            }
+        };
+        stats.collapsed.count();
+        Some(response)
+    }
+
+    /// RFC 9111 §4.1: whether the nominated fields of this request are those of the one that
+    /// fetched the response.
+    fn answers(&self, variant: &Variant, presented: &Presented, key: &Key) -> bool {
+        key.variant(&variant.nominated, &presented.head.headers) == variant.key
+    }
+
+    fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
+        let fields = &presented.head.headers;
+        Looked::new(presented, self.store.look_in_l1(&key.hash, fields, presented.now))
+    }
+
+    async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
+        let fields = &presented.head.headers;
+        let variants = self.plan(presented).variants;
+        let found = self.store.look_in_l2(&key.hash, fields, variants, presented.now);
+        Looked::new(presented, found.await)
+    }
+
+    /// What the route's path captured, for a policy that is not asked on the way to a hit.
+    fn captures<'a>(&'a self, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
+        let Presented { authority, head, .. } = presented;
+        match self.routes.find(authority, head.uri.path(), &head.method) {
+            Found::Route { captures, .. } => captures.to_vec(),
+            Found::MethodNotAllowed(_) | Found::NotFound => Vec::new(),
+        }
+    }
+
+    fn plan(&self, presented: &Presented) -> &Plan {
+        self.plans.get(presented.place).expect("the route table gives places of plans")
+    }
+
+    fn route_stats(&self, presented: &Presented) -> &RouteStats {
+        self.stats.route(presented.place)
+    }
+
+    fn unrouted(&self, status: StatusCode, why: &'static str) -> Response<Body> {
+        self.stats.unrouted.count();
+        respond::problem(status, why)
+    }
+}
+
+impl Looked {
+    fn new(presented: &Presented, found: LookUp) -> Self {
+        let Hit { stored, soft } = match found {
+            LookUp::Found(hit) => hit,
+            LookUp::UriMiss => return Self::Forward { why: Forward::UriMiss, stale: None },
+            LookUp::VaryMiss => return Self::Forward { why: Forward::VaryMiss, stale: None },
+        };
+        match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
+            Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
+            Reuse::Forward(why) => Self::Forward { why, stale: Some(stored) },
+        }
+    }
+}
+
+impl Presented {
+    /// What policies may be shown of it.
+    fn seen<'a>(&'a self, captures: &'a [(&'a str, &'a str)]) -> Seen<'a> {
+        Seen {
+            method: &self.head.method,
+            scheme: self.peer.scheme,
+            authority: &self.authority,
+            path: self.head.uri.path(),
+            query: self.head.uri.query(),
+            captures,
+            fields: &self.head.headers,
+        }
+    }
+
+    /// The end-to-end fields to send to the upstream, those of this hop added.
+    fn upstream_fields(&self) -> HeaderMap {
+        let mut fields = self.head.headers.clone();
+        message::remove_hop_by_hop(&mut fields);
+        message::add_via(&mut fields, self.head.version);
+        let Peer { address, scheme } = self.peer;
+        message::set_forwarded(&mut fields, address, scheme, &self.authority);
+        fields
+    }
+}

@@ -1,0 +1,214 @@
+//! Responses out of what was found, fetched, or went wrong.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{AGE, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::collapse::{Head, Seat, Validated};
+use crate::message;
+use crate::semantics::{self, CacheStatus, Forward};
+use crate::stored::StoredResponse;
+use crate::upstream::{Failure, Reply};
+
+use super::fetch::Alone;
+use super::{Gateway, Presented};
+
+/// A stored response that may be served as it is.
+pub(super) fn hit(
+    presented: &Presented,
+    stored: &StoredResponse,
+    age: Duration,
+    ttl: i64,
+) -> Response<Body> {
+    from_stored(presented, stored, age, &CacheStatus::hit(ttl))
+}
+
+/// A stored response that the upstream has just said is good.
+pub(super) fn validated(
+    presented: &Presented,
+    validated: &Validated,
+    now: SystemTime,
+    status: CacheStatus,
+) -> Response<Body> {
+    let stored = &validated.stored;
+    let status = CacheStatus {
+        forward_status: Some(StatusCode::NOT_MODIFIED),
+        // A follower's response is stored on the leader's account.
+        stored: validated.kept && !status.collapsed,
+        ..status
+    };
+    from_stored(presented, stored, stored.freshness.age(now), &status)
+}
+
+fn from_stored(
+    presented: &Presented,
+    stored: &StoredResponse,
+    age: Duration,
+    status: &CacheStatus,
+) -> Response<Body> {
+    let mut fields = stored.fields.to_map(4);
+    fields.insert(AGE, age.as_secs().into());
+    status.write_to(&mut fields);
+    if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
+        return not_modified(fields);
+    }
+    let content = if presented.head.method == Method::HEAD {
+        fields.insert(CONTENT_LENGTH, stored.body.len().into());
+        Bytes::new()
+    } else {
+        stored.body.clone()
+    };
+    assemble(stored.status, fields, Body::Whole(content))
+}
+
+/// The leader's own response, as its content comes in.
+pub(super) fn leader(
+    presented: &Presented,
+    head: &Head,
+    seat: Seat,
+    status: CacheStatus,
+) -> Response<Body> {
+    streaming(presented, head, head.fields.clone(), seat, status)
+}
+
+/// A response that another request fetched, as its content comes in.
+pub(super) fn follower(
+    presented: &Presented,
+    head: &Head,
+    seat: Seat,
+    age: Duration,
+    status: CacheStatus,
+) -> Response<Body> {
+    let mut fields = head.shared_fields.clone();
+    fields.insert(AGE, age.as_secs().into());
+    streaming(presented, head, fields, seat, status)
+}
+
+fn streaming(
+    presented: &Presented,
+    head: &Head,
+    mut fields: HeaderMap,
+    seat: Seat,
+    status: CacheStatus,
+) -> Response<Body> {
+    // A follower's response is stored on the leader's account.
+    CacheStatus { stored: !status.collapsed, ..status }.write_to(&mut fields);
+    if semantics::not_modified(&presented.head.headers, head.status, &fields) {
+        return not_modified(fields);
+    }
+    assemble(head.status, fields, Body::Shared { seat, length: head.length })
+}
+
+/// A response that is for this request only.
+pub(super) fn apart(
+    presented: &Presented,
+    alone: Alone,
+    now: SystemTime,
+    status: CacheStatus,
+) -> Response<Body> {
+    match alone {
+        Alone::Reply(response, why) => {
+            passing(response, CacheStatus { detail: Some(why.as_str().into()), ..status })
+        }
+        Alone::Validated(stored, why) => {
+            let status = CacheStatus {
+                forward_status: Some(StatusCode::NOT_MODIFIED),
+                detail: Some(why.as_str().into()),
+                ..status
+            };
+            from_stored(presented, &stored, stored.freshness.age(now), &status)
+        }
+    }
+}
+
+/// An upstream's response as it comes in. Its `Age` stays: it is no answer of this cache.
+pub(super) fn passing(response: Response<Reply>, status: CacheStatus) -> Response<Body> {
+    let (mut head, reply) = response.into_parts();
+    message::remove_hop_by_hop(&mut head.headers);
+    message::add_via(&mut head.headers, head.version);
+    status.write_to(&mut head.headers);
+    assemble(head.status, head.headers, Body::Passing(reply))
+}
+
+/// RFC 9110 §15.4.5: the client's copy is still good.
+fn not_modified(mut fields: HeaderMap) -> Response<Body> {
+    semantics::keep_in_304(&mut fields);
+    assemble(StatusCode::NOT_MODIFIED, fields, Body::empty())
+}
+
+/// The request allows nothing but a stored response, and there is none (RFC 9111 §5.2.1.7).
+pub(super) fn only_if_cached(why: Forward) -> Response<Body> {
+    let status = CacheStatus { detail: Some("only-if-cached".into()), ..CacheStatus::forward(why) };
+    with_status(problem(StatusCode::GATEWAY_TIMEOUT, "no stored response can be served"), &status)
+}
+
+/// The route's key policy failed, and the route says that its requests fail with it.
+pub(super) fn policy_failed() -> Response<Body> {
+    let status = CacheStatus {
+        detail: Some("policy-failed".into()),
+        ..CacheStatus::forward(Forward::Bypass)
+    };
+    with_status(problem(StatusCode::BAD_GATEWAY, "the policy of this route failed"), &status)
+}
+
+/// The task that fetched is gone.
+pub(super) fn lost(status: CacheStatus) -> Response<Body> {
+    with_status(problem(StatusCode::BAD_GATEWAY, "the request was given up"), &status)
+}
+
+/// RFC 9110 §15.5.6.
+pub(super) fn method_not_allowed(methods: &[Method]) -> Response<Body> {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "no route takes this method here");
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    if let Ok(allow) = HeaderValue::try_from(names.join(", ")) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+/// A response of Larder's own, as problem details (RFC 9457).
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let text = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    assemble(status, fields, Body::Whole(text.to_string().into()))
+}
+
+fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {
+    status.write_to(response.headers_mut());
+    response
+}
+
+fn assemble(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+impl Gateway {
+    /// What a failed forward request becomes for the client.
+    pub(super) fn rescue(
+        &self,
+        presented: &Presented,
+        failure: &Failure,
+        status: CacheStatus,
+    ) -> Response<Body> {
+        self.route_stats(presented).upstream_failures.count();
+        let (code, detail) = match failure {
+            Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
+            Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
+            Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
+        };
+        let status = CacheStatus { detail: Some(detail.into()), ..status };
+        with_status(problem(code, &failure.to_string()), &status)
+    }
+}

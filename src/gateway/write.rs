@@ -1,0 +1,185 @@
+//! Requests that the cache does not answer: passed on as they are, and where they changed something,
+//! what they made wrong is invalidated before the client hears of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use tracing::warn;
+
+use crate::body::Body;
+use crate::config::OnError;
+use crate::plugin::Scope as Named;
+use crate::routes::Found;
+use crate::semantics::{self, CacheStatus, Forward};
+use crate::store::{Invalidation, Scope};
+use crate::stored::Mark;
+use crate::upstream::{Failure, Reply};
+
+use super::{Ask, Gateway, Plan, Presented, respond};
+
+impl Gateway {
+    /// Passes a request on that no stored response may answer.
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        presented: Presented,
+        content: Incoming,
+        why: Forward,
+    ) -> Response<Body> {
+        let status = CacheStatus::forward(why);
+        if presented.head.method.is_safe() {
+            return self.pass_reading(presented, Some(content), status).await;
+        }
+        // In a task, since the invalidation must happen even if the client goes away meanwhile.
+        let gateway = Arc::clone(self);
+        let write = self.tasks.spawn(async move {
+            let result = gateway.send(&presented, Some(content)).await;
+            gateway.invalidate_after(&presented, &result).await;
+            match result {
+                Ok(reply) => respond::passing(reply, status),
+                Err(failure) => gateway.rescue(&presented, &failure, status),
+            }
+        });
+        match write.await {
+            Ok(response) => response,
+            Err(_) => respond::lost(CacheStatus::forward(why)),
+        }
+    }
+
+    /// Passes a request on that a policy wants to go past the cache.
+    pub(super) async fn bypass(&self, presented: Presented, reason: Arc<str>) -> Response<Body> {
+        let status = CacheStatus {
+            detail: Some(reason.as_ref().to_owned().into()),
+            ..CacheStatus::forward(Forward::Bypass)
+        };
+        self.pass_reading(presented, None, status).await
+    }
+
+    /// Passes a safe request on.
+    pub(super) async fn pass_reading(
+        &self,
+        presented: Presented,
+        content: Option<Incoming>,
+        status: CacheStatus,
+    ) -> Response<Body> {
+        match self.send(&presented, content).await {
+            Ok(reply) => respond::passing(reply, status),
+            Err(failure) => self.rescue(&presented, &failure, status),
+        }
+    }
+
+    async fn send(
+        &self,
+        presented: &Presented,
+        content: Option<Incoming>,
+    ) -> Result<Response<Reply>, Failure> {
+        self.route_stats(presented).upstream_requests.count();
+        let fields = presented.upstream_fields();
+        let target = presented.head.uri.path_and_query();
+        let upstream = &self.plan(presented).upstream;
+        let method = &presented.head.method;
+        upstream.send(method, target, &presented.authority, &fields, content).await
+    }
+
+    /// Invalidates what an unsafe request has made wrong (RFC 9111 §4.4, and the route's policy).
+    async fn invalidate_after(
+        &self,
+        presented: &Presented,
+        result: &Result<Response<Reply>, Failure>,
+    ) {
+        let plan = self.plan(presented);
+        let nothing = HeaderMap::new();
+        let (fields, status) = match result {
+            Ok(reply) if !semantics::invalidates(&presented.head.method, reply.status()) => return,
+            Ok(reply) => (reply.headers(), Some(reply.status())),
+            Err(Failure::Connect(_)) => return,
+            // The request had left: the upstream may have done what it asked.
+            Err(Failure::Timeout | Failure::Broken(_)) => (&nothing, None),
+        };
+        let mut invalidations = self.targets(presented, fields);
+        if let Some(ask) = &plan.invalidation {
+            let more = match status {
+                Some(status) => self.ask_invalidation(presented, ask, status).await,
+                None => vec![hard(Mark::route(&plan.name), &plan.name)],
+            };
+            invalidations.extend(more);
+        }
+        let receipt = self.store.invalidate(invalidations).await;
+        if !receipt.shared {
+            // Once per change of state the store says so itself.
+            tracing::debug!(position = %receipt.position, "invalidation not shared yet");
+        }
+    }
+
+    /// RFC 9111 §4.4: the target URI, and `Location` and `Content-Location` of the same origin.
+    fn targets(&self, presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation> {
+        let Presented { head, authority, peer, .. } = presented;
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let targets = semantics::invalidated_targets(peer.scheme, authority, target, fields);
+        let marks = targets.iter().map(|target| {
+            let path = target.split('?').next().unwrap_or_default();
+            // Under a key policy, responses to other URIs may answer for this one: all of the
+            // path goes.
+            let mark = if self.has_key_policy(authority, path) {
+                Mark::path(authority, path)
+            } else {
+                Mark::target(authority, target)
+            };
+            hard(mark, target)
+        });
+        marks.collect()
+    }
+
+    fn has_key_policy(&self, authority: &str, path: &str) -> bool {
+        match self.routes.find(authority, path, &Method::GET) {
+            Found::Route { place, .. } => {
+                self.plans.get(place).is_some_and(|plan| plan.key.is_some())
+            }
+            Found::MethodNotAllowed(_) | Found::NotFound => false,
+        }
+    }
+
+    async fn ask_invalidation(
+        &self,
+        presented: &Presented,
+        ask: &Ask,
+        status: StatusCode,
+    ) -> Vec<Invalidation> {
+        let plan = self.plan(presented);
+        let captures = self.captures(presented);
+        let seen = presented.seen(&captures);
+        match ask.policy.invalidation(&seen, status).await {
+            Ok(named) => {
+                let scopes = named.into_iter().map(|named| Invalidation {
+                    scope: scope(plan, &presented.authority, named.scope),
+                    soft: named.soft,
+                });
+                scopes.collect()
+            }
+            Err(failure) => {
+                self.route_stats(presented).policy_failures.count();
+                warn!(policy = ask.policy.name(), error = %failure, "invalidation policy failed");
+                match ask.on_error {
+                    OnError::Default => Vec::new(),
+                    // What the write made wrong is not known: nothing of the route can be trusted.
+                    OnError::Bypass | OnError::Fail => {
+                        vec![hard(Mark::route(&plan.name), &plan.name)]
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a policy named, within the upstream and the authority that it was asked about.
+fn scope(plan: &Plan, authority: &str, named: Named) -> Scope {
+    match named {
+        Named::Tag(label) => Scope::Mark { mark: Mark::tag(&plan.upstream_name, &label), label },
+        Named::Path(path) => Scope::Mark { mark: Mark::path(authority, &path), label: path },
+        Named::Pattern(pattern) => Scope::Pattern(pattern),
+    }
+}
+
+fn hard(mark: Mark, label: &str) -> Invalidation {
+    Invalidation { scope: Scope::Mark { mark, label: label.to_owned() }, soft: false }
+}

@@ -1,0 +1,342 @@
+//! Sending a request to the servers behind Larder: connections, time limits, what failed.
+//!
+//! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+use crate::config;
+
+/// A group of servers that answer the same requests, used in turn.
+pub struct Upstream {
+    servers: Box<[Uri]>,
+    next: AtomicUsize,
+    client: Client<HttpsConnector<HttpConnector>, Content>,
+    timeout: Duration,
+    idle_timeout: Duration,
+    preserve_host: bool,
+}
+
+/// Why a request got no response from its upstream.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// No server took the connection, so nothing was sent.
+    #[error("upstream refused the connection")]
+    Connect(#[source] Cause),
+    /// No response head within the upstream's `timeout`.
+    #[error("upstream did not answer in time")]
+    Timeout,
+    /// The connection broke, or what came back is not HTTP.
+    #[error("upstream broke off or answered nonsense")]
+    Broken(#[source] Cause),
+}
+
+/// The cause of a failure that several requests share.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+/// The upstream cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The `ca` file cannot be read, or holds no certificate.
+    #[error("no certificate authority can be read from `{path}`")]
+    Authorities {
+        /// As written in the configuration.
+        path: String,
+        /// What the file gave.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The system has no certificate authorities.
+    #[error("the system's certificate authorities cannot be read; name a file with `ca`")]
+    NoSystemAuthorities(#[source] io::Error),
+}
+
+impl Upstream {
+    /// An upstream as configured. Opens no connection.
+    pub fn new(config: &config::Upstream) -> Result<Self, Unusable> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.connect_timeout));
+        let builder = HttpsConnectorBuilder::new();
+        let uses_tls = config.servers.iter().any(|server| server.scheme_str() == Some("https"));
+        let builder = match &config.ca {
+            Some(path) => builder.with_tls_config(trusting(authorities(path)?)),
+            // Without an `https` server nothing will be asked of the store, which may be missing.
+            None if !uses_tls => builder.with_tls_config(trusting(rustls::RootCertStore::empty())),
+            None => builder.with_native_roots().map_err(Unusable::NoSystemAuthorities)?,
+        };
+        let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(256)
+            .build(connector);
+        Ok(Self {
+            servers: config.servers.clone().into(),
+            next: AtomicUsize::new(0),
+            client,
+            timeout: config.timeout,
+            idle_timeout: config.idle_timeout,
+            preserve_host: config.preserve_host,
+        })
+    }
+
+    /// Forwards a request and waits for the response head. `fields` are the end-to-end fields to
+    /// send; `authority` is what the client asked for.
+    ///
+    /// The next server in turn gets it. If that refuses the connection, the one after is tried, each
+    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2).
+    ///
+    /// # Errors
+    /// See [`Failure`]. Dropping the future gives the request up.
+    pub async fn send(
+        &self,
+        method: &Method,
+        target: Option<&PathAndQuery>,
+        authority: &str,
+        fields: &HeaderMap,
+        content: Option<Incoming>,
+    ) -> Result<Response<Reply>, Failure> {
+        let content = content.map_or_else(Content::default, Content::new);
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.servers.len();
+        let mut refused = None;
+        for server in self.servers.iter().cycle().skip(first % count).take(count) {
+            let request = self.request(server, method, target, authority, fields, content.clone());
+            match self.head_of(self.client.request(request), &content).await {
+                Err(Failure::Connect(cause)) => refused = Some(cause),
+                Err(failure) => return Err(failure),
+                Ok(response) => {
+                    return Ok(response.map(|body| Reply::new(body, self.idle_timeout)));
+                }
+            }
+        }
+        let never_asked = || Cause(Arc::new(io::Error::other("no server is configured")));
+        Err(Failure::Connect(refused.unwrap_or_else(never_asked)))
+    }
+
+    fn request(
+        &self,
+        server: &Uri,
+        method: &Method,
+        target: Option<&PathAndQuery>,
+        authority: &str,
+        fields: &HeaderMap,
+        content: Content,
+    ) -> Request<Content> {
+        let mut parts = server.clone().into_parts();
+        parts.path_and_query =
+            Some(target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        let uri = Uri::from_parts(parts).expect("a server has a scheme and an authority");
+        let mut request = Request::new(content);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = fields.clone();
+        // Without the field the client derives it from the server's URI.
+        request.headers_mut().remove(HOST);
+        if self.preserve_host
+            && let Ok(host) = authority.parse()
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        request
+    }
+
+    /// Waits for a response head, from the last piece of content that left.
+    async fn head_of(
+        &self,
+        response: hyper_util::client::legacy::ResponseFuture,
+        content: &Content,
+    ) -> Result<Response<Incoming>, Failure> {
+        tokio::pin!(response);
+        let silence = tokio::time::sleep(self.timeout);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                result = &mut response => return result.map_err(Failure::of),
+                () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
+                () = &mut silence => return Err(Failure::Timeout),
+            }
+        }
+    }
+}
+
+impl Failure {
+    fn of(error: hyper_util::client::legacy::Error) -> Self {
+        let refused = error.is_connect();
+        let cause = Cause(Arc::new(error));
+        if refused { Self::Connect(cause) } else { Self::Broken(cause) }
+    }
+}
+
+fn trusting(authorities: rustls::RootCertStore) -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring offers the default versions")
+        .with_root_certificates(authorities)
+        .with_no_client_auth()
+}
+
+fn authorities(path: &Path) -> Result<rustls::RootCertStore, Unusable> {
+    let unusable = |source: Box<dyn Error + Send + Sync>| Unusable::Authorities {
+        path: path.display().to_string(),
+        source,
+    };
+    let file = File::open(path).map_err(|error| unusable(error.into()))?;
+    let mut store = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
+        let certificate = certificate.map_err(|error| unusable(error.into()))?;
+        store.add(certificate).map_err(|error| unusable(error.into()))?;
+    }
+    if store.is_empty() {
+        return Err(unusable("it holds no certificate in PEM form".into()));
+    }
+    Ok(store)
+}
+
+/// What a request carries to the upstream: nothing, or the client's content as it comes in. Clones
+/// share it, so that a server which was never reached leaves it to the next.
+#[derive(Clone, Default)]
+struct Content(Option<Arc<Upload>>);
+
+struct Upload {
+    incoming: Mutex<Incoming>,
+    moved: Notify,
+}
+
+impl Content {
+    fn new(incoming: Incoming) -> Self {
+        // Content of known length 0 is none: it needs no framing towards the upstream.
+        let some = !incoming.is_end_stream();
+        Self(some.then(|| Arc::new(Upload { incoming: incoming.into(), moved: Notify::new() })))
+    }
+
+    /// Waits until another piece has left; for ever if there is none.
+    async fn moved(&self) {
+        match &self.0 {
+            Some(upload) => upload.moved.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Upload {
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(upload) = &self.0 else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        if frame.is_ready() {
+            upload.moved.notify_one();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|upload| upload.incoming().is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(upload) => upload.incoming().size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// The content of an upstream's response as it comes in. Silence longer than the upstream's
+/// `idle_timeout` is an error, like a connection that breaks off.
+pub struct Reply {
+    incoming: Incoming,
+    idle_timeout: Duration,
+    /// Set while nothing comes.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+/// The response's content did not come whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Incomplete {
+    /// Nothing came for the upstream's `idle_timeout`.
+    #[error("upstream fell silent within the content")]
+    Silent,
+    /// The connection broke, or its framing did.
+    #[error("upstream broke off within the content")]
+    Broken(#[source] hyper::Error),
+}
+
+impl Reply {
+    fn new(incoming: Incoming, idle_timeout: Duration) -> Self {
+        Self { incoming, idle_timeout, silence: None }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reply").field(&self.incoming).finish()
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Incomplete;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|result| result.map_err(Incomplete::Broken)));
+        }
+        let idle_timeout = self.idle_timeout;
+        let silence =
+            self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
+        silence.as_mut().poll(cx).map(|()| Some(Err(Incomplete::Silent)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
