@@ -1,0 +1,215 @@
+//! A load generator with a fixed schedule of arrivals: latency counts from the moment when a
+//! request was due, so a slow answer also counts for those that had to wait behind it.
+//!
+//! `load ADDRESS CONNECTIONS COUNT DISTINCT [RATE]` reads one HTTP/1.1 request from standard input
+//! and sends it COUNT times. `{n}` in it becomes the number of the request modulo DISTINCT. With
+//! RATE, that many requests are due each second and the next idle connection takes the next one;
+//! without, each connection sends as soon as it has its answer. The result is one line of JSON,
+//! times in microseconds: `late` is how long after its time a request was sent.
+//!
+//! One thread that never sleeps, because a timer is coarser than what is measured: give it a core
+//! of its own. It wants 200s with `Content-Length`; anything else ends the run with an error.
+
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Without any answer for so long, the server is taken for dead.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    const USAGE: &str = "usage: load ADDRESS CONNECTIONS COUNT DISTINCT [RATE] < REQUEST";
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [address, connections, count, distinct, rate @ ..] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
+    let mut request = String::new();
+    io::stdin().read_to_string(&mut request)?;
+    let plan = Plan {
+        address: address.parse()?,
+        connections: connections.parse()?,
+        count: count.parse()?,
+        distinct: distinct.parse()?,
+        gap: match rate.first() {
+            Some(rate) => Some(Duration::try_from_secs_f64(1.0 / rate.parse::<f64>()?)?),
+            None => None,
+        },
+        request,
+    };
+    let outcome = plan.run()?;
+    writeln!(io::stdout(), "{}", outcome.json())?;
+    Ok(())
+}
+
+/// What to send, and when.
+struct Plan {
+    address: SocketAddr,
+    connections: usize,
+    count: u32,
+    distinct: u32,
+    /// Between two arrivals; none sends as fast as the connections allow.
+    gap: Option<Duration>,
+    request: String,
+}
+
+/// What came of it.
+struct Outcome {
+    elapsed: Duration,
+    latencies: Vec<Duration>,
+    late: Vec<Duration>,
+}
+
+impl Plan {
+    fn run(&self) -> Result<Outcome, Box<dyn Error>> {
+        let connect = || Connection::open(self.address);
+        let mut idle: VecDeque<Connection> =
+            (0..self.connections).map(|_| connect()).collect::<Result<_, _>>()?;
+        let mut busy: Vec<Connection> = Vec::with_capacity(self.connections);
+        let mut buffer = vec![0; 64 << 10];
+        let mut latencies = Vec::new();
+        let mut late = Vec::new();
+
+        let start = Instant::now();
+        let mut last_answer = start;
+        let mut next = 0;
+        while next < self.count || !busy.is_empty() {
+            let now = Instant::now();
+            while next < self.count {
+                let due = self.gap.map_or(now, |gap| start + gap * next);
+                if due > now {
+                    break;
+                }
+                let Some(mut connection) = idle.pop_front() else { break };
+                connection.send(&self.number(next), due)?;
+                late.push(connection.sent.duration_since(due));
+                busy.push(connection);
+                next += 1;
+            }
+            for place in (0..busy.len()).rev() {
+                let done = match busy.get_mut(place) {
+                    Some(connection) => connection.receive(&mut buffer)?,
+                    None => false,
+                };
+                if done {
+                    let connection = busy.swap_remove(place);
+                    last_answer = Instant::now();
+                    latencies.push(last_answer.duration_since(connection.due));
+                    idle.push_back(connection);
+                }
+            }
+            // An idle server is not a dead one: at low rates nothing may be due for long.
+            if !busy.is_empty() && now.saturating_duration_since(last_answer) > PATIENCE {
+                return Err("no answer within 10 s".into());
+            }
+            if busy.is_empty() {
+                last_answer = now;
+            }
+        }
+        Ok(Outcome { elapsed: start.elapsed(), latencies, late })
+    }
+
+    fn number(&self, n: u32) -> String {
+        self.request.replace("{n}", &(n % self.distinct.max(1)).to_string())
+    }
+}
+
+impl Outcome {
+    fn json(mut self) -> String {
+        self.latencies.sort_unstable();
+        self.late.sort_unstable();
+        let [p50, p99, p999, max] =
+            [0.5, 0.99, 0.999, 1.0].map(|share| percentile(&self.latencies, share));
+        let late = percentile(&self.late, 0.99);
+        let (requests, seconds) = (self.latencies.len(), self.elapsed.as_secs_f64());
+        format!(
+            "{{\"requests\": {requests}, \"seconds\": {seconds:.6}, \"p50\": {p50:.1}, \
+             \"p99\": {p99:.1}, \"p999\": {p999:.1}, \"max\": {max:.1}, \"late_p99\": {late:.1}}}"
+        )
+    }
+}
+
+/// Of sorted times, in microseconds; 0 of none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a count of requests is far below 2^52, and the share is between 0 and 1"
+)]
+fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    let place = (sorted.len() as f64 * share) as usize;
+    let time = sorted.get(place).or(sorted.last()).copied().unwrap_or_default();
+    time.as_secs_f64() * 1e6
+}
+
+/// A kept-alive connection with at most one request under way.
+struct Connection {
+    stream: TcpStream,
+    /// When the request under way should have been sent.
+    due: Instant,
+    /// When it was.
+    sent: Instant,
+    /// What has come of the response head.
+    head: Vec<u8>,
+    /// How much of the body is still to come; none while the head is.
+    missing: Option<usize>,
+}
+
+impl Connection {
+    fn open(address: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let now = Instant::now();
+        Ok(Connection { stream, due: now, sent: now, head: Vec::new(), missing: None })
+    }
+
+    fn send(&mut self, request: &str, due: Instant) -> io::Result<()> {
+        self.due = due;
+        self.sent = Instant::now();
+        self.head.clear();
+        self.missing = None;
+        // With one request under way, the socket's buffer always has room for the next.
+        self.stream.write_all(request.as_bytes())
+    }
+
+    /// Takes what has come; true once the response is complete.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Box<dyn Error>> {
+        let length = match self.stream.read(buffer) {
+            Ok(0) => return Err("the server closed a connection".into()),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let missing = if let Some(missing) = self.missing {
+            missing.checked_sub(length)
+        } else {
+            self.head.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return Ok(false);
+            };
+            let (head, body) = self.head.split_at(end + 4);
+            content_length(head)?.checked_sub(body.len())
+        };
+        self.missing = Some(missing.ok_or("more came than `Content-Length` says")?);
+        Ok(self.missing == Some(0))
+    }
+}
+
+/// Of a 200's head.
+fn content_length(head: &[u8]) -> Result<usize, Box<dyn Error>> {
+    let head = str::from_utf8(head)?;
+    if !head.starts_with("HTTP/1.1 200 ") {
+        return Err(format!("not a 200: `{}`", head.lines().next().unwrap_or_default()).into());
+    }
+    let value = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map(|(_, value)| value.trim())
+        .ok_or("no `Content-Length`")?;
+    Ok(value.parse()?)
+}

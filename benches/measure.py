@@ -1,0 +1,154 @@
+"""What `run` measures: a server's processor time under wrk, latency on a schedule, memory.
+
+Each function loads one server for a bounded time and answers plain numbers; the table is made
+elsewhere. Times are microseconds unless their names say otherwise.
+"""
+
+import json
+import re
+import socket
+import subprocess
+import time
+
+from servers import HOST, Failure, body
+
+CONNECTIONS = 64
+# As a browser sends them; with `Host` they are seven. No cookie: Varnish would not look it up.
+FIELDS = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "application/json, text/plain, */*",
+    "Accept-Language": "en-GB,en;q=0.7,de;q=0.3",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Referer": "https://shop.example/catalogue?page=2",
+    "Sec-Fetch-Mode": "cors",
+}
+QUERY = "?page=2&sort=price&utm_source=newsletter"
+SIZES = {"1k": 1 << 10, "64k": 64 << 10}
+# wrk's numbers for a program; without a `request` function wrk sends its constant request.
+REPORT = """
+done = function(summary, latency)
+  local e = summary.errors
+  io.write(string.format('\\n{"requests": %d, "us": %d, "errors": %d, "p50": %d, "p99": %d}\\n',
+    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+class Load:
+    """The side that asks. It has a core of its own."""
+
+    def __init__(self, generator, folder, core, origin):
+        self.generator, self.core, self.origin = generator, core, origin
+        self.script = folder / "report.lua"
+        self.script.write_text(REPORT)
+
+    def _run(self, command, seconds, text=None):
+        """Runs a generator and answers its last line, which is JSON."""
+        try:
+            done = subprocess.run(
+                ["taskset", "-c", str(self.core), *map(str, command)], input=text, text=True,
+                capture_output=True, timeout=seconds + 60, check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{command[0]} did not end in time") from None
+        if done.returncode != 0:
+            raise Failure(done.stderr.strip() or f"exit code {done.returncode}")
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def asked(self):
+        """How many requests the origin has answered."""
+        return int(self.origin.get("/count")[1])
+
+    def check_hit(self, server, path, length):
+        """Asks until the server answers by itself, with the right octets."""
+        for _ in range(50):
+            before = self.asked()
+            for _ in range(3):
+                status, content = server.get(path + QUERY, FIELDS)
+                if status != 200 or content != body(length):
+                    raise Failure(f"wrong answer: {status}, {len(content)} octets")
+            if self.asked() == before:
+                return
+            time.sleep(0.1)
+        raise Failure(f"`{path}` is no hit: every request reaches the origin")
+
+    def saturate(self, server, path, seconds):
+        """As many hits as the server can: requests/s, processor time of each, wrk's latency."""
+        fields = [part for name, value in FIELDS.items() for part in ("-H", f"{name}: {value}")]
+        url = f"http://{HOST}:{server.port}{path}{QUERY}"
+        wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", self.script, "--timeout", "10s", *fields]
+        asked, cpu = self.asked(), server.cpu_seconds()
+        seen = self._run([*wrk, f"-d{seconds}s", url], seconds)
+        cpu = server.cpu_seconds() - cpu
+        self._check_untouched(asked)
+        if seen["errors"] or not seen["requests"]:
+            raise Failure(f"{seen['errors']} errors in {seen['requests']} requests")
+        return {
+            "cpu": cpu * 1e6 / seen["requests"],
+            "rate": seen["requests"] * 1e6 / seen["us"],
+            "busy": cpu * 1e6 / seen["us"],
+            "p50": seen["p50"],
+            "p99": seen["p99"],
+        }
+
+    def send(self, server, path, count, distinct=1, rate=None, cold=False):
+        """`count` requests, due at `rate` a second if given; `{n}` in `path` numbers them.
+
+        `cold` requests may reach the origin.
+        """
+        lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}:{server.port}"]
+        lines += [f"{name}: {value}" for name, value in FIELDS.items()]
+        command = [self.generator, f"{HOST}:{server.port}", CONNECTIONS, count, distinct]
+        if rate:
+            command.append(f"{rate:.1f}")
+        # A server may be ten times slower than planned, or than 1000 requests/s.
+        limit = 10 * count / (rate or 10_000)
+        asked = self.asked()
+        seen = self._run(command, limit, "\r\n".join([*lines, "", ""]))
+        if not cold:
+            self._check_untouched(asked)
+        return seen
+
+    def _check_untouched(self, asked):
+        missed = self.asked() - asked
+        if missed:
+            raise Failure(f"{missed} requests were no hits")
+
+
+def fill(load, server, count):
+    """Stores `count` distinct 1 KiB responses; answers the octets of memory that each has taken."""
+    spare = 1000
+    # What comes with the first requests, like connections and buffers, is no part of the price.
+    load.send(server, "/fill/first-{n}" + QUERY, 20_000, spare, cold=True)
+    before = settled(server)
+    load.send(server, "/fill/{n}" + QUERY, count, count, cold=True)
+    after = settled(server)
+    # The last ones and the first ones alike must still be there: the same numbers in a row again.
+    asked = load.asked()
+    load.send(server, "/fill/{n}" + QUERY, count, count, cold=True)
+    kept = 1 - (load.asked() - asked) / count
+    return {"count": count, "octets": (after - before) / count, "kept": kept}
+
+
+def redis_hits(redis):
+    """How many look-ups of a key have found it."""
+    with socket.create_connection((HOST, redis.port), 10) as connection:
+        connection.sendall(b"INFO stats\r\nQUIT\r\n")
+        with connection.makefile("rb") as answer:
+            found = re.search(rb"keyspace_hits:(\d+)", answer.read())
+    if not found:
+        raise Failure("Redis tells no `keyspace_hits`")
+    return int(found.group(1))
+
+
+def settled(server):
+    """Its memory, once it has stopped changing."""
+    last = server.resident()
+    for _ in range(20):
+        time.sleep(0.5)
+        now = server.resident()
+        if abs(now - last) < 1 << 20:
+            break
+        last = now
+    return now

@@ -1,0 +1,104 @@
+"""The numbers of `run` as Markdown tables: medians over the rounds, and ratios within a round."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from statistics import median
+
+
+def middle(samples, key):
+    return median(sample[key] for sample in samples)
+
+
+def ratio(samples, others):
+    """How many times the processor time of `others`, compared round by round."""
+    pairs = [(a, b) for a, b in zip(samples, others) if a and b]
+    if not pairs:
+        return "–"
+    return f"{median(a['cpu'] / b['cpu'] for a, b in pairs):.2f}"
+
+
+def table(head, rows):
+    """Markdown with aligned columns: the first to the left, numbers to the right."""
+    rows = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["| " + " | ".join(
+        cell.ljust(width) if i == 0 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths))) + " |" for row in rows]
+    rule = "|" + "|".join(
+        "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":"
+        for i, width in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def hits(by_server):
+    """`by_server`: a list of samples per server, one a round, `None` for one that failed."""
+    rows = []
+    for name, rounds in by_server.items():
+        samples = [sample for sample in rounds if sample]
+        if not samples:
+            continue
+        rows.append([
+            name,
+            f"{middle(samples, 'cpu'):.1f}",
+            ratio(rounds, by_server.get("nginx", [])),
+            ratio(rounds, by_server.get("constant", [])),
+            f"{middle(samples, 'rate'):,.0f}",
+            f"{middle(samples, 'p50'):.0f}",
+            f"{middle(samples, 'p99'):.0f}",
+            f"{middle(samples, 'busy'):.0%}",
+        ])
+    head = ["server", "µs/request", "to nginx", "to constant", "requests/s", "p50 µs", "p99 µs",
+            "core busy"]
+    return table(head, rows)
+
+
+def latency(by_server):
+    rows = []
+    for name, rounds in by_server.items():
+        samples = [sample for sample in rounds if sample]
+        if not samples:
+            continue
+        rows.append([name, f"{middle(samples, 'rate'):,.0f}"] + [
+            f"{middle(samples, key):.0f}" for key in ("p50", "p99", "p999", "late_p99")])
+    head = ["server", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "sent late, p99 µs"]
+    return table(head, rows)
+
+
+def machine(cores):
+    """Of this machine: processor, cores, kernel; and which core did what."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*:\s*(.+)", info)
+    return {
+        "processor": model.group(1).strip() if model else platform.machine(),
+        "cores": info.count("processor\t:"),
+        "kernel": platform.release(),
+        # Of the minute before: much above 0, and others were using the machine too.
+        "load": os.getloadavg()[0],
+        "roles": cores,
+    }
+
+
+def version(command, pattern):
+    """What a program says about its version, or none if it does not run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except OSError:
+        return None
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found.group(1) if found else "unknown"
+
+
+def versions(root):
+    """Of Larder, by its commit, and of everything it is compared with."""
+    asked = {
+        "larder": (["git", "-C", root, "describe", "--always", "--dirty"], r"^(v?[0-9a-f.]+\S*)\n"),
+        "nginx": (["nginx", "-v"], r"nginx/(\S+)"),
+        "varnish": (["varnishd", "-V"], r"varnish-([\d.]+)"),
+        "redis": (["redis-server", "--version"], r"v=(\S+)"),
+        "wrk": (["wrk", "-v"], r"wrk (\S+)"),
+        "rustc": (["rustc", "--version"], r"rustc (\S+)"),
+    }
+    return {name: found for name, how in asked.items() if (found := version(*how))}
