@@ -1,0 +1,199 @@
+//! Clients: requests in the making, and what came back.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::PATIENCE;
+
+/// A request in the making. Sent over a connection of its own.
+pub struct Ask {
+    gateway: SocketAddr,
+    request: Request<Full<Bytes>>,
+    http2: bool,
+}
+
+impl Ask {
+    pub fn new(gateway: SocketAddr, method: &str, target: &str) -> Self {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = target.parse().unwrap();
+        Self { gateway, request, http2: false }
+    }
+
+    /// Adds a line.
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        let name: http::HeaderName = name.parse().unwrap();
+        self.request.headers_mut().append(name, value.parse().unwrap());
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        *self.request.body_mut() = Full::new(body.into());
+        self
+    }
+
+    /// By HTTP/2 with prior knowledge.
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// Sends it and takes the whole response.
+    pub async fn send(self) -> Got {
+        let open = self.open().await;
+        open.finish().await.expect("the response broke off")
+    }
+
+    /// Sends it and takes the response head; the content is left to be read.
+    pub async fn open(mut self) -> Open {
+        if !self.request.headers().contains_key("host") && !self.http2 {
+            let host = self.gateway.to_string().parse().unwrap();
+            self.request.headers_mut().insert("host", host);
+        }
+        let exchange = async {
+            let stream = TcpStream::connect(self.gateway).await.unwrap();
+            let (connection, response) = if self.http2 {
+                let target = self.request.uri().clone();
+                let full = format!("http://{}{target}", self.gateway);
+                *self.request.uri_mut() = full.parse().unwrap();
+                let (mut sender, connection) =
+                    http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                let running = tokio::spawn(async move {
+                    let _ended = connection.await;
+                });
+                (running, sender.send_request(self.request).await.unwrap())
+            } else {
+                let (mut sender, connection) =
+                    http1::handshake(TokioIo::new(stream)).await.unwrap();
+                let running = tokio::spawn(async move {
+                    let _ended = connection.await;
+                });
+                (running, sender.send_request(self.request).await.unwrap())
+            };
+            Open { response, connection }
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("no response head in time")
+    }
+}
+
+/// A response whose content is still coming. Dropping it is a client that goes away.
+pub struct Open {
+    response: Response<Incoming>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Open {
+    pub fn head(&self) -> Got {
+        Got {
+            status: self.response.status(),
+            headers: self.response.headers().clone(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// The next piece of content; `None` after the last; an error if it breaks off.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        let frame = tokio::time::timeout(PATIENCE, self.response.body_mut().frame());
+        let frame = frame.await.expect("no piece of content in time")?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// Takes the rest of the content.
+    pub async fn finish(mut self) -> Result<Got, hyper::Error> {
+        let mut got = self.head();
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece().await {
+            body.extend_from_slice(&piece?);
+        }
+        got.body = body.into();
+        Ok(got)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A response. Its methods assert, and hand it on.
+#[derive(Debug)]
+pub struct Got {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Got {
+    /// A field's lines, joined.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let lines: Vec<_> =
+            self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
+    }
+
+    /// What the gateway says in `Cache-Status`, without its name and without `ttl`.
+    pub fn cache_status(&self) -> String {
+        let field = self.field("cache-status").unwrap_or_default();
+        let own = field.rsplit(", ").next().unwrap_or_default();
+        let parameters = own.split("; ").filter(|part| *part != "larder" && !part.starts_with("ttl="));
+        parameters.collect::<Vec<_>>().join("; ")
+    }
+
+    #[track_caller]
+    pub fn code(self, code: u16) -> Self {
+        assert_eq!(self.status.as_u16(), code, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn body(self, body: &str) -> Self {
+        assert_eq!(String::from_utf8_lossy(&self.body), body, "{:?}", self.headers);
+        self
+    }
+
+    /// `Cache-Status` as [`Got::cache_status`] shows it.
+    #[track_caller]
+    pub fn status(self, expected: &str) -> Self {
+        assert_eq!(self.cache_status(), expected, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn has(self, name: &str, value: &str) -> Self {
+        assert_eq!(self.field(name).as_deref(), Some(value), "field `{name}` of {self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn lacks(self, name: &str) -> Self {
+        assert_eq!(self.field(name), None, "field `{name}` of {self:?}");
+        self
+    }
+}
+
+/// Sends octets as they are and takes everything until the server closes.
+pub async fn raw(gateway: SocketAddr, octets: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let exchange = async {
+        let mut stream = TcpStream::connect(gateway).await.unwrap();
+        stream.write_all(octets).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is as good as a close.
+        let _end = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("the server never closed")
+}
+
+/// Whether a method is one of those that clients send.
+pub fn method(name: &str) -> Method {
+    name.parse().unwrap()
+}

@@ -1,0 +1,340 @@
+//! An origin that answers as scripted and remembers what it was asked.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// A server on a free port. Dropping it closes the port and every connection.
+pub struct Origin {
+    address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    _serving: JoinSet<()>,
+}
+
+/// A request as it reached the origin.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: Method,
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Asked {
+    /// A field's lines, joined.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let lines: Vec<_> =
+            self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
+    }
+}
+
+#[derive(Default)]
+struct Script {
+    /// By path and query; the last rule that fits answers.
+    rules: HashMap<String, Vec<Rule>>,
+    asked: Vec<Asked>,
+}
+
+#[derive(Clone)]
+struct Rule {
+    method: Option<Method>,
+    fields: Vec<(String, String)>,
+    reply: Reply,
+    gate: Option<watch::Receiver<bool>>,
+}
+
+/// A response to give.
+#[derive(Clone, Default)]
+pub struct Reply {
+    status: StatusCode,
+    fields: Vec<(String, String)>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Whole(Bytes),
+    /// Without a `Content-Length`, piece by piece as the test sends them.
+    Pieces(Arc<Mutex<Option<mpsc::UnboundedReceiver<Piece>>>>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// 200 with this content.
+pub fn ok(body: impl Into<Bytes>) -> Reply {
+    status(200).body(body)
+}
+
+/// A response without content.
+pub fn status(code: u16) -> Reply {
+    Reply { status: StatusCode::from_u16(code).unwrap(), ..Reply::default() }
+}
+
+/// 200 whose content the test sends piece by piece. It can be given once.
+pub fn pieces() -> (Reply, Pieces) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let content = Content::Pieces(Arc::new(Mutex::new(Some(receiver))));
+    (Reply { content, ..Reply::default() }, Pieces(sender))
+}
+
+/// The test's end of a content that it sends piece by piece. Dropping it without
+/// [`Pieces::end`] breaks the connection off.
+pub struct Pieces(mpsc::UnboundedSender<Piece>);
+
+impl Pieces {
+    pub fn send(&self, piece: impl Into<Bytes>) {
+        let _gone = self.0.send(Piece::Data(piece.into()));
+    }
+
+    pub fn end(self) {
+        let _gone = self.0.send(Piece::End);
+    }
+}
+
+impl Reply {
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(body.into()), ..self }
+    }
+
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn max_age(self, seconds: u64) -> Self {
+        self.field("cache-control", &format!("max-age={seconds}"))
+    }
+
+    pub fn etag(self, tag: &str) -> Self {
+        self.field("etag", &format!("\"{tag}\""))
+    }
+}
+
+/// A rule in the making. See [`Origin::on`].
+pub struct On<'a> {
+    origin: &'a Origin,
+    target: String,
+    method: Option<Method>,
+    fields: Vec<(String, String)>,
+}
+
+impl On<'_> {
+    pub fn method(mut self, method: &str) -> Self {
+        self.method = Some(method.parse().unwrap());
+        self
+    }
+
+    /// Only for requests with this value in this field.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Answers so from now on.
+    pub fn reply(self, reply: Reply) {
+        self.add(reply, None);
+    }
+
+    /// Answers so from now on, but not before the test says [`Held::release`].
+    pub fn hold(self, reply: Reply) -> Held {
+        let (release, gate) = watch::channel(false);
+        self.add(reply, Some(gate));
+        Held(release)
+    }
+
+    fn add(self, reply: Reply, gate: Option<watch::Receiver<bool>>) {
+        let Self { origin, target, method, fields } = self;
+        let rule = Rule { method, fields, reply, gate };
+        origin.script.lock().unwrap().rules.entry(target).or_default().push(rule);
+    }
+}
+
+/// Answers that wait.
+pub struct Held(watch::Sender<bool>);
+
+impl Held {
+    pub fn release(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Origin {
+    pub async fn start() -> Self {
+        Self::listen("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// On an address that was, say, an earlier origin's.
+    pub async fn listen(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = Arc::new(Mutex::new(Script::default()));
+        let mut serving = JoinSet::new();
+        let shared = Arc::clone(&script);
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let script = Arc::clone(&shared);
+                connections.spawn(async move {
+                    let service = service_fn(move |request| answer(Arc::clone(&script), request));
+                    // Broken on purpose, often.
+                    let _ended = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { address, script, _serving: serving }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What to answer for this path and query.
+    pub fn on(&self, target: &str) -> On<'_> {
+        On { origin: self, target: target.to_owned(), method: None, fields: Vec::new() }
+    }
+
+    /// Everything that was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.script.lock().unwrap().asked.clone()
+    }
+
+    /// How often this path and query was asked for.
+    pub fn count(&self, target: &str) -> usize {
+        self.script.lock().unwrap().asked.iter().filter(|asked| asked.target == target).count()
+    }
+
+    /// The last request for this path and query.
+    pub fn last(&self, target: &str) -> Asked {
+        let asked = self.asked();
+        let last = asked.into_iter().rev().find(|asked| asked.target == target);
+        last.unwrap_or_else(|| panic!("`{target}` was never asked for"))
+    }
+
+    /// The origin was asked for this exactly so often.
+    #[track_caller]
+    pub fn saw(&self, target: &str, times: usize) {
+        assert_eq!(self.count(target), times, "requests for `{target}` at the origin");
+    }
+}
+
+async fn answer(
+    script: Arc<Mutex<Script>>,
+    request: Request<Incoming>,
+) -> Result<Response<Sent>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let target = head.uri.path_and_query().unwrap().as_str().to_owned();
+    let rule = {
+        let mut script = script.lock().unwrap();
+        let asked = Asked {
+            method: head.method.clone(),
+            target: target.clone(),
+            headers: head.headers.clone(),
+            body,
+        };
+        script.asked.push(asked.clone());
+        let rules = script.rules.get(&target).map(Vec::as_slice).unwrap_or_default();
+        let fits = |rule: &&Rule| {
+            rule.method.as_ref().is_none_or(|method| *method == head.method)
+                && rule
+                    .fields
+                    .iter()
+                    .all(|(name, value)| asked.field(name).as_deref() == Some(value))
+        };
+        rules.iter().rev().find(fits).cloned()
+    };
+    let Some(Rule { reply, gate, .. }) = rule else {
+        let mut response = Response::new(Sent::whole(Bytes::from_static(b"nothing scripted")));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return Ok(response);
+    };
+    if let Some(mut gate) = gate {
+        let _released = gate.wait_for(|released| *released).await;
+    }
+    let mut response = Response::new(match reply.content {
+        Content::Whole(body) => Sent::whole(body),
+        Content::Pieces(pieces) => Sent::Pieces(pieces.lock().unwrap().take().unwrap()),
+    });
+    *response.status_mut() = reply.status;
+    for (name, value) in reply.fields {
+        let name: HeaderName = name.parse().unwrap();
+        response.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    Ok(response)
+}
+
+enum Sent {
+    Whole(Option<Bytes>),
+    Pieces(mpsc::UnboundedReceiver<Piece>),
+}
+
+impl Sent {
+    fn whole(body: Bytes) -> Self {
+        Self::Whole(Some(body).filter(|body| !body.is_empty()))
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| match piece {
+                Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+                Some(Piece::End) => None,
+                None => Some(Err(io::Error::other("broken off by the test"))),
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Self::Whole(body) => {
+                http_body::SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Self::Pieces(_) => http_body::SizeHint::default(),
+        }
+    }
+}
