@@ -459,12 +459,17 @@ async fn a_redis_that_hangs_costs_a_bounded_number_of_waits() {
     let receipt = gateway.invalidate("/a").await;
     assert!(!receipt.shared);
     assert_eq!(gateway.in_l1("/a"), "uri-miss");
+    let lease = gateway.store.lease();
     redis.release();
     gateway.is_in_step().await;
     until("the record is told", || async { gateway.l2().log_waiting == 0 }).await;
     let log = redis.ask("XRANGE test:log - +").unwrap();
     assert!(log.contains("\n/a\r"), "{log}");
     assert_eq!(gateway.in_l2("/a").await, "uri-miss");
+    assert!(gateway.put_under(&lease, "/b", "2").kept);
+    gateway.put_in_l2(&redis, "/c", "3").await;
+    let name = format!("test:r:{}", key("/b"));
+    assert!(!exists(&redis, &name), "to others, its place in the log means nothing");
 }
 
 #[tokio::test]
@@ -553,6 +558,20 @@ async fn records_trimmed_before_they_were_read_drop_what_was_stored_before() {
     gateway.is_in_step().await;
     assert_eq!(gateway.in_l2("/a").await, "uri-miss");
     assert!(exists(&redis, &format!("test:r:{}", key("/a"))), "it is there, and not used");
+}
+
+#[tokio::test]
+async fn who_starts_after_records_were_trimmed_uses_nothing_older() {
+    let redis = Server::start();
+    let first = Gateway::on(&redis).await;
+    first.put_in_l2(&redis, "/a", "1").await;
+    first.invalidate("/a").await;
+    first.invalidate("/b").await;
+    redis.ask("XTRIM test:log MAXLEN 1").unwrap();
+    let second = Gateway::on(&redis).await;
+    assert_eq!(second.in_l2("/a").await, "uri-miss");
+    second.put_in_l2(&redis, "/c", "3").await;
+    assert_eq!(second.in_l2("/c").await, "3");
 }
 
 #[tokio::test]

@@ -260,7 +260,7 @@ impl Guide<'_> {
             ("hit rate", "hit_rate", " %"),
         ] {
             if let Some(Value::Number(figure)) = figures.get(name) {
-                writeln!(self.out, "  {label:<30} {figure:>6}{unit}")?;
+                writeln!(self.out, "  {label:<30} {:>6}{unit}", figure.to_string())?;
             }
         }
         Ok(Some(figures))
@@ -437,10 +437,15 @@ mod tests {
             let response = pool.request(Request::from_parts(head, body)).await.unwrap();
             let (mut head, body) = response.into_parts();
             let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
-            let said = if is_get { "larder; fwd=uri-miss; stored" } else { "larder; fwd=method" };
+            let stores = is_get && head.status == 200 && path != "/me";
+            let said = match (is_get, stores) {
+                (true, true) => "larder; fwd=uri-miss; stored",
+                (true, false) => "larder; fwd=uri-miss",
+                (false, _) => "larder; fwd=method",
+            };
             head.headers.insert("cache-status", said.parse().unwrap());
             let mut stored = this.stored.lock().unwrap();
-            if is_get && head.status == 200 && path != "/me" {
+            if stores {
                 stored.insert(key, (head.clone(), body.clone()));
             } else if !is_get && this.forgets {
                 stored.clear();
@@ -508,7 +513,8 @@ mod tests {
             "larder; hit; ttl=60\n",
             "Price written: 12.91; read: 12.91; in the list: 12.91\n",
             "5 of 5 answers in the language",
-            "  hit rate                       42.9 %\n",
+            "  requests                            7\n",
+            "  hit rate                         42.9 %\n",
             "Authorization: Bearer $LARDER_ADMIN_TOKEN",
         ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");

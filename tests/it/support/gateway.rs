@@ -44,7 +44,7 @@ impl Gateway {
             upstreams: format!("[upstreams.origin]\nservers = [\"{}\"]\n", origin.url()),
             rest: "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n"
                 .to_owned(),
-            clock: Clock::manual(),
+            clock: origin.clock().clone(),
         }
     }
 

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use larder::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 /// A server on a free port. Dropping it closes the port and every connection.
 pub struct Origin {
     address: SocketAddr,
+    clock: Clock,
     script: Arc<Mutex<Script>>,
     _serving: JoinSet<()>,
 }
@@ -130,6 +132,11 @@ impl Reply {
         self.field("cache-control", &format!("max-age={seconds}"))
     }
 
+    /// Instead of the one that the origin's clock gives.
+    pub fn date(self, date: &str) -> Self {
+        self.field("date", date)
+    }
+
     pub fn etag(self, tag: &str) -> Self {
         self.field("etag", &format!("\"{tag}\""))
     }
@@ -195,14 +202,18 @@ impl Origin {
         let script = Arc::new(Mutex::new(Script::default()));
         let mut serving = JoinSet::new();
         let shared = Arc::clone(&script);
+        let clock = Clock::manual();
+        let time = clock.clone();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
-                let script = Arc::clone(&shared);
+                let (script, time) = (Arc::clone(&shared), time.clone());
                 connections.spawn(async move {
-                    let service = service_fn(move |request| answer(Arc::clone(&script), request));
+                    let service = service_fn(move |request| {
+                        answer(Arc::clone(&script), time.clone(), request)
+                    });
                     // Broken on purpose, often.
                     let _ended = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -210,7 +221,12 @@ impl Origin {
                 });
             }
         });
-        Self { address, script, _serving: serving }
+        Self { address, clock, script, _serving: serving }
+    }
+
+    /// Gives every response its `Date`. Gateways before this origin share it.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -252,6 +268,7 @@ impl Origin {
 
 async fn answer(
     script: Arc<Mutex<Script>>,
+    clock: Clock,
     request: Request<Incoming>,
 ) -> Result<Response<Sent>, Infallible> {
     let (head, body) = request.into_parts();
@@ -289,6 +306,10 @@ async fn answer(
         Content::Pieces(pieces) => Sent::Pieces(pieces.lock().unwrap().take().unwrap()),
     });
     *response.status_mut() = reply.status;
+    if !reply.fields.iter().any(|(name, _)| name == "date") {
+        let date = HeaderValue::from_str(&httpdate::fmt_http_date(clock.now())).unwrap();
+        response.headers_mut().insert("date", date);
+    }
     for (name, value) in reply.fields {
         let name: HeaderName = name.parse().unwrap();
         response.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
