@@ -46,6 +46,7 @@ impl CacheKey {
 
     /// The key of one variant: this key and the nominated request fields' values (RFC 9111 §4.1).
     /// `None` is a field that the request does not have.
+    #[must_use]
     pub fn variant<'a>(
         &self,
         nominated: impl IntoIterator<Item = (&'a HeaderName, Option<Bytes>)>,
@@ -98,6 +99,7 @@ impl Position {
     pub const ZERO: Self = Self { millis: 0, sequence: 0 };
 
     /// The place right after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         match self.sequence.checked_add(1) {
             Some(sequence) => Self { sequence, ..self },
@@ -272,13 +274,12 @@ impl Fields {
             Ok(())
         };
         for (name, value) in fields {
-            match COMMON.iter().position(|common| common == name) {
-                // The list is shorter than 255.
-                Some(place) => out.put_u8(u8::try_from(place).unwrap_or(SPELLED)),
-                None => {
-                    out.put_u8(SPELLED);
-                    put(&mut out, name.as_str().as_bytes())?;
-                }
+            let place = COMMON.iter().position(|common| common == name);
+            if let Some(place) = place.and_then(|place| u8::try_from(place).ok()) {
+                out.put_u8(place);
+            } else {
+                out.put_u8(SPELLED);
+                put(&mut out, name.as_str().as_bytes())?;
             }
             put(&mut out, value.as_bytes())?;
         }
@@ -288,12 +289,11 @@ impl Fields {
 
     /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields.
     pub fn from_bytes(octets: Bytes) -> Option<Self> {
-        let fields = Self(octets);
-        let mut rest = fields.0.clone();
+        let mut rest = octets.clone();
         while !rest.is_empty() {
-            fields.read(&mut rest)?;
+            read(&mut rest)?;
         }
-        Some(fields)
+        Some(Self(octets))
     }
 
     /// The stored form.
@@ -304,7 +304,7 @@ impl Fields {
     /// Every field, in the order received. Values share this run's memory.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
         let mut rest = self.0.clone();
-        std::iter::from_fn(move || if rest.is_empty() { None } else { self.read(&mut rest) })
+        std::iter::from_fn(move || if rest.is_empty() { None } else { read(&mut rest) })
     }
 
     /// The first value of a field.
@@ -320,15 +320,15 @@ impl Fields {
         }
         map
     }
+}
 
-    fn read(&self, rest: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
-        let name = match take(rest, 1)?.first().copied()? {
-            SPELLED => HeaderName::from_bytes(&take_counted(rest)?).ok()?,
-            place => COMMON.get(usize::from(place))?.clone(),
-        };
-        let value = HeaderValue::from_maybe_shared(take_counted(rest)?).ok()?;
-        Some((name, value))
-    }
+fn read(rest: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
+    let name = match take(rest, 1)?.first().copied()? {
+        SPELLED => HeaderName::from_bytes(&take_counted(rest)?).ok()?,
+        place => COMMON.get(usize::from(place))?.clone(),
+    };
+    let value = HeaderValue::from_maybe_shared(take_counted(rest)?).ok()?;
+    Some((name, value))
 }
 
 fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
@@ -339,4 +339,98 @@ fn take_counted(rest: &mut Bytes) -> Option<Bytes> {
     let count = take(rest, 2)?;
     let count = u16::from_le_bytes(count.as_ref().try_into().ok()?);
     take(rest, usize::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static [u8])]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static [u8])| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            (HeaderName::from_static(name), value)
+        };
+        let mut map = HeaderMap::new();
+        lines.iter().map(line).for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
+    }
+
+    #[test]
+    fn fields_come_back_as_they_were() {
+        let map = fields(&[
+            ("content-type", b"text/plain"),
+            ("x-of-its-own", b""),
+            ("link", b"</a>; rel=a"),
+            ("link", b"</b>; rel=b"),
+            ("etag", b"\"caf\xe9\""),
+        ]);
+        let stored = Fields::encode(&map).unwrap();
+        assert_eq!(stored.to_map(0), map);
+        assert_eq!(Fields::from_bytes(stored.as_bytes().clone()), Some(stored));
+    }
+
+    #[test]
+    fn fields_cut_anywhere_are_no_fields_or_fewer() {
+        let map = fields(&[("etag", b"\"1\""), ("x-of-its-own", b"value")]);
+        let stored = Fields::encode(&map).unwrap();
+        let whole = stored.as_bytes();
+        for end in 0..whole.len() {
+            let cut = Fields::from_bytes(whole.slice(..end));
+            assert!(cut.is_none_or(|cut| cut.to_map(0).len() < 2), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn lists_of_parts_never_run_into_one_another() {
+        let key = |parts: &[(&'static str, &'static str)]| {
+            CacheKey::new("larder", "all", "example.com", parts.iter().copied())
+        };
+        let lists: [&[(&str, &str)]; 6] = [
+            &[("path", "/a"), ("query", "b")],
+            &[("path", "/aquery"), ("", "b")],
+            &[("path", "/a"), ("query", ""), ("b", "")],
+            &[("path", "/a")],
+            &[("path", "/a"), ("query", "")],
+            &[],
+        ];
+        for (at, one) in lists.iter().enumerate() {
+            for other in lists.iter().skip(at + 1) {
+                assert_ne!(key(one), key(other), "{one:?} and {other:?}");
+            }
+        }
+        let base = key(&[]);
+        assert_ne!(
+            CacheKey::new("larder", "all", "example.co", [("m", "")]),
+            CacheKey::new("larder", "all", "example.com", []),
+        );
+        let name = HeaderName::from_static("accept");
+        assert_ne!(base.variant([(&name, None)]), base.variant([(&name, Some(Bytes::new()))]));
+    }
+
+    #[test]
+    fn marks_of_different_kinds_and_scopes_stay_apart() {
+        let marks = [
+            Mark::tag("a", "/x"),
+            Mark::tag("b", "/x"),
+            Mark::path("a", "/x"),
+            Mark::target("a", "/x"),
+            Mark::route("/x"),
+        ];
+        for (at, one) in marks.iter().enumerate() {
+            assert!(!marks[at + 1..].contains(one));
+        }
+    }
+
+    #[test]
+    fn positions_are_ordered_and_read_back() {
+        let position = Position { millis: 5, sequence: u64::MAX };
+        assert_eq!(position.next(), Position { millis: 6, sequence: 0 });
+        assert!(Position::ZERO < Position::ZERO.next());
+        assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+        for wrong in ["", "5", "5-", "-5", "5-x", "5-1-1"] {
+            assert!(wrong.parse::<Position>().is_err(), "{wrong}");
+        }
+    }
 }

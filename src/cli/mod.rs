@@ -5,7 +5,7 @@
 //! request had its answer.
 
 mod check;
-mod demo;
+pub mod demo;
 mod run;
 
 use std::ffi::OsString;

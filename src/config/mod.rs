@@ -227,7 +227,7 @@ pub struct Route {
     /// `path`: `/users/{id}`, `/files/{*rest}`. A catch-all also matches what stands before it,
     /// with and without the last `/`.
     pub path: String,
-    /// `methods`. Empty is any. `HEAD` is not part of `GET`: name both.
+    /// `methods`. Empty is any. `GET` brings `HEAD` along.
     pub methods: Vec<http::Method>,
     /// `upstream`: its place in [`Config::upstreams`].
     pub upstream: usize,

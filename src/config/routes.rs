@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::Method;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
@@ -88,6 +89,7 @@ fn route(
     let methods = table.take("methods").map_or(Some(Vec::new()), |value| {
         all(&value, "write methods = [\"GET\"], or leave it out", value::method)
     });
+    let methods = methods.map(with_head);
     let upstream = upstream(table, upstreams);
     let mut policy = |key| {
         let name = table.take(key)?;
@@ -160,4 +162,12 @@ fn all<T: PartialEq>(
         }
     }
     Some(once)
+}
+
+/// Whoever takes `GET` takes `HEAD` (RFC 9110 §9.3.2 has it as `GET` without content).
+fn with_head(mut methods: Vec<Method>) -> Vec<Method> {
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        methods.push(Method::HEAD);
+    }
+    methods
 }

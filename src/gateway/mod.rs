@@ -213,7 +213,7 @@ impl Gateway {
         presented: Presented,
         captures: &Captures<'_, '_>,
     ) -> Response<Body> {
-        let stats = self.stats.route(presented.place);
+        let figures = self.route_stats(&presented);
         let key = match self.key(&presented, captures).await {
             Keyed::Key(key) => key,
             Keyed::Bypass(reason) => {
@@ -227,11 +227,11 @@ impl Gateway {
         if self.store.has_l1() {
             match self.look_in_l1(&presented, &key) {
                 Looked::Serve { stored, age, ttl } => {
-                    stats.l1_hits.count();
+                    figures.l1_hits.count();
                     return respond::hit(&presented, &stored, age, ttl);
                 }
                 Looked::Forward { why: l1_why, stale: l1_stale } => {
-                    stats.l1_misses.count();
+                    figures.l1_misses.count();
                     (why, stale) = (l1_why, l1_stale);
                 }
             }
@@ -240,11 +240,11 @@ impl Gateway {
         if self.store.has_l2() && why != Forward::Request {
             match Box::pin(self.look_in_l2(&presented, &key)).await {
                 Looked::Serve { stored, age, ttl } => {
-                    stats.l2_hits.count();
+                    figures.l2_hits.count();
                     return respond::hit(&presented, &stored, age, ttl);
                 }
                 Looked::Forward { why: l2_why, stale: l2_stale } => {
-                    stats.l2_misses.count();
+                    figures.l2_misses.count();
                     if l2_stale.is_some() || stale.is_none() {
                         (why, stale) = (l2_why, l2_stale);
                     }
@@ -334,10 +334,10 @@ impl Gateway {
                 let now = self.clock.now();
                 respond::validated(&presented, &validated, now, status)
             }
-            Outcome::Failed(failure) => self.rescue(&presented, &failure, status),
+            Outcome::Failed(failure) => self.rescue(&presented, &failure, &status),
             Outcome::Apart | Outcome::Lost => match alone.await {
-                Ok(response) => respond::apart(&presented, response, self.clock.now(), status),
-                Err(_) => respond::lost(status),
+                Ok(response) => respond::apart(&presented, response, self.clock.now(), &status),
+                Err(_) => respond::lost(&status),
             },
         }
     }
@@ -350,29 +350,28 @@ impl Gateway {
         why: Forward,
         seat: Seat,
     ) -> Option<Response<Body>> {
-        let stats = self.stats.route(presented.place);
-        stats.followers.count();
+        self.route_stats(presented).followers.count();
         let status = CacheStatus { collapsed: true, ..CacheStatus::forward(why) };
         let response = match seat.outcome().await {
-            Outcome::Shared(head) if self.answers(&head.variant, presented, key) => {
+            Outcome::Shared(head) if Self::answers(&head.variant, presented, key) => {
                 let age = head.freshness.age(self.clock.now());
                 respond::follower(presented, &head, seat, age, status)
             }
-            Outcome::Validated(validated) if self.answers(&validated.variant, presented, key) => {
+            Outcome::Validated(validated) if Self::answers(&validated.variant, presented, key) => {
                 respond::validated(presented, &validated, self.clock.now(), status)
             }
-            Outcome::Failed(failure) => return Some(self.rescue(presented, &failure, status)),
+            Outcome::Failed(failure) => return Some(self.rescue(presented, &failure, &status)),
             Outcome::Shared(_) | Outcome::Validated(_) | Outcome::Apart | Outcome::Lost => {
                 return None;
             }
         };
-        stats.collapsed.count();
+        self.route_stats(presented).collapsed.count();
         Some(response)
     }
 
     /// RFC 9111 §4.1: whether the nominated fields of this request are those of the one that
     /// fetched the response.
-    fn answers(&self, variant: &Variant, presented: &Presented, key: &Key) -> bool {
+    fn answers(variant: &Variant, presented: &Presented, key: &Key) -> bool {
         key.variant(&variant.nominated, &presented.head.headers) == variant.key
     }
 
@@ -383,9 +382,7 @@ impl Gateway {
 
     async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
         let fields = &presented.head.headers;
-        let variants = self.plan(presented).variants;
-        let found = self.store.look_in_l2(&key.hash, fields, variants, presented.now);
-        Looked::new(presented, found.await)
+        Looked::new(presented, self.store.look_in_l2(&key.hash, fields, presented.now).await)
     }
 
     /// What the route's path captured, for a policy that is not asked on the way to a hit.

@@ -107,17 +107,17 @@ pub(super) fn apart(
     presented: &Presented,
     alone: Alone,
     now: SystemTime,
-    status: CacheStatus,
+    status: &CacheStatus,
 ) -> Response<Body> {
     match alone {
         Alone::Reply(response, why) => {
-            passing(response, CacheStatus { detail: Some(why.as_str().into()), ..status })
+            passing(response, &CacheStatus { detail: Some(why.as_str().into()), ..*status })
         }
         Alone::Validated(stored, why) => {
             let status = CacheStatus {
                 forward_status: Some(StatusCode::NOT_MODIFIED),
                 detail: Some(why.as_str().into()),
-                ..status
+                ..*status
             };
             from_stored(presented, &stored, stored.freshness.age(now), &status)
         }
@@ -125,7 +125,7 @@ pub(super) fn apart(
 }
 
 /// An upstream's response as it comes in. Its `Age` stays: it is no answer of this cache.
-pub(super) fn passing(response: Response<Reply>, status: CacheStatus) -> Response<Body> {
+pub(super) fn passing(response: Response<Reply>, status: &CacheStatus) -> Response<Body> {
     let (mut head, reply) = response.into_parts();
     message::remove_hop_by_hop(&mut head.headers);
     message::add_via(&mut head.headers, head.version);
@@ -155,8 +155,8 @@ pub(super) fn policy_failed() -> Response<Body> {
 }
 
 /// The task that fetched is gone.
-pub(super) fn lost(status: CacheStatus) -> Response<Body> {
-    with_status(problem(StatusCode::BAD_GATEWAY, "the request was given up"), &status)
+pub(super) fn lost(status: &CacheStatus) -> Response<Body> {
+    with_status(problem(StatusCode::BAD_GATEWAY, "the request was given up"), status)
 }
 
 /// RFC 9110 §15.5.6.
@@ -200,7 +200,7 @@ impl Gateway {
         &self,
         presented: &Presented,
         failure: &Failure,
-        status: CacheStatus,
+        status: &CacheStatus,
     ) -> Response<Body> {
         self.route_stats(presented).upstream_failures.count();
         let (code, detail) = match failure {
@@ -208,7 +208,7 @@ impl Gateway {
             Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
         };
-        let status = CacheStatus { detail: Some(detail.into()), ..status };
+        let status = CacheStatus { detail: Some(detail.into()), ..*status };
         with_status(problem(code, &failure.to_string()), &status)
     }
 }

@@ -36,13 +36,13 @@ impl Gateway {
             let result = gateway.send(&presented, Some(content)).await;
             gateway.invalidate_after(&presented, &result).await;
             match result {
-                Ok(reply) => respond::passing(reply, status),
-                Err(failure) => gateway.rescue(&presented, &failure, status),
+                Ok(reply) => respond::passing(reply, &status),
+                Err(failure) => gateway.rescue(&presented, &failure, &status),
             }
         });
         match write.await {
             Ok(response) => response,
-            Err(_) => respond::lost(CacheStatus::forward(why)),
+            Err(_) => respond::lost(&CacheStatus::forward(why)),
         }
     }
 
@@ -63,8 +63,8 @@ impl Gateway {
         status: CacheStatus,
     ) -> Response<Body> {
         match self.send(&presented, content).await {
-            Ok(reply) => respond::passing(reply, status),
-            Err(failure) => self.rescue(&presented, &failure, status),
+            Ok(reply) => respond::passing(reply, &status),
+            Err(failure) => self.rescue(&presented, &failure, &status),
         }
     }
 

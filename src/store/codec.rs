@@ -295,7 +295,8 @@ mod tests {
     /// A frame with this in its head's place.
     fn sealed(kind: u8, head: &[u8], fields: &[u8], body: &[u8]) -> Bytes {
         let mut frame = frame(kind, &KEY, &(), fields, body).unwrap().to_vec();
-        frame[SUM.end..SUM.end + 4].copy_from_slice(&u32::try_from(head.len()).unwrap().to_le_bytes());
+        frame[SUM.end..SUM.end + 4]
+            .copy_from_slice(&u32::try_from(head.len()).unwrap().to_le_bytes());
         frame.splice(PREFIX..PREFIX, head.iter().copied());
         let sum = sum(&frame).unwrap();
         frame[SUM].copy_from_slice(&sum.to_le_bytes());

@@ -33,7 +33,8 @@ const CONNECT: Duration = Duration::from_millis(200);
 const CONNECT_AND_PING: Duration = Duration::from_millis(400);
 
 /// The pause before connecting again: this at first, and twice the last one up to the second.
-pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+pub(super) const PAUSES: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(500));
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,6 @@ pub(super) enum Trouble {
 }
 
 /// The handle. Dropping it closes the connection once running commands are done.
-#[derive(Debug)]
 pub(super) struct Connection {
     client: Client,
     current: ArcSwapOption<Current>,
@@ -63,7 +63,6 @@ pub(super) struct Connection {
     pub(super) errors: Counter,
 }
 
-#[derive(Debug)]
 struct Current {
     connection: MultiplexedConnection,
     timeouts: AtomicU32,

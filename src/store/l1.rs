@@ -108,14 +108,8 @@ impl L1 {
     }
 
     /// Adds what L2 knows of the variants under `key`.
-    pub(super) fn merge_variants(
-        &self,
-        key: CacheKey,
-        from_l2: &Variants,
-        bound: usize,
-        now: SystemTime,
-    ) {
-        self.change_variants(key, now, |variants| variants.merge(from_l2, bound));
+    pub(super) fn merge_variants(&self, key: CacheKey, from_l2: &Variants, now: SystemTime) {
+        self.change_variants(key, now, |variants| variants.merge(from_l2));
     }
 
     fn change_variants(&self, key: CacheKey, now: SystemTime, change: impl FnOnce(&mut Variants)) {
@@ -198,9 +192,8 @@ mod tests {
             ("server", "nginx/1.22.1"),
             ("vary", "accept-encoding"),
         ];
-        let head = head.map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let head = head
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let path = format!("/catalogue/{number}");
         Arc::new(StoredResponse {
             name: path[1..].into(),

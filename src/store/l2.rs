@@ -33,7 +33,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 const STALE_LEAST: Duration = Duration::from_mins(1);
 
 /// The tier. Its connection is kept up by a task of the store's.
-#[derive(Debug)]
 pub(super) struct L2 {
     connection: Arc<Connection>,
     prefix: String,

@@ -549,7 +549,11 @@ mod tests {
         }
         let (marks, patterns) = log.sizes();
         assert!((32..=64).contains(&marks) && patterns == 4);
-        assert_eq!(log.judge(&response("x", &[0], at(0, 0))), Verdict::Gone, "dropped, yet covered");
+        assert_eq!(
+            log.judge(&response("x", &[0], at(0, 0))),
+            Verdict::Gone,
+            "dropped, yet covered"
+        );
         assert_eq!(log.judge(&response("x", &[199], at(1, 198))), Verdict::Gone);
         assert_eq!(log.judge(&response("x", &[], at(1, 199))), Verdict::Valid);
     }

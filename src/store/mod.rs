@@ -136,6 +136,9 @@ pub struct Slot<'a> {
 
 impl Store {
     /// Starts empty; connects to Redis in the background and until then works without it.
+    ///
+    /// With Redis, two tasks run until `tasks.end`: whoever waits for the tracker cancels that
+    /// first.
     pub fn new(cache: &config::Cache, tasks: Tasks) -> Result<Self, NotRedis> {
         let l1 = L1::new(&cache.l1);
         let l2_ttl = cache.l2.as_ref().map_or(Duration::ZERO, |l2| l2.ttl);
@@ -147,12 +150,8 @@ impl Store {
             Some(config) => {
                 let client = redis::Client::open(&*config.redis).map_err(NotRedis)?;
                 let connection = Arc::new(Connection::new(client.clone()));
-                let l2 = L2::new(
-                    Arc::clone(&connection),
-                    &cache.namespace,
-                    config.ttl,
-                    config.timeout,
-                );
+                let l2 =
+                    L2::new(Arc::clone(&connection), &cache.namespace, config.ttl, config.timeout);
                 let shared = Arc::new(SharedLog::new(
                     client,
                     Arc::clone(&connection),
@@ -207,16 +206,9 @@ impl Store {
     }
 
     /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
-    /// into L1, for no longer than L2 would have kept it; `variants` bounds what is noted there
-    /// under one key. Trouble is a miss. So is everything until the log has been read to its end,
-    /// as it may invalidate what is found.
-    pub async fn look_in_l2(
-        &self,
-        key: &CacheKey,
-        fields: &HeaderMap,
-        variants: usize,
-        now: SystemTime,
-    ) -> LookUp {
+    /// into L1, for no longer than L2 would have kept it. Trouble is a miss. So is everything until
+    /// the log has been read to its end, as it may invalidate what is found.
+    pub async fn look_in_l2(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
         let Some(redis) = self.redis.as_ref().filter(|redis| redis.log.is_in_step()) else {
             return LookUp::UriMiss;
         };
@@ -238,7 +230,7 @@ impl Store {
             let Some((Held::Response(stored), left)) = found else { continue };
             if let Some(hit) = self.promote(selected, stored, left, now) {
                 if let Some(l1) = &self.l1 {
-                    l1.merge_variants(*key, &list, variants, now);
+                    l1.merge_variants(*key, &list, now);
                 }
                 return LookUp::Found(hit);
             }
@@ -353,7 +345,10 @@ impl Store {
                 log_in_step: redis.log.is_in_step(),
                 log_waiting: redis.log.waiting(),
             }),
-            log_position: self.log.position(),
+            log_position: match &self.redis {
+                Some(redis) => redis.log.reached(),
+                None => self.log.position(),
+            },
             log_marks: marks,
             log_patterns: patterns,
         }
@@ -373,7 +368,7 @@ pub struct Stats {
     pub l1_octets: u64,
     /// None without L2.
     pub l2: Option<L2Stats>,
-    /// Up to where the log has been applied here.
+    /// Every record up to here has been applied here.
     pub log_position: Position,
     /// Marks that the log's table holds.
     pub log_marks: usize,

@@ -54,8 +54,10 @@ const MAX_WAITING: usize = 10_000;
 /// What became of an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where the log was when it was applied here. A gateway whose position is at least this has
-    /// applied it too.
+    /// Where the log was when it was applied here. A gateway whose [`Stats::log_position`] is at
+    /// least this has applied it too.
+    ///
+    /// [`Stats::log_position`]: crate::store::Stats::log_position
     pub position: Position,
     /// The whole fleet will read it. False while Redis is out of reach: it is applied here and
     /// waits to be appended.
@@ -76,6 +78,9 @@ pub(super) struct SharedLog {
     /// Records older than this can be trimmed: no stored response is as old.
     lifetime: Duration,
     in_step: AtomicBool,
+    /// Every record up to here has been applied. The log's own position can be further on, by a
+    /// record that this gateway appended and has not met in its place yet.
+    reached: Mutex<Position>,
     waiting: Mutex<VecDeque<Invalidation>>,
 }
 
@@ -85,6 +90,8 @@ struct Seen {
     last: Position,
     identity: Option<String>,
     server: Option<String>,
+    /// Redis lost the log, and the fleet has yet to be told: with a record at this place.
+    distrusted: Option<Position>,
 }
 
 /// What Redis says of the stream.
@@ -116,6 +123,7 @@ impl SharedLog {
             timeout,
             lifetime,
             in_step: AtomicBool::new(false),
+            reached: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -123,6 +131,16 @@ impl SharedLog {
     /// The log has been read to its end and is being read: what L2 holds can be judged.
     pub(super) fn is_in_step(&self) -> bool {
         self.in_step.load(Ordering::Acquire)
+    }
+
+    /// Up to where every record has been applied here.
+    pub(super) fn reached(&self) -> Position {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, seen: &mut Seen, id: Position) {
+        seen.last = id;
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// How many invalidations wait to be appended.
@@ -171,10 +189,15 @@ impl SharedLog {
     pub(super) async fn follow(self: Arc<Self>, end: CancellationToken) {
         let mut seen = Seen::default();
         let mut pause = PAUSES.0;
+        let mut is_told = false;
         while let Some(Err(trouble)) = end.run_until_cancelled(self.read_on(&mut seen)).await {
             if self.in_step.swap(false, Ordering::AcqRel) {
-                warn!(error = %trouble, "cut off from the invalidation log, L2 is not used");
                 pause = PAUSES.0;
+                is_told = false;
+            }
+            if !is_told {
+                warn!(error = %trouble, "cut off from the invalidation log, L2 is not used");
+                is_told = true;
             }
             if end.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
@@ -228,7 +251,7 @@ impl SharedLog {
                 Invalidation::EVERYTHING
             });
             self.log.record(id, &invalidation, clock::instant());
-            seen.last = id;
+            self.reach(seen, id);
         }
         Ok(records.len())
     }
@@ -260,9 +283,6 @@ impl SharedLog {
                 }
             }
             _ => {
-                if has_read {
-                    warn!("Redis lost the invalidation log, everything stored is dropped");
-                }
                 let newest = extent.map_or(Position::ZERO, |extent| extent.newest);
                 self.start_anew(connection, seen, newest).await?;
             }
@@ -278,10 +298,16 @@ impl SharedLog {
         seen: &mut Seen,
         newest: Position,
     ) -> Result<(), Trouble> {
-        let place = self.log.distrust(newest.max(seen.last));
-        if let Some(l1) = &self.l1 {
-            l1.clear();
-        }
+        // Once, however often Redis has to be told.
+        let place = *seen.distrusted.get_or_insert_with(|| {
+            if seen.identity.is_some() {
+                warn!("Redis lost the invalidation log, everything stored is dropped");
+            }
+            if let Some(l1) = &self.l1 {
+                l1.clear();
+            }
+            self.log.distrust(newest.max(seen.last))
+        });
         let id = match self.drop_all_at(connection, place).await? {
             Some(id) => id,
             None => self.append_on(connection, &[Invalidation::EVERYTHING]).await?,
@@ -291,8 +317,9 @@ impl SharedLog {
         name.arg(&self.identity).arg(random_name()).arg("NX");
         let _taken: Option<String> = bounded(ANSWER, name.query_async(connection)).await?;
         seen.identity = self.identity(connection).await?;
+        seen.distrusted = None;
         // Whatever else came before it is covered by it.
-        seen.last = id;
+        self.reach(seen, id);
         Ok(())
     }
 
@@ -375,7 +402,7 @@ impl SharedLog {
         let oldest = self.log.head().millis.saturating_sub(lifetime);
         let mut command = redis::cmd("XADD");
         command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
-        command.arg(&record::fields(record)).arg("by").arg(&self.by);
+        command.arg(record::fields(record)).arg("by").arg(&self.by);
         command
     }
 
@@ -431,12 +458,12 @@ async fn server(connection: &mut MultiplexedConnection) -> Result<Option<String>
     let mut told = String::new();
     for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
         let mut command = redis::cmd("INFO");
-        let info: String =
-            match bounded(ANSWER, command.arg(section).query_async(connection)).await {
-                Ok(info) => info,
-                Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
-                Err(trouble) => return Err(trouble),
-            };
+        let info: String = match bounded(ANSWER, command.arg(section).query_async(connection)).await
+        {
+            Ok(info) => info,
+            Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        };
         told.extend(info.lines().filter_map(|line| line.strip_prefix(name)));
     }
     Ok((!told.is_empty()).then_some(told))

@@ -81,10 +81,8 @@ impl Gateway {
     }
 
     async fn is_in_step(&self) {
-        until("the log is read and L2 is up", || async {
-            self.l2().log_in_step && self.l2().up
-        })
-        .await;
+        until("the log is read and L2 is up", || async { self.l2().log_in_step && self.l2().up })
+            .await;
     }
 
     fn l2(&self) -> L2Stats {
@@ -125,7 +123,7 @@ impl Gateway {
     }
 
     async fn in_l2_for(&self, path: &str, fields: &HeaderMap) -> String {
-        told(&self.store.look_in_l2(&key(path), fields, 8, self.now).await)
+        told(&self.store.look_in_l2(&key(path), fields, self.now).await)
     }
 
     async fn invalidate(&self, path: &str) -> Receipt {
@@ -133,8 +131,7 @@ impl Gateway {
     }
 
     async fn reaches(&self, position: Position) {
-        until("the record is read", || async { self.store.stats().log_position >= position })
-            .await;
+        until("the record is read", || async { self.store.stats().log_position >= position }).await;
     }
 }
 
@@ -598,11 +595,8 @@ async fn a_record_that_nobody_understands_covers_everything() {
 #[test]
 fn callers_may_be_on_other_runtimes() {
     let redis = Server::start();
-    let control = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let control =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let gateway = control.block_on(Gateway::on(&redis));
     let worker = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     worker.block_on(async {

@@ -78,15 +78,17 @@ impl Variants {
         self.keys.split_off(self.keys.len().min(bound.clamp(1, MAX_VARIANTS)))
     }
 
-    /// Adds what another gateway knows, as older than what is known here.
-    pub(super) fn merge(&mut self, other: &Self, bound: usize) {
+    /// Adds what another gateway knows, as older than what is known here. No more variants are
+    /// left than the one or the other had.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let bound = self.keys.len().max(other.keys.len());
         for nominated in &other.lists {
             if !self.lists.contains(nominated) && self.lists.len() < MAX_LISTS {
                 self.lists.push(nominated.clone());
             }
         }
         for key in &other.keys {
-            if !self.keys.contains(key) && self.keys.len() < bound.clamp(1, MAX_VARIANTS) {
+            if !self.keys.contains(key) && self.keys.len() < bound {
                 self.keys.push(*key);
             }
         }
@@ -122,8 +124,7 @@ mod tests {
 
         variants.add(variant(&[ACCEPT], &french), 8);
         let both = request(&[(ACCEPT_LANGUAGE, "de"), (ACCEPT, "*/*")]);
-        let expected =
-            [variant(&[ACCEPT], &french).key, variant(&[ACCEPT_LANGUAGE], &german).key];
+        let expected = [variant(&[ACCEPT], &french).key, variant(&[ACCEPT_LANGUAGE], &german).key];
         assert!(variants.selected_by(&KEY, &both).eq(expected), "the newest list first");
     }
 
@@ -161,7 +162,7 @@ mod tests {
         here.add(variant(&[ACCEPT_LANGUAGE], &of("a")), 2);
         there.add(variant(&[ACCEPT_LANGUAGE], &of("b")), 2);
         there.add(variant(&[ACCEPT], &of("c")), 2);
-        here.merge(&there, 2);
+        here.merge(&there);
         let expected =
             [variant(&[ACCEPT_LANGUAGE], &of("a")).key, variant(&[ACCEPT], &of("c")).key];
         assert_eq!(here.keys, expected);

@@ -437,15 +437,15 @@ mod tests {
             let response = pool.request(Request::from_parts(head, body)).await.unwrap();
             let (mut head, body) = response.into_parts();
             let body = to_bytes(Body::new(body), 1 << 20).await.unwrap();
-            let stores = is_get && head.status == 200 && path != "/me";
-            let said = match (is_get, stores) {
+            let may_store = is_get && head.status == 200 && path != "/me";
+            let said = match (is_get, may_store) {
                 (true, true) => "larder; fwd=uri-miss; stored",
                 (true, false) => "larder; fwd=uri-miss",
                 (false, _) => "larder; fwd=method",
             };
             head.headers.insert("cache-status", said.parse().unwrap());
             let mut stored = this.stored.lock().unwrap();
-            if stores {
+            if may_store {
                 stored.insert(key, (head.clone(), body.clone()));
             } else if !is_get && this.forgets {
                 stored.clear();
