@@ -232,11 +232,14 @@ impl Fetch {
                 let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
                 let key = self.key.variant(&nominated, &self.presented.head.headers);
                 let body = stale.body.clone();
-                let put = self.put(stale.status, &stored_fields, body, storing, &nominated);
-                if let Some(Put { stored, kept }) = put {
-                    let variant = Variant { nominated, key };
-                    self.lead.validated(Validated { stored, kept, variant });
-                }
+                let Some(Put { stored, kept }) =
+                    self.put(stale.status, &stored_fields, body, storing, &nominated)
+                else {
+                    // The 304 brought fields that are too long to be stored.
+                    return Box::pin(Self { stale: None, ..self }.run()).await;
+                };
+                let variant = Variant { nominated, key };
+                self.lead.validated(Validated { stored, kept, variant });
             }
             Err(why) => {
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -198,12 +198,20 @@ impl Gateway {
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
         let presented = Presented { place, head, authority, peer, directives, now };
-        match semantics::may_answer(&presented.head.method, &presented.head.headers) {
+        match self.may_answer(&presented, &content) {
             Ok(()) => self.answer_from_cache(presented, &captures).await,
             // Boxed, as everything that is not a hit: what a hit does not need should not make its
             // future larger.
             Err(why) => Box::pin(self.pass(presented, content, why)).await,
         }
+    }
+
+    /// Whether a stored response may answer at all.
+    fn may_answer(&self, presented: &Presented, content: &Incoming) -> Result<(), Forward> {
+        semantics::may_answer(&presented.head.method, &presented.head.headers)?;
+        let is_plain_proxy = !self.store.has_l1() && !self.store.has_l2();
+        // HTTP/2 may bring content that no field has announced.
+        if is_plain_proxy || !content.is_end_stream() { Err(Forward::Bypass) } else { Ok(()) }
     }
 
     /// Answers a request that RFC 9111 lets a cache answer: from L1, from L2, or from the upstream

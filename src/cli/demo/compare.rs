@@ -33,7 +33,7 @@ pub(super) struct Effort {
 impl Effort {
     /// What the demo does: a second or two where Larder answers most reads.
     pub(super) const FULL: Self =
-        Self { reads: 5000, sample: 40, connections: 8, limit: Duration::from_secs(4) };
+        Self { reads: 30_000, sample: 40, connections: 8, limit: Duration::from_secs(4) };
 }
 
 /// What a series of reads took, as the clients saw it.
