@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("telemetry", &[]),
     ("stored", &["semantics"]),
-    ("store", &["stored", "semantics", "config", "clock"]),
+    ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "config", "clock"]),
     ("upstream", &["config"]),
     ("collapse", &["stored", "semantics", "upstream"]),
@@ -72,7 +72,8 @@ const DOORS: &[(&str, &[&str])] = &[
 const LENGTH: usize = 450;
 
 /// Files that are better whole.
-const LONGER: &[(&str, usize, &str)] = &[];
+const LONGER: &[(&str, usize, &str)] =
+    &[("store/shared_log.rs", 500, "one protocol: append, read, notice what was lost")];
 
 #[test]
 fn modules_use_only_what_lies_below_them() {
@@ -83,7 +84,9 @@ fn modules_use_only_what_lies_below_them() {
                 .unwrap();
             continue;
         };
-        for used in file.names_after("crate::").chain(file.names_after("larder::")) {
+        // The library goes by its name in `main`; elsewhere `larder` is the contract's package.
+        let prefix = if file.module == "main" { "larder::" } else { "crate::" };
+        for used in file.names_after(prefix) {
             let own = used == file.module || file.module == "lib";
             if !own && !allowed.contains(&used.as_str()) {
                 writeln!(finds, "{}: `{}` may not use `{used}`", file.name, file.module).unwrap();
@@ -115,6 +118,9 @@ fn files_are_introduced_and_of_a_readable_length() {
             writeln!(finds, "{}: does not begin with `//!`", file.name).unwrap();
         }
         let longer = LONGER.iter().find(|(name, _, _)| *name == file.name);
+        if file.is_tests {
+            continue;
+        }
         let limit = longer.map_or(LENGTH, |(_, lines, _)| *lines);
         let lines = file.text.split("#[cfg(test)]\nmod ").next().unwrap().lines().count();
         if lines > limit {
@@ -130,6 +136,8 @@ struct Source {
     /// The top module it belongs to.
     module: String,
     text: String,
+    /// A file of tests only.
+    is_tests: bool,
     /// Without comments and test modules.
     code: String,
 }
@@ -172,7 +180,7 @@ fn sources() -> Vec<Source> {
             // Whole files of tests have no code that counts.
             let is_tests = name.ends_with("tests.rs") || name.contains("/tests/");
             let code = if is_tests { String::new() } else { code(&text) };
-            Source { name, module, text, code }
+            Source { name, module, text, is_tests, code }
         })
         .collect()
 }

@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName};
 use tracing::warn;
 
 use crate::config::OnError;
-use crate::plugin::{self, KeyAnswer, KeySpace};
+use crate::plugin::{KeyAnswer, KeySpace};
 use crate::routes::Captures;
 use crate::semantics;
-use crate::stored::CacheKey;
+use crate::stored::{self, CacheKey};
 
 use super::{Gateway, Presented};
 
@@ -36,7 +36,7 @@ impl Key {
     pub(super) fn name(&self, presented: &Presented) -> Box<str> {
         match &self.name {
             Some(name) => name.as_ref().into(),
-            None => plugin::readable_name(plain(presented)).into(),
+            None => stored::readable_name(plain(presented)).into(),
         }
     }
 
@@ -91,5 +91,5 @@ impl Gateway {
 
 /// The parts of a key where no policy is asked.
 fn plain(presented: &Presented) -> impl Iterator<Item = (&str, &str)> {
-    plugin::default_parts(presented.head.uri.path(), presented.head.uri.query())
+    stored::default_parts(presented.head.uri.path(), presented.head.uri.query())
 }

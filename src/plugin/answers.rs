@@ -6,10 +6,9 @@ use std::time::Duration;
 use super::bindings::types::Pair;
 use super::bindings::{invalidation, key, storing};
 use super::failure::Failure;
-use super::name::readable_name;
 use super::text::{printable, rejoined};
 use super::{KeySpace, Seen};
-use crate::stored::CacheKey;
+use crate::stored::{CacheKey, readable_name};
 
 const MOST_PARTS: usize = 64;
 /// All names and values of a key together, in octets.

@@ -13,7 +13,6 @@ mod bundled;
 
 mod counters;
 mod failure;
-mod name;
 mod text;
 
 mod engine;
@@ -38,7 +37,6 @@ pub use counters::Snapshot;
 pub use engine::Engine;
 pub use failure::Failure;
 pub use load::LoadError;
-pub use name::{CUT, default_parts, readable_name};
 pub use policy::Policy;
 
 /// A request as the gateway sees it. A policy is shown the parts of it that it declared.

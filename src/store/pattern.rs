@@ -1,8 +1,15 @@
 //! Patterns over the readable names of stored responses: `users/*`.
 
+use crate::stored::CUT;
+
 /// Whether all of `name` matches: `*` stands for any run of characters, also an empty one, and
-/// everything else for itself.
+/// everything else for itself. A name that was cut off matches if what is left of it may be the
+/// beginning of one that does: to invalidate too much is never wrong.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    if let Some(kept) = name.strip_suffix(CUT) {
+        let first = pattern.split('*').next().unwrap_or_default();
+        return kept.starts_with(first) || first.starts_with(kept);
+    }
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -40,6 +47,9 @@ mod tests {
             ("é*", "été", true),
             ("", "", true),
             ("", "a", false),
+            ("users/*?page=2", "users/42…", true),
+            ("users/42-and-more", "users/42…", true),
+            ("offers/*", "users/42…", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "`{pattern}` on `{name}`");
         }

@@ -3,6 +3,8 @@
 //!
 //! Deciding what may be stored is `semantics`' work, keeping it is `store`'s.
 
+mod name;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
@@ -10,6 +12,8 @@ use std::sync::atomic::AtomicU64;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+
+pub use name::{CUT, default_parts, readable_name};
 
 use crate::semantics::Freshness;
 
