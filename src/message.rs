@@ -4,7 +4,6 @@
 //!
 //! Which status a refusal becomes is decided elsewhere.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::Version;
@@ -244,16 +243,21 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
         if host.is_empty() || host.len() > 255 || !is_host {
             return Err(NOT_A_HOST);
         }
-        (host.to_ascii_lowercase(), port)
+        let mut lower = String::with_capacity(authority.len());
+        lower.extend(host.chars().map(|c| c.to_ascii_lowercase()));
+        (lower, port)
     };
     if port.is_empty() {
         return Ok(host);
     }
     // `parse` alone would take `+80`.
     let digits = Some(port).filter(|port| port.bytes().all(|c| c.is_ascii_digit()));
-    let port = digits.and_then(|port| port.parse::<u16>().ok()).ok_or("not a port")?;
-    if !matches!((scheme, port), ("http", 80) | ("https", 443)) {
-        write!(host, ":{port}").map_err(|_| NOT_A_HOST)?;
+    let number = digits.and_then(|port| port.parse::<u16>().ok()).ok_or("not a port")?;
+    if !matches!((scheme, number), ("http", 80) | ("https", 443)) {
+        // `080` and `80` are one port.
+        let port = port.trim_start_matches('0');
+        host.push(':');
+        host.push_str(if port.is_empty() { "0" } else { port });
     }
     Ok(host)
 }

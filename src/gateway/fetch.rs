@@ -85,10 +85,7 @@ impl Fetch {
         }
     }
 
-    async fn send(
-        &self,
-        stale: Option<&StoredResponse>,
-    ) -> Result<Response<Reply>, Failure> {
+    async fn send(&self, stale: Option<&StoredResponse>) -> Result<Response<Reply>, Failure> {
         let mut fields = self.presented.upstream_fields();
         // The client's own conditions are for its own copy; the store wants the whole response.
         // Where nothing is going to be stored, they may spare the content.

@@ -7,6 +7,7 @@
 
 mod fetch;
 mod key;
+mod ready;
 mod respond;
 mod write;
 

@@ -1,5 +1,6 @@
 //! Responses out of what was found, fetched, or went wrong.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,16 +15,16 @@ use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
 use super::fetch::Alone;
-use super::{Gateway, Presented};
+use super::{Gateway, Presented, ready};
 
 /// A stored response that may be served as it is.
 pub(super) fn hit(
     presented: &Presented,
-    stored: &StoredResponse,
+    stored: &Arc<StoredResponse>,
     age: Duration,
     ttl: i64,
 ) -> Response<Body> {
-    from_stored(presented, stored, age, &CacheStatus::hit(ttl))
+    from_stored(presented, stored, ready::head(stored), age, &CacheStatus::hit(ttl))
 }
 
 /// A stored response that the upstream has just said is good.
@@ -40,16 +41,16 @@ pub(super) fn validated(
         stored: validated.kept && !status.collapsed,
         ..status
     };
-    from_stored(presented, stored, stored.freshness.age(now), &status)
+    from_stored(presented, stored, ready::build(stored), stored.freshness.age(now), &status)
 }
 
 fn from_stored(
     presented: &Presented,
     stored: &StoredResponse,
+    mut fields: HeaderMap,
     age: Duration,
     status: &CacheStatus,
 ) -> Response<Body> {
-    let mut fields = stored.fields.to_map(4);
     fields.insert(AGE, age.as_secs().into());
     status.write_to(&mut fields);
     if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
@@ -119,7 +120,8 @@ pub(super) fn apart(
                 detail: Some(why.as_str().into()),
                 ..*status
             };
-            from_stored(presented, &stored, stored.freshness.age(now), &status)
+            let age = stored.freshness.age(now);
+            from_stored(presented, &stored, ready::build(&stored), age, &status)
         }
     }
 }

@@ -5,54 +5,41 @@
 //! gives its thread back at every tick of the epoch; ordinary calls take microseconds and never
 //! see one.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// The unit of guest time.
-const TICK: Duration = Duration::from_millis(1);
+use super::ticks::Ticks;
 
 /// A call under way. Pending means that its guest used up its ticks, so it can always go on.
 pub(super) type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The thread for slow calls, and the one that advances the epoch. Both end after it was dropped,
-/// as soon as no slow call is left.
+/// The thread for slow calls, and the ticks that interrupt guests. Both end after it was dropped, as
+/// soon as no slow call is left.
 pub(super) struct Lane {
     calls: Sender<Call<()>>,
     permits: Arc<Semaphore>,
-    /// The epoch advances while any clone of this exists.
-    _ticking: Sender<Infallible>,
+    ticks: Arc<Ticks>,
 }
 
 impl Lane {
-    /// Starts both threads. At most `slow` calls are slow at once.
+    /// Starts both. At most `slow` calls are slow at once.
     pub(super) fn start(engine: wasmtime::Engine, slow: usize) -> io::Result<Self> {
-        let (ticking, ended) = channel();
         let (calls, waiting) = channel();
-        thread::Builder::new().name("larder-ticks".to_owned()).spawn(move || {
-            while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        })?;
-        // Without ticks a looping guest would never end.
-        let needs_ticks = ticking.clone();
-        thread::Builder::new().name("larder-slow".to_owned()).spawn(move || {
-            go_on(&waiting);
-            drop::<Sender<Infallible>>(needs_ticks);
-        })?;
-        Ok(Self { calls, permits: Arc::new(Semaphore::new(slow)), _ticking: ticking })
+        let ticks = Ticks::start(engine)?;
+        thread::Builder::new().name("larder-slow".to_owned()).spawn(move || go_on(&waiting))?;
+        Ok(Self { calls, permits: Arc::new(Semaphore::new(slow)), ticks })
     }
 
     /// The result of `call`; none if it was slow and too many were. When this future is dropped, a
     /// slow call runs on to its own end or limit.
     pub(super) async fn run<T: Send + 'static>(&self, mut call: Call<T>) -> Option<T> {
+        let running = self.ticks.enter();
         if let Poll::Ready(result) = poll(call.as_mut()) {
             return Some(result);
         }
@@ -60,21 +47,22 @@ impl Lane {
         let (answer, answered) = oneshot::channel();
         let slow = Box::pin(async move {
             let result = call.await;
-            drop(permit);
+            drop((permit, running));
             // Whoever asked may have gone.
             drop(answer.send(result));
         });
         self.calls.send(slow).ok()?;
         answered.await.ok()
     }
-}
 
-/// Runs a call to its end on this thread.
-pub(super) fn finish<T>(call: impl Future<Output = T>) -> T {
-    let mut call = pin!(call);
-    loop {
-        if let Poll::Ready(result) = poll(call.as_mut()) {
-            return result;
+    /// Runs a call to its end on this thread.
+    pub(super) fn finish<T>(&self, call: impl Future<Output = T>) -> T {
+        let _running = self.ticks.enter();
+        let mut call = pin!(call);
+        loop {
+            if let Poll::Ready(result) = poll(call.as_mut()) {
+                return result;
+            }
         }
     }
 }

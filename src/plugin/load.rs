@@ -16,7 +16,6 @@ use super::counters::Counters;
 use super::engine::Engine;
 use super::exports::Exports;
 use super::failure::Failure;
-use super::lane;
 use super::policy::Policy;
 use super::sandbox::Sandbox;
 use super::text::printable;
@@ -109,11 +108,13 @@ impl Policy {
         });
 
         let deadline = || clock::instant() + policy.time.max(TIME_TO_LOAD);
-        lane::finish(sandbox.check(&exports, deadline()))
+        sandbox
+            .lane
+            .finish(sandbox.check(&exports, deadline()))
             .map_err(LoadError::Failed)?
             .map_err(|error| LoadError::unfit(&error))?;
         let settings: Vec<Setting> = policy.config.iter().map(setting).collect();
-        let (configured, _) = lane::finish(sandbox.run(configure, (settings,), deadline()));
+        let (configured, _) = sandbox.lane.finish(sandbox.run(configure, (settings,), deadline()));
         let configured = configured.map_err(|failure| match failure {
             Failure::Refused(text) => LoadError::Refused(text),
             failure => LoadError::Failed(failure),

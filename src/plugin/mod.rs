@@ -14,6 +14,7 @@ mod bundled;
 mod counters;
 mod failure;
 mod text;
+mod ticks;
 
 mod engine;
 mod exports;

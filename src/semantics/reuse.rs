@@ -37,7 +37,7 @@ pub enum Reuse {
 /// content, with a field that asks for another method, or with one that `Connection` takes away.
 /// Content that no field announces (HTTP/2) is for the caller to see.
 pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
-    const FOR_THE_ORIGIN: [HeaderName; 9] = [
+    static FOR_THE_ORIGIN: [HeaderName; 9] = [
         RANGE,
         IF_RANGE,
         IF_MATCH,
@@ -57,7 +57,8 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
     // Keys and `Vary` would be answered from fields that the origin never sees.
     let has_unseen = has_own_hop_by_hop(fields);
     let has_content = fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    if has_unseen || has_content || FOR_THE_ORIGIN.iter().any(|name| fields.contains_key(name)) {
+    // A request has few fields: to compare each name is quicker than nine look-ups.
+    if has_unseen || has_content || fields.keys().any(|name| FOR_THE_ORIGIN.contains(name)) {
         return Err(Forward::Bypass);
     }
     Ok(())

@@ -92,18 +92,24 @@ impl CacheStatus {
         Self { forward: Some(why), ..Self::default() }
     }
 
-    /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2).
+    /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2). An empty list
+    /// gives way to it.
     pub fn write_to(&self, fields: &mut HeaderMap) {
+        let Some(item) = self.item() else { return };
+        match fields.get_mut(CACHE_STATUS) {
+            Some(list) if list.is_empty() => *list = item,
+            _ => {
+                fields.append(CACHE_STATUS, item);
+            }
+        }
+    }
+
+    fn item(&self) -> Option<HeaderValue> {
         // On the stack, so that only the value itself is allocated.
         let mut item = Cursor::new([0; LONGEST_ITEM]);
-        if write!(item, "{self}").is_err() {
-            return;
-        }
-        let length = usize::try_from(item.position()).unwrap_or_default();
-        let octets = item.get_ref().get(..length).unwrap_or_default();
-        if let Ok(value) = HeaderValue::from_bytes(octets) {
-            fields.append(CACHE_STATUS, value);
-        }
+        write!(item, "{self}").ok()?;
+        let length = usize::try_from(item.position()).ok()?;
+        HeaderValue::from_bytes(item.get_ref().get(..length)?).ok()
     }
 }
 

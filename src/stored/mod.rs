@@ -5,6 +5,7 @@
 
 mod name;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,11 @@ use serde::{Deserialize, Serialize};
 pub use name::{CUT, default_parts, readable_name};
 
 use crate::semantics::Freshness;
+
+thread_local! {
+    /// Packing the parts of a key allocates nothing.
+    static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a stored response is found by (RFC 9111 §2): 256 bits of BLAKE3 over everything that tells
 /// it from others, each part with its length before it, so that different lists of parts never
@@ -32,20 +38,26 @@ impl CacheKey {
         authority: &str,
         parts: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let mut write = |part: &[u8]| {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        };
-        // `HEAD` is answered from what `GET` stored, so `GET` is the only method in a key so far.
-        for own in [namespace, route, authority, "GET"] {
-            write(own.as_bytes());
-        }
-        for (name, value) in parts {
-            write(name.as_bytes());
-            write(value.as_bytes());
-        }
-        Self(*hasher.finalize().as_bytes())
+        // Hashed in one piece: BLAKE3 is at its best then.
+        PACKED.with_borrow_mut(|packed| {
+            packed.clear();
+            let mut write = |part: &str| {
+                packed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+                packed.extend_from_slice(part.as_bytes());
+            };
+            // `HEAD` is answered from what `GET` stored: `GET` is the only method in a key so far.
+            for own in [namespace, route, authority, "GET"] {
+                write(own);
+            }
+            for (name, value) in parts {
+                write(name);
+                write(value);
+            }
+            let hash = blake3::hash(packed);
+            // One extraordinary request must not hold memory for good.
+            packed.shrink_to(4096);
+            Self(*hash.as_bytes())
+        })
     }
 
     /// The key of one variant: this key and the nominated request fields' values (RFC 9111 §4.1).
@@ -293,9 +305,9 @@ impl Fields {
 
     /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields.
     pub fn from_bytes(octets: Bytes) -> Option<Self> {
-        let mut rest = octets.clone();
-        while !rest.is_empty() {
-            read(&mut rest)?;
+        let mut at = 0;
+        while at < octets.len() {
+            (_, _, at) = read(&octets, at)?;
         }
         Some(Self(octets))
     }
@@ -307,8 +319,12 @@ impl Fields {
 
     /// Every field, in the order received. Values share this run's memory.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        let mut rest = self.0.clone();
-        std::iter::from_fn(move || if rest.is_empty() { None } else { read(&mut rest) })
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (name, value, end) = read(&self.0, at)?;
+            at = end;
+            Some((name, value))
+        })
     }
 
     /// The first value of a field.
@@ -326,23 +342,26 @@ impl Fields {
     }
 }
 
-fn read(rest: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
-    let name = match take(rest, 1)?.first().copied()? {
-        SPELLED => HeaderName::from_bytes(&take_counted(rest)?).ok()?,
-        place => COMMON.get(usize::from(place))?.clone(),
+/// The field that begins at `at`, and where it ends. `None` at the end, and where no field is.
+fn read(octets: &Bytes, at: usize) -> Option<(HeaderName, HeaderValue, usize)> {
+    let place = *octets.get(at)?;
+    let (name, at) = if place == SPELLED {
+        let (start, end) = counted(octets, at + 1)?;
+        (HeaderName::from_bytes(octets.get(start..end)?).ok()?, end)
+    } else {
+        (COMMON.get(usize::from(place))?.clone(), at + 1)
     };
-    let value = HeaderValue::from_maybe_shared(take_counted(rest)?).ok()?;
-    Some((name, value))
+    let (start, end) = counted(octets, at)?;
+    let value = HeaderValue::from_maybe_shared(octets.slice(start..end)).ok()?;
+    Some((name, value, end))
 }
 
-fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
-    (rest.len() >= count).then(|| rest.split_to(count))
-}
-
-fn take_counted(rest: &mut Bytes) -> Option<Bytes> {
-    let count = take(rest, 2)?;
-    let count = u16::from_le_bytes(count.as_ref().try_into().ok()?);
-    take(rest, usize::from(count))
+/// Where the octets lie that the length at `at` counts.
+fn counted(octets: &Bytes, at: usize) -> Option<(usize, usize)> {
+    let start = at + 2;
+    let count = octets.get(at..start)?.try_into().ok()?;
+    let end = start + usize::from(u16::from_le_bytes(count));
+    (end <= octets.len()).then_some((start, end))
 }
 
 #[cfg(test)]

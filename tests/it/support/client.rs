@@ -143,7 +143,8 @@ impl Got {
     pub fn cache_status(&self) -> String {
         let field = self.field("cache-status").unwrap_or_default();
         let own = field.rsplit(", ").next().unwrap_or_default();
-        let parameters = own.split("; ").filter(|part| *part != "larder" && !part.starts_with("ttl="));
+        let parameters =
+            own.split("; ").filter(|part| *part != "larder" && !part.starts_with("ttl="));
         parameters.collect::<Vec<_>>().join("; ")
     }
 
