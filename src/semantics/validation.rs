@@ -8,10 +8,11 @@ use http::StatusCode;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE,
     ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, VARY,
+    LAST_MODIFIED, VARY, VIA,
 };
 
 use super::date;
+use super::status::CACHE_STATUS;
 use crate::message::remove_hop_by_hop;
 
 /// What the origin can be asked by whether a stored response is still right.
@@ -75,9 +76,20 @@ pub fn not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap)
 }
 
 /// Leaves the fields that a 304 to a client carries (RFC 9110 §15.4.5). `Last-Modified` is one of
-/// them where there is no `ETag`.
+/// them where there is no `ETag`. What is about the message and not about the content stays too:
+/// `Age` (a MUST of §4 wherever a stored response is used), `Via`, `Cache-Status`.
 pub fn keep_in_304(fields: &mut HeaderMap) {
-    const KEPT: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
+    const KEPT: [HeaderName; 9] = [
+        AGE,
+        CACHE_CONTROL,
+        CACHE_STATUS,
+        CONTENT_LOCATION,
+        DATE,
+        ETAG,
+        EXPIRES,
+        VARY,
+        VIA,
+    ];
 
     let with_date = !fields.contains_key(ETAG);
     let others: Vec<_> = fields
@@ -303,6 +315,9 @@ mod tests {
             ("expires", ONE),
             ("vary", "accept"),
             ("vary", "cookie"),
+            ("age", "5"),
+            ("via", "1.1 larder"),
+            ("cache-status", "larder; hit"),
         ];
         let more = [("content-type", "text/plain"), ("last-modified", NOON), ("link", "</a>")];
         let mut found = fields(&[&listed[..], &more].concat());
