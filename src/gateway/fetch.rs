@@ -87,9 +87,10 @@ impl Fetch {
 
     async fn send(&self, stale: Option<&StoredResponse>) -> Result<Response<Reply>, Failure> {
         let mut fields = self.presented.upstream_fields();
-        // The client's own conditions are for its own copy; the store wants the whole response.
-        // Where nothing is going to be stored, they may spare the content.
-        if !self.gateway.collapse.is_apart(&self.key.hash) {
+        // The client's own conditions are for its own copy; the store wants the whole response, and
+        // a 304 has to be about what it holds. Where nothing is going to be stored, they may spare
+        // the content.
+        if stale.is_some() || !self.gateway.collapse.is_apart(&self.key.hash) {
             fields.remove(IF_NONE_MATCH);
             fields.remove(IF_MODIFIED_SINCE);
         }
