@@ -69,7 +69,9 @@ impl Fetch {
         {
             let validators = Validators::of(&stale.fields.to_map(0));
             if semantics::same_representation(&validators, reply.headers()) {
-                return self.validated(&stale, reply.headers(), &times).await;
+                let (mut head, _) = reply.into_parts();
+                message::add_via(&mut head.headers, head.version);
+                return self.validated(&stale, &head.headers, &times).await;
             }
             // RFC 9111 §4.3.3: a 304 that is not about what we hold tells nothing. Ask for the whole.
             return Box::pin(Self { stale: None, ..self }.run()).await;
