@@ -224,11 +224,10 @@ impl Fetch {
     /// RFC 9111 §4.3.4: freshens the stored response.
     async fn validated(self, stale: &StoredResponse, fields: &HeaderMap, times: &Times) {
         let merged = semantics::freshen(&stale.fields.to_map(4), fields);
-        let storing = self.storing(stale.status, &merged, times).await;
-        let mut stored_fields = merged;
-        semantics::fields_to_store(&mut stored_fields, times.received);
-        match storing {
+        match self.storing(stale.status, &merged, times).await {
             Ok(storing) => {
+                let mut stored_fields = merged;
+                semantics::fields_to_store(&mut stored_fields, times.received);
                 let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
                 let key = self.key.variant(&nominated, &self.presented.head.headers);
                 let body = stale.body.clone();
@@ -244,8 +243,9 @@ impl Fetch {
             Err(why) => {
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
                 let body = stale.body.clone();
+                // With all that is for this client only, such as `Set-Cookie`.
                 if let Some(stored) =
-                    self.response(stale.status, &stored_fields, body, freshness, Vec::new())
+                    self.response(stale.status, &merged, body, freshness, Vec::new())
                 {
                     let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
                     drop(taken);
