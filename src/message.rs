@@ -114,6 +114,17 @@ pub fn add_via(fields: &mut HeaderMap, received: Version) {
     fields.append(VIA, HeaderValue::from_static(member));
 }
 
+/// Makes one line of the several into which HTTP/2 may split `Cookie`. HTTP/1.1 allows one only, in
+/// which RFC 9113 §8.2.3 wants them joined in this way.
+pub fn join_cookies(fields: &mut HeaderMap) {
+    let lines: Vec<_> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        fields.insert(COOKIE, cookie);
+    }
+}
+
 /// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
 /// `X-Forwarded-For`, `-Host` and `-Proto`.
 ///
@@ -360,6 +371,22 @@ mod tests {
             found,
             fields(&[("via", "1.0 inner"), ("via", "2 larder"), ("via", "1.1 larder")])
         );
+    }
+
+    #[test]
+    fn cookies_are_one_line() {
+        for (sent, expected) in [
+            (vec![("x-a", "1")], vec![("x-a", "1")]),
+            (vec![("cookie", "a=1; b=2")], vec![("cookie", "a=1; b=2")]),
+            (
+                vec![("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("cookie", "c=3; d=4")],
+                vec![("cookie", "a=1; b=2; c=3; d=4"), ("x-a", "1")],
+            ),
+        ] {
+            let mut found = fields(&sent);
+            join_cookies(&mut found);
+            assert_eq!(found, fields(&expected), "{sent:?}");
+        }
     }
 
     #[test]

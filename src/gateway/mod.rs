@@ -449,6 +449,7 @@ impl Presented {
     fn upstream_fields(&self) -> HeaderMap {
         let mut fields = self.head.headers.clone();
         message::remove_hop_by_hop(&mut fields);
+        message::join_cookies(&mut fields);
         message::add_via(&mut fields, self.head.version);
         let Peer { address, scheme } = self.peer;
         message::set_forwarded(&mut fields, address, scheme, &self.authority);
