@@ -257,6 +257,8 @@ async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         .timer(TokioTimer::new())
         .header_read_timeout(setting.header_timeout)
         .max_buf_size(MAX_HEAD)
+        // The buffer may overshoot by what comes in one read.
+        .max_header_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service(setting, peer));
     let mut connection = std::pin::pin!(connection);
