@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -154,6 +154,7 @@ impl Upstream {
         parts.path_and_query =
             Some(target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
         let uri = Uri::from_parts(parts).expect("a server has a scheme and an authority");
+        let is_chunked = content.size_hint().exact().is_none();
         let mut request = Request::new(content);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
@@ -165,6 +166,10 @@ impl Upstream {
             && let Ok(host) = authority.parse()
         {
             request.headers_mut().insert(HOST, host);
+        }
+        // The client would not send the content of a GET otherwise.
+        if is_chunked {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         request
     }
