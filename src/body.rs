@@ -42,6 +42,15 @@ impl Body {
     pub fn empty() -> Self {
         Self::Whole(Bytes::new())
     }
+
+    /// For an answer to `HEAD`: none of what is at hand. An upstream has sent nothing anyway.
+    #[must_use]
+    pub fn without_text(self) -> Self {
+        match self {
+            Self::Whole(_) => Self::empty(),
+            passing => passing,
+        }
+    }
 }
 
 impl http_body::Body for Body {

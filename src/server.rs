@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::Method;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::body::Body;
 use crate::config;
 use crate::gateway::{Gateway, Peer};
 
@@ -302,7 +304,7 @@ fn service(
     peer: SocketAddr,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
-    Response = hyper::Response<crate::body::Body>,
+    Response = hyper::Response<Body>,
     Error = Infallible,
     Future: Send,
 > + use<> {
@@ -310,6 +312,11 @@ fn service(
     let peer = Peer { address: peer.ip(), scheme: "http" };
     service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        async move { Ok(gateway.answer(request, peer).await) }
+        async move {
+            let is_head = request.method() == Method::HEAD;
+            let response = gateway.answer(request, peer).await;
+            // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
+            Ok(if is_head { response.map(Body::without_text) } else { response })
+        }
     })
 }
