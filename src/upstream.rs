@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io::{self, BufReader};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -53,6 +53,9 @@ pub enum Failure {
     /// The connection broke, or what came back is not HTTP.
     #[error("upstream broke off or answered nonsense")]
     Broken(#[source] Cause),
+    /// The client's content broke off or was malformed, when some of it had been sent on.
+    #[error("the request's content did not come whole")]
+    Request(#[source] Cause),
 }
 
 /// The cause of a failure that several requests share.
@@ -185,7 +188,9 @@ impl Upstream {
         tokio::pin!(silence);
         loop {
             tokio::select! {
-                result = &mut response => return result.map_err(Failure::of),
+                result = &mut response => {
+                    return result.map_err(|error| Failure::of(error, content));
+                }
                 () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
                 () = &mut silence => return Err(Failure::Timeout),
             }
@@ -194,10 +199,14 @@ impl Upstream {
 }
 
 impl Failure {
-    fn of(error: hyper_util::client::legacy::Error) -> Self {
+    fn of(error: hyper_util::client::legacy::Error, content: &Content) -> Self {
         let refused = error.is_connect();
         let cause = Cause(Arc::new(error));
-        if refused { Self::Connect(cause) } else { Self::Broken(cause) }
+        match &content.0 {
+            _ if refused => Self::Connect(cause),
+            Some(upload) if upload.is_broken.load(Ordering::Relaxed) => Self::Request(cause),
+            _ => Self::Broken(cause),
+        }
     }
 }
 
@@ -235,13 +244,20 @@ struct Content(Option<Arc<Upload>>);
 struct Upload {
     incoming: Mutex<Incoming>,
     moved: Notify,
+    /// The client broke off, or what it sent is no content.
+    is_broken: AtomicBool,
 }
 
 impl Content {
     fn new(incoming: Incoming) -> Self {
         // Content of known length 0 is none: it needs no framing towards the upstream.
         let some = !incoming.is_end_stream();
-        Self(some.then(|| Arc::new(Upload { incoming: incoming.into(), moved: Notify::new() })))
+        let upload = || Upload {
+            incoming: incoming.into(),
+            moved: Notify::new(),
+            is_broken: AtomicBool::new(false),
+        };
+        Self(some.then(|| Arc::new(upload())))
     }
 
     /// Waits until another piece has left; for ever if there is none.
@@ -269,6 +285,9 @@ impl Body for Content {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(upload) = &self.0 else { return Poll::Ready(None) };
         let frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        if let Poll::Ready(Some(Err(_))) = frame {
+            upload.is_broken.store(true, Ordering::Relaxed);
+        }
         if frame.is_ready() {
             upload.moved.notify_one();
         }

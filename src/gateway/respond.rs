@@ -204,11 +204,14 @@ impl Gateway {
         failure: &Failure,
         status: &CacheStatus,
     ) -> Response<Body> {
-        self.route_stats(presented).upstream_failures.count();
+        if !matches!(failure, Failure::Request(_)) {
+            self.route_stats(presented).upstream_failures.count();
+        }
         let (code, detail) = match failure {
             Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
             Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
             Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
+            Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
         };
         let status = CacheStatus { detail: Some(detail.into()), ..*status };
         with_status(problem(code, &failure.to_string()), &status)

@@ -94,7 +94,7 @@ impl Gateway {
             Ok(reply) => (reply.headers(), Some(reply.status())),
             Err(Failure::Connect(_)) => return,
             // The request had left: the upstream may have done what it asked.
-            Err(Failure::Timeout | Failure::Broken(_)) => (&nothing, None),
+            Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => (&nothing, None),
         };
         let mut invalidations = self.targets(presented, fields);
         if let Some(ask) = &plan.invalidation {
