@@ -181,7 +181,10 @@ impl Gateway {
             .and_then(|()| message::authority(&head, peer.scheme))
         {
             Ok(authority) => authority,
-            Err(why) => return self.unrouted(StatusCode::BAD_REQUEST, why),
+            Err(why) => {
+                self.stats.unrouted.count();
+                return respond::malformed(head.version, why);
+            }
         };
         // The captures point into it, while the head moves on.
         let uri = head.uri.clone();
@@ -192,7 +195,8 @@ impl Gateway {
                 return respond::method_not_allowed(&methods);
             }
             Found::NotFound => {
-                return self.unrouted(StatusCode::NOT_FOUND, "no route for this host and path");
+                self.stats.unrouted.count();
+                return respond::problem(StatusCode::NOT_FOUND, "no route for this host and path");
             }
         };
         self.stats.route(place).requests.count();
@@ -409,11 +413,6 @@ impl Gateway {
 
     fn route_stats(&self, presented: &Presented) -> &RouteStats {
         self.stats.route(presented.place)
-    }
-
-    fn unrouted(&self, status: StatusCode, why: &'static str) -> Response<Body> {
-        self.stats.unrouted.count();
-        respond::problem(status, why)
     }
 }
 

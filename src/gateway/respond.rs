@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::body::Body;
 use crate::collapse::{Head, Seat, Validated};
@@ -159,6 +159,16 @@ pub(super) fn policy_failed() -> Response<Body> {
 /// The task that fetched is gone.
 pub(super) fn lost(status: &CacheStatus) -> Response<Body> {
     with_status(problem(StatusCode::BAD_GATEWAY, "the request was given up"), status)
+}
+
+/// A request that could be read in two ways. So could what comes behind it on the connection,
+/// which is therefore closed (RFC 9112 §9.6).
+pub(super) fn malformed(version: Version, why: &str) -> Response<Body> {
+    let mut response = problem(StatusCode::BAD_REQUEST, why);
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// RFC 9110 §15.5.6.
