@@ -79,17 +79,8 @@ pub fn not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap)
 /// them where there is no `ETag`. What is about the message and not about the content stays too:
 /// `Age` (a MUST of §4 wherever a stored response is used), `Via`, `Cache-Status`.
 pub fn keep_in_304(fields: &mut HeaderMap) {
-    const KEPT: [HeaderName; 9] = [
-        AGE,
-        CACHE_CONTROL,
-        CACHE_STATUS,
-        CONTENT_LOCATION,
-        DATE,
-        ETAG,
-        EXPIRES,
-        VARY,
-        VIA,
-    ];
+    const KEPT: [HeaderName; 9] =
+        [AGE, CACHE_CONTROL, CACHE_STATUS, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY, VIA];
 
     let with_date = !fields.contains_key(ETAG);
     let others: Vec<_> = fields
