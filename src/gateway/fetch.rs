@@ -82,7 +82,10 @@ impl Fetch {
                 // Nobody is there to take it if the client has gone.
                 let taken = self.mine.send(Alone::Reply(reply, why));
                 drop(taken);
-                self.lead.apart();
+                // What one client asked for says nothing about the next one's response.
+                if why != NotStored::RequestNoStore {
+                    self.lead.apart();
+                }
             }
         }
     }
@@ -250,7 +253,9 @@ impl Fetch {
                     let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
                     drop(taken);
                 }
-                self.lead.apart();
+                if why != NotStored::RequestNoStore {
+                    self.lead.apart();
+                }
             }
         }
     }

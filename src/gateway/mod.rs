@@ -284,9 +284,11 @@ impl Gateway {
             return self.pass_reading(presented, None, CacheStatus::forward(why)).await;
         }
         let presented = Arc::new(presented);
-        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for.
+        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
+        // that to `no-store` is for nobody else.
         let mut alone = !self.plan(&presented).collapse
             || presented.directives.no_cache
+            || presented.directives.no_store
             || self.collapse.is_apart(&key.hash);
         loop {
             let lease = self.store.lease();
