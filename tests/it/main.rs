@@ -1,8 +1,23 @@
 //! Larder from outside: what a client gets, what an origin sees, and what `Cache-Status` says.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
+#![expect(unreachable_pub, reason = "the stage's modules are written as a library's")]
 
 mod support;
 
-// Responses from the cache, by RFC 9111.
+// Responses from the cache, by RFC 9111: which are stored, which are served, which of several, how
+// they are validated, and what makes them invalid.
+mod invalidation;
 mod reuse;
+mod storing;
+mod validation;
+mod vary;
+
+// Messages on their way through, by RFC 9110, 9112 and 9113, and those that are none.
+mod forwarding;
+mod malformed;

@@ -1,9 +1,11 @@
 //! Clients: requests in the making, and what came back.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -15,13 +17,13 @@ use super::PATIENCE;
 /// A request in the making. Sent over a connection of its own.
 pub struct Ask {
     gateway: SocketAddr,
-    request: Request<Full<Bytes>>,
+    request: Request<BoxBody<Bytes, Infallible>>,
     http2: bool,
 }
 
 impl Ask {
     pub fn new(gateway: SocketAddr, method: &str, target: &str) -> Self {
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(Full::default().boxed());
         *request.method_mut() = method.parse().unwrap();
         *request.uri_mut() = target.parse().unwrap();
         Self { gateway, request, http2: false }
@@ -35,7 +37,15 @@ impl Ask {
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        *self.request.body_mut() = Full::new(body.into());
+        *self.request.body_mut() = Full::new(body.into()).boxed();
+        self
+    }
+
+    /// Leaves the length of the content unsaid: it goes in chunks, or in frames of HTTP/2.
+    pub fn unannounced(mut self) -> Self {
+        let body = std::mem::take(self.request.body_mut());
+        // A mapped body does not know its length.
+        *self.request.body_mut() = body.map_frame(|frame| frame).boxed();
         self
     }
 
@@ -137,6 +147,11 @@ impl Got {
         let lines: Vec<_> =
             self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
         (!lines.is_empty()).then(|| lines.join(", "))
+    }
+
+    /// `Age`, in seconds.
+    pub fn age(&self) -> u64 {
+        self.field("age").unwrap_or_else(|| panic!("no `age` in {self:?}")).parse().unwrap()
     }
 
     /// What the gateway says in `Cache-Status`, without its name and without `ttl`.

@@ -4,6 +4,7 @@ pub mod client;
 pub mod gateway;
 pub mod origin;
 pub mod redis;
+pub mod wire;
 
 use std::time::Duration;
 

@@ -35,6 +35,8 @@ pub struct Asked {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The content came to its end.
+    pub is_whole: bool,
 }
 
 impl Asked {
@@ -272,7 +274,8 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Sent>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+    let is_whole = body.is_ok();
     let target = head.uri.path_and_query().unwrap().as_str().to_owned();
     let rule = {
         let mut script = script.lock().unwrap();
@@ -280,7 +283,8 @@ async fn answer(
             method: head.method.clone(),
             target: target.clone(),
             headers: head.headers.clone(),
-            body,
+            body: body.unwrap_or_default(),
+            is_whole,
         };
         script.asked.push(asked.clone());
         let rules = script.rules.get(&target).map(Vec::as_slice).unwrap_or_default();

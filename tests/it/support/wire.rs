@@ -1,0 +1,67 @@
+//! An origin without a server: the test reads the octets that come and writes those that go.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::PATIENCE;
+
+/// A listener on a free port.
+pub(crate) struct Wire(TcpListener);
+
+/// A connection that the gateway, or a client of the test's, has open. Dropping it closes it.
+pub(crate) struct Line {
+    stream: TcpStream,
+    came: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// An upstream `wire` and one route for everything before it, for `Setup::routes`.
+    pub(crate) fn routes(&self) -> String {
+        let address = self.0.local_addr().unwrap();
+        format!(
+            "[upstreams.wire]\nservers = [\"http://{address}\"]\n\n\
+             [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"wire\"\n"
+        )
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> Line {
+        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await;
+        let (stream, _) = accepted.expect("nobody connected").unwrap();
+        Line { stream, came: Vec::new() }
+    }
+}
+
+impl Line {
+    /// Connects as a client does.
+    pub(crate) async fn to(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), came: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
+        self.stream.write_all(octets.as_ref()).await.unwrap();
+    }
+
+    /// Takes what comes, up to the end of this text.
+    pub(crate) async fn until(&mut self, text: &str) -> String {
+        let reading = async {
+            loop {
+                let found = self.came.windows(text.len()).position(|seen| seen == text.as_bytes());
+                if let Some(at) = found {
+                    let taken = self.came.drain(..at + text.len()).collect();
+                    return String::from_utf8(taken).unwrap();
+                }
+                let read = self.stream.read_buf(&mut self.came).await.unwrap();
+                let so_far = String::from_utf8_lossy(&self.came);
+                assert!(read > 0, "closed before {text:?} came: {so_far:?}");
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("no {text:?} came"))
+    }
+}
