@@ -255,7 +255,8 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
             return Err(NOT_A_HOST);
         }
         let mut lower = String::with_capacity(authority.len());
-        lower.extend(host.chars().map(|c| c.to_ascii_lowercase()));
+        lower.push_str(host);
+        lower.make_ascii_lowercase();
         (lower, port)
     };
     if port.is_empty() {

@@ -1,22 +1,21 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `key` says what a response is found by, `fetch` is the leader's forward request on its way into
+//! layer. `presented` is the request, `key` says what a response is found by, `fetch` is the leader's forward request on its way into
 //! the store, `write` forwards what may change something and invalidates what it made wrong,
 //! `respond` makes responses out of what was found or what failed.
 
 mod fetch;
 mod key;
+mod presented;
 mod ready;
 mod respond;
 mod write;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -26,7 +25,7 @@ use crate::clock::Clock;
 use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn, Variant};
 use crate::config::{Config, OnError};
 use crate::message;
-use crate::plugin::{Policy, Seen};
+use crate::plugin::Policy;
 use crate::routes::{Captures, Found, Routes};
 use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Reuse, Rules};
 use crate::stats::{RouteStats, Stats};
@@ -34,8 +33,11 @@ use crate::store::{Hit, Lease, LookUp, Store};
 use crate::stored::StoredResponse;
 use crate::upstream::Upstream;
 
+pub use self::presented::Peer;
+
 use self::fetch::Fetch;
 use self::key::{Key, Keyed};
+use self::presented::Presented;
 
 /// Answers requests by the route table. Shared by all workers.
 pub struct Gateway {
@@ -66,15 +68,6 @@ pub struct Equipment {
     pub clock: Clock,
 }
 
-/// Who sent a request, as the connection tells.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// The other end.
-    pub address: IpAddr,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-}
-
 /// A route, and everything that it uses at hand.
 struct Plan {
     name: Box<str>,
@@ -94,17 +87,6 @@ struct Plan {
 struct Ask {
     policy: Arc<Policy>,
     on_error: OnError,
-}
-
-/// The request that is being answered (RFC 9111 §4: the presented request).
-struct Presented {
-    /// Its route's place.
-    place: usize,
-    head: Parts,
-    authority: String,
-    peer: Peer,
-    directives: RequestDirectives,
-    now: SystemTime,
 }
 
 /// What a look-up came to.
@@ -429,31 +411,5 @@ impl Looked {
             Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
             Reuse::Forward(why) => Self::Forward { why, stale: Some(stored) },
         }
-    }
-}
-
-impl Presented {
-    /// What policies may be shown of it.
-    fn seen<'a>(&'a self, captures: &'a [(&'a str, &'a str)]) -> Seen<'a> {
-        Seen {
-            method: &self.head.method,
-            scheme: self.peer.scheme,
-            authority: &self.authority,
-            path: self.head.uri.path(),
-            query: self.head.uri.query(),
-            captures,
-            fields: &self.head.headers,
-        }
-    }
-
-    /// The end-to-end fields to send to the upstream, those of this hop added.
-    fn upstream_fields(&self) -> HeaderMap {
-        let mut fields = self.head.headers.clone();
-        message::remove_hop_by_hop(&mut fields);
-        message::join_cookies(&mut fields);
-        message::add_via(&mut fields, self.head.version);
-        let Peer { address, scheme } = self.peer;
-        message::set_forwarded(&mut fields, address, scheme, &self.authority);
-        fields
     }
 }

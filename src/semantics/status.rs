@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{Cursor, Write};
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -14,6 +15,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// By which this cache goes in `Cache-Status` and `Via`.
 pub const NAME: &str = "larder";
+
+/// A hit, up to the number.
+const HIT: &str = "larder; hit; ttl=";
 
 /// How many characters of a detail are shown.
 const LONGEST_DETAIL: usize = 128;
@@ -105,6 +109,13 @@ impl CacheStatus {
     }
 
     fn item(&self) -> Option<HeaderValue> {
+        // What most responses say, without the machinery of formatting.
+        if let Self { hit: true, ttl: Some(ttl), detail: None, .. } = *self {
+            let mut item = Vec::with_capacity(40);
+            item.extend_from_slice(HIT.as_bytes());
+            item.extend_from_slice(itoa::Buffer::new().format(limited(ttl)).as_bytes());
+            return HeaderValue::from_maybe_shared(Bytes::from(item)).ok();
+        }
         // On the stack, so that only the value itself is allocated.
         let mut item = Cursor::new([0; LONGEST_ITEM]);
         write!(item, "{self}").ok()?;
@@ -113,11 +124,14 @@ impl CacheStatus {
     }
 }
 
+/// RFC 9651 §3.3.1: integers have at most 15 digits.
+fn limited(ttl: i64) -> i64 {
+    const LARGEST: i64 = 999_999_999_999_999;
+    ttl.clamp(-LARGEST, LARGEST)
+}
+
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // RFC 9651 §3.3.1: integers have at most 15 digits.
-        const LARGEST: i64 = 999_999_999_999_999;
-
         f.write_str(NAME)?;
         if self.hit {
             f.write_str("; hit")?;
@@ -130,7 +144,7 @@ impl fmt::Display for CacheStatus {
             }
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={}", ttl.clamp(-LARGEST, LARGEST))?;
+            write!(f, "; ttl={}", limited(ttl))?;
         }
         if self.stored && !self.hit {
             f.write_str("; stored")?;
@@ -170,6 +184,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_displayed() {
+        for status in [
+            CacheStatus::hit(60),
+            CacheStatus::hit(-1),
+            CacheStatus::hit(i64::MAX),
+            CacheStatus { detail: Some("why".into()), ..CacheStatus::hit(60) },
+            CacheStatus::forward(Forward::Stale),
+        ] {
+            let mut fields = HeaderMap::new();
+            status.write_to(&mut fields);
+            assert_eq!(fields[CACHE_STATUS], status.to_string());
+        }
+    }
 
     #[test]
     fn items() {

@@ -1,0 +1,57 @@
+//! The request that is being answered: what came, from whom, and what of it goes on.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::request::Parts;
+
+use crate::message;
+use crate::plugin::Seen;
+use crate::semantics::RequestDirectives;
+
+/// Who sent a request, as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The other end.
+    pub address: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// The request that is being answered (RFC 9111 §4: the presented request).
+pub(super) struct Presented {
+    /// Its route's place.
+    pub(super) place: usize,
+    pub(super) head: Parts,
+    pub(super) authority: String,
+    pub(super) peer: Peer,
+    pub(super) directives: RequestDirectives,
+    pub(super) now: SystemTime,
+}
+
+impl Presented {
+    /// What policies may be shown of it.
+    pub(super) fn seen<'a>(&'a self, captures: &'a [(&'a str, &'a str)]) -> Seen<'a> {
+        Seen {
+            method: &self.head.method,
+            scheme: self.peer.scheme,
+            authority: &self.authority,
+            path: self.head.uri.path(),
+            query: self.head.uri.query(),
+            captures,
+            fields: &self.head.headers,
+        }
+    }
+
+    /// The end-to-end fields to send to the upstream, those of this hop added.
+    pub(super) fn upstream_fields(&self) -> HeaderMap {
+        let mut fields = self.head.headers.clone();
+        message::remove_hop_by_hop(&mut fields);
+        message::join_cookies(&mut fields);
+        message::add_via(&mut fields, self.head.version);
+        let Peer { address, scheme } = self.peer;
+        message::set_forwarded(&mut fields, address, scheme, &self.authority);
+        fields
+    }
+}
