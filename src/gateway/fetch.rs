@@ -79,11 +79,14 @@ impl Fetch {
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
             Err(why) => {
+                // An origin in trouble says nothing about the response to come, and to send it equal
+                // requests side by side would not help it. Nor does what one client asked for.
+                let is_lasting =
+                    why != NotStored::RequestNoStore && !reply.status().is_server_error();
                 // Nobody is there to take it if the client has gone.
                 let taken = self.mine.send(Alone::Reply(reply, why));
                 drop(taken);
-                // What one client asked for says nothing about the next one's response.
-                if why != NotStored::RequestNoStore {
+                if is_lasting {
                     self.lead.apart();
                 }
             }
