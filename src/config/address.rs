@@ -55,6 +55,7 @@ pub(super) fn server(text: &str) -> Result<http::Uri, Wrong> {
 /// The URL of a Redis server, without a look at its user information.
 pub(super) fn redis(text: &str) -> Result<String, Wrong> {
     const SHAPE: &str = "write \"redis://host:port\", or \"rediss://host:port\" for TLS";
+    const SOCKET: &str = "write the path of its socket: \"redis+unix:///run/redis.sock\"";
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Wrong::new("is not a URL").with_hint(SHAPE));
     };
@@ -64,8 +65,13 @@ pub(super) fn redis(text: &str) -> Result<String, Wrong> {
             return Err(Wrong::new(format!("is not supported yet: `{scheme}://`"))
                 .with_hint("name one server: \"redis://host:port\""));
         }
+        // Only what stands before the `?` is the path; a password may follow.
         "redis+unix" | "unix" => {
-            return Err(Wrong::new("is not supported yet: a Unix socket").with_hint(SHAPE));
+            let path = rest.split('?').next().unwrap_or_default();
+            return match path.strip_prefix('/') {
+                Some(path) if !path.is_empty() => Ok(text.to_owned()),
+                _ => Err(Wrong::new("does not name a socket").with_hint(SOCKET)),
+            };
         }
         _ => {
             let complaint = "has a scheme that is neither `redis` nor `rediss`";
@@ -202,6 +208,8 @@ mod tests {
             "rediss://cache/0",
             "redis://:p@ss/word@cache:6379/1?protocol=resp3",
             "redis://[::1]",
+            "redis+unix:///run/redis.sock",
+            "unix:///run/redis.sock?db=1&pass=secret",
         ] {
             assert_eq!(redis(text).unwrap(), text);
         }
@@ -210,7 +218,8 @@ mod tests {
             ("http://cache", "has a scheme that is neither `redis` nor `rediss`"),
             ("redis+cluster://a", "is not supported yet: `redis+cluster://`"),
             ("redis+sentinel://a", "is not supported yet: `redis+sentinel://`"),
-            ("redis+unix:///run/redis", "is not supported yet: a Unix socket"),
+            ("redis+unix://cache", "does not name a socket"),
+            ("unix:///?pass=secret", "does not name a socket"),
             ("redis://", "does not name a host and a port"),
             ("redis://:secret", "does not name a host and a port"),
             ("redis://cache/zero", "names a database that is not a number"),

@@ -116,7 +116,8 @@ pub struct L1 {
 /// `[cache.l2]`. Its `Debug` hides the password.
 #[derive(Clone)]
 pub struct L2 {
-    /// `redis`: a `redis://` or `rediss://` URL. It may hold a password: never print it whole.
+    /// `redis`: a `redis://`, `rediss://` or `redis+unix://` URL. It may hold a password: never print
+    /// it whole.
     pub redis: String,
     /// `ttl`, default 1 h, 1 ms to 365 days: Redis keeps a response no longer than this.
     pub ttl: Duration,
