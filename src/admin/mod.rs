@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -159,18 +159,29 @@ async fn stats(State(context): State<Context>) -> Response {
 }
 
 async fn clear(State(context): State<Context>) -> Response {
-    invalidate(&context, Scope::All).await
+    invalidate(&context, [Scope::All]).await
 }
 
-async fn pattern(State(context): State<Context>, Path(pattern): Path<String>) -> Response {
-    if pattern.len() > MAX_PATTERN {
+/// A pattern is all that follows, the query too. Names are percent-encoded as clients sent them, and
+/// so may the pattern be; or it is because it stands in a URI. Which of the two cannot be told, so
+/// both spellings are invalidated.
+async fn pattern(
+    State(context): State<Context>,
+    Path(decoded): Path<String>,
+    uri: Uri,
+) -> Response {
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let sent = uri.path().strip_prefix("/pattern/").unwrap_or_default();
+    let mut patterns = vec![format!("{sent}{query}"), format!("{decoded}{query}")];
+    patterns.dedup();
+    if patterns.iter().any(|pattern| pattern.len() > MAX_PATTERN) {
         return problem(StatusCode::BAD_REQUEST, "a pattern has at most 1024 octets");
     }
-    invalidate(&context, Scope::Pattern(pattern)).await
+    invalidate(&context, patterns.into_iter().map(Scope::Pattern)).await
 }
 
-async fn invalidate(context: &Context, scope: Scope) -> Response {
-    let purge = vec![Invalidation { scope, soft: false }];
+async fn invalidate(context: &Context, scopes: impl IntoIterator<Item = Scope>) -> Response {
+    let purge = scopes.into_iter().map(|scope| Invalidation { scope, soft: false }).collect();
     let Receipt { position, shared } = context.gateway.store().invalidate(purge).await;
     let answer = json!({ "position": position.to_string(), "shared": shared });
     // Applied here; other gateways will hear of it when Redis is back.
