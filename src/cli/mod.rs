@@ -110,9 +110,9 @@ struct Run {
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     upstream: Option<String>,
 
-    /// With `--upstream`: where clients connect to.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", requires = "upstream")]
-    listen: SocketAddr,
+    /// Where clients connect to, instead of `[server] listen`; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 
     /// With `--upstream`: where operators connect to; a loopback address.
     #[arg(long, value_name = "ADDRESS", requires = "upstream")]

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Admin, Config, Draft, Faults};
+use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
 use crate::service::{Assembly, Listeners, Service};
 
@@ -95,14 +95,17 @@ impl Signals {
 
 fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
     let Run { config: file, upstream, listen, admin } = arguments;
-    match upstream {
-        Some(url) => {
-            let admin = admin.map(|listen| Admin { listen, token: None });
-            let config = Config::for_upstream(url, *listen, admin)?;
-            Assembly::new(Draft { config, faults: Vec::new() }, "--upstream")
-        }
-        None => Assembly::new(Draft::load(file), &file.display().to_string()),
+    if let Some(url) = upstream {
+        let admin = admin.map(|listen| Admin { listen, token: None });
+        let listen = listen.unwrap_or_else(|| config::Server::default().listen);
+        let config = Config::for_upstream(url, listen, admin)?;
+        return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }
+    let mut draft = Draft::load(file);
+    if let Some(listen) = *listen {
+        draft.config.server.listen = listen;
+    }
+    Assembly::new(draft, &file.display().to_string())
 }
 
 /// An error and what caused it, in one line.
