@@ -18,6 +18,9 @@ use crate::stored::{CacheKey, Mark, StoredResponse};
 /// eight fields, 1,978 octets in all (`measure_overhead` below, glibc's allocator).
 const OVERHEAD: usize = 670;
 
+/// moka evicts when so many writes have gathered, or with the first one after 300 ms.
+const WRITES_AT_ONCE: u64 = 64;
+
 /// What can lie under a key.
 #[derive(Clone, Debug)]
 pub(super) enum Held {
@@ -68,9 +71,15 @@ impl L1 {
         left: Duration,
     ) -> bool {
         let held = Held::Response(stored);
-        let fits = held.weight() as u64 <= self.capacity;
+        let weight = held.weight() as u64;
+        let fits = weight <= self.capacity;
         if fits {
             self.cache.insert(key, Kept { held, end: self.end(now, left) });
+            // Large responses do not wait for others: what has gathered never weighs more than
+            // the tier may.
+            if weight > self.capacity / WRITES_AT_ONCE {
+                self.cache.run_pending_tasks();
+            }
         }
         fits
     }
