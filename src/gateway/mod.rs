@@ -240,7 +240,9 @@ impl Gateway {
                 }
                 Looked::Forward { why: l2_why, stale: l2_stale } => {
                     figures.l2_misses.count();
-                    if l2_stale.is_some() || stale.is_none() {
+                    // Where L2 knows nothing, L1's reason stands: it may know variants that are
+                    // still on their way to L2.
+                    if l2_stale.is_some() || stale.is_none() && l2_why != Forward::UriMiss {
                         (why, stale) = (l2_why, l2_stale);
                     }
                 }
