@@ -6,21 +6,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use wit_component::{ComponentEncoder, StringEncoding};
-use wit_parser::Resolve;
+use wit_component::ComponentEncoder;
 
 use super::{Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Policy, Scope, Seen};
 use crate::config::{self, Plugin, Setting};
 use crate::stored::CacheKey;
 
-const CONTRACT: &str = include_str!("../../wit/policy.wit");
-const PLUGIN: &str = include_str!("faults/plugin.wat");
+#[path = "../../tests/it/support/plugin.rs"]
+mod written;
 
-/// All of `policy.wit`.
-const EVERYTHING: &str = "include larder:policy/policy@0.1.0;";
-
-/// Runs for ever.
-const SPIN: &str = "(loop $spin (br $spin))";
+use written::{CONTRACT, EVERYTHING, SPIN, fixture, module_of, text};
 
 /// Long enough for a busy machine, where a test does not wait for its end.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -36,34 +31,6 @@ static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 /// A core module with the type of this world, as a guest's compiler leaves it.
 fn module(wat: &str, world: &str) -> Vec<u8> {
     module_of(CONTRACT, wat, world)
-}
-
-fn module_of(contract: &str, wat: &str, world: &str) -> Vec<u8> {
-    let mut module = wat::parse_str(wat).unwrap();
-    let mut resolve = Resolve::default();
-    resolve.push_str("policy.wit", contract).unwrap();
-    let text = format!("package larder:tests;\nworld tested {{ {world} }}");
-    let package = resolve.push_str("tests.wit", &text).unwrap();
-    let world = resolve.select_world(&[package], Some("tested")).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-        .unwrap();
-    module
-}
-
-/// `faults/plugin.wat` with something in its places.
-fn fixture(places: &[(&str, &str)]) -> Vec<u8> {
-    module(&text(places), EVERYTHING)
-}
-
-fn text(places: &[(&str, &str)]) -> String {
-    let mut wat = PLUGIN.to_owned();
-    for (place, text) in places {
-        wat = wat.replace(&format!("{{{{{place}}}}}"), text);
-    }
-    for place in ["key", "configure", "realloc", "more"] {
-        wat = wat.replace(&format!("{{{{{place}}}}}"), "");
-    }
-    wat
 }
 
 fn configuration(plugin: Plugin, time: Duration) -> config::Policy {

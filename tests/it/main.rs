@@ -21,3 +21,15 @@ mod vary;
 // Messages on their way through, by RFC 9110, 9112 and 9113, and those that are none.
 mod forwarding;
 mod malformed;
+
+// L1 and L2, alone and together, in one gateway and in a fleet.
+mod tiers;
+
+// Redis down, hanging, lying, losing what it held.
+mod outages;
+
+// Plugins on routes: what they decide, and what their failure leads to.
+mod policies;
+
+// Before an API that nobody here wrote.
+mod foreign;

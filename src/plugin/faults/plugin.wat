@@ -1,7 +1,8 @@
 ;; A plugin for tests. It wants `path`, `query` and the field `x-a`, of responses too.
 ;;
-;; `key` answers the path as the only part. Tests put code in the places in double braces; that of
-;; `key` runs first for paths of four octets.
+;; `key` answers the path as the only part, `storing` one minute and the tag `path`, `invalidation`
+;; the path, softly. Tests put code in the places in double braces, which runs first; that of `key`
+;; only for paths of four octets.
 (module
   (import "larder:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
   (memory (export "memory") 2)
@@ -48,9 +49,11 @@
     (i32.const 128))
 
   (func (export "larder:policy/storing@0.1.0#storing") (param $request i32) (result i32)
+    {{storing}}
     (i32.const 200))
 
   (func (export "larder:policy/invalidation@0.1.0#invalidation") (param $request i32) (result i32)
+    {{invalidation}}
     (i32.store (i32.const 284) (i32.load offset=32 (local.get $request)))
     (i32.store (i32.const 288) (i32.load offset=36 (local.get $request)))
     (i32.const 260)))

@@ -7,17 +7,25 @@ use larder::clock::Clock;
 use larder::config::Draft;
 use larder::server::Drained;
 use larder::service::{Assembly, Listeners, Service};
+use larder::store;
+use larder::stored::Position;
 use serde_json::Value;
 
 use super::client::{Ask, Got};
 use super::origin::Origin;
+use super::redis::Redis;
 use super::until;
+
+/// What clients call the gateways of a fleet. The authority is part of the key, and gateways on
+/// ports of their own would share nothing.
+const FLEET: &str = "shop.example";
 
 /// A running gateway.
 pub struct Gateway {
     service: Option<Service>,
     address: SocketAddr,
     admin: SocketAddr,
+    host: Option<&'static str>,
     clock: Clock,
 }
 
@@ -27,6 +35,7 @@ pub struct Setup {
     cache: String,
     upstreams: String,
     rest: String,
+    host: Option<&'static str>,
     clock: Clock,
 }
 
@@ -44,8 +53,14 @@ impl Gateway {
             upstreams: format!("[upstreams.origin]\nservers = [\"{}\"]\n", origin.url()),
             rest: "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n"
                 .to_owned(),
+            host: None,
             clock: origin.clock().clone(),
         }
+    }
+
+    /// One of a fleet that shares this Redis, with one route for everything and all defaults.
+    pub async fn of_fleet(origin: &Origin, redis: &Redis) -> Self {
+        Self::setup(origin).redis(redis).start().await.in_step().await
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -66,7 +81,11 @@ impl Gateway {
     }
 
     pub fn ask(&self, method: &str, target: &str) -> Ask {
-        Ask::new(self.address, method, target)
+        let ask = Ask::new(self.address, method, target);
+        match self.host {
+            Some(host) => ask.field("host", host),
+            None => ask,
+        }
     }
 
     /// A call to the admin listener.
@@ -92,6 +111,32 @@ impl Gateway {
         until(&format!("`{name}` reaches {value}"), || self.figure(name) >= value).await;
     }
 
+    /// The state of the tiers and the invalidation log.
+    pub fn store(&self) -> store::Stats {
+        self.service().gateway().store().stats()
+    }
+
+    /// The state of L2.
+    pub fn l2(&self) -> store::L2Stats {
+        self.store().l2.expect("there is an L2")
+    }
+
+    /// Waits until L2 is in use.
+    pub async fn in_step(self) -> Self {
+        self.is_in_step().await;
+        self
+    }
+
+    /// As [`Gateway::in_step`].
+    pub async fn is_in_step(&self) {
+        until("L2 is in use", || self.l2().up && self.l2().log_in_step).await;
+    }
+
+    /// Waits until every record of the invalidation log up to here has been applied.
+    pub async fn has_applied(&self, position: Position) {
+        until("the invalidation is applied", || self.store().log_position >= position).await;
+    }
+
     pub fn service(&self) -> &Service {
         self.service.as_ref().unwrap()
     }
@@ -112,6 +157,20 @@ impl Setup {
     /// `[cache]` and its tables.
     pub fn cache(mut self, tables: &str) -> Self {
         self.cache = format!("{tables}\n");
+        self
+    }
+
+    /// `[cache.l2]` with this server. Clients name one host for the whole fleet.
+    ///
+    /// The timeout is long: a busy machine does not make a hit a miss.
+    pub fn redis(self, redis: &Redis) -> Self {
+        self.l2(&redis.url(), "timeout = \"10s\"")
+    }
+
+    /// `[cache.l2]` with this URL and more lines. Clients name one host for the whole fleet.
+    pub fn l2(mut self, url: &str, lines: &str) -> Self {
+        self.cache.extend(["[cache.l2]\nredis = \"", url, "\"\n", lines, "\n"]);
+        self.host = Some(FLEET);
         self
     }
 
@@ -158,6 +217,7 @@ impl Setup {
         Gateway {
             address: service.address(),
             admin: service.admin_address().unwrap(),
+            host: self.host,
             clock: self.clock,
             service: Some(service),
         }
