@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -22,7 +23,7 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
         Ok(runtime) => runtime,
         Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
     };
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
@@ -39,16 +40,15 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
                 drain(service, &mut signals).await
             }
         }
-    })
+    });
+    // To drop it would wait for the workers of a drain that a second signal has cut short.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The runtime of everything but clients' connections: signals, the admin listener, Redis.
-pub(super) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()
+pub(super) fn control_runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()
 }
 
 /// Ends a service gracefully; a second signal ends it at once.

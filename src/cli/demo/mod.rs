@@ -44,7 +44,7 @@ pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Ex
         Ok(runtime) => runtime,
         Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
     };
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
@@ -71,7 +71,10 @@ pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Ex
             (Exit::Done, ended) => ended,
             (failed, _) => failed,
         }
-    })
+    });
+    // As in `run`: not held up by a drain that was cut short.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The repository's example. The environment has no part in it: what is set for a gateway of one's
