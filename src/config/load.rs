@@ -16,8 +16,8 @@ const LARGEST: u64 = 1 << 20;
 ///
 /// It lets those who look for further faults (routes that contradict each other, plugins that do
 /// not load) report theirs together with these. In the place of what is wrong stands a default;
-/// policies without a usable plugin, and routes of which it cannot be said what they match, are
-/// left out. Only [`Draft::finish`] makes a configuration to serve with.
+/// policies without a usable plugin or `config`, and routes of which it cannot be said what they
+/// match, are left out. Only [`Draft::finish`] makes a configuration to serve with.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// What could be read.

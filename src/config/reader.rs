@@ -52,6 +52,11 @@ impl<'a> Source<'a> {
         self.faults.borrow_mut().push(fault);
     }
 
+    /// How many faults there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.faults.borrow().len()
+    }
+
     pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults.into_inner()
     }

@@ -251,13 +251,13 @@ fn policy(name: String, mut table: Table<'_>, folder: &Path) -> Option<Policy> {
         plugin.and_then(|value| value.read(|text| value::plugin(text, folder)));
     let config = table.take("config");
     let config_place = config.as_ref().map_or(table.place, |value: &Value<'_>| value.place);
-    let config = config.and_then(|value| {
-        value.table(&table.label, || "write config = { name = \"value\" }".to_owned())
+    let config = config.map_or(Some(Vec::new()), |value| {
+        let hint = || "write config = { name = \"value\" }".to_owned();
+        value.table(&table.label, hint).and_then(setting::flatten)
     });
     let default =
         Policy::new(name, plugin.clone().unwrap_or(Plugin::Bundled(String::new())), plugin_place);
     let policy = Policy {
-        config: config.map(setting::flatten).unwrap_or_default(),
         on_error: table.read("on_error", default.on_error, value::on_error),
         time: table.duration("time", default.time, MILLISECOND..=10 * SECOND),
         memory: table.memory("memory", default.memory, 64 << 10..=64 << 20),
@@ -266,5 +266,6 @@ fn policy(name: String, mut table: Table<'_>, folder: &Path) -> Option<Policy> {
         ..default
     };
     table.finish();
-    plugin.map(|_| policy)
+    // Its plugin would complain of a `config` that is not the one that was written.
+    plugin.and(config).map(|config| Policy { config, ..policy })
 }

@@ -14,15 +14,16 @@ const MOST: usize = 256;
 
 const KINDS: &str = "write a string, a number, a boolean, an array of strings, or a table of these";
 
-/// All settings of a table.
-pub(super) fn flatten(table: Table<'_>) -> Vec<(String, Setting)> {
+/// All settings of a table; none if one of them is wrong.
+pub(super) fn flatten(table: Table<'_>) -> Option<Vec<(String, Setting)>> {
     let (place, source, label) = (table.place, table.source, table.label.clone());
+    let faults = source.count();
     let mut settings = BTreeMap::new();
     walk(table, "", 0, &mut settings);
     if settings.len() > MOST {
         source.report(place, format!("{label}: config has more than {MOST} settings"), None);
     }
-    settings.into_iter().collect()
+    (source.count() == faults).then(|| settings.into_iter().collect())
 }
 
 fn walk(mut table: Table<'_>, prefix: &str, depth: usize, into: &mut BTreeMap<String, Setting>) {
