@@ -14,14 +14,17 @@ pub(super) fn check(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Err(faults) => say(err, Exit::Faulty, &faults.to_string()),
         Ok(assembly) => {
             let config = assembly.config();
-            let line = format!(
-                "{}: no faults ({} routes, {} upstreams, {} policies)",
-                file.display(),
-                config.routes.len(),
-                config.upstreams.len(),
-                config.policies.len()
-            );
+            let found = [
+                count(config.routes.len(), "route", "routes"),
+                count(config.upstreams.len(), "upstream", "upstreams"),
+                count(config.policies.len(), "policy", "policies"),
+            ];
+            let line = format!("{}: no faults ({})", file.display(), found.join(", "));
             say(out, Exit::Done, &line)
         }
     }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
