@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Config, Draft, Fault, Faults};
+use crate::config::{Config, Draft, Fault, Faults, Place};
 use crate::gateway::{Equipment, Gateway};
 use crate::plugin::{Engine, Policy};
 use crate::routes::Routes;
@@ -215,20 +215,25 @@ fn policies(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Pol
     }
     for route in &config.routes {
         type Has = fn(&Policy) -> bool;
-        let roles: [(&str, Option<usize>, Has); 3] = [
-            ("key", route.key, Policy::has_key),
-            ("storing", route.storing, Policy::has_storing),
-            ("invalidation", route.invalidation, Policy::has_invalidation),
+        let roles: [(&str, Option<usize>, Place, Has); 3] = [
+            ("key", route.key, route.key_place, Policy::has_key),
+            ("storing", route.storing, route.storing_place, Policy::has_storing),
+            (
+                "invalidation",
+                route.invalidation,
+                route.invalidation_place,
+                Policy::has_invalidation,
+            ),
         ];
-        for (role, place, has) in roles {
-            let named = place.and_then(|place| policies.get(place)).and_then(Option::as_ref);
+        for (role, policy, place, has) in roles {
+            let named = policy.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
             if let Some(policy) = named.filter(|policy| !has(policy)) {
                 let message = format!(
                     "route `{}`: the plugin of policy `{}` does not export `{role}`",
                     route.name,
                     policy.name()
                 );
-                faults.push(Fault::new(file, route.place, message));
+                faults.push(Fault::new(file, place, message));
             }
         }
     }

@@ -110,6 +110,9 @@ impl Route {
             variants: 32,
             collapse: true,
             place: Place::default(),
+            key_place: Place::default(),
+            storing_place: Place::default(),
+            invalidation_place: Place::default(),
         }
     }
 }

@@ -248,6 +248,12 @@ pub struct Route {
     pub collapse: bool,
     /// Where `path`'s value stands.
     pub place: Place,
+    /// Where `key`'s value stands.
+    pub key_place: Place,
+    /// Where `storing`'s value stands.
+    pub storing_place: Place,
+    /// Where `invalidation`'s value stands.
+    pub invalidation_place: Place,
 }
 
 /// A place in the file, counted from 1; columns in characters.

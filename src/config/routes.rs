@@ -91,13 +91,9 @@ fn route(
     });
     let methods = methods.map(with_head);
     let upstream = upstream(table, upstreams);
-    let mut policy = |key| {
-        let name = table.take(key)?;
-        let index = refer(&name, "policy", &policies.names)?;
-        let name = policies.names.get(index)?;
-        policies.valid.iter().position(|policy| policy.name == *name)
-    };
-    let (key, storing, invalidation) = (policy("key"), policy("storing"), policy("invalidation"));
+    let (key, key_place) = policy("key", table, policies);
+    let (storing, storing_place) = policy("storing", table, policies);
+    let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let route = Route {
         key,
@@ -108,9 +104,24 @@ fn route(
         variants: table.count("variants", default.variants, 1..=1000),
         collapse: table.boolean("collapse", default.collapse),
         place,
+        key_place,
+        storing_place,
+        invalidation_place,
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+/// The place of a policy among those that are right, and where it is named.
+fn policy(
+    role: &'static str,
+    table: &mut Table<'_>,
+    policies: &Policies<'_>,
+) -> (Option<usize>, Place) {
+    let Some(value) = table.take(role) else { return (None, table.place) };
+    let name = refer(&value, "policy", &policies.names).and_then(|index| policies.names.get(index));
+    let valid = name.and_then(|name| policies.valid.iter().position(|it| it.name == *name));
+    (valid, value.place)
 }
 
 fn upstream(table: &mut Table<'_>, upstreams: &[Upstream]) -> Option<usize> {
