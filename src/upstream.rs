@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -189,7 +189,8 @@ impl Upstream {
         loop {
             tokio::select! {
                 result = &mut response => {
-                    return result.map_err(|error| Failure::of(error, content));
+                    let response = result.map_err(|error| Failure::of(error, content))?;
+                    return final_only(response);
                 }
                 () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
                 () = &mut silence => return Err(Failure::Timeout),
@@ -208,6 +209,16 @@ impl Failure {
             _ => Self::Broken(cause),
         }
     }
+}
+
+/// `Upgrade` is not sent on, so nobody asked for another protocol (RFC 9110 §7.8): what follows a 101
+/// is not for the client.
+fn final_only(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let unasked = io::Error::other("upstream switched protocols unasked");
+        return Err(Failure::Broken(Cause(Arc::new(unasked))));
+    }
+    Ok(response)
 }
 
 fn trusting(authorities: rustls::RootCertStore) -> rustls::ClientConfig {
