@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -82,6 +82,7 @@ fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
         .route("/clear", post(clear))
+        .route("/pattern/", delete(pattern))
         .route("/pattern/{*pattern}", delete(pattern))
         .fallback(|| async {
             problem(StatusCode::NOT_FOUND, "there is no such call; see the README")
@@ -165,19 +166,32 @@ async fn clear(State(context): State<Context>) -> Response {
 /// A pattern is all that follows, the query too. Names are percent-encoded as clients sent them, and
 /// so may the pattern be; or it is because it stands in a URI. Which of the two cannot be told, so
 /// both spellings are invalidated.
-async fn pattern(
-    State(context): State<Context>,
-    Path(decoded): Path<String>,
-    uri: Uri,
-) -> Response {
-    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
-    let sent = uri.path().strip_prefix("/pattern/").unwrap_or_default();
-    let mut patterns = vec![format!("{sent}{query}"), format!("{decoded}{query}")];
-    patterns.dedup();
+async fn pattern(State(context): State<Context>, uri: Uri) -> Response {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let sent = target.strip_prefix("/pattern/").unwrap_or_default();
+    let mut patterns = vec![sent.to_owned()];
+    patterns.extend(decoded(sent).filter(|decoded| decoded != sent));
     if patterns.iter().any(|pattern| pattern.len() > MAX_PATTERN) {
         return problem(StatusCode::BAD_REQUEST, "a pattern has at most 1024 octets");
     }
     invalidate(&context, patterns.into_iter().map(Scope::Pattern)).await
+}
+
+/// A text without its percent-encoding (RFC 3986 §2.1), if that is UTF-8. A `%` that encodes nothing
+/// stands for itself.
+fn decoded(text: &str) -> Option<String> {
+    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let encoded = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        octets.push(encoded.map_or(*first, |(high, low)| high << 4 | low));
+        rest = if encoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8(octets).ok()
 }
 
 async fn invalidate(context: &Context, scopes: impl IntoIterator<Item = Scope>) -> Response {
