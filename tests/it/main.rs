@@ -7,6 +7,7 @@
     reason = "a test may panic"
 )]
 #![expect(unreachable_pub, reason = "the stage's modules are written as a library's")]
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 
 mod support;
 
@@ -22,6 +23,19 @@ mod vary;
 mod forwarding;
 mod malformed;
 
+// Content on its way: passed on as it comes, never a part for the whole.
+mod streaming;
+
+// Many equal misses, one forward request; and crowds of clients that come and go.
+mod collapse;
+mod crowd;
+
+// Clients' connections: used again, shared, bounded.
+mod connections;
+
+// What fails behind the gateway, and who is asked instead.
+mod upstream;
+
 // L1 and L2, alone and together, in one gateway and in a fleet.
 mod tiers;
 
@@ -33,3 +47,10 @@ mod policies;
 
 // Before an API that nobody here wrote.
 mod foreign;
+
+// What operators see and do.
+mod admin;
+
+// The program: its arguments and the faults it tells, and how it ends.
+mod cli;
+mod shutdown;

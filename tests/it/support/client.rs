@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::PATIENCE;
@@ -62,7 +63,16 @@ impl Ask {
     }
 
     /// Sends it and takes the response head; the content is left to be read.
-    pub async fn open(mut self) -> Open {
+    pub async fn open(self) -> Open {
+        self.try_open().await.expect("no response head")
+    }
+
+    /// Sends it and takes the whole response; an error if it does not come whole, or not at all.
+    pub(crate) async fn attempt(self) -> Result<Got, hyper::Error> {
+        self.try_open().await?.finish().await
+    }
+
+    async fn try_open(mut self) -> Result<Open, hyper::Error> {
         if !self.request.headers().contains_key("host") && !self.http2 {
             let host = self.gateway.to_string().parse().unwrap();
             self.request.headers_mut().insert("host", host);
@@ -78,16 +88,16 @@ impl Ask {
                 let running = tokio::spawn(async move {
                     let _ended = connection.await;
                 });
-                (running, sender.send_request(self.request).await.unwrap())
+                (running, sender.send_request(self.request).await?)
             } else {
                 let (mut sender, connection) =
                     http1::handshake(TokioIo::new(stream)).await.unwrap();
                 let running = tokio::spawn(async move {
                     let _ended = connection.await;
                 });
-                (running, sender.send_request(self.request).await.unwrap())
+                (running, sender.send_request(self.request).await?)
             };
-            Open { response, connection }
+            Ok(Open { response, connection })
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("no response head in time")
     }
@@ -134,7 +144,7 @@ impl Drop for Open {
 }
 
 /// A response. Its methods assert, and hand it on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Got {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -197,7 +207,6 @@ impl Got {
 
 /// Sends octets as they are and takes everything until the server closes.
 pub async fn raw(gateway: SocketAddr, octets: &[u8]) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let exchange = async {
         let mut stream = TcpStream::connect(gateway).await.unwrap();
         stream.write_all(octets).await.unwrap();
@@ -209,7 +218,56 @@ pub async fn raw(gateway: SocketAddr, octets: &[u8]) -> String {
     tokio::time::timeout(PATIENCE, exchange).await.expect("the server never closed")
 }
 
-/// Whether a method is one of those that clients send.
-pub fn method(name: &str) -> Method {
-    name.parse().unwrap()
+/// A connection with prior knowledge of HTTP/2, for many requests at once.
+pub(crate) struct Http2 {
+    server: SocketAddr,
+    sender: http2::SendRequest<Full<Bytes>>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Http2 {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let stream = TokioIo::new(TcpStream::connect(server).await.unwrap());
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        let connection = tokio::spawn(async move {
+            let _ended = connection.await;
+        });
+        Self { server, sender, connection }
+    }
+
+    /// Sends a GET on a stream of its own; what is handed out waits for the whole response.
+    pub(crate) fn get(&self, target: &str) -> impl Future<Output = Got> + Send + use<> {
+        let response = self.attempt(target);
+        async { response.await.expect("the response broke off") }
+    }
+
+    /// As [`Http2::get`]; an error if the response does not come whole.
+    pub(crate) fn attempt(
+        &self,
+        target: &str,
+    ) -> impl Future<Output = Result<Got, hyper::Error>> + Send + use<> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = format!("http://{}{target}", self.server).parse().unwrap();
+        let response = self.sender.clone().send_request(request);
+        async {
+            let exchange = async {
+                let (head, body) = response.await?.into_parts();
+                let body = body.collect().await?.to_bytes();
+                Ok(Got { status: head.status, headers: head.headers, body })
+            };
+            tokio::time::timeout(PATIENCE, exchange).await.expect("no response in time")
+        }
+    }
+
+    /// Waits until the server ends the connection.
+    pub(crate) async fn ended(mut self) {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.connection).await;
+        ended.expect("the server never closed").unwrap();
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }

@@ -32,6 +32,7 @@ pub struct Gateway {
 /// A `gateway.toml` in the making.
 pub struct Setup {
     server: String,
+    admin: String,
     cache: String,
     upstreams: String,
     rest: String,
@@ -47,14 +48,20 @@ impl Gateway {
 
     /// To be changed before it starts. The upstream's name is `origin`.
     pub fn setup(origin: &Origin) -> Setup {
+        Self::setup_before(&[origin.url()]).clock(origin.clock())
+    }
+
+    /// Before servers by their URLs.
+    pub(crate) fn setup_before(servers: &[String]) -> Setup {
         Setup {
             server: "workers = 1".to_owned(),
+            admin: String::new(),
             cache: String::new(),
-            upstreams: format!("[upstreams.origin]\nservers = [\"{}\"]\n", origin.url()),
+            upstreams: format!("[upstreams.origin]\nservers = {servers:?}\n"),
             rest: "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n"
                 .to_owned(),
             host: None,
-            clock: origin.clock().clone(),
+            clock: Clock::manual(),
         }
     }
 
@@ -150,7 +157,13 @@ impl Gateway {
 impl Setup {
     /// Lines for `[server]`.
     pub fn server(mut self, lines: &str) -> Self {
-        self.server = lines.to_owned();
+        lines.clone_into(&mut self.server);
+        self
+    }
+
+    /// Lines for `[admin]`.
+    pub(crate) fn admin(mut self, lines: &str) -> Self {
+        lines.clone_into(&mut self.admin);
         self
     }
 
@@ -176,19 +189,19 @@ impl Setup {
 
     /// More lines for `[upstreams.origin]`.
     pub fn upstream(mut self, lines: &str) -> Self {
-        self.upstreams.push_str(&format!("{lines}\n"));
+        self.upstreams.extend([lines, "\n"]);
         self
     }
 
     /// More lines for the one route.
     pub fn route(mut self, lines: &str) -> Self {
-        self.rest.push_str(&format!("{lines}\n"));
+        self.rest.extend([lines, "\n"]);
         self
     }
 
     /// Everything below the upstreams: policies and routes instead of the one route.
     pub fn routes(mut self, tables: &str) -> Self {
-        self.rest = tables.to_owned();
+        tables.clone_into(&mut self.rest);
         self
     }
 
@@ -200,10 +213,10 @@ impl Setup {
 
     /// The file as it stands.
     pub fn text(&self) -> String {
-        let Self { server, cache, upstreams, rest, .. } = self;
+        let Self { server, admin, cache, upstreams, rest, .. } = self;
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             {cache}\n{upstreams}\n{rest}"
+             {admin}\n{cache}\n{upstreams}\n{rest}"
         )
     }
 

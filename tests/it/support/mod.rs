@@ -4,6 +4,8 @@ pub mod client;
 pub mod gateway;
 pub mod origin;
 pub mod plugin;
+pub mod program;
+pub mod raw;
 pub mod redis;
 pub mod wire;
 

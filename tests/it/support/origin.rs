@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use larder::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+
+use super::PATIENCE;
 
 /// A server on a free port. Dropping it closes the port and every connection.
 pub struct Origin {
@@ -59,7 +62,7 @@ struct Script {
 struct Rule {
     method: Option<Method>,
     fields: Vec<(String, String)>,
-    reply: Reply,
+    reply: Arc<dyn Fn(&Asked) -> Reply + Send + Sync>,
     gate: Option<watch::Receiver<bool>>,
 }
 
@@ -76,6 +79,12 @@ enum Content {
     Whole(Bytes),
     /// Without a `Content-Length`, piece by piece as the test sends them.
     Pieces(Arc<Mutex<Option<mpsc::UnboundedReceiver<Piece>>>>),
+    /// So many octets, made as fast as they are taken.
+    Flood {
+        octets: usize,
+        says_length: bool,
+        left: Arc<AtomicUsize>,
+    },
 }
 
 impl Default for Content {
@@ -106,6 +115,31 @@ pub fn pieces() -> (Reply, Pieces) {
     (Reply { content, ..Reply::default() }, Pieces(sender))
 }
 
+/// 200 with so many octets, made only as fast as they are taken; the figure is how many were.
+/// `says_length` is whether there is a `Content-Length`.
+pub(crate) fn flood(octets: usize, says_length: bool) -> (Reply, Arc<AtomicUsize>) {
+    let left = Arc::new(AtomicUsize::new(0));
+    let content = Content::Flood { octets, says_length, left: Arc::clone(&left) };
+    (Reply { content, ..Reply::default() }, left)
+}
+
+/// Whether these are the octets of a [`flood`] from this place on.
+pub(crate) fn is_of_flood(mut octets: &[u8], mut place: usize) -> bool {
+    while !octets.is_empty() {
+        let expected = &FLOOD[place % FLOOD.len()..];
+        let count = expected.len().min(octets.len());
+        let (piece, rest) = octets.split_at(count);
+        if piece != &expected[..count] {
+            return false;
+        }
+        (octets, place) = (rest, place + count);
+    }
+    true
+}
+
+/// A flood repeats it. Its length is odd, so that a piece in the wrong place shows.
+static FLOOD: LazyLock<Bytes> = LazyLock::new(|| (0..=250).cycle().take(65_521).collect());
+
 /// The test's end of a content that it sends piece by piece. Dropping it without
 /// [`Pieces::end`] breaks the connection off.
 pub struct Pieces(mpsc::UnboundedSender<Piece>);
@@ -117,6 +151,13 @@ impl Pieces {
 
     pub fn end(self) {
         let _gone = self.0.send(Piece::End);
+    }
+
+    /// Waits until nobody takes the content any more.
+    pub(crate) async fn gone(&self) {
+        tokio::time::timeout(PATIENCE, self.0.closed())
+            .await
+            .expect("somebody still takes the content");
     }
 }
 
@@ -166,19 +207,28 @@ impl On<'_> {
 
     /// Answers so from now on.
     pub fn reply(self, reply: Reply) {
-        self.add(reply, None);
+        self.add(move |_| reply.clone(), None);
+    }
+
+    /// Answers each request with what this makes of it.
+    pub(crate) fn answer(self, make: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+        self.add(make, None);
     }
 
     /// Answers so from now on, but not before the test says [`Held::release`].
     pub fn hold(self, reply: Reply) -> Held {
         let (release, gate) = watch::channel(false);
-        self.add(reply, Some(gate));
+        self.add(move |_| reply.clone(), Some(gate));
         Held(release)
     }
 
-    fn add(self, reply: Reply, gate: Option<watch::Receiver<bool>>) {
+    fn add(
+        self,
+        reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        gate: Option<watch::Receiver<bool>>,
+    ) {
         let Self { origin, target, method, fields } = self;
-        let rule = Rule { method, fields, reply, gate };
+        let rule = Rule { method, fields, reply: Arc::new(reply), gate };
         origin.script.lock().unwrap().rules.entry(target).or_default().push(rule);
     }
 }
@@ -277,7 +327,7 @@ async fn answer(
     let body = body.collect().await.map(http_body_util::Collected::to_bytes);
     let is_whole = body.is_ok();
     let target = head.uri.path_and_query().unwrap().as_str().to_owned();
-    let rule = {
+    let (rule, asked) = {
         let mut script = script.lock().unwrap();
         let asked = Asked {
             method: head.method.clone(),
@@ -295,7 +345,7 @@ async fn answer(
                     .iter()
                     .all(|(name, value)| asked.field(name).as_deref() == Some(value))
         };
-        rules.iter().rev().find(fits).cloned()
+        (rules.iter().rev().find(fits).cloned(), asked.clone())
     };
     let Some(Rule { reply, gate, .. }) = rule else {
         let mut response = Response::new(Sent::whole(Bytes::from_static(b"nothing scripted")));
@@ -305,8 +355,10 @@ async fn answer(
     if let Some(mut gate) = gate {
         let _released = gate.wait_for(|released| *released).await;
     }
+    let reply = reply(&asked);
     let mut response = Response::new(match reply.content {
         Content::Whole(body) => Sent::whole(body),
+        Content::Flood { octets, says_length, left } => Sent::Flood { octets, says_length, left },
         Content::Pieces(pieces) => Sent::Pieces(pieces.lock().unwrap().take().unwrap()),
     });
     *response.status_mut() = reply.status;
@@ -324,6 +376,7 @@ async fn answer(
 enum Sent {
     Whole(Option<Bytes>),
     Pieces(mpsc::UnboundedReceiver<Piece>),
+    Flood { octets: usize, says_length: bool, left: Arc<AtomicUsize> },
 }
 
 impl Sent {
@@ -347,6 +400,13 @@ impl Body for Sent {
                 Some(Piece::End) => None,
                 None => Some(Err(io::Error::other("broken off by the test"))),
             }),
+            Self::Flood { octets, left, .. } => {
+                let gone = left.load(Ordering::Relaxed);
+                let from = gone % FLOOD.len();
+                let piece = FLOOD.slice(from..FLOOD.len().min(from + *octets - gone));
+                left.fetch_add(piece.len(), Ordering::Relaxed);
+                Poll::Ready((!piece.is_empty()).then_some(Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -359,7 +419,11 @@ impl Body for Sent {
             Self::Whole(body) => {
                 http_body::SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Self::Pieces(_) => http_body::SizeHint::default(),
+            Self::Flood { octets, says_length: true, left } => {
+                let rest = octets - left.load(Ordering::Relaxed);
+                http_body::SizeHint::with_exact(rest as u64)
+            }
+            Self::Pieces(_) | Self::Flood { .. } => http_body::SizeHint::default(),
         }
     }
 }

@@ -64,4 +64,18 @@ impl Line {
         };
         tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("no {text:?} came"))
     }
+
+    /// Takes what comes until the other end closes.
+    pub(crate) async fn rest(&mut self) -> String {
+        // A reset after the answer is as good as a close.
+        let reading = self.stream.read_to_end(&mut self.came);
+        let _end = tokio::time::timeout(PATIENCE, reading).await.expect("it was never closed");
+        String::from_utf8_lossy(&std::mem::take(&mut self.came)).into_owned()
+    }
+
+    /// Goes away, and waits until the other end has noticed.
+    pub(crate) async fn leave(mut self) {
+        self.stream.shutdown().await.unwrap();
+        self.rest().await;
+    }
 }

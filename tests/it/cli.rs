@@ -1,0 +1,338 @@
+//! The program from the command line: what it teaches, what it refuses, and its exit codes.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::client::Ask;
+use crate::support::origin::{Origin, ok};
+use crate::support::program::{Running, larder};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn help_teaches() {
+    for (arguments, taught) in [
+        (
+            &["--help"][..],
+            &[
+                "A cache gateway",
+                "Usage: larder [OPTIONS] <COMMAND>",
+                "  run ",
+                "  check ",
+                "  demo ",
+                "larder demo\n",
+                "larder run --upstream http://127.0.0.1:3000\n",
+                "larder check gateway.toml\n",
+                "larder run --config gateway.toml\n",
+                "Exit codes: 0 done",
+                "--log <FILTER>",
+                "--log-json",
+            ][..],
+        ),
+        (
+            &["run", "--help"],
+            &[
+                "--config <FILE>",
+                "[default: gateway.toml]",
+                "--upstream <URL>",
+                "`http://HOST:PORT`",
+                "--listen <ADDRESS>",
+                "instead of `[server] listen`",
+                "--admin <ADDRESS>",
+                "On SIGTERM no more connections are taken",
+                "a second signal ends at once",
+            ],
+        ),
+        (
+            &["check", "--help"],
+            &["Usage: larder check [OPTIONS] [FILE]", "[default: gateway.toml]", "exit code is\n2"],
+        ),
+        (&["demo", "--help"], &["--once", "Nothing else has to be installed", "loopback"]),
+        (&["help", "run"], &["--upstream <URL>"]),
+    ] {
+        let ran = larder(root(), arguments);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}");
+        for text in taught {
+            assert!(ran.out.contains(text), "{arguments:?} lacks `{text}`:\n{}", ran.out);
+        }
+        let wide = ran.out.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(wide, None, "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_command_of_the_help_has_its_own() {
+    let help = larder(root(), &["--help"]).out;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<_> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 3, "{help}");
+    for command in commands.iter().filter(|command| **command != "help") {
+        let ran = larder(root(), &[command, "--help"]);
+        assert_eq!(ran.code, Some(0), "{command}");
+        assert!(ran.out.contains(&format!("Usage: larder {command}")), "{}", ran.out);
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let ran = larder(root(), &["--version"]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.out, format!("larder {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn arguments_that_mean_nothing_are_refused() {
+    for (arguments, told) in [
+        (&[][..], "Usage: larder"),
+        (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
+        (&["chekc"], "a similar subcommand exists: 'check'"),
+        (&["run", "--upstrem", "http://x"], "a similar argument exists: '--upstream'"),
+        (&["run", "--upstream"], "a value is required for '--upstream <URL>'"),
+        (&["run", "--listen", "8080"], "invalid value '8080'"),
+        (&["run", "--admin", "127.0.0.1:0"], "--upstream <URL>"),
+        (&["run", "--upstream", "http://x", "--config", "y"], "cannot be used with"),
+        (&["run", "--upstream", "http://x", "--listen", "y"], "invalid value 'y'"),
+        (&["run", "extra"], "unexpected argument 'extra'"),
+        (&["check", "a", "b"], "unexpected argument 'b'"),
+        (&["demo", "--twice"], "unexpected argument '--twice'"),
+        (&["check", "--log", "=,="], "--log `=,=`: "),
+    ] {
+        let ran = larder(root(), arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(told), "{arguments:?} lacks `{told}`:\n{}", ran.err);
+    }
+}
+
+#[test]
+fn the_example_has_no_faults() {
+    for arguments in [&["check"][..], &["check", "gateway.toml"]] {
+        let ran = larder(root(), arguments);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        assert_eq!(ran.out, "gateway.toml: no faults (4 routes, 1 upstream, 3 policies)\n");
+    }
+}
+
+#[test]
+fn every_fault_is_told_as_written_beside_it() {
+    let folder = root().join("tests/bad_config");
+    let mut checked = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let expected = fs::read_to_string(path.with_extension("stderr")).unwrap();
+        let ran = larder(&folder, &["check", file]);
+        assert_eq!(ran.err.trim_end(), expected.trim_end(), "{file}");
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{file}");
+        // What is not good enough for `check` does not run.
+        let ran = larder(&folder, &["run", "--config", file]);
+        assert_eq!(ran.err.trim_end(), expected.trim_end(), "{file}");
+        assert_eq!(ran.code, Some(2), "{file}");
+        checked += 1;
+    }
+    assert!(checked > 10, "{checked} files in {}", folder.display());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["check"][..], &["run"], &["run", "--config", "gateway.toml"]] {
+        let ran = larder(folder.path(), arguments);
+        assert_eq!(ran.code, Some(2));
+        assert_eq!(
+            ran.err,
+            "gateway.toml: the file cannot be read: No such file or directory (os error 2)\n1 fault\n"
+        );
+    }
+}
+
+#[test]
+fn an_upstream_that_is_none_is_a_fault() {
+    let ran = larder(root(), &["run", "--upstream", "localhost:3000/api"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    assert!(ran.err.starts_with("--upstream: `localhost:3000/api` "), "{}", ran.err);
+    assert!(ran.err.contains("  hint: "), "{}", ran.err);
+}
+
+/// A component that is no policy.
+const OTHER_WORLD: &str = r#"(component
+  (core module $m (func (export "f")))
+  (core instance $i (instantiate $m))
+  (func $f (canon lift (core func $i "f")))
+  (instance $api (export "run" (func $f)))
+  (export "other:api/runner@1.0.0" (instance $api)))"#;
+
+/// A component that wants more than a policy has.
+const IMPORTS: &str = r#"(component
+  (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#;
+
+#[test]
+fn faults_of_plugins_are_told_at_their_lines_among_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, octets: &[u8]| fs::write(folder.path().join(name), octets).unwrap();
+    write("text.wasm", b"not wasm at all");
+    write("other.wasm", &wat::parse_str(OTHER_WORLD).unwrap());
+    write("imports.wasm", &wat::parse_str(IMPORTS).unwrap());
+    write("core.wasm", &wat::parse_str("(module)").unwrap());
+    write("cut.wasm", &wat::parse_str(OTHER_WORLD).unwrap()[..40]);
+    write("gateway.toml", FAULTY.as_bytes());
+    let ran = larder(folder.path(), &["check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    let wanted = "wanted are `larder:policy/configure@0.1.0` and at least one of `key`, `storing` and \
+                  `invalidation` of that package";
+    let expected = [
+        "3:11: [server]: workers `many` is a string, not a whole number".to_owned(),
+        "8:10: policy `missing`: plugin `absent.wasm` does not exist".to_owned(),
+        "10:10: policy `text`: not a WebAssembly component or module".to_owned(),
+        format!("12:10: policy `other`: it exports `other:api/runner@1.0.0`; {wanted}"),
+        "14:10: policy `imports`: it imports `wasi:clocks/wall-clock@0.2.0`; a policy has nothing \
+         but `larder:policy/log@0.1.0`"
+            .to_owned(),
+        format!(
+            "16:10: policy `core`: it exports nothing (it has no `component-type` section, or an \
+             empty world); {wanted}"
+        ),
+        // What follows is the engine's.
+        "18:10: policy `cut`: not a policy plugin: ".to_owned(),
+        "20:10: policy `unknown`: no plugin is bundled as `normalize-query`; there are \
+         `normalise-query`, `rest-writes`, `variants`"
+            .to_owned(),
+        "23:10: policy `refused`: unknown setting `dorp`: this policy has `drop`, `keep`, `sort`"
+            .to_owned(),
+        "26:11: policy `nothing`: no `plugin`".to_owned(),
+        "35:16: route `roles`: the plugin of policy `writes` does not export `key`".to_owned(),
+        "36:16: route `roles`: the plugin of policy `good` does not export `storing`".to_owned(),
+        "37:16: route `roles`: the plugin of policy `good` does not export `invalidation`"
+            .to_owned(),
+        "48:12: route `same`: path `/unloaded/{*all}` matches the same requests as \
+         `/unloaded/{*rest}` of route `unloaded` at line 41"
+            .to_owned(),
+        "50:1: route `same`: unknown key `color`".to_owned(),
+    ];
+    let told = ran.err.lines().filter_map(|line| line.strip_prefix("gateway.toml:"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), expected.len(), "{}", ran.err);
+    for (told, expected) in told.iter().zip(&expected) {
+        assert!(told.starts_with(expected), "{told}\n{expected}");
+    }
+    assert!(ran.err.ends_with("\n15 faults\n"), "{}", ran.err);
+}
+
+const FAULTY: &str = r#"[server]
+listen = "127.0.0.1:0"
+workers = "many"
+[upstreams.api]
+servers = ["http://127.0.0.1:3000"]
+
+[policies.missing]
+plugin = "absent.wasm"
+[policies.text]
+plugin = "text.wasm"
+[policies.other]
+plugin = "other.wasm"
+[policies.imports]
+plugin = "imports.wasm"
+[policies.core]
+plugin = "core.wasm"
+[policies.cut]
+plugin = "cut.wasm"
+[policies.unknown]
+plugin = "bundled:normalize-query"
+[policies.refused]
+plugin = "bundled:normalise-query"
+config = { dorp = ["utm_*"] }
+[policies.good]
+plugin = "bundled:normalise-query"
+[policies.nothing]
+on_error = "fail"
+[policies.writes]
+plugin = "bundled:rest-writes"
+
+[[routes]]
+name         = "roles"
+path         = "/roles/{*rest}"
+upstream     = "api"
+key          = "writes"
+storing      = "good"
+invalidation = "good"
+
+[[routes]]
+name     = "unloaded"
+path     = "/unloaded/{*rest}"
+upstream = "api"
+key      = "nothing"
+storing  = "missing"
+
+[[routes]]
+name     = "same"
+path     = "/unloaded/{*all}"
+upstream = "api"
+color    = "red"
+"#;
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = larder(root(), &["run", "--upstream", "http://127.0.0.1:9", "--listen", &address]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert_eq!(
+        ran.err,
+        format!("`{address}` cannot be listened on: Address already in use (os error 98)\n")
+    );
+    let admin = ["--listen", "127.0.0.1:0", "--admin", &address];
+    let ran = larder(root(), &[&["run", "--upstream", "http://127.0.0.1:9"][..], &admin].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.starts_with(&format!("`{address}` cannot be listened on: ")), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn one_api_needs_no_file() {
+    let origin = Origin::start().await;
+    origin.on("/a?b=1").reply(ok("1").max_age(60));
+    let larder = Running::upstream(&origin.url()).await;
+    let get = || Ask::new(larder.address(), "GET", "/a?b=1").send();
+    get().await.code(200).body("1").status("fwd=uri-miss; stored");
+    get().await.code(200).body("1").status("hit");
+    origin.saw("/a?b=1", 1);
+    let stats = Ask::new(larder.admin(), "GET", "/stats").send().await.code(200);
+    let stats: Value = serde_json::from_slice(&stats.body).unwrap();
+    assert_eq!((&stats["total_requests"], &stats["l1_hits"]), (&2.into(), &1.into()));
+    larder.signal("TERM");
+    assert_eq!(larder.exit_code().await, Some(0));
+}
+
+#[test]
+fn the_demo_runs_wherever_it_can_listen_and_shows_hits_and_a_write_being_seen() {
+    let check = |out: &str| {
+        for text in ["larder; hit; ttl=", "larder; fwd=method", "Price written: "] {
+            assert!(out.contains(text), "`{text}` is missing:\n{out}");
+        }
+        let prices = out.lines().find(|line| line.contains("Price written: ")).unwrap();
+        let prices: Vec<_> = prices.split([' ', ';']).filter(|word| word.contains('.')).collect();
+        assert!(prices.len() == 3 && prices.iter().all(|it| *it == prices[0]), "{prices:?}");
+    };
+    let ran = larder(root(), &["demo", "--once"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    check(&ran.out);
+
+    // Somebody else may hold them already, which comes to the same.
+    let wanted = ["127.0.0.1:8080", "127.0.0.1:9080", "127.0.0.1:3000"];
+    let _taken: Vec<_> = wanted.iter().map(TcpListener::bind).collect();
+    let ran = larder(root(), &["demo", "--once"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    check(&ran.out);
+    for address in wanted {
+        assert!(ran.out.contains(&format!("{address} is in use; ")), "{}", ran.out);
+    }
+}

@@ -1,0 +1,463 @@
+//! Equal misses share one forward request (RFC 9111 §4), and nobody gets what is not theirs.
+
+use tokio::task::JoinHandle;
+
+use crate::support::client::{Ask, Got, Http2};
+use crate::support::gateway::Gateway;
+use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::raw::{RawOrigin, Step};
+use crate::support::wire::Line;
+use crate::support::{secs, until};
+
+/// Sends requests at once.
+fn all(asks: impl IntoIterator<Item = Ask>) -> Vec<JoinHandle<Got>> {
+    asks.into_iter().map(|ask| tokio::spawn(ask.send())).collect()
+}
+
+async fn answers(sent: Vec<JoinHandle<Got>>) -> Vec<Got> {
+    let mut answers = Vec::new();
+    for response in sent {
+        answers.push(response.await.unwrap());
+    }
+    answers
+}
+
+/// What `Cache-Status` says, sorted, each with how often.
+fn statuses(answers: &[Got]) -> Vec<(String, usize)> {
+    let mut counted = std::collections::BTreeMap::new();
+    for answer in answers {
+        *counted.entry(answer.cache_status()).or_default() += 1;
+    }
+    counted.into_iter().collect()
+}
+
+fn counts(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
+    expected.iter().map(|(status, count)| ((*status).to_owned(), *count)).collect()
+}
+
+async fn asked(origin: &Origin, target: &str, times: usize) {
+    until(&format!("the origin is asked {times} times"), || origin.count(target) >= times).await;
+}
+
+#[tokio::test]
+async fn equal_misses_are_one_forward_request() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+
+    let sent = all((0..20).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 19).await;
+    held.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == "1"));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[("fwd=uri-miss; collapsed", 19), ("fwd=uri-miss; stored", 1)])
+    );
+    origin.saw("/a", 1);
+    assert_eq!((gateway.figure("collapsed"), gateway.figure("upstream_requests")), (19, 1));
+    gateway.get("/a").await.body("1").status("hit");
+}
+
+#[tokio::test]
+async fn requests_that_differ_do_not_wait_for_one_another() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").hold(ok("held").max_age(60));
+    origin.on("/a?b").reply(ok("other query").max_age(60));
+    origin.on("/b").reply(ok("other path").max_age(60));
+    let leader = tokio::spawn(gateway.ask("GET", "/a").send());
+    asked(&origin, "/a", 1).await;
+
+    gateway.get("/a?b").await.body("other query").status("fwd=uri-miss; stored");
+    gateway.get("/b").await.body("other path").status("fwd=uri-miss; stored");
+    let other = tokio::spawn(gateway.ask("GET", "/a").field("host", "other.example").send());
+    asked(&origin, "/a", 2).await;
+    held.release();
+    leader.await.unwrap().status("fwd=uri-miss; stored");
+    other.await.unwrap().status("fwd=uri-miss; stored");
+    assert_eq!(gateway.figure("followers"), 0);
+}
+
+#[tokio::test]
+async fn streams_of_one_http2_connection_collapse_too() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let client = Http2::to(gateway.address()).await;
+
+    let sent: Vec<_> = (0..10).map(|_| tokio::spawn(client.get("/a"))).collect();
+    gateway.reaches("followers", 9).await;
+    held.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.body == "1"));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[("fwd=uri-miss; collapsed", 9), ("fwd=uri-miss; stored", 1)])
+    );
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn followers_outlive_a_leader_who_leaves_before_the_head() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let mut leader = Line::to(gateway.address()).await;
+    let request = format!("GET /a HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address());
+    leader.send(request.as_bytes()).await;
+    asked(&origin, "/a", 1).await;
+    let followers = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 3).await;
+
+    leader.leave().await;
+    held.release();
+    let answers = answers(followers).await;
+    assert!(answers.iter().all(|answer| answer.body == "1"));
+    assert_eq!(statuses(&answers), counts(&[("fwd=uri-miss; collapsed", 3)]));
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn followers_outlive_a_leader_who_leaves_within_the_content() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let (reply, content) = pieces();
+    origin.on("/a").reply(reply.max_age(60));
+    let mut leader = Line::to(gateway.address()).await;
+    let request = format!("GET /a HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address());
+    leader.send(request.as_bytes()).await;
+    content.send("one ");
+    leader.until("one \r\n").await;
+    // They come within the content, and still get all of it.
+    let followers = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 3).await;
+
+    leader.leave().await;
+    content.send("two");
+    content.end();
+    let answers = answers(followers).await;
+    assert!(answers.iter().all(|answer| answer.body == "one two"), "{answers:?}");
+    assert_eq!(statuses(&answers), counts(&[("fwd=uri-miss; collapsed", 3)]));
+    gateway.get("/a").await.body("one two").status("hit");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn a_fetch_goes_on_for_the_store_when_everyone_has_left() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let request = format!("GET /a HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address());
+    let mut leader = Line::to(gateway.address()).await;
+    leader.send(request.as_bytes()).await;
+    asked(&origin, "/a", 1).await;
+    let mut follower = Line::to(gateway.address()).await;
+    follower.send(request.as_bytes()).await;
+    gateway.reaches("followers", 1).await;
+
+    leader.leave().await;
+    follower.leave().await;
+    held.release();
+    gateway.reaches("stored", 1).await;
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn a_response_for_one_client_never_reaches_another() {
+    for (name, value, detail) in [
+        ("cache-control", "private, max-age=60", "private"),
+        ("cache-control", "no-store", "no-store"),
+        ("set-cookie", "session=1", "set-cookie"),
+    ] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
+        let held: Vec<_> = (0..5)
+            .map(|user| {
+                let reply = ok(format!("of {user}")).field(name, value);
+                origin.on("/a").with("x-user", &user.to_string()).hold(reply)
+            })
+            .collect();
+        let ask = |user: usize| gateway.ask("GET", "/a").field("x-user", &user.to_string());
+
+        let leader = tokio::spawn(ask(0).send());
+        asked(&origin, "/a", 1).await;
+        let followers = all((1..5).map(ask));
+        gateway.reaches("followers", 4).await;
+        origin.saw("/a", 1);
+        for held in &held {
+            held.release();
+        }
+        let expected = format!("fwd=uri-miss; detail={detail}");
+        leader.await.unwrap().code(200).body("of 0").status(&expected).has(name, value);
+        for (user, answer) in (1..5).zip(answers(followers).await) {
+            answer.code(200).body(&format!("of {user}")).status(&expected).has(name, value);
+        }
+        origin.saw("/a", 5);
+        assert_eq!((gateway.figure("collapsed"), gateway.figure("stored")), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn requests_for_what_cannot_be_shared_do_not_wait_for_one_another() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").field("cache-control", "private"));
+    gateway.get("/a").await.body("1").status("fwd=uri-miss; detail=private");
+
+    let held = origin.on("/a").hold(ok("2").field("cache-control", "private"));
+    let sent = all((0..5).map(|_| gateway.ask("GET", "/a")));
+    // All are there at once, while none has been answered.
+    asked(&origin, "/a", 6).await;
+    assert_eq!(gateway.figure("followers"), 0);
+    held.release();
+    let answers = answers(sent).await;
+    assert_eq!(statuses(&answers), counts(&[("fwd=uri-miss; detail=private", 5)]));
+
+    // What can be shared now is stored as ever.
+    origin.on("/a").reply(ok("3").max_age(60));
+    gateway.get("/a").await.body("3").status("fwd=uri-miss; stored");
+    gateway.get("/a").await.body("3").status("hit");
+    origin.saw("/a", 7);
+}
+
+#[tokio::test]
+async fn a_clients_own_condition_reaches_the_origin_where_nothing_can_be_shared() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let private = |body: &str| ok(body.to_owned()).field("cache-control", "private").etag("v1");
+    origin.on("/a").reply(private("1"));
+    // Nobody knows yet that it cannot: the condition is kept back for the store's sake.
+    let conditional = || gateway.ask("GET", "/a").field("if-none-match", "\"v1\"");
+    conditional().send().await.code(200).body("1").status("fwd=uri-miss; detail=private");
+    assert_eq!(origin.last("/a").field("if-none-match"), None);
+
+    origin.on("/a").with("if-none-match", "\"v1\"").reply(status(304).etag("v1"));
+    conditional().send().await.code(304).body("").status("fwd=uri-miss; detail=status");
+    gateway.get("/a").await.code(200).body("1").status("fwd=uri-miss; detail=private");
+    assert_eq!(origin.last("/a").field("if-none-match"), None);
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn a_condition_of_the_store_stands_alone() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60).etag("v1"));
+    gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
+    // The stored response becomes stale, and its key one that is not shared.
+    gateway.clock().advance(secs(61));
+    origin.on("/a").reply(ok("mine").field("cache-control", "private"));
+    gateway.get("/a").await.body("mine").status("fwd=stale; detail=private");
+    assert_eq!(origin.last("/a").field("if-none-match").as_deref(), Some("\"v1\""));
+
+    // With both, a 304 without `ETag` could be about either.
+    gateway.ask("GET", "/a").field("if-none-match", "\"v2\"").send().await.body("mine");
+    assert_eq!(origin.last("/a").field("if-none-match").as_deref(), Some("\"v1\""));
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn a_follower_takes_only_a_variant_of_its_own() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply =
+        |language: &str| ok(language.to_owned()).max_age(60).field("vary", "accept-language");
+    let held = origin.on("/a").with("accept-language", "de").hold(reply("de"));
+    origin.on("/a").with("accept-language", "en").reply(reply("en"));
+    let ask = |language: &str| gateway.ask("GET", "/a").field("accept-language", language);
+
+    let leader = tokio::spawn(ask("de").send());
+    asked(&origin, "/a", 1).await;
+    let german = all((0..2).map(|_| ask("de")));
+    let english = all((0..2).map(|_| ask("en")));
+    gateway.reaches("followers", 4).await;
+    held.release();
+    leader.await.unwrap().body("de").status("fwd=uri-miss; stored");
+    for answer in answers(german).await {
+        answer.body("de").status("fwd=uri-miss; collapsed");
+    }
+    let english = answers(english).await;
+    assert!(english.iter().all(|answer| answer.body == "en"));
+    // The later one may find what the earlier one has stored.
+    let stored = english.iter().filter(|got| got.cache_status() == "fwd=uri-miss; stored").count();
+    let hits = english.iter().filter(|got| got.cache_status() == "hit").count();
+    assert_eq!((stored.min(1), stored + hits), (1, 2), "{english:?}");
+
+    ask("de").send().await.body("de").status("hit");
+    ask("en").send().await.body("en").status("hit");
+}
+
+#[tokio::test]
+async fn a_route_can_do_without() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).route("collapse = false").start().await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    asked(&origin, "/a", 3).await;
+    held.release();
+    let answers = answers(sent).await;
+    assert_eq!(statuses(&answers), counts(&[("fwd=uri-miss; stored", 3)]));
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 3);
+    assert_eq!(gateway.figure("followers"), 0);
+}
+
+#[tokio::test]
+async fn no_cache_wants_an_answer_that_was_fetched_for_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").hold(ok("old").max_age(60));
+    let leader = tokio::spawn(gateway.ask("GET", "/a").send());
+    asked(&origin, "/a", 1).await;
+
+    origin.on("/a").reply(ok("new").max_age(60));
+    let ask = gateway.ask("GET", "/a").field("cache-control", "no-cache");
+    ask.send().await.body("new").status("fwd=uri-miss; stored");
+    assert_eq!(gateway.figure("followers"), 0);
+    held.release();
+    leader.await.unwrap().body("old").status("fwd=uri-miss; stored");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn a_failure_is_shared_by_all_who_waited_and_by_nobody_else() {
+    let origin = RawOrigin::start(&[Step::Head, Step::Wait]).await;
+    let gateway = Gateway::setup_before(&[origin.url()]).server("workers = 2").start().await;
+    let sent = all((0..5).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 4).await;
+    origin.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.status == 502));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[
+            ("fwd=uri-miss; collapsed; detail=upstream-broken", 4),
+            ("fwd=uri-miss; detail=upstream-broken", 1)
+        ])
+    );
+    assert_eq!(origin.heads().len(), 1);
+    assert_eq!(gateway.figure("upstream_failures"), 5);
+
+    gateway.get("/a").await.code(502).status("fwd=uri-miss; detail=upstream-broken");
+    assert_eq!(origin.heads().len(), 2, "a failure is not remembered");
+}
+
+#[tokio::test]
+async fn silence_is_shared_by_all_who_waited() {
+    let origin = RawOrigin::start(&[Step::Head, Step::Stay]).await;
+    let setup = Gateway::setup_before(&[origin.url()]).upstream("timeout = \"1s\"");
+    let gateway = setup.start().await;
+    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.status == 504));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[
+            ("fwd=uri-miss; collapsed; detail=upstream-timeout", 2),
+            ("fwd=uri-miss; detail=upstream-timeout", 1)
+        ])
+    );
+    assert_eq!(origin.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_an_invalidation_is_not_joined_after_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").method("GET").hold(ok("old").max_age(60));
+    origin.on("/a").method("PUT").reply(status(204));
+    let before = all((0..2).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 1).await;
+    asked(&origin, "/a", 1).await;
+
+    gateway.ask("PUT", "/a").send().await.code(204).status("fwd=method");
+    let held_too = origin.on("/a").method("GET").hold(ok("new").max_age(60));
+    let after = all((0..2).map(|_| gateway.ask("GET", "/a")));
+    // They have a leader of their own, while the earlier one still waits.
+    gateway.reaches("followers", 2).await;
+    asked(&origin, "/a", 3).await;
+    held_too.release();
+    for answer in answers(after).await {
+        answer.body("new");
+    }
+    gateway.get("/a").await.body("new").status("hit");
+
+    // Those who asked before the write may be told what was before it. Nobody after them is.
+    held.release();
+    for answer in answers(before).await {
+        answer.body("old");
+    }
+    gateway.get("/a").await.body("new").status("hit");
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_an_invalidation_is_not_served_after_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let held = origin.on("/a").method("GET").hold(ok("old").max_age(60));
+    origin.on("/a").method("DELETE").reply(status(204));
+    let before = tokio::spawn(gateway.ask("GET", "/a").send());
+    asked(&origin, "/a", 1).await;
+    gateway.ask("DELETE", "/a").send().await.code(204);
+    held.release();
+    before.await.unwrap().body("old");
+
+    origin.on("/a").method("GET").reply(status(404).max_age(60));
+    gateway.get("/a").await.code(404).status("fwd=uri-miss; stored");
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn a_validation_is_shared() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60).etag("v1"));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.clock().advance(secs(61));
+    let not_modified = status(304).max_age(60).etag("v1");
+    let held = origin.on("/a").with("if-none-match", "\"v1\"").hold(not_modified);
+
+    let asks = (0..5).map(|_| gateway.ask("GET", "/a"));
+    let sent = all(asks.chain([gateway.ask("GET", "/a").field("if-none-match", "\"v1\"")]));
+    gateway.reaches("followers", 5).await;
+    held.release();
+    let mut answers = answers(sent).await;
+    let conditional = answers.pop().unwrap();
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == "1"));
+    conditional.clone().code(304).body("");
+    answers.push(conditional);
+    assert_eq!(
+        statuses(&answers),
+        counts(&[
+            ("fwd=stale; fwd-status=304; collapsed", 5),
+            ("fwd=stale; fwd-status=304; stored", 1)
+        ])
+    );
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn a_validation_that_finds_a_new_response_is_shared_too() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60).etag("v1"));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.clock().advance(secs(61));
+    let held = origin.on("/a").hold(ok("2").max_age(60).etag("v2"));
+
+    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 2).await;
+    held.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.body == "2"));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[("fwd=stale; collapsed", 2), ("fwd=stale; stored", 1)])
+    );
+    origin.saw("/a", 2);
+}

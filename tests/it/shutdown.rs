@@ -1,0 +1,184 @@
+//! How the program ends: what runs is answered, nothing new is taken, and the exit code tells.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::support::client::{Ask, Http2};
+use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::program::Running;
+use crate::support::wire::Line;
+use crate::support::{PATIENCE, until};
+
+const STOPPING: &str = "stopping: no more connections";
+
+async fn larder(origin: &Origin, drain: &str) -> Running {
+    Running::with(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"{drain}\"\nworkers = 2\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [upstreams.origin]\nservers = [\"{}\"]\n\
+         [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n",
+        origin.url()
+    ))
+    .await
+}
+
+async fn asked(origin: &Origin, target: &str) {
+    until("the origin is asked", || origin.count(target) > 0).await;
+}
+
+#[tokio::test]
+async fn what_runs_is_answered_and_nothing_new_is_taken() {
+    for signal in ["TERM", "INT"] {
+        let origin = Origin::start().await;
+        let mut larder = larder(&origin, "30s").await;
+        let (reply, content) = pieces();
+        origin.on("/body").reply(reply.max_age(60));
+        let gate = origin.on("/head").hold(ok("late").max_age(60));
+        let write_gate = origin.on("/write").hold(status(204));
+        let mut body = Ask::new(larder.address(), "GET", "/body").open().await;
+        content.send("one ");
+        assert_eq!(body.piece().await.unwrap().unwrap(), "one ");
+        let head = tokio::spawn(Ask::new(larder.address(), "GET", "/head").send());
+        let write = tokio::spawn(Ask::new(larder.address(), "PUT", "/write").send());
+        let client = Http2::to(larder.address()).await;
+        let stream = tokio::spawn(client.get("/head"));
+        for target in ["/head", "/write"] {
+            asked(&origin, target).await;
+        }
+        // The stream waits for the same response.
+        is_counted(&larder, "followers").await;
+
+        larder.signal(signal);
+        larder.says(STOPPING).await;
+        refuses(&larder).await;
+        gate.release();
+        write_gate.release();
+        content.send("two");
+        content.end();
+        body.finish().await.unwrap().body("two").status("fwd=uri-miss; stored");
+        let head = head.await.unwrap().code(200).body("late");
+        head.has("connection", "close");
+        stream.await.unwrap().code(200).body("late");
+        write.await.unwrap().code(204).status("fwd=method");
+        assert_eq!(larder.exit_code().await, Some(0), "{signal}");
+    }
+}
+
+/// Waits until a figure is not 0.
+async fn is_counted(larder: &Running, name: &str) {
+    let asking = async {
+        loop {
+            let got = Ask::new(larder.admin(), "GET", "/stats").send().await.code(200);
+            let figures: Value = serde_json::from_slice(&got.body).unwrap();
+            if figures[name].as_u64().unwrap() > 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no `{name}`"));
+}
+
+/// Waits until nobody listens there any more.
+async fn refuses(larder: &Running) {
+    let trying = async {
+        while TcpStream::connect(larder.address()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying).await.expect("it still takes connections");
+}
+
+#[tokio::test]
+async fn a_fetch_that_nobody_waits_for_ends_first() {
+    let origin = Origin::start().await;
+    let mut larder = larder(&origin, "30s").await;
+    let gate = origin.on("/a").hold(status(204));
+    let mut client = Line::to(larder.address()).await;
+    client.send(b"DELETE /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    asked(&origin, "/a").await;
+    client.leave().await;
+    larder.signal("TERM");
+    larder.says(STOPPING).await;
+    gate.release();
+    larder.says("stopped, every request was answered").await;
+    assert_eq!(larder.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_the_drain_is_broken_off() {
+    let origin = Origin::start().await;
+    let mut larder = larder(&origin, "300ms").await;
+    let (reply, content) = pieces();
+    origin.on("/body").reply(reply.max_age(60));
+    let _gate = origin.on("/head").hold(ok("never"));
+    let mut body = Ask::new(larder.address(), "GET", "/body").open().await;
+    content.send("half");
+    assert_eq!(body.piece().await.unwrap().unwrap(), "half");
+    let head = tokio::spawn(Ask::new(larder.address(), "GET", "/head").attempt());
+    asked(&origin, "/head").await;
+
+    larder.signal("TERM");
+    assert!(body.finish().await.is_err(), "a part looked whole");
+    assert!(head.await.unwrap().is_err());
+    larder.says("stopped, requests that were still running were broken off").await;
+    assert_eq!(larder.exit_code().await, Some(3));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let origin = Origin::start().await;
+        // Longer than the test would wait.
+        let mut larder = larder(&origin, "1h").await;
+        let _gate = origin.on("/a").hold(ok("never"));
+        let client = tokio::spawn(Ask::new(larder.address(), "GET", "/a").attempt());
+        asked(&origin, "/a").await;
+        larder.signal(first);
+        larder.says(STOPPING).await;
+        larder.signal(second);
+        assert!(client.await.unwrap().is_err());
+        assert_eq!(larder.exit_code().await, Some(3));
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_the_drain() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    let larder = larder(&origin, "1h").await;
+    let mut used = Line::to(larder.address()).await;
+    used.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    used.until("\r\n\r\n1").await;
+    let mut unused = Line::to(larder.address()).await;
+    let http2 = Http2::to(larder.address()).await;
+    http2.get("/a").await.body("1");
+    let mut operator = Line::to(larder.admin()).await;
+    operator.send(b"GET /stats HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    operator.until("}").await;
+
+    larder.signal("TERM");
+    assert_eq!(used.rest().await, "");
+    assert_eq!(unused.rest().await, "");
+    http2.ended().await;
+    assert_eq!(larder.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_its_head_holds_the_drain_no_longer_than_its_own_limit() {
+    let origin = Origin::start().await;
+    let larder = Running::with(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"1h\"\nheader_timeout = \"300ms\"\n\
+         [upstreams.origin]\nservers = [\"{}\"]\n\
+         [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n",
+        origin.url()
+    ))
+    .await;
+    let mut client = Line::to(larder.address()).await;
+    client.send(b"GET /a HTTP/1.1\r\nhost").await;
+    larder.signal("TERM");
+    client.rest().await;
+    assert_eq!(larder.exit_code().await, Some(0));
+    assert!(origin.asked().is_empty());
+}

@@ -1,0 +1,153 @@
+//! The program itself: `larder` with arguments, in a folder.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::PATIENCE;
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs `larder` to its end, with nothing in its environment.
+pub(crate) fn larder(folder: &Path, arguments: &[&str]) -> Ran {
+    let mut child = start(folder, arguments, Stdio::piped());
+    let out = collect(child.stdout.take().unwrap());
+    let err = collect(child.stderr.take().unwrap());
+    let code = wait(&mut child).code();
+    Ran { code, out: out.recv().unwrap(), err: err.recv().unwrap() }
+}
+
+/// A `larder run` that listens.
+pub(crate) struct Running {
+    child: Child,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    log: UnboundedReceiver<String>,
+    _folder: TempDir,
+}
+
+impl Running {
+    /// With this `gateway.toml`. Its ports should be 0.
+    pub(crate) async fn with(gateway_toml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
+        Self::start(folder, &["run", "--log-json"]).await
+    }
+
+    /// Before this server, without a file.
+    pub(crate) async fn upstream(url: &str) -> Self {
+        let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let arguments = [&["run", "--log-json", "--upstream", url][..], &listen].concat();
+        Self::start(tempfile::tempdir().unwrap(), &arguments).await
+    }
+
+    async fn start(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut child = start(folder.path(), arguments, Stdio::null());
+        let (line, mut log) = unbounded_channel();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            err.lines().map_while(Result::ok).try_for_each(|it| line.send(it))
+        });
+        let listening = said(&mut log, "listening").await;
+        let address = |name: &str| {
+            let text = listening[name].as_str()?;
+            text.trim_start_matches("Some(").trim_end_matches(')').parse().ok()
+        };
+        let (address, admin) = (address("address").unwrap(), address("admin"));
+        Self { child, address, admin, log, _folder: folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.unwrap()
+    }
+
+    /// Waits until the log has a line with this message.
+    pub(crate) async fn says(&mut self, message: &str) {
+        said(&mut self.log, message).await;
+    }
+
+    /// Sends a signal by its name, as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("`kill` must be installed").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit_code(mut self) -> Option<i32> {
+        let waiting = tokio::task::spawn_blocking(move || wait(&mut self.child).code());
+        waiting.await.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, as a rule.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn start(folder: &Path, arguments: &[&str], out: Stdio) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_larder"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The fields of the next log line that begins so.
+async fn said(log: &mut UnboundedReceiver<String>, message: &str) -> Value {
+    let mut lines = Vec::new();
+    while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, log.recv()).await {
+        let mut line_fields = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        let fields = line_fields["fields"].take();
+        if fields["message"].as_str().is_some_and(|said| said.starts_with(message)) {
+            return fields;
+        }
+        lines.push(line);
+    }
+    panic!("larder never said `{message}`, but:\n{}", lines.join("\n"));
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, text) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut octets = Vec::new();
+        let _broken = from.read_to_end(&mut octets);
+        sender.send(String::from_utf8_lossy(&octets).into_owned())
+    });
+    text
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    const LOOKS: u32 = 12_000;
+    for _ in 0..LOOKS {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(6 * PATIENCE / LOOKS);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("larder never ended");
+}

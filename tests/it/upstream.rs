@@ -1,0 +1,363 @@
+//! What becomes of a request when its upstream fails, and which server of an upstream gets it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::client::Got;
+use crate::support::gateway::Gateway;
+use crate::support::origin::{Origin, ok, status};
+use crate::support::raw::{RawOrigin, Step};
+use crate::support::wire::Line;
+
+/// The URL of a server that is not there. While the socket is kept, nobody else can be.
+fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    (socket, url)
+}
+
+/// A response of the gateway's own, which tells no internals.
+#[track_caller]
+fn is_problem(got: &Got, code: u16, title: &str, detail: &str) {
+    let told: Value = serde_json::from_slice(&got.body).unwrap();
+    let expected =
+        json!({ "type": "about:blank", "title": title, "status": code, "detail": detail });
+    assert_eq!(told, expected, "{got:?}");
+    got.clone().code(code).has("content-type", "application/problem+json");
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_is_a_502() {
+    let (_reserved, absent) = nobody();
+    let gateway = Gateway::setup_before(&[absent]).start().await;
+    for (method, why) in [("GET", "uri-miss"), ("HEAD", "uri-miss"), ("POST", "method")] {
+        let got = gateway.ask(method, "/a").send().await.code(502);
+        let got = got.status(&format!("fwd={why}; detail=upstream-refused"));
+        if method != "HEAD" {
+            is_problem(&got, 502, "Bad Gateway", "upstream refused the connection");
+        }
+    }
+    assert_eq!(gateway.figure("upstream_failures"), 3);
+    assert_eq!(gateway.figure("stored"), 0, "it is not remembered");
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
+    use Step::{Head, Reset, Send};
+    for (what, steps) in [
+        ("closes", vec![Head]),
+        ("resets", vec![Head, Reset]),
+        ("closes at once", vec![]),
+        ("closes within the head", vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-le")]),
+        ("speaks something else", vec![Head, Send("SSH-2.0-OpenSSH_9.2\r\n")]),
+        ("answers in another version", vec![Head, Send("HTTP/3.7 200 OK\r\n\r\n")]),
+        ("switches protocols", vec![Head, Send("HTTP/1.1 101 Switching Protocols\r\n\r\n")]),
+        ("sends a field that is none", vec![Head, Send("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")]),
+        (
+            "sends two lengths",
+            vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n12")],
+        ),
+    ] {
+        let origin = RawOrigin::start(&steps).await;
+        let gateway = Gateway::setup_before(&[origin.url()]).start().await;
+        let got = gateway.get("/a").await;
+        is_problem(&got, 502, "Bad Gateway", "upstream broke off or answered nonsense");
+        assert_eq!(got.cache_status(), "fwd=uri-miss; detail=upstream-broken", "{what}");
+        assert_eq!(gateway.figure("upstream_failures"), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_a_504() {
+    let origin = RawOrigin::start(&[Step::Head, Step::Stay]).await;
+    let setup = Gateway::setup_before(&[origin.url()]).upstream("timeout = \"200ms\"");
+    let gateway = setup.start().await;
+    for (method, why) in [("GET", "uri-miss"), ("DELETE", "method")] {
+        let got = gateway.ask(method, "/a").send().await;
+        is_problem(&got, 504, "Gateway Timeout", "upstream did not answer in time");
+        got.status(&format!("fwd={why}; detail=upstream-timeout"));
+    }
+    assert_eq!(origin.heads().len(), 2);
+    assert_eq!(gateway.figure("upstream_failures"), 2);
+}
+
+#[tokio::test]
+async fn interim_responses_are_no_answer() {
+    let origin = RawOrigin::start(&[
+        Step::Head,
+        Step::Send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"),
+        Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: max-age=60\r\n\r\n1"),
+    ])
+    .await;
+    let gateway = Gateway::setup_before(&[origin.url()]).start().await;
+    gateway.get("/a").await.code(200).body("1").lacks("link").status("fwd=uri-miss; stored");
+    gateway.get("/a").await.body("1").status("hit");
+    assert_eq!(origin.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_broke_off_counts_as_done_and_one_that_never_left_does_not() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    let (_reserved, absent) = nobody();
+    let broken = RawOrigin::start(&[Step::Head]).await;
+    let setup = Gateway::setup(&origin).upstream(&format!(
+        "[upstreams.broken]\nservers = [\"{}\"]\n[upstreams.absent]\nservers = [\"{absent}\"]",
+        broken.url()
+    ));
+    let route = |method: &str, upstream: &str| {
+        format!(
+            "[[routes]]\nname = \"{upstream}\"\npath = \"/{{*rest}}\"\n\
+             upstream = \"{upstream}\"\nmethods = [\"{method}\"]\n"
+        )
+    };
+    let routes = [route("GET", "origin"), route("PUT", "broken"), route("PATCH", "absent")];
+    let gateway = setup.routes(&routes.concat()).start().await;
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+
+    gateway.ask("PATCH", "/a").send().await.code(502).status("fwd=method; detail=upstream-refused");
+    gateway.get("/a").await.status("hit");
+    gateway.ask("PUT", "/a").send().await.code(502).status("fwd=method; detail=upstream-broken");
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_no_silence() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).upstream("timeout = \"1s\"").start().await;
+    origin.on("/a").reply(status(201));
+    let mut client = Line::to(gateway.address()).await;
+    client
+        .send(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\nconnection: close\r\n\r\n")
+        .await;
+    for _ in 0..8 {
+        // Together they take longer than the limit, and each much less.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.send(b"x").await;
+    }
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    assert_eq!(origin.last("/a").body, "xxxxxxxx");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_is_given_up() {
+    let origin = RawOrigin::start(&[Step::Head, Step::Stay]).await;
+    let setup = Gateway::setup_before(&[origin.url()]).upstream("timeout = \"200ms\"");
+    let gateway = setup.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nxxxx").await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{answer}");
+    assert!(answer.contains("cache-status: larder; fwd=method; detail=upstream-timeout\r\n"));
+    assert_eq!(origin.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_may_be_answered_before_its_end() {
+    let early = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 5\r\n\r\nlarge";
+    let origin = RawOrigin::start(&[Step::Head, Step::Send(early), Step::Stay]).await;
+    let gateway = Gateway::setup_before(&[origin.url()]).start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nxxxx").await;
+    let answer = client.until("\r\n\r\nlarge").await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("cache-status: larder; fwd=method\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn octets_beyond_a_response_never_become_the_next_one() {
+    let both = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: no-store\r\n\r\n1\
+                HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncache-control: max-age=60\r\n\r\nevil";
+    let origin = RawOrigin::start(&[Step::Head, Step::Send(both), Step::Stay]).await;
+    let gateway = Gateway::setup_before(&[origin.url()]).start().await;
+    for target in ["/a", "/b", "/a"] {
+        gateway.get(target).await.code(200).body("1").status("fwd=uri-miss; detail=no-store");
+    }
+    assert_eq!(origin.connections(), 3, "none of them can be used again");
+}
+
+#[tokio::test]
+async fn an_upload_passes_octet_by_octet() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("done"));
+    let content: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
+    gateway.ask("PUT", "/a").body(content.clone()).send().await.code(200).body("done");
+    assert!(origin.last("/a").body == content, "the content changed on its way");
+    gateway.ask("PUT", "/a").http2().body(content.clone()).send().await.code(200).body("done");
+    assert!(origin.last("/a").body == content, "the content changed on its way");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn servers_are_used_in_turn() {
+    let origins = [Origin::start().await, Origin::start().await, Origin::start().await];
+    let servers: Vec<_> = origins.iter().map(Origin::url).collect();
+    let gateway = Gateway::setup_before(&servers).start().await;
+    for (number, origin) in origins.iter().enumerate() {
+        for request in 0..9 {
+            origin.on(&format!("/{request}")).reply(ok(number.to_string()).max_age(60));
+        }
+    }
+    for request in 0..9 {
+        let got = gateway.get(&format!("/{request}")).await.status("fwd=uri-miss; stored");
+        got.body(&(request % 3).to_string());
+    }
+    assert!(origins.iter().all(|origin| origin.asked().len() == 3));
+    // What one of them answered is stored for all.
+    gateway.get("/1").await.body("1").status("hit");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_leaves_the_request_to_the_next() {
+    let origin = Origin::start().await;
+    let ((_one, first), (_other, last)) = (nobody(), nobody());
+    let gateway = Gateway::setup_before(&[first, origin.url(), last]).start().await;
+    origin.on("/a").reply(ok("1").field("cache-control", "no-store"));
+    origin.on("/w").reply(status(201));
+    for _ in 0..3 {
+        gateway.get("/a").await.code(200).body("1").status("fwd=uri-miss; detail=no-store");
+        // Nothing was sent, so a write may be repeated too, with its content.
+        gateway.ask("POST", "/w").body("content").send().await.code(201).status("fwd=method");
+        assert_eq!(origin.last("/w").body, "content");
+    }
+    origin.saw("/a", 3);
+    origin.saw("/w", 3);
+    assert_eq!(gateway.figure("upstream_failures"), 0);
+    assert_eq!(gateway.figure("upstream_requests"), 6);
+}
+
+#[tokio::test]
+async fn what_has_left_is_not_sent_to_another_server() {
+    let broken = RawOrigin::start(&[Step::Head]).await;
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup_before(&[broken.url(), origin.url()]).start().await;
+    gateway.ask("POST", "/a").body("1").send().await.code(502);
+    assert_eq!(broken.heads().len(), 1);
+    origin.saw("/a", 0);
+}
+
+#[tokio::test]
+async fn connections_to_an_upstream_are_used_again() {
+    let reply = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: no-store\r\n\r\n1";
+    // A second connection would be answered once, too.
+    let origin = RawOrigin::start(&[
+        Step::Head,
+        Step::Send(reply),
+        Step::Head,
+        Step::Send(reply),
+        Step::Wait,
+    ])
+    .await;
+    let gateway = Gateway::setup_before(&[origin.url()]).start().await;
+    gateway.get("/a").await.body("1");
+    gateway.get("/b").await.body("1");
+    let heads = origin.heads();
+    assert!(heads[0].starts_with("GET /a ") && heads[1].starts_with("GET /b "), "{heads:?}");
+    assert_eq!(origin.connections(), 1);
+}
+
+/// An authority, and what a server on this machine needs to be believed by those who believe it.
+struct Tls {
+    authority: String,
+    server: TlsAcceptor,
+}
+
+fn tls() -> Tls {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    Tls { authority: authority.pem(), server: TlsAcceptor::from(Arc::new(config)) }
+}
+
+/// A server that answers `secure` to everything, over TLS. Gives its port.
+async fn serve_tls(acceptor: TlsAcceptor) -> (u16, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Those who do not believe us end the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = vec![0; 4096];
+            let _length = stream.read(&mut request).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\ncache-control: max-age=60\r\n\
+                connection: close\r\n\r\nsecure";
+            let _sent = stream.write_all(answer).await;
+            let _closed = stream.shutdown().await;
+        }
+    });
+    (port, serving)
+}
+
+#[tokio::test]
+async fn an_https_upstream_is_believed_by_its_authority_only() {
+    let (trusted, other) = (tls(), tls());
+    let (port, _serving) = serve_tls(trusted.server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("ca = \"{}\"", path.display())
+    };
+    let (right, wrong) =
+        (file("right.pem", &trusted.authority), file("wrong.pem", &other.authority));
+    let both = file("both.pem", &(other.authority + &trusted.authority));
+
+    for (ca, host, believed) in [
+        (&right, "localhost", true),
+        (&right, "127.0.0.1", true),
+        (&both, "localhost", true),
+        (&wrong, "localhost", false),
+        // Not a name of the certificate.
+        (&right, "127.0.0.2", false),
+    ] {
+        let setup = Gateway::setup_before(&[format!("https://{host}:{port}")]);
+        let gateway = setup.upstream(ca).start().await;
+        let got = gateway.get("/a").await;
+        if believed {
+            got.code(200).body("secure").status("fwd=uri-miss; stored");
+            gateway.get("/a").await.body("secure").status("hit");
+        } else {
+            is_problem(&got, 502, "Bad Gateway", "upstream refused the connection");
+            got.status("fwd=uri-miss; detail=upstream-refused");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_not_there_is_found_when_it_is() {
+    let (reserved, url) = nobody();
+    let gateway = Gateway::setup_before(&[url]).start().await;
+    gateway.get("/a").await.code(502).status("fwd=uri-miss; detail=upstream-refused");
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let origin = Origin::listen(address).await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    gateway.get("/a").await.code(200).body("1").status("fwd=uri-miss; stored");
+    origin.saw("/a", 1);
+}
