@@ -6,7 +6,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::Version;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE,
@@ -15,6 +14,7 @@ use http::header::{
     PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA,
 };
 use http::request::Parts;
+use http::{StatusCode, Version};
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -207,6 +207,17 @@ pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str>
             length.map(drop).ok_or("Content-Length is not a length")
         }
     }
+}
+
+/// The content of a response that tells of a problem (RFC 9457), as `application/problem+json`.
+pub fn problem(status: StatusCode, detail: &str) -> String {
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    problem.to_string()
 }
 
 /// The authority that a request is for, in lower case and without the scheme's default port; the

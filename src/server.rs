@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -263,15 +265,7 @@ async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         .max_header_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service(setting, peer));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = setting.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    note(ended, peer);
+    drive(connection, peer, &setting.stop).await;
 }
 
 async fn serve_http2(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
@@ -281,19 +275,25 @@ async fn serve_http2(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
         .serve_connection(TokioIo::new(stream), service(setting, peer));
-    let mut connection = std::pin::pin!(connection);
+    drive(connection, peer, &setting.stop).await;
+}
+
+/// Serves a connection to its end; once the drain begins, to the end of what runs on it.
+async fn drive(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    peer: SocketAddr,
+    stop: &CancellationToken,
+) {
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = setting.stop.cancelled() => {
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    note(ended, peer);
-}
-
-/// A connection that ends badly is the client's doing, or the price of an upstream that broke off.
-fn note(ended: hyper::Result<()>, peer: SocketAddr) {
+    // It is the client's doing, or the price of an upstream that broke off.
     if let Err(error) = ended {
         debug!(%error, %peer, "connection ended early");
     }

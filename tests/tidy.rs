@@ -43,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["body", "config", "gateway"]),
-    ("admin", &["config", "gateway", "stats", "store", "plugin"]),
+    ("admin", &["gateway", "message", "plugin", "stats", "store"]),
     (
         "service",
         &["admin", "clock", "config", "gateway", "plugin", "routes", "server", "store", "upstream"],

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
+use crate::message;
 use crate::store::{Invalidation, Receipt, Scope};
 
 /// The longest pattern that is taken, in octets.
@@ -204,11 +205,6 @@ async fn invalidate(context: &Context, scopes: impl IntoIterator<Item = Scope>) 
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {
-    let text = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    (status, [(CONTENT_TYPE, "application/problem+json")], text.to_string()).into_response()
+    (status, [(CONTENT_TYPE, "application/problem+json")], message::problem(status, detail))
+        .into_response()
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -19,15 +19,7 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
         Ok(assembly) => assembly,
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
     };
-    let runtime = match control_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
-    };
-    let exit = runtime.block_on(async {
-        let mut signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
-        };
+    on_control_runtime(err, async |signals, err| {
         let started = match Listeners::bind(assembly.config()).await {
             Ok(listeners) => assembly.start(listeners, Clock::System),
             Err(error) => Err(error),
@@ -37,18 +29,32 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Ok(service) => {
                 info!(address = %service.address(), admin = ?service.admin_address(), "listening");
                 signals.next().await;
-                drain(service, &mut signals).await
+                drain(service, signals).await
             }
+        }
+    })
+}
+
+/// Does `work` on the runtime of everything but clients' connections: signals, the admin listener,
+/// Redis.
+pub(super) fn on_control_runtime(
+    err: &mut dyn Write,
+    work: impl AsyncFnOnce(&mut Signals, &mut dyn Write) -> Exit,
+) -> Exit {
+    let mut builder = Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(1).thread_name("control").enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+    };
+    let exit = runtime.block_on(async {
+        match Signals::new() {
+            Ok(mut signals) => work(&mut signals, err).await,
+            Err(error) => say(err, Exit::Failed, &format!("no signals: {error}")),
         }
     });
     // To drop it would wait for the workers of a drain that a second signal has cut short.
     runtime.shutdown_background();
     exit
-}
-
-/// The runtime of everything but clients' connections: signals, the admin listener, Redis.
-pub(super) fn control_runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()
 }
 
 /// Ends a service gracefully; a second signal ends it at once.

@@ -183,15 +183,10 @@ pub(super) fn method_not_allowed(methods: &[Method]) -> Response<Body> {
 
 /// A response of Larder's own, as problem details (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    let text = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
+    let text = message::problem(status, detail);
     let mut fields = HeaderMap::with_capacity(4);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    assemble(status, fields, Body::Whole(text.to_string().into()))
+    assemble(status, fields, Body::Whole(text.into()))
 }
 
 fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {

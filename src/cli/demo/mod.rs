@@ -26,7 +26,7 @@ use crate::service::{Assembly, Listeners, NotStarted, Service};
 
 use self::api::Api;
 use self::tour::{Summary, TourError};
-use super::run::{Signals, control_runtime, drain, with_causes};
+use super::run::{Signals, drain, on_control_runtime, with_causes};
 use super::{Exit, say};
 
 /// The configuration, by its name in the repository.
@@ -40,15 +40,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Starts the API and the gateway, leads through them, and, unless it is to be done `once`, serves
 /// on until a signal.
 pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Exit {
-    let runtime = match control_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
-    };
-    let exit = runtime.block_on(async {
-        let mut signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
-        };
+    on_control_runtime(err, async |signals, err| {
         let demo = match Demo::start(example(), out).await {
             Ok(demo) => demo,
             Err(error) => return say(err, Exit::Failed, &with_causes(&error)),
@@ -67,14 +59,11 @@ pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Ex
             Some(Err(error)) => say(err, Exit::Failed, &with_causes(&error)),
             None => Exit::Done,
         };
-        match (shown, demo.end(&mut signals).await) {
+        match (shown, demo.end(signals).await) {
             (Exit::Done, ended) => ended,
             (failed, _) => failed,
         }
-    });
-    // As in `run`: not held up by a drain that was cut short.
-    runtime.shutdown_background();
-    exit
+    })
 }
 
 /// The repository's example. The environment has no part in it: what is set for a gateway of one's
