@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{self, BufReader};
 use std::path::Path;
 use std::pin::Pin;
@@ -63,6 +64,22 @@ pub enum Failure {
 #[error(transparent)]
 pub struct Cause(Arc<dyn Error + Send + Sync>);
 
+impl Cause {
+    /// The connection closed before anything was answered.
+    fn is_close(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
+        while let Some(error) = cause {
+            let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
+            let reset = error.downcast_ref().map(io::Error::kind);
+            if closed || matches!(reset, Some(ConnectionReset | BrokenPipe)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// The upstream cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -114,7 +131,9 @@ impl Upstream {
     /// send; `authority` is what the client asked for.
     ///
     /// The next server in turn gets it. If that refuses the connection, the one after is tried, each
-    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2).
+    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). A safe request
+    /// without content is repeated once more if the connection closes without an answer: an idle
+    /// one may do that just as a request goes out.
     ///
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
@@ -127,21 +146,21 @@ impl Upstream {
         content: Option<Incoming>,
     ) -> Result<Response<Reply>, Failure> {
         let content = content.map_or_else(Content::default, Content::new);
+        let mut may_repeat = method.is_safe() && content.0.is_none();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let count = self.servers.len();
-        let mut refused = None;
-        for server in self.servers.iter().cycle().skip(first % count).take(count) {
+        let mut untried = self.servers.len();
+        for server in self.servers.iter().cycle().skip(first % untried.max(1)) {
             let request = self.request(server, method, target, authority, fields, content.clone());
             match self.head_of(self.client.request(request), &content).await {
-                Err(Failure::Connect(cause)) => refused = Some(cause),
-                Err(failure) => return Err(failure),
                 Ok(response) => {
                     return Ok(response.map(|body| Reply::new(body, self.idle_timeout)));
                 }
+                Err(Failure::Connect(_)) if untried > 1 => untried -= 1,
+                Err(Failure::Broken(cause)) if may_repeat && cause.is_close() => may_repeat = false,
+                Err(failure) => return Err(failure),
             }
         }
-        let never_asked = || Cause(Arc::new(io::Error::other("no server is configured")));
-        Err(Failure::Connect(refused.unwrap_or_else(never_asked)))
+        Err(Failure::Connect(Cause(Arc::new(io::Error::other("no server is configured")))))
     }
 
     fn request(

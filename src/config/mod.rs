@@ -69,8 +69,8 @@ pub struct Server {
     /// `max_connections` at once, default 10000, 1 to a million; further ones wait in the
     /// listener's queue.
     pub max_connections: usize,
-    /// `header_timeout` for a whole request head, default 10 s, 1 ms to 1 h. It also ends idle
-    /// connections.
+    /// `header_timeout` for a whole request head, default 10 s, 1 ms to 1 h. It also ends
+    /// HTTP/1 connections that stay idle.
     pub header_timeout: Duration,
     /// `drain`: how long running requests may take after SIGTERM, default 30 s, at most 1 h.
     pub drain: Duration,

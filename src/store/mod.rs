@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -368,12 +368,17 @@ pub struct Stats {
     pub l1_octets: u64,
     /// None without L2.
     pub l2: Option<L2Stats>,
-    /// Every record up to here has been applied here.
+    /// Every record up to here has been applied here; shown as in a purge's receipt.
+    #[serde(serialize_with = "as_text")]
     pub log_position: Position,
     /// Marks that the log's table holds.
     pub log_marks: usize,
     /// Patterns that it holds.
     pub log_patterns: usize,
+}
+
+fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(position)
 }
 
 /// L2's figures.

@@ -15,7 +15,7 @@ use crate::support::client::Got;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::raw::{RawOrigin, Step};
-use crate::support::wire::Line;
+use crate::support::wire::{Line, Wire};
 
 /// The URL of a server that is not there. While the socket is kept, nobody else can be.
 fn nobody() -> (TcpSocket, String) {
@@ -74,6 +74,34 @@ async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
         assert_eq!(got.cache_status(), "fwd=uri-miss; detail=upstream-broken", "{what}");
         assert_eq!(gateway.figure("upstream_failures"), 1, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_under_a_safe_request_is_not_the_clients_trouble() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1";
+    let origin = Origin::start().await;
+    let wire = Wire::start().await;
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    let mut idle = wire.accept().await;
+    idle.until("\r\n\r\n").await;
+    idle.send(ANSWER).await;
+    first.await.unwrap().code(200);
+
+    let second = tokio::spawn(gateway.ask("GET", "/b").send());
+    assert!(idle.until("\r\n\r\n").await.starts_with("GET /b "));
+    drop(idle);
+    let mut idle = wire.accept().await;
+    assert!(idle.until("\r\n\r\n").await.starts_with("GET /b "));
+    idle.send(ANSWER).await;
+    second.await.unwrap().code(200).body("1");
+
+    // What a write has done is not known.
+    let write = tokio::spawn(gateway.ask("POST", "/c").send());
+    assert!(idle.until("\r\n\r\n").await.starts_with("POST /c "));
+    drop(idle);
+    write.await.unwrap().code(502).status("fwd=method; detail=upstream-broken");
 }
 
 #[tokio::test]
