@@ -148,6 +148,7 @@ class Starter:
         command = {
             "constant": self._constant,
             "nginx": self._nginx,
+            "nginx-sendfile": lambda port: self._nginx(port, name="nginx-sendfile", sendfile=True),
             "varnish": self._varnish,
             "larder": self._larder,
             "larder-policy": lambda port: self._larder(port, policy=True),
@@ -207,8 +208,8 @@ upstream = "origin"
         file.write_text(config)
         return [self.binaries / "larder", "run", "--config", file]
 
-    def _nginx(self, port):
-        folder = self.folder / "nginx"
+    def _nginx(self, port, name="nginx", sendfile=False):
+        folder = self.folder / name
         folder.mkdir()
         temporary = "\n".join(
             f"  {kind}_temp_path {folder}/{kind};"
@@ -240,7 +241,7 @@ http {{
   upstream origin {{ server {HOST}:{self.origin.port}; keepalive 64; }}
   server {{
     listen {HOST}:{port};
-    location / {{ proxy_pass http://origin; }}
+    location / {{ sendfile {"on" if sendfile else "off"}; proxy_pass http://origin; }}
     location /64k {{ sendfile on; proxy_pass http://origin; }}
     location /vary/64k {{ sendfile on; proxy_pass http://origin; }}
   }}

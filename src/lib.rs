@@ -26,13 +26,16 @@
 //! Each module uses only rows below its own; `tests/tidy.rs` keeps it so.
 //!
 //! ```text
-//! 6  main  cli
-//! 5  server   admin
-//! 4  gateway                        one request; the only place that picks a status
-//! 3  routes   body
-//! 2  store   plugin   upstream   collapse
-//! 1  stored
-//! 0  semantics   message   config   clock   stats   telemetry
+//! 9  main  cli
+//! 8  service                        the whole, assembled from a configuration
+//! 7  server   admin
+//! 6  gateway                        one request; the only place that picks a status
+//! 5  routes   body
+//! 4  collapse                       many equal misses, one forward request
+//! 3  store   plugin   upstream      what does I/O
+//! 2  stored
+//! 1  semantics                      RFC 9111 as functions of values
+//! 0  message   config   clock   stats   telemetry
 //! ```
 //!
 //! # Invariants
@@ -52,16 +55,18 @@
 pub mod clock;
 pub mod config;
 pub mod message;
-pub mod semantics;
 pub mod stats;
 pub mod telemetry;
 
+pub mod semantics;
+
 pub mod stored;
 
-pub mod collapse;
 pub mod plugin;
 pub mod store;
 pub mod upstream;
+
+pub mod collapse;
 
 pub mod body;
 pub mod routes;
