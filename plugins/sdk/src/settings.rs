@@ -84,6 +84,11 @@ impl Settings {
         None
     }
 
+    /// Whether nothing that was asked for so far is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// What `configure` answered, unless something is wrong with the settings.
     pub(crate) fn finish<P>(mut self, configured: Result<P, String>) -> Result<P, String> {
         match configured {

@@ -34,10 +34,14 @@ impl Policy for Variants {
     fn configure(settings: &mut Settings) -> Result<Self, String> {
         let policy =
             Self { languages: Languages::configure(settings), cookie: Cookie::configure(settings) };
-        if policy.languages.is_none() && policy.cookie.is_none() {
-            return Err("nothing to vary by: write `languages = [\"en\", \"de\"]`, \
-                        `cookie = \"currency\"`, or both"
-                .to_owned());
+        let varies = policy.languages.is_some() || policy.cookie.is_some();
+        if !varies && settings.is_sound() {
+            // A misspelt setting may be why: that is told as well.
+            settings.refuse::<()>(
+                "nothing to vary by: write `languages = [\"en\", \"de\"]`, \
+                 `cookie = \"currency\"`, or both"
+                    .to_owned(),
+            );
         }
         Ok(policy)
     }
@@ -163,6 +167,12 @@ mod tests {
         assert_refused(
             vec![],
             "nothing to vary by: write `languages = [\"en\", \"de\"]`, `cookie = \"currency\"`, or both",
+        );
+        assert_refused(
+            vec![Setting::new("languags", ["de"])],
+            "nothing to vary by: write `languages = [\"en\", \"de\"]`, `cookie = \"currency\"`, or both; \
+             unknown setting `languags`: this policy has `languages`, `default-language`, \
+             `cookie`, `cookie-values`, `cookie-default`",
         );
         assert_refused(
             vec![en_and_de(), Setting::new("cookies", ["a"])],
