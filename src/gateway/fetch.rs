@@ -153,7 +153,7 @@ impl Fetch {
             Ok(answer) if !answer.store => Err(NotStored::Policy),
             Ok(answer) => {
                 if let Some(bound) = answer.max_age {
-                    storing.freshness.lifetime = storing.freshness.lifetime.min(bound);
+                    storing.freshness = storing.freshness.at_most(bound);
                 }
                 let tags = answer.tags.iter().map(|tag| Mark::tag(&plan.upstream_name, tag));
                 storing.marks.extend(tags);
