@@ -65,6 +65,9 @@ pub enum Outcome {
     Validated(Arc<Validated>),
     /// The response is for the leader alone.
     Apart,
+    /// The response is for the leader alone, and tells of an upstream in trouble: a status of 500
+    /// or above.
+    Trouble(StatusCode),
     /// There was no response.
     Failed(Failure),
     /// The fetch ended without a word: its task was lost.
@@ -272,6 +275,12 @@ impl Lead {
     pub fn apart(self) {
         self.collapse.apart.insert(self.key, ());
         self.publish(Outcome::Apart);
+    }
+
+    /// The response is for the leader alone, because the upstream is in trouble. That says nothing
+    /// about the next one.
+    pub fn in_trouble(self, status: StatusCode) {
+        self.publish(Outcome::Trouble(status));
     }
 
     /// A stored response was validated.

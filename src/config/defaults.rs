@@ -43,7 +43,14 @@ impl Default for Admin {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { namespace: "larder".to_owned(), l1: L1::default(), l2: None }
+        Self {
+            namespace: "larder".to_owned(),
+            targeted: ["larder-cache-control", "cdn-cache-control"]
+                .map(http::HeaderName::from_static)
+                .into(),
+            l1: L1::default(),
+            l2: None,
+        }
     }
 }
 
@@ -106,6 +113,7 @@ impl Route {
             storing: None,
             invalidation: None,
             ttl: None,
+            stale_if_error: None,
             max_body: 8 << 20,
             variants: 32,
             collapse: true,

@@ -14,7 +14,7 @@
 //! may be written as a string if a variable is in it.
 //!
 //! *Not supported yet:* `[mongodb]`, `[[changes]]`, `tls`, and of a route `document`, `headers`,
-//! `on_lag`, `max_lag`, `on_l2_error`, `stale_if_error`; Redis as a cluster or behind sentinels.
+//! `on_lag`, `max_lag`, `on_l2_error`; Redis as a cluster or behind sentinels.
 
 mod address;
 mod amount;
@@ -98,6 +98,9 @@ impl fmt::Debug for Admin {
 pub struct Cache {
     /// `namespace`, default `larder`: letters, digits, `-`, `_`, `.`; at most 64.
     pub namespace: String,
+    /// `targeted`: the response fields that count before `Cache-Control`, the first valid one
+    /// alone (RFC 9213); default `Larder-Cache-Control`, `CDN-Cache-Control`; at most 8.
+    pub targeted: Vec<http::HeaderName>,
     /// `[cache.l1]`.
     pub l1: L1,
     /// `[cache.l2]`; none without the table, or when `redis` is empty.
@@ -240,6 +243,10 @@ pub struct Route {
     pub invalidation: Option<usize>,
     /// `ttl`: the freshness lifetime of responses that bring none of their own, 1 s to 365 days.
     pub ttl: Option<Duration>,
+    /// `stale_if_error`: so long after it became stale a response is served where the upstream
+    /// fails, at most 365 days. None: as the response or the request says; where no response came at
+    /// all, 5 min.
+    pub stale_if_error: Option<Duration>,
     /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
     pub max_body: usize,
     /// `variants`: how many are kept under one key (`Vary`), default 32, 1 to 1000.

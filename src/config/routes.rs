@@ -13,10 +13,9 @@ use super::{Place, Policy, Route, Upstream};
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
-const NOT_YET: [&str; 6] =
-    ["document", "headers", "on_lag", "max_lag", "on_l2_error", "stale_if_error"];
+const NOT_YET: [&str; 5] = ["document", "headers", "on_lag", "max_lag", "on_l2_error"];
 
-/// The bounds of `ttl`. RFC 9111 counts lifetimes in whole seconds.
+/// The bounds of `ttl`, and from zero on of `stale_if_error`. RFC 9111 counts lifetimes in whole seconds.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 
 /// All policies by name, and those that are right as well.
@@ -100,6 +99,9 @@ fn route(
         storing,
         invalidation,
         ttl: table.take("ttl").and_then(|value| value.duration(LIFETIMES)),
+        stale_if_error: table
+            .take("stale_if_error")
+            .and_then(|value| value.duration(Duration::ZERO..=*LIFETIMES.end())),
         max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
         variants: table.count("variants", default.variants, 1..=1000),
         collapse: table.boolean("collapse", default.collapse),
@@ -157,7 +159,7 @@ fn hosts(value: &Value<'_>) -> Option<Vec<String>> {
 }
 
 /// Every element of an array, once; none if one is wrong.
-fn all<T: PartialEq>(
+pub(super) fn all<T: PartialEq>(
     value: &Value<'_>,
     hint: &str,
     parse: impl Fn(&str) -> Result<T, Wrong>,

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use toml::de::DeTable;
+use http::HeaderName;
+use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
@@ -165,11 +166,33 @@ fn cache(mut table: Table<'_>) -> Cache {
     let default = Cache::default();
     let cache = Cache {
         namespace: table.read("namespace", default.namespace, value::name),
+        targeted: table
+            .take("targeted")
+            .and_then(|value| targeted(&value))
+            .unwrap_or(default.targeted),
         l1: table.table("l1", "[cache.l1]").map(l1).unwrap_or_default(),
         l2: table.table("l2", "[cache.l2]").and_then(l2),
     };
     table.finish();
     cache
+}
+
+/// The target list; an empty one is one, too.
+fn targeted(value: &Value<'_>) -> Option<Vec<HeaderName>> {
+    const MOST: usize = 8;
+    const HINT: &str = "write targeted = [\"CDN-Cache-Control\"], or [] for none";
+
+    if let DeValue::Array(elements) = value.content
+        && elements.is_empty()
+    {
+        return Some(Vec::new());
+    }
+    let names = routes::all(value, HINT, value::targeted_field)?;
+    if names.len() > MOST {
+        value.report(&format!("targeted names more than {MOST} fields"), Some(HINT.to_owned()));
+        return None;
+    }
+    Some(names)
 }
 
 fn l1(mut table: Table<'_>) -> L1 {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use http::HeaderName;
+
 use super::fault::Wrong;
 use super::{OnError, Plugin, nearest};
 
@@ -23,6 +25,18 @@ pub(super) fn token(text: &str) -> Result<Option<String>, Wrong> {
             .with_hint("write at most 1024 visible ASCII characters, without spaces"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// A field that speaks to certain caches: `…-Cache-Control` (RFC 9213 §2), or `Surrogate-Control`.
+pub(super) fn targeted_field(text: &str) -> Result<HeaderName, Wrong> {
+    let name = HeaderName::from_bytes(text.as_bytes());
+    let is_targeted = |name: &HeaderName| {
+        name.as_str().ends_with("-cache-control") || *name == "surrogate-control"
+    };
+    name.ok().filter(is_targeted).ok_or_else(|| {
+        Wrong::new("is not a targeted field")
+            .with_hint("write a name such as \"CDN-Cache-Control\", or \"Surrogate-Control\"")
+    })
 }
 
 /// A method (RFC 9110 §9.1: case-sensitive).
@@ -99,6 +113,16 @@ mod tests {
         assert_eq!(method("get").unwrap_err().hint.unwrap(), "write \"GET\"");
         assert_eq!(method("G T").unwrap_err().complaint, "is not a method");
         assert_eq!(method("").unwrap_err().complaint, "is not a method");
+    }
+
+    #[test]
+    fn targeted_fields() {
+        for text in ["CDN-Cache-Control", "Larder-Cache-Control", "Surrogate-Control"] {
+            assert_eq!(targeted_field(text).unwrap().as_str(), text.to_ascii_lowercase());
+        }
+        for text in ["Cache-Control", "Expires", "", "CDN Cache-Control"] {
+            assert!(targeted_field(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::collapse::{Head, Lead, Validated, Variant};
 use crate::config::OnError;
 use crate::message;
-use crate::semantics::{self, Asked, Freshness, NotStored, Times, Validators, Vary};
+use crate::semantics::{self, Asked, Freshness, NotStored, Times, Trouble, Validators, Vary};
 use crate::store::{Lease, Put, Slot};
 use crate::stored::{Fields, Mark, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
@@ -44,6 +44,16 @@ pub(super) enum Alone {
     Reply(Response<Reply>, NotStored),
     /// A stored response was validated, and may not be stored again.
     Validated(Box<StoredResponse>, NotStored),
+}
+
+impl Alone {
+    /// What is wrong with the upstream, by the status that it sent.
+    pub(super) fn trouble(&self) -> Trouble {
+        Trouble::Status(match self {
+            Self::Reply(reply, _) => reply.status(),
+            Self::Validated(stored, _) => stored.status,
+        })
+    }
 }
 
 /// What decides about a response that may be stored.
@@ -79,14 +89,15 @@ impl Fetch {
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
             Err(why) => {
-                // An origin in trouble says nothing about the response to come, and to send it equal
-                // requests side by side would not help it. Nor does what one client asked for.
-                let is_lasting =
-                    why != NotStored::RequestNoStore && !reply.status().is_server_error();
+                let status = reply.status();
                 // Nobody is there to take it if the client has gone.
                 let taken = self.mine.send(Alone::Reply(reply, why));
                 drop(taken);
-                if is_lasting {
+                // An origin in trouble says nothing about the response to come, and to send it equal
+                // requests side by side would not help it. Nor does what one client asked for.
+                if status.is_server_error() {
+                    self.lead.in_trouble(status);
+                } else if why != NotStored::RequestNoStore {
                     self.lead.apart();
                 }
             }
@@ -106,10 +117,7 @@ impl Fetch {
             let validators = Validators::of(&stale.fields.to_map(0));
             fields.extend(validators.conditions());
         }
-        self.gateway.route_stats(&self.presented).upstream_requests.count();
-        let Presented { head, authority, .. } = &*self.presented;
-        let upstream = &self.plan().upstream;
-        upstream.send(&head.method, head.uri.path_and_query(), authority, &fields, None).await
+        self.gateway.forward_with(&self.presented, &fields, None).await
     }
 
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.
@@ -177,7 +185,11 @@ impl Fetch {
         message::remove_hop_by_hop(&mut head.headers);
         message::add_via(&mut head.headers, head.version);
         let mut shared_fields = head.headers.clone();
-        semantics::fields_to_store(&mut shared_fields, storing.freshness.received);
+        semantics::fields_to_store(
+            &mut shared_fields,
+            &self.plan().rules,
+            storing.freshness.received,
+        );
         let Vary::Fields(nominated) = Vary::of(&shared_fields) else {
             return; // `storable` has refused it.
         };
@@ -233,7 +245,7 @@ impl Fetch {
         match self.storing(stale.status, &merged, times).await {
             Ok(storing) => {
                 let mut stored_fields = merged;
-                semantics::fields_to_store(&mut stored_fields, times.received);
+                semantics::fields_to_store(&mut stored_fields, &self.plan().rules, times.received);
                 let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
                 let key = self.key.variant(&nominated, &self.presented.head.headers);
                 let body = stale.body.clone();

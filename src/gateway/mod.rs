@@ -2,7 +2,7 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `key` says what a response is found by, `fetch` is the leader's forward request on its way into
-//! the store, `write` forwards what may change something and invalidates what it made wrong,
+//! the store, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
 //! `respond` makes responses out of what was found or what failed.
 
 mod fetch;
@@ -10,6 +10,7 @@ mod key;
 mod presented;
 mod ready;
 mod respond;
+mod stale;
 mod write;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::config::{Config, OnError};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Captures, Found, Routes};
-use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Reuse, Rules};
+use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Reuse, Rules, Trouble};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Hit, Lease, LookUp, Store};
 use crate::stored::StoredResponse;
@@ -93,6 +94,8 @@ struct Ask {
 enum Looked {
     /// This may be served as it is.
     Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
+    /// This may be served, stale as it is, if it is validated meanwhile.
+    ServeStale { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
     /// The request must go forward; a stored response may be there to validate.
     Forward { why: Forward, stale: Option<Arc<StoredResponse>> },
 }
@@ -115,7 +118,11 @@ impl Gateway {
                 key: ask(route.key),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
-                rules: Rules { ttl: route.ttl },
+                rules: Rules {
+                    ttl: route.ttl,
+                    targets: config.cache.targeted.clone(),
+                    stale_if_error: route.stale_if_error,
+                },
                 max_body: route.max_body,
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
@@ -225,6 +232,10 @@ impl Gateway {
                     figures.l1_hits.count();
                     return respond::hit(&presented, &stored, age, ttl);
                 }
+                Looked::ServeStale { stored, age, ttl } => {
+                    figures.l1_hits.count();
+                    return self.serve_stale(presented, key, stored, age, ttl);
+                }
                 Looked::Forward { why: l1_why, stale: l1_stale } => {
                     figures.l1_misses.count();
                     (why, stale) = (l1_why, l1_stale);
@@ -237,6 +248,10 @@ impl Gateway {
                 Looked::Serve { stored, age, ttl } => {
                     figures.l2_hits.count();
                     return respond::hit(&presented, &stored, age, ttl);
+                }
+                Looked::ServeStale { stored, age, ttl } => {
+                    figures.l2_hits.count();
+                    return self.serve_stale(presented, key, stored, age, ttl);
                 }
                 Looked::Forward { why: l2_why, stale: l2_stale } => {
                     figures.l2_misses.count();
@@ -265,7 +280,7 @@ impl Gateway {
         }
         // A response to HEAD has no content to store, so it passes by.
         if presented.head.method == Method::HEAD {
-            return self.pass_reading(presented, None, CacheStatus::forward(why)).await;
+            return self.forward_head(presented, why, stale).await;
         }
         let presented = Arc::new(presented);
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
@@ -287,7 +302,7 @@ impl Gateway {
                     return self.lead(presented, key, why, stale, lease, lead, seat).await;
                 }
                 Turn::Follower(seat) => {
-                    match self.follow(&presented, &key, why, seat).await {
+                    match self.follow(&presented, &key, why, stale.as_ref(), seat).await {
                         Some(response) => return response,
                         // What the leader got is not for this request, nor will the next one's be.
                         None => alone = true,
@@ -320,7 +335,7 @@ impl Gateway {
             gateway: Arc::clone(self),
             presented: Arc::clone(&presented),
             key,
-            stale,
+            stale: stale.clone(),
             lease,
             lead,
             mine,
@@ -333,9 +348,15 @@ impl Gateway {
                 let now = self.clock.now();
                 respond::validated(&presented, &validated, now, status)
             }
-            Outcome::Failed(failure) => self.rescue(&presented, &failure, &status),
-            Outcome::Apart | Outcome::Lost => match alone.await {
-                Ok(response) => respond::apart(&presented, response, self.clock.now(), &status),
+            Outcome::Failed(failure) => self
+                .instead(&presented, stale.as_ref(), Trouble::Disconnected, &status)
+                .unwrap_or_else(|| respond::failed(&failure, &status)),
+            Outcome::Apart | Outcome::Trouble(_) | Outcome::Lost => match alone.await {
+                Ok(response) => self
+                    .instead(&presented, stale.as_ref(), response.trouble(), &status)
+                    .unwrap_or_else(|| {
+                        respond::apart(&presented, response, self.clock.now(), &status)
+                    }),
                 Err(_) => respond::lost(&status),
             },
         }
@@ -347,6 +368,7 @@ impl Gateway {
         presented: &Presented,
         key: &Key,
         why: Forward,
+        stale: Option<&Arc<StoredResponse>>,
         seat: Seat,
     ) -> Option<Response<Body>> {
         self.route_stats(presented).followers.count();
@@ -359,7 +381,13 @@ impl Gateway {
             Outcome::Validated(validated) if Self::answers(&validated.variant, presented, key) => {
                 respond::validated(presented, &validated, self.clock.now(), status)
             }
-            Outcome::Failed(failure) => return Some(self.rescue(presented, &failure, &status)),
+            Outcome::Failed(failure) => {
+                let stale = self.instead(presented, stale, Trouble::Disconnected, &status);
+                return stale.or_else(|| Some(respond::failed(&failure, &status)));
+            }
+            Outcome::Trouble(code) => {
+                return self.instead(presented, stale, Trouble::Status(code), &status);
+            }
             Outcome::Shared(_) | Outcome::Validated(_) | Outcome::Apart | Outcome::Lost => {
                 return None;
             }
@@ -411,6 +439,7 @@ impl Looked {
         };
         match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
             Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
+            Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
             Reuse::Forward(why) => Self::Forward { why, stale: Some(stored) },
         }
     }

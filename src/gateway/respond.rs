@@ -15,7 +15,7 @@ use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
 use super::fetch::Alone;
-use super::{Gateway, Presented, ready};
+use super::{Presented, ready};
 
 /// A stored response that may be served as it is.
 pub(super) fn hit(
@@ -24,7 +24,17 @@ pub(super) fn hit(
     age: Duration,
     ttl: i64,
 ) -> Response<Body> {
-    from_stored(presented, stored, ready::head(stored), age, &CacheStatus::hit(ttl))
+    self::stored(presented, stored, age, &CacheStatus::hit(ttl))
+}
+
+/// A stored response, for the reason that `status` gives.
+pub(super) fn stored(
+    presented: &Presented,
+    stored: &Arc<StoredResponse>,
+    age: Duration,
+    status: &CacheStatus,
+) -> Response<Body> {
+    from_stored(presented, stored, ready::head(stored), age, status)
 }
 
 /// A stored response that the upstream has just said is good.
@@ -189,6 +199,18 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     assemble(status, fields, Body::Whole(text.into()))
 }
 
+/// What a failed forward request becomes for the client.
+pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> {
+    let (code, detail) = match failure {
+        Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
+        Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
+        Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
+        Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
+    };
+    let status = CacheStatus { detail: Some(detail.into()), ..*status };
+    with_status(problem(code, &failure.to_string()), &status)
+}
+
 fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {
     status.write_to(response.headers_mut());
     response
@@ -199,26 +221,4 @@ fn assemble(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body>
     *response.status_mut() = status;
     *response.headers_mut() = fields;
     response
-}
-
-impl Gateway {
-    /// What a failed forward request becomes for the client.
-    pub(super) fn rescue(
-        &self,
-        presented: &Presented,
-        failure: &Failure,
-        status: &CacheStatus,
-    ) -> Response<Body> {
-        if !matches!(failure, Failure::Request(_)) {
-            self.route_stats(presented).upstream_failures.count();
-        }
-        let (code, detail) = match failure {
-            Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
-            Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
-            Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
-            Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
-        };
-        let status = CacheStatus { detail: Some(detail.into()), ..*status };
-        with_status(problem(code, &failure.to_string()), &status)
-    }
 }

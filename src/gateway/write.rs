@@ -37,7 +37,7 @@ impl Gateway {
             gateway.invalidate_after(&presented, &result).await;
             match result {
                 Ok(reply) => respond::passing(reply, &status),
-                Err(failure) => gateway.rescue(&presented, &failure, &status),
+                Err(failure) => respond::failed(&failure, &status),
             }
         });
         match write.await {
@@ -64,21 +64,38 @@ impl Gateway {
     ) -> Response<Body> {
         match self.send(&presented, content).await {
             Ok(reply) => respond::passing(reply, &status),
-            Err(failure) => self.rescue(&presented, &failure, &status),
+            Err(failure) => respond::failed(&failure, &status),
         }
     }
 
-    async fn send(
+    /// Sends a request on with these fields. Every forward request goes through here and is counted.
+    pub(super) async fn forward_with(
+        &self,
+        presented: &Presented,
+        fields: &HeaderMap,
+        content: Option<Incoming>,
+    ) -> Result<Response<Reply>, Failure> {
+        let figures = self.route_stats(presented);
+        figures.upstream_requests.count();
+        let Presented { head, authority, .. } = presented;
+        let (method, target) = (&head.method, head.uri.path_and_query());
+        let upstream = &self.plan(presented).upstream;
+        let result = upstream.send(method, target, authority, fields, content).await;
+        // A request that broke off is its client's doing.
+        if matches!(&result, Err(failure) if !matches!(failure, Failure::Request(_))) {
+            figures.upstream_failures.count();
+        }
+        result
+    }
+
+    /// Sends a request on as it is.
+    pub(super) async fn send(
         &self,
         presented: &Presented,
         content: Option<Incoming>,
     ) -> Result<Response<Reply>, Failure> {
-        self.route_stats(presented).upstream_requests.count();
         let fields = presented.upstream_fields();
-        let target = presented.head.uri.path_and_query();
-        let upstream = &self.plan(presented).upstream;
-        let method = &presented.head.method;
-        upstream.send(method, target, &presented.authority, &fields, content).await
+        self.forward_with(presented, &fields, content).await
     }
 
     /// Invalidates what an unsafe request has made wrong (RFC 9111 §4.4, and the route's policy).

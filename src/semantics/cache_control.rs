@@ -34,6 +34,8 @@ pub struct RequestDirectives {
     pub min_fresh: Option<Duration>,
     /// A response that became stale this long ago is welcome; `Duration::MAX` is any time.
     pub max_stale: Option<Duration>,
+    /// A response that became stale this long ago is welcome where the origin fails (RFC 5861 §4).
+    pub stale_if_error: Option<Duration>,
 }
 
 impl RequestDirectives {
@@ -61,12 +63,15 @@ impl RequestDirectives {
             }
             b"max-stale" if directive.is_bare() => lower(&mut self.max_stale, Duration::MAX),
             b"max-stale" => lower(&mut self.max_stale, directive.seconds().unwrap_or_default()),
+            b"stale-if-error" => {
+                lower(&mut self.stale_if_error, directive.seconds().unwrap_or_default());
+            }
             _ => {}
         }
     }
 }
 
-/// What a response tells caches (RFC 9111 §5.2.2).
+/// What a response tells caches (RFC 9111 §5.2.2, RFC 5861, RFC 8246).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own")]
 pub struct ResponseDirectives {
@@ -88,6 +93,8 @@ pub struct ResponseDirectives {
     pub proxy_revalidate: bool,
     /// To be stored only by caches that know what the status code asks of them.
     pub must_understand: bool,
+    /// Those caches may store it in spite of `no-store` (§5.2.2.3): an undamaged `must-understand`.
+    pub excuses_no_store: bool,
     /// May be stored although the request had `Authorization` (§3.5): an undamaged `public`,
     /// `must-revalidate` or `s-maxage`.
     pub authorized: bool,
@@ -95,17 +102,25 @@ pub struct ResponseDirectives {
     pub max_age: Option<Duration>,
     /// The freshness lifetime in shared caches, likewise.
     pub s_maxage: Option<Duration>,
+    /// So long after it became stale it may be served while it is validated (RFC 5861 §3).
+    pub stale_while_revalidate: Option<Duration>,
+    /// So long after it became stale it may be served where the origin fails (RFC 5861 §4).
+    pub stale_if_error: Option<Duration>,
+    /// It will not change while it is fresh (RFC 8246).
+    pub immutable: bool,
+    /// They come from a targeted field, so that `Expires` does not count (RFC 9213 §2.2).
+    pub targeted: bool,
 }
 
 impl ResponseDirectives {
-    /// Reads all lines.
-    pub fn of(fields: &HeaderMap) -> Self {
+    /// Reads all lines of `Cache-Control`, or of another field with its syntax.
+    pub(super) fn of(fields: &HeaderMap, name: &HeaderName) -> Self {
         let mut found = Self::default();
-        directives(fields, &CACHE_CONTROL).for_each(|directive| found.add(&directive));
+        directives(fields, name).for_each(|directive| found.add(&directive));
         found
     }
 
-    fn add(&mut self, directive: &Directive<'_>) {
+    pub(super) fn add(&mut self, directive: &Directive<'_>) {
         match directive.name.to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,
             b"no-cache" => match directive.field_names() {
@@ -125,14 +140,29 @@ impl ResponseDirectives {
                 self.authorized |= directive.is_bare();
             }
             b"proxy-revalidate" => self.proxy_revalidate = true,
-            b"must-understand" => self.must_understand = true,
+            b"must-understand" => {
+                self.must_understand = true;
+                self.excuses_no_store |= directive.is_bare();
+            }
             b"max-age" => lower(&mut self.max_age, directive.seconds().unwrap_or_default()),
             b"s-maxage" => {
                 self.authorized |= directive.seconds().is_some();
                 lower(&mut self.s_maxage, directive.seconds().unwrap_or_default());
             }
+            b"stale-while-revalidate" => {
+                lower(&mut self.stale_while_revalidate, directive.seconds().unwrap_or_default());
+            }
+            b"stale-if-error" => {
+                lower(&mut self.stale_if_error, directive.seconds().unwrap_or_default());
+            }
+            b"immutable" => self.immutable |= directive.is_bare(),
             _ => {}
         }
+    }
+
+    /// Another `max-age`.
+    pub(super) fn lower_max_age(&mut self, to: Duration) {
+        lower(&mut self.max_age, to);
     }
 }
 
@@ -152,7 +182,7 @@ fn lower(bound: &mut Option<Duration>, to: Duration) {
     *bound = Some(bound.map_or(to, |bound| bound.min(to)));
 }
 
-fn directives<'a>(
+pub(super) fn directives<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = Directive<'a>> + use<'a> {
@@ -160,14 +190,14 @@ fn directives<'a>(
 }
 
 /// One directive as it was sent.
-struct Directive<'a> {
-    name: &'a [u8],
-    argument: Option<Argument<'a>>,
+pub(super) struct Directive<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) argument: Option<Argument<'a>>,
     /// Nothing else stands between the commas around it.
-    is_sound: bool,
+    pub(super) is_sound: bool,
 }
 
-enum Argument<'a> {
+pub(super) enum Argument<'a> {
     Token(&'a [u8]),
     /// What stands between the quotes, still with its backslashes.
     Quoted(&'a [u8]),
@@ -308,7 +338,7 @@ mod tests {
     }
 
     fn response(lines: &[&str]) -> ResponseDirectives {
-        ResponseDirectives::of(&fields(&CACHE_CONTROL, lines))
+        ResponseDirectives::of(&fields(&CACHE_CONTROL, lines), &CACHE_CONTROL)
     }
 
     fn request(lines: &[&str]) -> RequestDirectives {
@@ -492,7 +522,7 @@ mod tests {
             if let Ok(line) = HeaderValue::from_bytes(&octets) {
                 let fields = HeaderMap::from_iter([(CACHE_CONTROL, line)]);
                 RequestDirectives::of(&fields);
-                ResponseDirectives::of(&fields);
+                ResponseDirectives::of(&fields, &CACHE_CONTROL);
             }
         }
 

@@ -36,6 +36,30 @@ pub struct Freshness {
     pub no_cache: bool,
     /// Never to be served stale: `must-revalidate`, `proxy-revalidate`, `s-maxage`, `no-cache`.
     pub must_revalidate: bool,
+    /// So long after it became stale it may be served while it is validated (RFC 5861 §3).
+    pub stale_while_revalidate: Seconds,
+    /// So long after it became stale it may be served where the origin fails (RFC 5861 §4); none
+    /// where the response does not say.
+    pub stale_if_error: Option<Seconds>,
+    /// It does not change while it is fresh (RFC 8246).
+    pub immutable: bool,
+}
+
+/// A span in whole seconds, at most 2^31 (RFC 9111 §1.2.2): a quarter of a `Duration`, since every
+/// stored response has some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seconds(u32);
+
+impl From<Duration> for Seconds {
+    fn from(span: Duration) -> Self {
+        Self(u32::try_from(span.min(LONGEST).as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Seconds> for Duration {
+    fn from(Seconds(seconds): Seconds) -> Self {
+        Self::from_secs(seconds.into())
+    }
 }
 
 /// When a request was sent and when the head of its response came.
@@ -64,17 +88,23 @@ impl Freshness {
             lifetime,
             no_cache: directives.no_cache,
             must_revalidate,
+            stale_while_revalidate: directives.stale_while_revalidate.unwrap_or_default().into(),
+            stale_if_error: directives.stale_if_error.map(Seconds::from),
+            immutable: directives.immutable,
         }
     }
 
-    /// Of a response that is for one request only: stale, and to be validated before any other use.
-    pub fn stale(received: SystemTime) -> Self {
+    /// Of a response that was received now, has this lifetime, and says nothing else.
+    pub fn fresh_for(lifetime: Duration, received: SystemTime) -> Self {
         Self {
             received,
             initial_age: Duration::ZERO,
-            lifetime: Duration::ZERO,
-            no_cache: true,
-            must_revalidate: true,
+            lifetime,
+            no_cache: false,
+            must_revalidate: false,
+            stale_while_revalidate: Seconds::default(),
+            stale_if_error: None,
+            immutable: false,
         }
     }
 
@@ -109,7 +139,8 @@ pub(super) fn explicit_lifetime(
     received: SystemTime,
 ) -> Option<Duration> {
     let expires = || {
-        fields.contains_key(EXPIRES).then(|| {
+        // RFC 9213 §2.2: beside a targeted field it MUST be ignored.
+        (fields.contains_key(EXPIRES) && !directives.targeted).then(|| {
             // §5.3: an invalid date, "especially including the value `0`", is in the past.
             // §4.2.1: a response with several `Expires` should be considered stale.
             date::only(fields, EXPIRES).map_or(Duration::ZERO, |expires| {
@@ -175,6 +206,7 @@ fn elapsed(from: SystemTime, to: SystemTime) -> Duration {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use http::header::CACHE_CONTROL;
     use proptest::prelude::*;
 
     use super::super::tests::fields;
@@ -196,11 +228,8 @@ mod tests {
 
     fn freshness(initial_age: u64, lifetime: u64) -> Freshness {
         Freshness {
-            received: at(NOON),
             initial_age: secs(initial_age),
-            lifetime: secs(lifetime),
-            no_cache: false,
-            must_revalidate: false,
+            ..Freshness::fresh_for(secs(lifetime), at(NOON))
         }
     }
 
@@ -265,7 +294,6 @@ mod tests {
     fn narrower_freshness() {
         assert_eq!(freshness(5, 60).at_most(secs(9)), freshness(5, 9), "a bound");
         assert_eq!(freshness(5, 60).at_most(secs(99)), freshness(5, 60), "never longer");
-        assert!(!Freshness::stale(at(NOON)).is_fresh(at(NOON)));
     }
 
     #[test]
@@ -292,7 +320,7 @@ mod tests {
             (vec![("last-modified", BEFORE_NOON)], None, "says nothing of a lifetime"),
         ] {
             let fields = fields(&lines);
-            let directives = ResponseDirectives::of(&fields);
+            let directives = ResponseDirectives::of(&fields, &CACHE_CONTROL);
             let found = explicit_lifetime(&fields, &directives, at(NOON));
             assert_eq!(found, expected.map(secs), "{lines:?}: {why}");
         }
@@ -332,7 +360,7 @@ mod tests {
             (501, Some(300), vec![], None, "trouble at the origin"),
         ] {
             let fields = fields(&lines);
-            let directives = ResponseDirectives::of(&fields);
+            let directives = ResponseDirectives::of(&fields, &CACHE_CONTROL);
             let status = StatusCode::from_u16(status).unwrap();
             let ttl = ttl.map(secs);
             let found = assigned_lifetime(status, &fields, &directives, at(NOON), ttl);

@@ -5,15 +5,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::Method;
 use http::header::{
     CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
     TRANSFER_ENCODING, UPGRADE,
 };
+use http::{Method, StatusCode};
 
 use super::cache_control::RequestDirectives;
 use super::freshness::Freshness;
 use super::status::Forward;
+use super::storing::Rules;
 use crate::message::has_own_hop_by_hop;
 
 /// Whether a stored response answers a request.
@@ -24,6 +25,13 @@ pub enum Reuse {
         /// Its age now, for `Age`.
         age: Duration,
         /// The seconds of freshness left, below zero where the client takes a stale response.
+        ttl: i64,
+    },
+    /// It does, stale as it is, if it is validated meanwhile (RFC 5861 §3).
+    ServeStale {
+        /// Its age now, for `Age`.
+        age: Duration,
+        /// The seconds of freshness left, zero or less.
         ttl: i64,
     },
     /// It does not: validate it, or get another.
@@ -64,6 +72,19 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
     Ok(())
 }
 
+/// What went wrong with a request that went forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No response came: this cache is disconnected from the origin (§4.2.4).
+    Disconnected,
+    /// This status did.
+    Status(StatusCode),
+}
+
+/// How long after it became stale a response may still be served while the origin cannot be reached
+/// and nobody has said how long. §4.2.4 has no bound for this case; users of an API do.
+const DISCONNECTED: Duration = Duration::from_mins(5);
+
 /// Whether a stored response may be served at `now`, in the order of §4.
 ///
 /// `is_invalidated` is a response that something has made stale (RFC 9111 §4.4): the origin must
@@ -74,17 +95,67 @@ pub fn reuse(
     directives: &RequestDirectives,
     now: SystemTime,
 ) -> Reuse {
-    if freshness.no_cache || is_invalidated {
+    if freshness.no_cache {
         return Reuse::Forward(Forward::Stale);
     }
     let age = freshness.age(now);
-    if !freshness.is_fresh(now) && !may_be_stale(freshness, directives, age) {
-        return Reuse::Forward(Forward::Stale);
+    if is_invalidated || !freshness.is_fresh(now) && !may_be_stale(freshness, directives, age) {
+        let window = freshness.stale_while_revalidate.into();
+        return if is_within(window, freshness, directives, age) {
+            Reuse::ServeStale { age, ttl: freshness.ttl(now) }
+        } else {
+            Reuse::Forward(Forward::Stale)
+        };
     }
     if !satisfies(freshness, directives, age) {
         return Reuse::Forward(Forward::Request);
     }
     Reuse::Serve { age, ttl: freshness.ttl(now) }
+}
+
+/// Whether a stored response may be served at `now` although the origin was to be asked, because that
+/// came to nothing: its age and the seconds of freshness left.
+///
+/// RFC 5861 §4: within the time that the response or the request states, if the origin is in one of
+/// the four kinds of trouble that it names. RFC 9111 §4.2.4 adds what the configuration states, and
+/// where no response came at all, any response whose use nothing forbids: here, for five minutes.
+pub fn reuse_in_trouble(
+    freshness: &Freshness,
+    directives: &RequestDirectives,
+    trouble: Trouble,
+    rules: &Rules,
+    now: SystemTime,
+) -> Option<(Duration, i64)> {
+    let own = freshness.stale_if_error.map(Duration::from);
+    let stated = [own, directives.stale_if_error, rules.stale_if_error];
+    let stated = stated.into_iter().flatten().max();
+    let window = match trouble {
+        Trouble::Disconnected => stated.unwrap_or(DISCONNECTED),
+        Trouble::Status(status) if is_error(status) => stated?,
+        Trouble::Status(_) => return None,
+    };
+    let age = freshness.age(now);
+    let may_serve = !freshness.no_cache && is_within(window, freshness, directives, age);
+    may_serve.then(|| (age, freshness.ttl(now)))
+}
+
+/// RFC 5861 §4: "any situation that would result in a 500, 502, 503, or 504 HTTP response status code
+/// being returned".
+pub fn is_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504)
+}
+
+/// Whether a response became stale no longer ago than `window`, which is none at all if it is zero,
+/// and neither the response nor the request forbids its use.
+fn is_within(
+    window: Duration,
+    freshness: &Freshness,
+    directives: &RequestDirectives,
+    age: Duration,
+) -> bool {
+    let staleness = age.saturating_sub(freshness.lifetime);
+    let is_recent = !window.is_zero() && staleness <= window;
+    is_recent && !freshness.must_revalidate && satisfies(freshness, directives, age)
 }
 
 /// §4.2.4: not where the response forbids it, and only as far as the request allows it.
@@ -99,6 +170,9 @@ fn satisfies(freshness: &Freshness, directives: &RequestDirectives, age: Duratio
     // Of `max-age=0` the letter would allow a response of this very instant; clients that send it
     // mean that the origin is to be asked.
     let is_too_old = directives.max_age.is_some_and(|limit| limit.is_zero() || age > limit);
+    // RFC 8246 §2: a proxy SHOULD skip validating what is immutable and fresh, unless the client
+    // signals that it is necessary, which `no-cache` does.
+    let is_too_old = is_too_old && !(freshness.immutable && age < freshness.lifetime);
     let remaining = freshness.lifetime.saturating_sub(age);
     let is_too_late = directives.min_fresh.is_some_and(|least| remaining < least);
     !directives.no_cache && !is_too_old && !is_too_late
@@ -149,13 +223,7 @@ mod tests {
     fn answers() {
         use Forward::{Request, Stale};
 
-        let fresh_for_60 = Freshness {
-            received: UNIX_EPOCH,
-            initial_age: Duration::ZERO,
-            lifetime: Duration::from_mins(1),
-            no_cache: false,
-            must_revalidate: false,
-        };
+        let fresh_for_60 = Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH);
         let revalidated = Freshness { must_revalidate: true, ..fresh_for_60.clone() };
         let no_cache = Freshness { no_cache: true, ..revalidated.clone() };
         for (stored, invalidated, request, now, expected, why) in [
@@ -190,8 +258,114 @@ mod tests {
                     assert_eq!(age, stored.age(now));
                     Ok(ttl)
                 }
+                Reuse::ServeStale { .. } => panic!("nothing states a window: {why}"),
                 Reuse::Forward(why) => Err(why),
             };
+            assert_eq!(found, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn while_revalidated() {
+        use Forward::{Request, Stale};
+
+        let lasting = Freshness {
+            stale_while_revalidate: Duration::from_secs(30).into(),
+            ..Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH)
+        };
+        let forbidden = Freshness { must_revalidate: true, ..lasting.clone() };
+        let no_cache = Freshness { no_cache: true, ..lasting.clone() };
+        for (stored, invalidated, request, now, expected, why) in [
+            (&lasting, false, "", 59, Ok(false), "fresh: there is nothing to validate"),
+            (&lasting, false, "", 60, Ok(true), "RFC 5861 §3: up to the indicated seconds"),
+            (&lasting, false, "", 90, Ok(true), "the last of them"),
+            (&lasting, false, "", 91, Err(Stale), "after that, it is validated first"),
+            (&lasting, true, "", 10, Ok(true), "made stale by an invalidation"),
+            (&lasting, true, "", 91, Err(Stale), "and too old for any reason"),
+            (&lasting, false, "max-stale", 90, Ok(false), "the client takes it as it is"),
+            (&lasting, false, "no-cache", 70, Err(Stale), "§5.2.1.4"),
+            (&lasting, false, "max-age=65", 70, Err(Stale), "§5.2.1.1"),
+            (&lasting, false, "min-fresh=1", 70, Err(Stale), "§5.2.1.3"),
+            (&lasting, false, "max-age=65", 50, Ok(false), "fresh and young enough"),
+            (&lasting, false, "max-age=40", 50, Err(Request), "fresh and not young enough"),
+            (&forbidden, false, "", 70, Err(Stale), "RFC 9111 §4.2.4: MUST NOT"),
+            (&no_cache, false, "", 70, Err(Stale), "RFC 9111 §5.2.2.4: MUST NOT"),
+        ] {
+            let request = RequestDirectives::of(&fields(&[("cache-control", request)]));
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            let found = match reuse(stored, invalidated, &request, now) {
+                Reuse::Serve { .. } => Ok(false),
+                Reuse::ServeStale { age, ttl } => {
+                    assert_eq!((age, ttl), (stored.age(now), stored.ttl(now)), "{why}");
+                    Ok(true)
+                }
+                Reuse::Forward(why) => Err(why),
+            };
+            assert_eq!(found, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn immutable() {
+        let stored = Freshness {
+            immutable: true,
+            ..Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH)
+        };
+        for (request, now, served, why) in [
+            ("max-age=0", 10, true, "RFC 8246 §2: SHOULD skip"),
+            ("max-age=5", 10, true, "likewise"),
+            ("no-cache", 10, false, "a signal that a validation is necessary"),
+            ("max-age=0", 60, false, "not fresh any more"),
+        ] {
+            let request = RequestDirectives::of(&fields(&[("cache-control", request)]));
+            let found = reuse(&stored, false, &request, UNIX_EPOCH + Duration::from_secs(now));
+            assert_eq!(matches!(found, Reuse::Serve { .. }), served, "{why}");
+        }
+    }
+
+    #[test]
+    fn in_trouble() {
+        const DOWN: Trouble = Trouble::Disconnected;
+        let status = |code| Trouble::Status(StatusCode::from_u16(code).unwrap());
+        let silent = Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH);
+        let lasting =
+            Freshness { stale_if_error: Some(Duration::from_secs(30).into()), ..silent.clone() };
+        let never = Freshness { stale_if_error: Some(Duration::ZERO.into()), ..silent.clone() };
+        let forbidden = Freshness { must_revalidate: true, ..lasting.clone() };
+        let route = |seconds| Rules {
+            stale_if_error: Some(Duration::from_secs(seconds)),
+            ..Rules::default()
+        };
+        let none = Rules::default();
+        for (stored, request, trouble, rules, now, expected, why) in [
+            (&lasting, "", status(500), &none, 90, true, "RFC 5861 §4: one of the four"),
+            (&lasting, "", status(502), &none, 90, true, "one of the four"),
+            (&lasting, "", status(503), &none, 90, true, "one of the four"),
+            (&lasting, "", status(504), &none, 90, true, "one of the four"),
+            (&lasting, "", status(501), &none, 90, false, "none of the four"),
+            (&lasting, "", status(404), &none, 90, false, "no error of the origin's"),
+            (&lasting, "", status(200), &none, 90, false, "no trouble"),
+            (&lasting, "", status(500), &none, 91, false, "not after the time that is stated"),
+            (&lasting, "", DOWN, &none, 90, true, "a situation that would result in a 502"),
+            (&lasting, "", DOWN, &none, 91, false, "what is stated counts then too"),
+            (&silent, "", status(500), &none, 61, false, "nobody said that it may"),
+            (&silent, "stale-if-error=5", status(500), &none, 65, true, "the request did"),
+            (&silent, "stale-if-error=5", status(500), &none, 66, false, "for no longer"),
+            (&silent, "", status(500), &route(5), 65, true, "the configuration did"),
+            (&silent, "", status(500), &route(5), 66, false, "for no longer"),
+            (&lasting, "", status(500), &route(5), 90, true, "the longest of them"),
+            (&silent, "", DOWN, &none, 360, true, "RFC 9111 §4.2.4: it is disconnected"),
+            (&silent, "", DOWN, &none, 361, false, "for five minutes"),
+            (&silent, "", DOWN, &route(0), 61, false, "the configuration does not want it"),
+            (&never, "", DOWN, &none, 61, false, "the response does not want it"),
+            (&silent, "no-cache", DOWN, &none, 61, false, "RFC 9111 §5.2.1.4"),
+            (&silent, "max-age=60", DOWN, &none, 61, false, "RFC 9111 §5.2.1.1"),
+            (&forbidden, "", DOWN, &route(600), 61, false, "RFC 9111 §5.2.2.2: MUST NOT"),
+        ] {
+            let request = RequestDirectives::of(&fields(&[("cache-control", request)]));
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            let found = reuse_in_trouble(stored, &request, trouble, rules, now);
+            let expected = expected.then(|| (stored.age(now), stored.ttl(now)));
             assert_eq!(found, expected, "{why}");
         }
     }
@@ -205,11 +379,10 @@ mod tests {
             now in 0_u64..1 << 40,
         ) {
             let stored = Freshness {
-                received: UNIX_EPOCH,
                 initial_age: Duration::from_secs(initial_age),
-                lifetime: Duration::from_secs(lifetime),
-                no_cache: false,
                 must_revalidate: true,
+                stale_while_revalidate: Duration::MAX.into(),
+                ..Freshness::fresh_for(Duration::from_secs(lifetime), UNIX_EPOCH)
             };
             let now = UNIX_EPOCH + Duration::from_secs(now);
             let request = RequestDirectives::of(&fields(&[("cache-control", &line)]));

@@ -4,13 +4,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, SET_COOKIE};
+use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, SET_COOKIE};
 use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::date;
 use super::freshness::{Freshness, Times, assigned_lifetime, explicit_lifetime, may_be_assigned};
 use super::status::CACHE_STATUS;
+use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
 use crate::message::remove_hop_by_hop;
@@ -26,11 +27,16 @@ pub struct Asked<'a> {
     pub directives: &'a RequestDirectives,
 }
 
-/// What a route says about storing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the configuration says about storing and reuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The lifetime of responses that state none.
     pub ttl: Option<Duration>,
+    /// The fields that this cache listens to before `Cache-Control` (RFC 9213 §2.2).
+    pub targets: Vec<HeaderName>,
+    /// So long after it became stale a response may be served where the origin fails, by a contract
+    /// with the origin (RFC 9111 §4.2.4).
+    pub stale_if_error: Option<Duration>,
 }
 
 /// Why a response is not stored.
@@ -98,7 +104,7 @@ pub fn storable(
     times: &Times,
     rules: &Rules,
 ) -> Result<Freshness, NotStored> {
-    let directives = ResponseDirectives::of(fields);
+    let directives = response_directives(fields, &rules.targets);
     allowed(asked, status, fields, &directives)?;
 
     // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
@@ -133,7 +139,11 @@ fn allowed(
         (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
         // §3: 206 requires a cache that understands it; this one does not combine parts.
         (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
-        (directives.no_store, NotStored::NoStore),
+        (
+            // §5.2.2.3: whoever understands the status SHOULD ignore the `no-store` beside it.
+            directives.no_store && !directives.excuses_no_store,
+            NotStored::NoStore,
+        ),
         (directives.private, NotStored::Private),
         // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
         // the origin; too many forget it.
@@ -160,8 +170,8 @@ fn is_understood(status: StatusCode) -> bool {
 /// Removed are what was for this connection, what is for one user or may not be reused without
 /// validation (`private="…"`, `no-cache="…"`), and what is known better when it is sent: `Age`,
 /// `Content-Length`, `Cache-Status`. A `Date` that is missing or cannot be read becomes `received`.
-pub fn fields_to_store(fields: &mut HeaderMap, received: SystemTime) {
-    let directives = ResponseDirectives::of(fields);
+pub fn fields_to_store(fields: &mut HeaderMap, rules: &Rules, received: SystemTime) {
+    let directives = response_directives(fields, &rules.targets);
     remove_hop_by_hop(fields);
     for name in directives.private_fields.iter().chain(&directives.no_cache_fields) {
         fields.remove(name);
@@ -210,7 +220,7 @@ mod tests {
             StatusCode::from_u16(status).unwrap(),
             &fields(response),
             &Times { requested: received, received },
-            &Rules { ttl: ttl.map(Duration::from_secs) },
+            &Rules { ttl: ttl.map(Duration::from_secs), ..Rules::default() },
         )
     }
 
@@ -256,8 +266,20 @@ mod tests {
             (
                 vec![],
                 vec![("cache-control", "max-age=60, no-store, must-understand")],
+                None,
+                "§5.2.2.3: SHOULD ignore the no-store directive",
+            ),
+            (
+                vec![],
+                vec![("cache-control", "max-age=60, no-store, must-understand=1")],
                 Some(NoStore),
-                "`no-store` is never lifted",
+                "a damaged must-understand excuses nothing",
+            ),
+            (
+                vec![],
+                vec![("cache-control", "max-age=60, private, must-understand")],
+                Some(Private),
+                "nor does any of it excuse private",
             ),
             (
                 vec![],
@@ -285,6 +307,12 @@ mod tests {
                 vec![("cache-control", "max-age=60, must-understand")],
                 Some(NotUnderstood),
                 "§5.2.2.3",
+            ),
+            (
+                299,
+                vec![("cache-control", "max-age=60, must-understand, no-store")],
+                Some(NotUnderstood),
+                "§5.2.2.3: unless it understands the status",
             ),
             (404, vec![("cache-control", "max-age=60, must-understand")], None, "§5.2.2.3"),
             (404, vec![("cache-control", "max-age=60")], None, "the origin says so"),
@@ -374,7 +402,7 @@ mod tests {
             ("link", "</b>"),
             ("content-type", "text/plain"),
         ]);
-        fields_to_store(&mut found, noon());
+        fields_to_store(&mut found, &Rules::default(), noon());
         let expected = fields(&[
             ("cache-control", "max-age=60, private=\"x-user\", no-cache=\"x-once, x-twice\""),
             ("link", "</a>"),
@@ -392,7 +420,7 @@ mod tests {
             ("yesterday", "Sun, 06 Nov 1994 12:00:00 GMT"),
         ] {
             let mut found = fields(&[("date", date)]);
-            fields_to_store(&mut found, noon());
+            fields_to_store(&mut found, &Rules::default(), noon());
             assert_eq!(found, fields(&[("date", expected)]));
         }
     }
@@ -403,7 +431,7 @@ mod tests {
             before in r#"([a-z-]{0,12}(=([a-z0-9]{0,9}|"[a-z, ]{0,9}"))?[,; ]){0,4}"#,
             restriction in "([Pp][Rr]ivate|[Nn]o-[Ss]tore)",
             after in r"([,; ][ -~]{0,20})?",
-            permissions in "(public|max-age=60|s-maxage=60|must-understand|immutable)",
+            permissions in "(public|max-age=60|s-maxage=60|immutable)",
             status in prop::sample::select(vec![200_u16, 204, 301, 302, 404, 410, 500]),
         ) {
             let line = format!("{before}{restriction}{after}");

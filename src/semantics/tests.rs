@@ -97,7 +97,7 @@ fn faults_of_others_in_other_fields() {
     let mut stored =
         fields(&[("link", "</a>"), ("link", "</b>"), ("date", "Sun, 06 Nov 1994 11:59:00 GMT")]);
     let as_sent = stored.clone();
-    fields_to_store(&mut stored, after_arrival(0));
+    fields_to_store(&mut stored, &Rules::default(), after_arrival(0));
     assert_eq!(stored, as_sent, "one of two lines was lost, and `Date` rewritten");
 }
 
@@ -129,7 +129,7 @@ fn a_304_makes_a_stored_response_fresh_again() {
     assert_eq!(freshness.age(after_arrival(100)), Duration::from_secs(4), "`Age` and the delay");
     assert_eq!(freshness.ttl(after_arrival(100)), 56);
 
-    fields_to_store(&mut stored, after_arrival(100));
+    fields_to_store(&mut stored, &Rules::default(), after_arrival(100));
     assert_eq!(stored.get("x-new").unwrap(), "1", "a new field was dropped");
     assert_eq!(stored.get(DATE).unwrap(), "Sun, 06 Nov 1994 12:01:40 GMT");
     assert!(!stored.contains_key("age"));

@@ -25,7 +25,7 @@ use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 pub(super) const MAX_FRAME: usize = 8 << 20;
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 /// Where the sum stands.
@@ -222,6 +222,9 @@ mod tests {
                     lifetime: Duration::from_secs(lifetime.into()),
                     no_cache: flags.0,
                     must_revalidate: flags.1,
+                    stale_while_revalidate: Duration::from_secs(initial_age.into()).into(),
+                    stale_if_error: flags.0.then_some(Duration::from_secs(lifetime.into()).into()),
+                    immutable: flags.1,
                 },
                 marks: marks.into_iter().map(Mark).collect(),
                 position: Position { millis: position.0, sequence: position.1 },
@@ -357,13 +360,7 @@ mod tests {
             status: StatusCode::OK,
             fields: Fields::default(),
             body: body.into(),
-            freshness: Freshness {
-                received: SystemTime::UNIX_EPOCH,
-                initial_age: Duration::ZERO,
-                lifetime: Duration::ZERO,
-                no_cache: false,
-                must_revalidate: false,
-            },
+            freshness: Freshness::fresh_for(Duration::ZERO, SystemTime::UNIX_EPOCH),
             marks: Box::default(),
             position: Position::ZERO,
             checked: AtomicU64::new(0),

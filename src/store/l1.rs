@@ -210,13 +210,7 @@ mod tests {
             status: StatusCode::OK,
             fields: Fields::encode(&HeaderMap::from_iter(head)).unwrap(),
             body: Bytes::from(vec![b'x'; 1024]),
-            freshness: Freshness {
-                received,
-                initial_age: Duration::ZERO,
-                lifetime: 5 * MINUTE,
-                no_cache: false,
-                must_revalidate: false,
-            },
+            freshness: Freshness::fresh_for(5 * MINUTE, received),
             marks: [
                 Mark::route("catalogue"),
                 Mark::key(&key(number)),

@@ -172,11 +172,14 @@ impl L2 {
     }
 
     /// How long it is worth keeping: while it is fresh, and then as long again as its lifetime was
-    /// (a minute at least), because a stale response can still be validated. Never longer than the
-    /// tier's own bound.
+    /// (a minute at least), because a stale response can still be validated, or as it says that it
+    /// may be served stale. Never longer than the tier's own bound.
     fn useful(&self, freshness: &Freshness, now: SystemTime) -> Duration {
         let fresh = freshness.lifetime.saturating_sub(freshness.age(now));
-        fresh.saturating_add(freshness.lifetime.max(STALE_LEAST)).min(self.ttl)
+        let Freshness { stale_while_revalidate, stale_if_error, .. } = *freshness;
+        let stale = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
+        let stale = stale.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
+        fresh.saturating_add(freshness.lifetime.max(stale)).min(self.ttl)
     }
 
     /// No braces: a hash tag would put every key into one slot of a cluster.

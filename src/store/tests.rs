@@ -65,6 +65,7 @@ impl Gateway {
                 ttl: settings.l2_ttl,
                 timeout: settings.timeout,
             }),
+            ..config::Cache::default()
         };
         let store = Arc::new(Store::new(&cache, tasks).unwrap());
         Self { store, end, now: Clock::System.now() }
@@ -171,13 +172,7 @@ fn response(path: &str, body: &'static str, now: SystemTime) -> StoredResponse {
         status: StatusCode::OK,
         fields: Fields::encode(&HeaderMap::from_iter(fields)).unwrap(),
         body: Bytes::from_static(body.as_bytes()),
-        freshness: Freshness {
-            received: now,
-            initial_age: Duration::ZERO,
-            lifetime: 10 * MINUTE,
-            no_cache: false,
-            must_revalidate: false,
-        },
+        freshness: Freshness::fresh_for(10 * MINUTE, now),
         marks: [Mark::path("example.org", path), Mark::route("route")].into(),
         position: Position::ZERO,
         checked: AtomicU64::new(0),
@@ -622,6 +617,7 @@ async fn a_url_that_is_none_is_refused_without_being_shown() {
             ttl: MINUTE,
             timeout: MINUTE,
         }),
+        ..config::Cache::default()
     };
     let error = Store::new(&cache, tasks).err().unwrap();
     assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");

@@ -15,6 +15,7 @@ mod support;
 // they are validated, and what makes them invalid.
 mod invalidation;
 mod reuse;
+mod stale;
 mod storing;
 mod validation;
 mod vary;

@@ -19,7 +19,7 @@ fn frames(redis: &Redis, namespace: &str) -> usize {
 }
 
 /// Waits until L2 holds so many frames: it is written in the background.
-async fn in_l2(redis: &Redis, count: usize) {
+pub(crate) async fn in_l2(redis: &Redis, count: usize) {
     until("L2 has it", || frames(redis, "larder") == count).await;
 }
 

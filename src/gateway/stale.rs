@@ -1,0 +1,113 @@
+//! Stale responses that are served all the same (RFC 9111 §4.2.4, RFC 5861): while they are
+//! validated in the background, or because the upstream is in trouble.
+//!
+//! Whether that is allowed is `semantics`' to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Response};
+use tokio::sync::oneshot;
+
+use crate::body::Body;
+use crate::collapse::Turn;
+use crate::semantics::{self, CacheStatus, Forward, Trouble};
+use crate::stored::StoredResponse;
+
+use super::fetch::Fetch;
+use super::key::Key;
+use super::{Gateway, Looked, Presented, respond};
+
+impl Gateway {
+    /// Answers at once with what is stale, and has it validated meanwhile.
+    pub(super) fn serve_stale(
+        self: &Arc<Self>,
+        presented: Presented,
+        key: Key,
+        stored: Arc<StoredResponse>,
+        age: Duration,
+        ttl: i64,
+    ) -> Response<Body> {
+        let status =
+            CacheStatus { detail: Some("stale-while-revalidate".into()), ..CacheStatus::hit(ttl) };
+        let response = respond::stored(&presented, &stored, age, &status);
+        // RFC 9111 §5.2.1.5: of a request with `no-store`, no response is kept.
+        if !presented.directives.no_store {
+            self.revalidate(presented, key, stored);
+        }
+        response
+    }
+
+    /// Has a stored response validated, or replaced, by a fetch of its own; unless one is under way.
+    fn revalidate(self: &Arc<Self>, presented: Presented, key: Key, stale: Arc<StoredResponse>) {
+        let lease = self.store.lease();
+        let Turn::Leader(lead, seat) = self.collapse.enter(key.hash, lease.records()) else {
+            return;
+        };
+        // Nobody waits for it.
+        drop(seat);
+        let (mine, _) = oneshot::channel();
+        let mut presented = presented;
+        // What HEAD asks for has no content to store.
+        presented.head.method = Method::GET;
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // Another gateway may have validated it by now.
+            if let Looked::Serve { .. } = gateway.look_in_l2(&presented, &key).await {
+                return;
+            }
+            let presented = Arc::new(presented);
+            let stale = Some(stale);
+            Fetch { gateway, presented, key, stale, lease, lead, mine }.run().await;
+        });
+    }
+
+    /// Passes HEAD on, for which what is stored is stale at best.
+    pub(super) async fn forward_head(
+        &self,
+        presented: Presented,
+        why: Forward,
+        stale: Option<Arc<StoredResponse>>,
+    ) -> Response<Body> {
+        let status = CacheStatus::forward(why);
+        let result = self.send(&presented, None).await;
+        let trouble = match &result {
+            Ok(reply) => Trouble::Status(reply.status()),
+            Err(_) => Trouble::Disconnected,
+        };
+        if let Some(response) = self.instead(&presented, stale.as_ref(), trouble, &status) {
+            return response;
+        }
+        match result {
+            Ok(reply) => respond::passing(reply, &status),
+            Err(failure) => respond::failed(&failure, &status),
+        }
+    }
+
+    /// What may be served in place of a response that did not come, or came to be an error.
+    pub(super) fn instead(
+        &self,
+        presented: &Presented,
+        stale: Option<&Arc<StoredResponse>>,
+        trouble: Trouble,
+        status: &CacheStatus,
+    ) -> Option<Response<Body>> {
+        let stored = stale?;
+        let Presented { directives, .. } = presented;
+        let (rules, now) = (&self.plan(presented).rules, self.clock.now());
+        let (age, ttl) =
+            semantics::reuse_in_trouble(&stored.freshness, directives, trouble, rules, now)?;
+        let status = CacheStatus {
+            // What was looked up for another reason has become stale meanwhile.
+            forward: Some(Forward::Stale),
+            forward_status: match trouble {
+                Trouble::Disconnected => None,
+                Trouble::Status(code) => Some(code),
+            },
+            ttl: Some(ttl),
+            detail: Some("stale-if-error".into()),
+            ..*status
+        };
+        Some(respond::stored(presented, stored, age, &status))
+    }
+}

@@ -1,0 +1,289 @@
+//! Stale responses that are served all the same (RFC 9111 §4.2.4, RFC 5861), and targeted fields
+//! (RFC 9213), which say for how long.
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::origin::{Origin, Reply, ok, status};
+use crate::support::redis::Redis;
+use crate::support::{secs, until};
+use crate::tiers::in_l2;
+
+const MISS: &str = "fwd=uri-miss; stored";
+const MEANWHILE: &str = "hit; detail=stale-while-revalidate";
+/// L1 keeps for an hour what is fresh for ten minutes.
+const KEEPING: &str = "[cache.l1]\nttl = \"1h\"";
+const INSTEAD: &str = "fwd=stale; detail=stale-if-error";
+
+fn lasting(body: &str, cache_control: &str) -> Reply {
+    ok(body.to_owned()).field("cache-control", cache_control)
+}
+
+/// Stores this for `/a`, and lets a minute and a second pass.
+async fn stale_in(setup: Setup, origin: &Origin, reply: Reply) -> Gateway {
+    let gateway = setup.start().await;
+    origin.on("/a").reply(reply);
+    gateway.get("/a").await.status(MISS);
+    gateway.clock().advance(secs(61));
+    gateway
+}
+
+/// RFC 5861 §3, the example: "fresh for 600 seconds, and it may continue to be served stale for up
+/// to an additional 30 seconds while an asynchronous validation is attempted".
+#[tokio::test]
+async fn a_stale_response_is_served_while_it_is_validated() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).cache(KEEPING).start().await;
+    let cache_control = "max-age=600, stale-while-revalidate=30";
+    origin.on("/a").reply(lasting("1", cache_control).etag("1"));
+    gateway.get("/a").await.status(MISS);
+    gateway.clock().advance(secs(610));
+
+    let held = origin.on("/a").hold(lasting("2", cache_control).etag("2"));
+    for _ in 0..3 {
+        let got = gateway.get("/a").await.code(200).body("1").status(MEANWHILE);
+        assert!(got.age() >= 610, "{got:?}");
+        assert!(got.field("cache-status").unwrap().contains("ttl=-1"), "{got:?}");
+    }
+    until("the origin is asked", || origin.count("/a") == 2).await;
+    held.release();
+    gateway.reaches("stored", 2).await;
+    gateway.get("/a").await.body("2").status("hit");
+    assert_eq!(origin.last("/a").field("if-none-match").as_deref(), Some("\"1\""));
+    origin.saw("/a", 2);
+
+    // Nothing is served after the window.
+    gateway.clock().advance(secs(631));
+    origin.on("/a").reply(lasting("3", cache_control));
+    gateway.get("/a").await.body("3").status("fwd=stale; stored");
+}
+
+#[tokio::test]
+async fn head_is_answered_while_what_get_stored_is_validated() {
+    let origin = Origin::start().await;
+    let reply = lasting("1", "max-age=60, stale-while-revalidate=60").etag("1");
+    let gateway = stale_in(Gateway::setup(&origin), &origin, reply).await;
+    origin.on("/a").reply(status(304).etag("1").max_age(60));
+    let got = gateway.ask("HEAD", "/a").send().await.status(MEANWHILE);
+    got.body("").has("content-length", "1");
+    gateway.reaches("stored", 2).await;
+    assert_eq!(origin.last("/a").method, "GET");
+    gateway.get("/a").await.body("1").status("hit");
+}
+
+#[tokio::test]
+async fn nothing_is_served_stale_where_it_is_forbidden() {
+    let origin = Origin::start().await;
+    for forbidding in ["must-revalidate", "proxy-revalidate", "s-maxage=60", "no-cache"] {
+        let line =
+            format!("max-age=60, stale-while-revalidate=600, stale-if-error=600, {forbidding}");
+        let setup = Gateway::setup(&origin).route("stale_if_error = \"1h\"");
+        let gateway = stale_in(setup, &origin, lasting("1", &line).etag("1")).await;
+        origin.on("/a").reply(status(503));
+        gateway.get("/a").await.code(503).status("fwd=stale; detail=no-freshness");
+    }
+    let line = "max-age=60, stale-while-revalidate=600, stale-if-error=600";
+    let gateway = stale_in(Gateway::setup(&origin), &origin, lasting("1", line).etag("1")).await;
+    for request in ["no-cache", "max-age=60", "min-fresh=1"] {
+        origin.on("/a").reply(status(503));
+        let ask = gateway.ask("GET", "/a").field("cache-control", request);
+        ask.send().await.code(503).status("fwd=stale; detail=no-freshness");
+    }
+    gateway.get("/a").await.body("1").status(MEANWHILE);
+}
+
+/// RFC 5861 §4, the example: fresh for 600 s, and "may be used if an error is encountered" for 1,200.
+#[tokio::test]
+async fn a_stale_response_answers_for_an_origin_in_trouble() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).cache(KEEPING).start().await;
+    origin.on("/a").reply(lasting("1", "max-age=600, stale-if-error=1200"));
+    gateway.get("/a").await.status(MISS);
+    gateway.clock().advance(secs(900));
+    for code in [500, 502, 503, 504] {
+        origin.on("/a").reply(status(code).body("broken"));
+        let got = gateway.get("/a").await.code(200).body("1");
+        assert!(got.age() >= 900, "{got:?}");
+        got.status(&format!("fwd=stale; fwd-status={code}; detail=stale-if-error"));
+    }
+    for code in [404, 501] {
+        origin.on("/a").reply(status(code));
+        gateway.get("/a").await.code(code).status("fwd=stale; detail=no-freshness");
+    }
+    // 1,801 s old it is stale for 1,201.
+    gateway.clock().advance(secs(901));
+    origin.on("/a").reply(status(500));
+    gateway.get("/a").await.code(500).status("fwd=stale; detail=no-freshness");
+}
+
+#[tokio::test]
+async fn a_request_and_the_route_may_allow_it_too() {
+    let origin = Origin::start().await;
+    let gateway = stale_in(Gateway::setup(&origin), &origin, lasting("1", "max-age=60")).await;
+    origin.on("/a").reply(status(503));
+    gateway.get("/a").await.code(503);
+    let asking = |seconds: u64| {
+        let line = format!("stale-if-error={seconds}");
+        gateway.ask("GET", "/a").field("cache-control", &line)
+    };
+    asking(60).send().await.code(200).status("fwd=stale; fwd-status=503; detail=stale-if-error");
+    asking(0).send().await.code(503);
+
+    let setup = Gateway::setup(&origin).route("stale_if_error = \"1m\"");
+    let gateway = stale_in(setup, &origin, lasting("1", "max-age=60")).await;
+    origin.on("/a").reply(status(503));
+    gateway.get("/a").await.code(200).body("1");
+    gateway.clock().advance(secs(60));
+    gateway.get("/a").await.code(503);
+}
+
+/// RFC 9111 §4.2.4: "unless it is disconnected".
+#[tokio::test]
+async fn a_gateway_cut_off_from_its_origin_serves_what_it_has_for_a_while() {
+    let origin = Origin::start().await;
+    let line = "max-age=60";
+    let gateway = stale_in(Gateway::setup(&origin), &origin, lasting("1", line)).await;
+    origin.on("/b").reply(lasting("1", "max-age=60, must-revalidate"));
+    gateway.get("/b").await.status("fwd=uri-miss; stored");
+    drop(origin);
+    gateway.get("/a").await.code(200).body("1").status(INSTEAD);
+    gateway.ask("HEAD", "/a").send().await.code(200).status(INSTEAD);
+    gateway.clock().advance(secs(100));
+    gateway.get("/a").await.code(200).body("1").status(INSTEAD);
+    // "It MUST generate an error response" (§5.2.2.2).
+    gateway.get("/b").await.code(502).status("fwd=stale; detail=upstream-refused");
+    gateway.get("/c").await.code(502).status("fwd=uri-miss; detail=upstream-refused");
+
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).route("stale_if_error = \"0s\"");
+    let gateway = stale_in(setup, &origin, lasting("1", line)).await;
+    drop(origin);
+    gateway.get("/a").await.code(502).status("fwd=stale; detail=upstream-refused");
+}
+
+#[tokio::test]
+async fn followers_get_the_stale_response_too() {
+    let origin = Origin::start().await;
+    let reply = lasting("1", "max-age=60, stale-if-error=600");
+    let gateway = stale_in(Gateway::setup(&origin), &origin, reply).await;
+    let held = origin.on("/a").hold(status(503));
+    let asks: Vec<_> = (0..4).map(|_| tokio::spawn(gateway.ask("GET", "/a").send())).collect();
+    gateway.reaches("followers", 3).await;
+    held.release();
+    for ask in asks {
+        ask.await.unwrap().code(200).body("1");
+    }
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn what_l2_holds_is_served_stale_as_well() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let setup = || Gateway::setup(&origin).redis(&redis);
+    let first = setup().start().await.in_step().await;
+    origin.on("/a").reply(lasting("1", "max-age=60, stale-while-revalidate=600").etag("1"));
+    first.get("/a").await.status(MISS);
+    in_l2(&redis, 1).await;
+    let second = setup().start().await.in_step().await;
+    second.clock().advance(secs(61));
+    origin.on("/a").reply(lasting("2", "max-age=60").etag("2"));
+    second.get("/a").await.body("1").status(MEANWHILE);
+    second.reaches("stored", 1).await;
+    second.get("/a").await.body("2").status("hit");
+    origin.saw("/a", 2);
+}
+
+/// RFC 9213 §2.2 and §3.1: the examples, in which a CDN has its own lifetime.
+#[tokio::test]
+async fn a_targeted_field_may_allow_what_cache_control_forbids() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let cdn = |value: &'static str| ("cdn-cache-control", value);
+    for (number, (other, targeted, lifetime, why)) in [
+        (
+            ("cache-control", "max-age=60, s-maxage=120"),
+            cdn("max-age=600"),
+            600,
+            "CDN caches would consider the response to be fresh for 600 seconds",
+        ),
+        (("x-none", "1"), cdn("max-age=600"), 600, "it needs no Cache-Control"),
+        (("cache-control", "no-store"), cdn("max-age=600"), 600, "MUST ignore Cache-Control"),
+        (("cache-control", "private"), cdn("max-age=600"), 600, "MUST ignore Cache-Control"),
+        (("expires", "Thu, 01 Jan 1970 00:00:00 GMT"), cdn("max-age=9"), 9, "MUST ignore Expires"),
+        (("larder-cache-control", "max-age=7"), cdn("max-age=5"), 7, "it comes first in the list"),
+        (("cache-control", "max-age=8"), cdn("max-age=5, &&"), 8, "a parsing error: as if absent"),
+        (("cache-control", "max-age=8"), ("surrogate-control", "max-age=5"), 8, "not on the list"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("/{number}");
+        origin.on(&target).reply(ok("1").field(other.0, other.1).field(targeted.0, targeted.1));
+        gateway.get(&target).await.status(MISS);
+        let got = gateway.get(&target).await.status("hit");
+        let field = got.field("cache-status").unwrap();
+        let ttl = |seconds: u64| field.ends_with(&format!("ttl={seconds}"));
+        assert!(ttl(lifetime) || ttl(lifetime - 1), "{field}: {why}");
+        got.has(other.0, other.1).has(targeted.0, targeted.1);
+    }
+}
+
+#[tokio::test]
+async fn a_targeted_field_may_forbid_what_cache_control_allows() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for (value, detail) in
+        [("no-store", "no-store"), ("private", "private"), ("none", "no-freshness")]
+    {
+        origin.on("/a").reply(lasting("1", "max-age=600").field("cdn-cache-control", value));
+        gateway.get("/a").await.status(&format!("fwd=uri-miss; detail={detail}"));
+    }
+}
+
+#[tokio::test]
+async fn the_target_list_is_the_operators() {
+    let origin = Origin::start().await;
+    let reply = || {
+        let reply = lasting("1", "max-age=3").field("surrogate-control", "max-age=60+30");
+        reply.field("cdn-cache-control", "max-age=7")
+    };
+    for (list, after, expected) in [
+        ("[\"Surrogate-Control\", \"CDN-Cache-Control\"]", 50, "hit"),
+        ("[\"Surrogate-Control\"]", 70, MEANWHILE),
+        ("[\"CDN-Cache-Control\"]", 5, "hit"),
+        ("[]", 5, "fwd=stale; stored"),
+    ] {
+        let setup = Gateway::setup(&origin).cache(&format!("[cache]\ntargeted = {list}"));
+        let gateway = setup.start().await;
+        origin.on("/a").reply(reply());
+        gateway.get("/a").await.status(MISS);
+        gateway.clock().advance(secs(after));
+        gateway.get("/a").await.body("1").status(expected);
+    }
+}
+
+/// RFC 8246 §2: a proxy "SHOULD skip conditionally revalidating fresh responses containing the
+/// immutable extension unless there is a signal from the client that a validation is necessary".
+#[tokio::test]
+async fn what_is_immutable_is_not_validated_while_it_is_fresh() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(lasting("1", "max-age=60, immutable").etag("1"));
+    gateway.get("/a").await.status(MISS);
+    let asking = |line: &str| gateway.ask("GET", "/a").field("cache-control", line);
+    asking("max-age=0").send().await.status("hit");
+    asking("no-cache").send().await.status("fwd=request; stored");
+    gateway.clock().advance(secs(61));
+    asking("max-age=0").send().await.status("fwd=stale; stored");
+}
+
+/// RFC 9111 §5.2.2.3: "If the cache … understands … it SHOULD ignore the no-store directive".
+#[tokio::test]
+async fn must_understand_excuses_a_no_store() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let line = "must-understand, no-store, max-age=60";
+    origin.on("/a").reply(lasting("1", line));
+    gateway.get("/a").await.status(MISS);
+    gateway.get("/a").await.status("hit");
+    origin.on("/b").reply(status(299).field("cache-control", line));
+    gateway.get("/b").await.status("fwd=uri-miss; detail=must-understand");
+}
