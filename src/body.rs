@@ -68,7 +68,7 @@ impl http_body::Body for Body {
                 Pin::new(reply).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
             Self::Shared { seat, .. } => {
-                seat.poll_chunk(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk?))))
+                seat.poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
         }
     }

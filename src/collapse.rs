@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use http_body::Frame;
 
 use crate::semantics::Freshness;
 use crate::stored::{CacheKey, StoredResponse};
@@ -127,6 +128,8 @@ struct State {
     held: usize,
     /// The content became too large: chunks go as soon as all have read them.
     passing: bool,
+    /// What followed the content.
+    trailers: Option<HeaderMap>,
     end: Option<End>,
     seats: Vec<Option<Place>>,
     /// The fetch waits for readers.
@@ -137,6 +140,8 @@ struct State {
 #[derive(Default)]
 struct Place {
     next: usize,
+    /// The trailers have been handed out.
+    has_trailers: bool,
     waker: Option<Waker>,
 }
 
@@ -340,9 +345,10 @@ impl Lead {
         }
     }
 
-    /// The content is whole.
-    pub fn finish(self) {
+    /// The content is whole, and these trailers came behind it.
+    pub fn finish(self, trailers: Option<HeaderMap>) {
         let mut state = self.fetch.state();
+        state.trailers = trailers;
         state.end = Some(End::Complete);
         state.wake_readers();
     }
@@ -380,8 +386,11 @@ impl Seat {
         .await
     }
 
-    /// The next piece of content; `None` after the last.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    /// The next piece of content, then the trailers if there are any; `None` after the last.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut state = self.fetch.state();
         let (gone, end) = (state.gone, state.end);
         let Some(Some(place)) = state.seats.get(self.number) else {
@@ -396,9 +405,14 @@ impl Seat {
             (Some(chunk), _) => {
                 place.next += 1;
                 state.forget_read();
-                Poll::Ready(Some(Ok(chunk)))
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
-            (None, Some(End::Complete)) => Poll::Ready(None),
+            (None, Some(End::Complete)) if place.has_trailers => Poll::Ready(None),
+            (None, Some(End::Complete)) => {
+                place.has_trailers = true;
+                let trailers = state.trailers.clone().map(Frame::trailers);
+                Poll::Ready(trailers.map(Ok))
+            }
             (None, Some(End::Broken)) => Poll::Ready(Some(Err(Broken))),
             (None, None) => {
                 place.waker = Some(cx.waker().clone());

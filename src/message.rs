@@ -11,14 +11,14 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE,
     ETAG, EXPIRES, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION,
-    PRAGMA, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA,
+    PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VARY, VIA,
 };
 use http::request::Parts;
 use http::{StatusCode, Version};
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
-/// (§11.7). `TE` and `Trailer` go as well: trailers are not passed on.
+/// (§11.7).
 ///
 /// Of the listed fields those stay that decide about caching, framing, selection or identity. No
 /// honest sender lists them ("`Cache-Control` is never appropriate as a connection option"), and a
@@ -44,7 +44,7 @@ pub fn has_own_hop_by_hop(fields: &HeaderMap) -> bool {
 }
 
 /// What is for one connection only whether `Connection` lists it or not.
-const HOP_BY_HOP: [&str; 11] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "http2-settings",
     "keep-alive",
@@ -53,7 +53,6 @@ const HOP_BY_HOP: [&str; 11] = [
     "proxy-authorization",
     "proxy-connection",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
 ];
@@ -99,6 +98,44 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         VIA,
     ];
     END_TO_END.contains(name)
+}
+
+/// Whether the sender of these request fields takes trailers (RFC 9110 §10.1.4).
+pub fn takes_trailers(fields: &HeaderMap) -> bool {
+    let mut members =
+        fields.get_all(TE).iter().flat_map(|line| line.as_bytes().split(|&octet| octet == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Says that trailers are taken on the connection to the next server, too.
+pub fn take_trailers(fields: &mut HeaderMap) {
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    fields.insert(CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// Removes from trailers what must not come so late: what is about framing, routing, authentication,
+/// caching, or the content's own form (RFC 9110 §6.5.1).
+pub fn remove_early_fields(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    for name in [
+        AGE,
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        DATE,
+        EXPIRES,
+        HOST,
+        LOCATION,
+        PRAGMA,
+        SET_COOKIE,
+        TRAILER,
+        VARY,
+    ] {
+        trailers.remove(name);
+    }
 }
 
 /// Appends this gateway to `Via` (RFC 9110 §7.6.3), with the version in which it received the
@@ -331,7 +368,6 @@ mod tests {
                     ("keep-alive", "timeout=5"),
                     ("proxy-connection", "close"),
                     ("te", "trailers"),
-                    ("trailer", "x-a"),
                     ("transfer-encoding", "chunked"),
                     ("upgrade", "h2c"),
                     ("http2-settings", "AAA"),

@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
+use crate::message;
 
 /// A group of servers that answer the same requests, used in turn.
 pub struct Upstream {
@@ -314,9 +315,13 @@ impl Body for Content {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(upload) = &self.0 else { return Poll::Ready(None) };
-        let frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
-        if let Poll::Ready(Some(Err(_))) = frame {
-            upload.is_broken.store(true, Ordering::Relaxed);
+        let mut frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        match &mut frame {
+            Poll::Ready(Some(Err(_))) => upload.is_broken.store(true, Ordering::Relaxed),
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.trailers_mut().map(message::remove_early_fields);
+            }
+            _ => {}
         }
         if frame.is_ready() {
             upload.moved.notify_one();
@@ -378,7 +383,13 @@ impl Body for Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.silence = None;
-            return Poll::Ready(frame.map(|result| result.map_err(Incomplete::Broken)));
+            return Poll::Ready(frame.map(|result| {
+                let mut frame = result.map_err(Incomplete::Broken)?;
+                if let Some(trailers) = frame.trailers_mut() {
+                    message::remove_early_fields(trailers);
+                }
+                Ok(frame)
+            }));
         }
         let idle_timeout = self.idle_timeout;
         let silence =

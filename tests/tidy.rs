@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stored", &["semantics"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "config", "clock"]),
-    ("upstream", &["config"]),
+    ("upstream", &["config", "message"]),
     ("collapse", &["stored", "semantics", "upstream"]),
     ("routes", &["config"]),
     ("body", &["collapse", "upstream"]),

@@ -195,8 +195,6 @@ impl Fetch {
         };
         let key = self.key.variant(&nominated, &self.presented.head.headers);
         let length = length(&head.headers);
-        let plan = self.plan();
-        let (max_body, patience) = (plan.max_body, plan.idle_timeout);
         self.lead.begin(Arc::new(Head {
             status: head.status,
             fields: head.headers,
@@ -206,16 +204,42 @@ impl Fetch {
             variant: Variant { nominated: nominated.clone(), key },
         }));
 
+        let Some((content, trailers)) = self.pass_on(&mut reply, length).await else { return };
+        if let Some(content) = content {
+            self.put(head.status, &shared_fields, content, storing, &nominated);
+        }
+        self.lead.finish(trailers);
+    }
+
+    /// Passes the content on as it comes. Answers it whole, unless it is larger than the route keeps,
+    /// and the trailers behind it. None: it broke off, or nobody waits for what is not stored.
+    async fn pass_on(
+        &self,
+        reply: &mut Reply,
+        length: Option<u64>,
+    ) -> Option<(Option<Bytes>, Option<HeaderMap>)> {
+        let plan = self.plan();
+        let (max_body, patience) = (plan.max_body, plan.idle_timeout);
         let mut content = Some(BytesMut::with_capacity(
             length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
         ));
+        let mut trailers = None;
         while let Some(frame) = reply.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
                 // Dropping the lead tells the readers that it is not whole.
-                Err(error) => return debug!(%error, "content broke off, nothing stored"),
+                Err(error) => {
+                    debug!(%error, "content broke off, nothing stored");
+                    return None;
+                }
             };
-            let Ok(chunk) = frame.into_data() else { continue };
+            let chunk = match frame.into_data() {
+                Ok(chunk) => chunk,
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    continue;
+                }
+            };
             content = content.filter(|content| {
                 let fits = content.len() + chunk.len() <= max_body;
                 if !fits {
@@ -227,16 +251,12 @@ impl Fetch {
                 content.extend_from_slice(&chunk);
             }
             self.lead.push(chunk);
-            if content.is_none() && self.lead.room(patience).await.is_err() {
-                return;
+            if content.is_none() {
+                self.lead.room(patience).await.ok()?;
             }
         }
-        if let Some(content) = content {
-            // A buffer of the right size: what is put is kept with all its spare room.
-            let content = Bytes::copy_from_slice(&content);
-            self.put(head.status, &shared_fields, content, storing, &nominated);
-        }
-        self.lead.finish();
+        // A buffer of the right size: what is put is kept with all its spare room.
+        Some((content.map(|content| Bytes::copy_from_slice(&content)), trailers))
     }
 
     /// RFC 9111 §4.3.4: freshens the stored response.

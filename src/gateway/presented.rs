@@ -48,6 +48,9 @@ impl Presented {
     pub(super) fn upstream_fields(&self) -> HeaderMap {
         let mut fields = self.head.headers.clone();
         message::remove_hop_by_hop(&mut fields);
+        if message::takes_trailers(&self.head.headers) {
+            message::take_trailers(&mut fields);
+        }
         message::join_cookies(&mut fields);
         message::add_via(&mut fields, self.head.version);
         let Peer { address, scheme } = self.peer;

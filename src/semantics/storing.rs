@@ -4,7 +4,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, SET_COOKIE};
+use http::header::{
+    AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, SET_COOKIE, TRAILER,
+};
 use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
@@ -168,15 +170,16 @@ fn is_understood(status: StatusCode) -> bool {
 /// Makes of a response's fields those that are stored with it (§3.1), and sent again later.
 ///
 /// Removed are what was for this connection, what is for one user or may not be reused without
-/// validation (`private="…"`, `no-cache="…"`), and what is known better when it is sent: `Age`,
-/// `Content-Length`, `Cache-Status`. A `Date` that is missing or cannot be read becomes `received`.
+/// validation (`private="…"`, `no-cache="…"`), what is known better when it is sent: `Age`,
+/// `Content-Length`, `Cache-Status`, and `Trailer`, as trailers are not stored (RFC 9110 §6.5.1 lets
+/// them be discarded). A `Date` that is missing or cannot be read becomes `received`.
 pub fn fields_to_store(fields: &mut HeaderMap, rules: &Rules, received: SystemTime) {
     let directives = response_directives(fields, &rules.targets);
     remove_hop_by_hop(fields);
     for name in directives.private_fields.iter().chain(&directives.no_cache_fields) {
         fields.remove(name);
     }
-    for name in [AGE, CONTENT_LENGTH, SET_COOKIE, CACHE_STATUS] {
+    for name in [AGE, CONTENT_LENGTH, SET_COOKIE, TRAILER, CACHE_STATUS] {
         fields.remove(name);
     }
     if date::only(fields, DATE).is_none() {

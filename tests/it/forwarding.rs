@@ -29,8 +29,7 @@ async fn fields_of_one_connection_stay_behind() {
         ("keep-alive", "timeout=5"),
         ("proxy-authorization", "Basic x"),
         ("proxy-connection", "keep-alive"),
-        ("te", "trailers"),
-        ("trailer", "x-sum"),
+        ("te", "deflate"),
     ];
     for (method, expected) in [("POST", "fwd=method"), ("GET", "fwd=bypass")] {
         let ask = hops
@@ -423,34 +422,43 @@ async fn client_is_asked_for_content_that_it_holds_back() {
     assert_eq!(origin.last("/a").body, "new");
 }
 
+/// RFC 9110 §6.5: what follows the content goes on, where whoever asked takes it.
 #[tokio::test]
-async fn trailers_stay_behind() {
+async fn trailers_pass_through_both_ways() {
     let wire = Wire::start().await;
     let origin = Origin::start().await;
     let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
     let mut client = Line::to(gateway.address()).await;
-    client.send("POST /a HTTP/1.1\r\nHost: a.test\r\nTrailer: x-sum\r\n").await;
-    client.send("Transfer-Encoding: chunked\r\n\r\n3\r\nnew\r\n0\r\nx-sum: 1\r\n\r\n").await;
+    client.send("POST /a HTTP/1.1\r\nHost: a.test\r\nTrailer: x-sum, set-cookie\r\n").await;
+    client.send("TE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    client.send("3\r\nnew\r\n0\r\nx-sum: 1\r\nset-cookie: a=b\r\nx-other: 1\r\n\r\n").await;
     let mut server = wire.accept().await;
-    let asked = server.until("\r\n0\r\n\r\n").await;
-    assert!(
-        asked.ends_with("\r\n\r\n3\r\nnew\r\n0\r\n\r\n") && !asked.contains("x-sum"),
-        "{asked}"
-    );
-    let chunks = "transfer-encoding: chunked\r\n\r\n3\r\nend\r\n0\r\nx-sum: 1\r\n\r\n";
-    let reply =
-        format!("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntrailer: x-sum\r\n{chunks}");
-    server.send(&reply).await;
-    let got = client.until("\r\n0\r\n\r\n").await;
-    assert!(got.ends_with("\r\n\r\n3\r\nend\r\n0\r\n\r\n") && !got.contains("x-sum"), "{got}");
+    let head = server.until("\r\n\r\n").await;
+    assert!(head.contains("\r\nte: trailers\r\n") && head.contains("\r\nconnection: te\r\n"));
+    assert_eq!(server.until("\r\n\r\n").await, "3\r\nnew\r\n0\r\nx-sum: 1\r\n\r\n");
 
-    let serving = async {
-        server.until("\r\n\r\n").await;
-        server.send(&reply).await;
-    };
-    let (first, ()) = tokio::join!(gateway.get("/a"), serving);
-    first.body("end").status(MISS).lacks("trailer").lacks("x-sum");
-    gateway.get("/a").await.body("end").status("hit").lacks("trailer").lacks("x-sum");
+    let reply = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntrailer: x-sum, set-cookie\r\n\
+                 transfer-encoding: chunked\r\n\r\n3\r\nend\r\n0\r\nx-sum: 2\r\n\
+                 set-cookie: a=b\r\n\r\n";
+    server.send(reply).await;
+    let head = client.until("\r\n\r\n").await;
+    assert!(head.contains("\r\ntrailer: x-sum, set-cookie\r\n"), "{head}");
+    assert_eq!(client.until("\r\n\r\n").await, "3\r\nend\r\n0\r\nx-sum: 2\r\n\r\n");
+
+    // Who does not say that they take them gets none; nor does whoever is answered from the cache.
+    for (te, expected) in [("TE: trailers\r\nConnection: TE\r\n", "x-sum: 2\r\n"), ("", "")] {
+        let mut client = Line::to(gateway.address()).await;
+        let target = if te.is_empty() { "/plain" } else { "/stored" };
+        client.send(&format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n{te}\r\n")).await;
+        let asked = server.until("\r\n\r\n").await;
+        assert_eq!(asked.contains("te: trailers"), !te.is_empty(), "{asked}");
+        server.send(reply).await;
+        client.until("\r\n\r\n").await;
+        let content = client.until("\r\n\r\n").await;
+        assert_eq!(content, format!("3\r\nend\r\n0\r\n{expected}\r\n"), "{te}");
+    }
+    let host = |target| gateway.ask("GET", target).field("host", "a.test").send();
+    host("/stored").await.body("end").status("hit").lacks("trailer").lacks("x-sum");
 }
 
 #[tokio::test]
