@@ -210,7 +210,7 @@ impl Upstream {
             tokio::select! {
                 result = &mut response => {
                     let response = result.map_err(|error| Failure::of(error, content))?;
-                    return final_only(response);
+                    return understood(response);
                 }
                 () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
                 () = &mut silence => return Err(Failure::Timeout),
@@ -231,14 +231,22 @@ impl Failure {
     }
 }
 
-/// `Upgrade` is not sent on, so nobody asked for another protocol (RFC 9110 §7.8): what follows a 101
-/// is not for the client.
-fn final_only(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let unasked = io::Error::other("upstream switched protocols unasked");
-        return Err(Failure::Broken(Cause(Arc::new(unasked))));
-    }
-    Ok(response)
+/// Refuses what nobody asked for, as it is not for the client:
+///
+/// - what follows a 101, since `Upgrade` is not sent on (RFC 9110 §7.8);
+/// - content in a transfer coding other than `chunked`, which `TE` does not announce (RFC 9112
+///   §7.4): it would pass for the content itself.
+fn understood(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let unasked = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        "upstream switched protocols unasked"
+    } else if !codings.all(is_chunked) {
+        "upstream answered in a transfer coding unasked"
+    } else {
+        return Ok(response);
+    };
+    Err(Failure::Broken(Cause(Arc::new(io::Error::other(unasked)))))
 }
 
 fn trusting(authorities: rustls::RootCertStore) -> rustls::ClientConfig {

@@ -60,6 +60,17 @@ async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
         ("closes within the head", vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-le")]),
         ("speaks something else", vec![Head, Send("SSH-2.0-OpenSSH_9.2\r\n")]),
         ("answers in another version", vec![Head, Send("HTTP/3.7 200 OK\r\n\r\n")]),
+        (
+            "answers in a coding that is not known",
+            vec![Head, Send("HTTP/1.1 200 OK\r\ntransfer-encoding: other\r\n\r\ncoded")],
+        ),
+        (
+            "answers in a coding that was not asked for",
+            vec![
+                Head,
+                Send("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+            ],
+        ),
         ("switches protocols", vec![Head, Send("HTTP/1.1 101 Switching Protocols\r\n\r\n")]),
         ("sends a field that is none", vec![Head, Send("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")]),
         (
