@@ -35,6 +35,7 @@
 //! 3  store   plugin   upstream      what does I/O
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
+//!    interim                        responses before the response
 //! 0  message   config   clock   stats   telemetry
 //! ```
 //!
@@ -58,6 +59,7 @@ pub mod message;
 pub mod stats;
 pub mod telemetry;
 
+pub mod interim;
 pub mod semantics;
 
 pub mod stored;

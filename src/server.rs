@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 use crate::body::Body;
 use crate::config;
 use crate::gateway::{Gateway, Peer};
+use crate::interim::Interims;
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -257,6 +258,9 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
 }
 
 async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
+    let interims = Interims::default();
+    let io = TokioIo::new(interims.over(stream));
+    let service = service(setting, peer, Some(interims));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(setting.header_timeout)
@@ -264,7 +268,7 @@ async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         // The buffer may overshoot by what comes in one read.
         .max_header_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
-        .serve_connection(TokioIo::new(stream), service(setting, peer));
+        .serve_connection(io, service);
     drive(connection, peer, &setting.stop).await;
 }
 
@@ -274,7 +278,7 @@ async fn serve_http2(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
-        .serve_connection(TokioIo::new(stream), service(setting, peer));
+        .serve_connection(TokioIo::new(stream), service(setting, peer, None));
     drive(connection, peer, &setting.stop).await;
 }
 
@@ -302,6 +306,7 @@ async fn drive(
 fn service(
     setting: &Setting,
     peer: SocketAddr,
+    interims: Option<Interims>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
     Response = hyper::Response<Body>,
@@ -309,12 +314,18 @@ fn service(
     Future: Send,
 > + use<> {
     let gateway = Arc::clone(&setting.gateway);
-    let peer = Peer { address: peer.ip(), scheme: "http" };
+    let peer = Peer { address: peer.ip(), scheme: "http", interims };
     service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
+        let peer = peer.clone();
         async move {
             let is_head = request.method() == Method::HEAD;
-            let response = gateway.answer(request, peer).await;
+            let interims = peer.interims.clone();
+            let answer = gateway.answer(request, peer);
+            let response = match interims {
+                Some(interims) => interims.before(answer).await,
+                None => answer.await,
+            };
             // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
             Ok(if is_head { response.map(Body::without_text) } else { response })
         }

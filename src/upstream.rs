@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
+use crate::interim;
 use crate::message;
 
 /// A group of servers that answer the same requests, used in turn.
@@ -129,7 +130,7 @@ impl Upstream {
     }
 
     /// Forwards a request and waits for the response head. `fields` are the end-to-end fields to
-    /// send; `authority` is what the client asked for.
+    /// send; `authority` is what the client asked for; interim responses go to `interim`.
     ///
     /// The next server in turn gets it. If that refuses the connection, the one after is tried, each
     /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). A safe request
@@ -145,13 +146,20 @@ impl Upstream {
         authority: &str,
         fields: &HeaderMap,
         content: Option<Incoming>,
+        interim: Option<interim::Sender>,
     ) -> Result<Response<Reply>, Failure> {
         let content = content.map_or_else(Content::default, Content::new);
         let mut may_repeat = method.is_safe() && content.0.is_none();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut untried = self.servers.len();
         for server in self.servers.iter().cycle().skip(first % untried.max(1)) {
-            let request = self.request(server, method, target, authority, fields, content.clone());
+            let mut request =
+                self.request(server, method, target, authority, fields, content.clone());
+            if let Some(interim) = interim.clone() {
+                hyper::ext::on_informational(&mut request, move |response| {
+                    interim.send(response.status(), response.headers());
+                });
+            }
             match self.head_of(self.client.request(request), &content).await {
                 Ok(response) => {
                     return Ok(response.map(|body| Reply::new(body, self.idle_timeout)));

@@ -3,20 +3,23 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Version};
 
+use crate::interim::{self, Interims};
 use crate::message;
 use crate::plugin::Seen;
 use crate::semantics::RequestDirectives;
 
 /// Who sent a request, as the connection tells.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The other end.
     pub address: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Takes interim responses.
+    pub interims: Option<Interims>,
 }
 
 /// The request that is being answered (RFC 9111 §4: the presented request).
@@ -44,6 +47,12 @@ impl Presented {
         }
     }
 
+    /// What takes the interim responses to this request (RFC 9110 §15.2: not one of HTTP/1.0).
+    pub(super) fn interim(&self) -> Option<interim::Sender> {
+        let interims = self.peer.interims.as_ref();
+        interims.filter(|_| self.head.version == Version::HTTP_11).map(Interims::sender)
+    }
+
     /// The end-to-end fields to send to the upstream, those of this hop added.
     pub(super) fn upstream_fields(&self) -> HeaderMap {
         let mut fields = self.head.headers.clone();
@@ -53,7 +62,7 @@ impl Presented {
         }
         message::join_cookies(&mut fields);
         message::add_via(&mut fields, self.head.version);
-        let Peer { address, scheme } = self.peer;
+        let Peer { address, scheme, .. } = self.peer;
         message::set_forwarded(&mut fields, address, scheme, &self.authority);
         fields
     }

@@ -48,6 +48,8 @@ impl Gateway {
         drop(seat);
         let (mine, _) = oneshot::channel();
         let mut presented = presented;
+        // The client does not wait, either.
+        presented.peer.interims = None;
         // What HEAD asks for has no content to store.
         presented.head.method = Method::GET;
         let gateway = Arc::clone(self);

@@ -80,7 +80,8 @@ impl Gateway {
         let Presented { head, authority, .. } = presented;
         let (method, target) = (&head.method, head.uri.path_and_query());
         let upstream = &self.plan(presented).upstream;
-        let result = upstream.send(method, target, authority, fields, content).await;
+        let result =
+            upstream.send(method, target, authority, fields, content, presented.interim()).await;
         // A request that broke off is its client's doing.
         if matches!(&result, Err(failure) if !matches!(failure, Failure::Request(_))) {
             figures.upstream_failures.count();

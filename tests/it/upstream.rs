@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::client::Got;
+use crate::support::client::{Got, raw};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::raw::{RawOrigin, Step};
@@ -129,18 +129,37 @@ async fn silence_is_a_504() {
     assert_eq!(gateway.figure("upstream_failures"), 2);
 }
 
+/// RFC 9110 §15.2: "A proxy MUST forward 1xx responses unless the proxy itself requested the
+/// generation of the 1xx response."
 #[tokio::test]
-async fn interim_responses_are_no_answer() {
+async fn interim_responses_pass_through_and_are_never_stored() {
     let origin = RawOrigin::start(&[
         Step::Head,
-        Step::Send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"),
+        Step::Send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"),
+        Step::Send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\n"),
+        Step::Send("x-hop: 1\r\n\r\n"),
         Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: max-age=60\r\n\r\n1"),
     ])
     .await;
     let gateway = Gateway::setup_before(&[origin.url()]).start().await;
-    gateway.get("/a").await.code(200).body("1").lacks("link").status("fwd=uri-miss; stored");
-    gateway.get("/a").await.body("1").status("hit");
-    assert_eq!(origin.heads().len(), 1);
+    let early = "HTTP/1.1 102 Processing\r\nvia: 1.1 larder\r\n\r\n\
+                 HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nvia: 1.1 larder\r\n\r\n";
+    for (method, content) in [("POST", "content-length: 1\r\n\r\nx"), ("GET", "")] {
+        let mut client = Line::to(gateway.address()).await;
+        let end = if content.is_empty() { "\r\n" } else { content };
+        client.send(format!("{method} /a HTTP/1.1\r\nHost: a.test\r\n{end}")).await;
+        let got = client.until("\r\n\r\n1").await;
+        let rest = got.strip_prefix(early).unwrap_or_else(|| panic!("{got}"));
+        assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && !rest.contains("HTTP/1.1 1"), "{got}");
+    }
+    // From L1, and to a client that knows of none.
+    for (version, target) in [("1.1", "/a"), ("1.0", "/c")] {
+        let ask =
+            format!("GET {target} HTTP/{version}\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        let got = raw(gateway.address(), ask.as_bytes()).await;
+        assert!(got.starts_with(&format!("HTTP/{version} 200 OK\r\n")), "{got}");
+    }
+    gateway.get("/d").await.code(200).body("1").status("fwd=uri-miss; stored").lacks("link");
 }
 
 #[tokio::test]

@@ -1,0 +1,274 @@
+//! Interim responses (RFC 9110 §15.2) on their way to a client of HTTP/1.1.
+//!
+//! hyper reads them from an upstream, and has no way to send any. So they are written to the client's
+//! connection between what hyper writes: when it flushes, all of its own has gone, and it writes
+//! nothing more before the answer is there, which is held back until they have gone, too.
+//!
+//! Not supported: clients of HTTP/2, where hyper leaves no such gap.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BufMut, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::message;
+
+/// So many octets may wait to be written. What does not fit is left out: no client needs it.
+const ROOM: usize = 16 * 1024;
+
+/// A client's connection, as far as interim responses go. Clones are the same connection.
+#[derive(Clone, Debug, Default)]
+pub struct Interims(Arc<Shared>);
+
+/// Sends interim responses for one request. Once the answer is there, what it sends is left out.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    interims: Interims,
+    request: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Something may be sent before the answer: a request has gone forward.
+    expects: AtomicBool,
+    /// `octets` holds some.
+    waits: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the request that is being answered; counts up with each answer.
+    request: u64,
+    octets: BytesMut,
+    /// Of the task that drives the connection, which asks for the answer and then flushes.
+    waker: Option<Waker>,
+}
+
+impl Interims {
+    /// What sends interim responses for the request that is being answered now.
+    pub fn sender(&self) -> Sender {
+        self.0.expects.store(true, Ordering::Release);
+        Sender { interims: self.clone(), request: self.state().request }
+    }
+
+    /// The connection's stream, with a place for them.
+    pub fn over<S>(&self, stream: S) -> Stream<S> {
+        Stream { inner: stream, interims: self.clone(), is_within: false }
+    }
+
+    /// Waits for an answer, and then until every interim response before it has been written.
+    pub async fn before<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        let answer = std::future::poll_fn(|cx| {
+            let polled = answer.as_mut().poll(cx);
+            if polled.is_pending() {
+                // What was sent before it was there goes with the flush that follows each poll.
+                self.state().waker = Some(cx.waker().clone());
+            }
+            polled
+        })
+        .await;
+        // The usual case, a hit, has sent nothing forward.
+        if self.0.expects.swap(false, Ordering::AcqRel) {
+            self.state().request += 1;
+            std::future::poll_fn(|cx| {
+                let mut state = self.state();
+                if state.octets.is_empty() {
+                    return Poll::Ready(());
+                }
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+        answer
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sender {
+    /// Sends an interim response on, without what was for its connection only.
+    ///
+    /// A 100 answers an `Expect` that ends at each hop (RFC 9110 §10.1.1), and a 101 is none (§7.8).
+    pub fn send(&self, status: StatusCode, fields: &HeaderMap) {
+        if !(102..=199).contains(&status.as_u16()) {
+            return;
+        }
+        let mut fields = fields.clone();
+        message::remove_hop_by_hop(&mut fields);
+        fields.remove(CONTENT_LENGTH);
+        message::add_via(&mut fields, Version::HTTP_11);
+        let mut octets = BytesMut::new();
+        octets.put_slice(b"HTTP/1.1 ");
+        octets.put_slice(status.as_str().as_bytes());
+        octets.put_slice(b" ");
+        octets.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        for (name, value) in &fields {
+            octets.put_slice(b"\r\n");
+            octets.put_slice(name.as_str().as_bytes());
+            octets.put_slice(b": ");
+            octets.put_slice(value.as_bytes());
+        }
+        octets.put_slice(b"\r\n\r\n");
+
+        let mut state = self.interims.state();
+        if state.request == self.request && state.octets.len() + octets.len() <= ROOM {
+            state.octets.unsplit(octets);
+            self.interims.0.waits.store(true, Ordering::Release);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// A stream to which interim responses are written whenever it is flushed.
+pub struct Stream<S> {
+    inner: S,
+    interims: Interims,
+    /// A part of one has been written, so the rest must follow at once.
+    is_within: bool,
+}
+
+impl<S: AsyncWrite + Unpin> Stream<S> {
+    fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.interims.0.waits.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.interims.state();
+        while !state.octets.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &state.octets))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            state.octets.advance(written);
+            self.is_within = !state.octets.is_empty();
+        }
+        self.interims.0.waits.store(false, Ordering::Release);
+        // An answer may wait for just that.
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_within {
+            ready!(self.poll_interims(cx))?;
+        }
+        Pin::new(&mut self.inner).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_within {
+            ready!(self.poll_interims(cx))?;
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interims(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nvia: 1.1 larder\r\n\r\n";
+
+    fn hints() -> HeaderMap {
+        let link = ("link".parse().unwrap(), HeaderValue::from_static("</a>"));
+        let hop = ("connection".parse().unwrap(), HeaderValue::from_static("close"));
+        HeaderMap::from_iter([link, hop])
+    }
+
+    /// What a peer reads that takes so few octets at a time.
+    async fn read(stream: &mut tokio::io::DuplexStream, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        stream.read_exact(&mut octets).await.unwrap();
+        octets
+    }
+
+    #[tokio::test]
+    async fn they_are_written_whole_and_before_the_answer() {
+        let (near, mut far) = tokio::io::duplex(7);
+        let interims = Interims::default();
+        let mut stream = interims.over(near);
+        let sender = interims.sender();
+        sender.send(StatusCode::EARLY_HINTS, &hints());
+        let writing = async {
+            let (answer, flushed) =
+                tokio::join!(interims.before(async { "answer" }), stream.flush());
+            flushed.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let ((), octets) = tokio::join!(writing, read(&mut far, HINTS.len() + 6));
+        assert_eq!(octets, [HINTS, b"answer"].concat());
+
+        // Too late: the next request has nothing to do with it.
+        sender.send(StatusCode::EARLY_HINTS, &hints());
+        stream.flush().await.unwrap();
+        let writing = stream.write_all(b"next");
+        let (_, octets) = tokio::join!(writing, read(&mut far, 4));
+        assert_eq!(octets, b"next");
+    }
+
+    #[test]
+    fn what_ends_at_each_hop_is_not_sent_and_what_waits_is_bounded() {
+        let interims = Interims::default();
+        let sender = interims.sender();
+        for code in [100, 101, 200] {
+            sender.send(StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
+        }
+        assert!(interims.state().octets.is_empty());
+        for _ in 0..1000 {
+            sender.send(StatusCode::PROCESSING, &hints());
+        }
+        let waiting = interims.state().octets.len();
+        assert!((ROOM / 2..=ROOM).contains(&waiting), "{waiting}");
+    }
+}
