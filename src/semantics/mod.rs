@@ -22,6 +22,7 @@ pub mod cache_control;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
+mod negotiation;
 pub mod reuse;
 pub mod status;
 pub mod storing;

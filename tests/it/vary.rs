@@ -37,16 +37,41 @@ async fn variants_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn lines_and_white_space_of_a_list_do_not_matter() {
+async fn lists_that_mean_the_same_select_the_same() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
     origin.on("/a").reply(ok("1").max_age(60).field("vary", "accept-language"));
-    get!(gateway, "/a", "accept-language": "de, en").status(MISS);
-    get!(gateway, "/a", "accept-language": "de,en").status("hit");
-    get!(gateway, "/a", "accept-language": "de", "accept-language": "en").status("hit");
-    get!(gateway, "/a", "accept-language": "de ,, en ").status("hit");
+    get!(gateway, "/a", "accept-language": "de, en;q=0.5").status(MISS);
+    get!(gateway, "/a", "accept-language": "de,en; Q=0.500").status("hit");
+    get!(gateway, "/a", "accept-language": "DE", "accept-language": "en;q=0.5").status("hit");
+    get!(gateway, "/a", "accept-language": "en;q=0.5 ,, de;q=1.0, ").status("hit");
+    get!(gateway, "/a", "accept-language": "de, en").status(VARY_MISS);
+    // Some recipients take the order for a priority.
     get!(gateway, "/a", "accept-language": "en, de").status(VARY_MISS);
     get!(gateway, "/a", "accept-language": "").status(VARY_MISS);
+    get!(gateway, "/a").status(VARY_MISS);
+    origin.saw("/a", 5);
+
+    origin.on("/b").reply(ok("1").max_age(60).field("vary", "accept-encoding, accept"));
+    get!(gateway, "/b", "accept-encoding": "gzip, br", "accept": "a/b, c/d;level=1").status(MISS);
+    for (codings, types) in [("br, gzip", "c/d;level=1,a/b"), ("BR,X-GZIP", "A/B,C/D; Level=\"1\"")]
+    {
+        get!(gateway, "/b", "accept-encoding": codings, "accept": types).status("hit");
+    }
+    get!(gateway, "/b", "accept-encoding": "gzip, br", "accept": "a/b, c/d").status(VARY_MISS);
+    get!(gateway, "/b", "accept-encoding": "gzip, br;q=0", "accept": "a/b").status(VARY_MISS);
+    origin.saw("/b", 3);
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_compared_as_it_came() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60).field("vary", "accept-encoding"));
+    get!(gateway, "/a", "accept-encoding": "gzip;q=2").status(MISS);
+    get!(gateway, "/a", "accept-encoding": "gzip;q=2").status("hit");
+    get!(gateway, "/a", "accept-encoding": "gzip; q=2").status(VARY_MISS);
+    get!(gateway, "/a", "accept-encoding": "gzip").status(VARY_MISS);
     origin.saw("/a", 3);
 
     // Of a field whose grammar is not known everything counts.
@@ -55,7 +80,28 @@ async fn lines_and_white_space_of_a_list_do_not_matter() {
     get!(gateway, "/b", "x-list": "a", "x-list": "b").status("hit");
     get!(gateway, "/b", "x-list": "a,b").status(VARY_MISS);
     get!(gateway, "/b", "x-list": "A, b").status(VARY_MISS);
-    origin.saw("/b", 3);
+    get!(gateway, "/b", "x-list": "b, a").status(VARY_MISS);
+    origin.saw("/b", 4);
+}
+
+#[tokio::test]
+async fn response_that_varies_on_everything_is_never_stored() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for (target, lines) in [
+        ("/alone", vec!["*"]),
+        ("/last", vec!["accept, *"]),
+        ("/first", vec!["*, accept"]),
+        ("/second-line", vec!["accept", "*"]),
+        ("/first-line", vec![" * ", "accept"]),
+    ] {
+        let reply = lines.iter().fold(ok("1").max_age(60), |reply, line| reply.field("vary", line));
+        origin.on(target).reply(reply);
+        for _ in 0..2 {
+            get!(gateway, target).body("1").status("fwd=uri-miss; detail=vary-any");
+        }
+        origin.saw(target, 2);
+    }
 }
 
 #[tokio::test]
