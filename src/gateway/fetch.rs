@@ -8,20 +8,21 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use crate::collapse::{Head, Lead, Validated, Variant};
+use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
-use crate::semantics::{self, Asked, Freshness, NotStored, Times, Trouble, Validators, Vary};
-use crate::store::{Lease, Put, Slot};
-use crate::stored::{Fields, Mark, Position, StoredResponse};
+use crate::semantics::{self, Asked, Freshness, NotStored, Times, Trouble, Vary};
+use crate::store::{Lease, Put, Slot, Variants};
+use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
 use super::key::Key;
+use super::validate::Validation;
 use super::{Gateway, Plan, Presented};
 
 /// One forward request on its way.
@@ -29,8 +30,10 @@ pub(super) struct Fetch {
     pub(super) gateway: Arc<Gateway>,
     pub(super) presented: Arc<Presented>,
     pub(super) key: Key,
-    /// To be validated.
+    /// To be validated: the request selects it.
     pub(super) stale: Option<Arc<StoredResponse>>,
+    /// The origin may find one of these to be right.
+    pub(super) variants: Option<Arc<Variants>>,
     /// Taken before anything is sent.
     pub(super) lease: Lease,
     pub(super) lead: Lead,
@@ -57,7 +60,7 @@ impl Alone {
 }
 
 /// What decides about a response that may be stored.
-struct Storing {
+pub(super) struct Storing {
     freshness: Freshness,
     marks: Vec<Mark>,
 }
@@ -66,7 +69,8 @@ impl Fetch {
     /// Forwards the request, shares and stores what comes of it.
     pub(super) async fn run(self) {
         let requested = self.gateway.clock.now();
-        let reply = match self.send(self.stale.as_deref()).await {
+        let validation = self.validation();
+        let reply = match self.send(&validation).await {
             Ok(reply) => reply,
             Err(failure) => {
                 debug!(error = %failure, "forward request failed");
@@ -74,17 +78,8 @@ impl Fetch {
             }
         };
         let times = Times { requested, received: self.gateway.clock.now() };
-        if reply.status() == StatusCode::NOT_MODIFIED
-            && let Some(stale) = self.stale.clone()
-        {
-            let validators = Validators::of(&stale.fields.to_map(0));
-            if semantics::same_representation(&validators, reply.headers()) {
-                let (mut head, _) = reply.into_parts();
-                message::add_via(&mut head.headers, head.version);
-                return self.validated(&stale, &head.headers, &times).await;
-            }
-            // RFC 9111 §4.3.3: a 304 that is not about what we hold tells nothing. Ask for the whole.
-            return Box::pin(Self { stale: None, ..self }.run()).await;
+        if reply.status() == StatusCode::NOT_MODIFIED && !validation.is_empty() {
+            return Box::pin(self.not_modified(reply, validation, times)).await;
         }
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
@@ -104,24 +99,21 @@ impl Fetch {
         }
     }
 
-    async fn send(&self, stale: Option<&StoredResponse>) -> Result<Response<Reply>, Failure> {
+    async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
         let mut fields = self.presented.upstream_fields();
         // The client's own conditions are for its own copy; the store wants the whole response, and
         // a 304 has to be about what it holds. Where nothing is going to be stored, they may spare
         // the content.
-        if stale.is_some() || !self.gateway.collapse.is_apart(&self.key.hash) {
+        if !validation.is_empty() || !self.gateway.collapse.is_apart(&self.key.hash) {
             fields.remove(IF_NONE_MATCH);
             fields.remove(IF_MODIFIED_SINCE);
         }
-        if let Some(stale) = stale {
-            let validators = Validators::of(&stale.fields.to_map(0));
-            fields.extend(validators.conditions());
-        }
+        fields.extend(validation.conditions());
         self.gateway.forward_with(&self.presented, &fields, None).await
     }
 
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.
-    async fn storing(
+    pub(super) async fn storing(
         &self,
         status: StatusCode,
         fields: &HeaderMap,
@@ -206,7 +198,7 @@ impl Fetch {
 
         let Some((content, trailers)) = self.pass_on(&mut reply, length).await else { return };
         if let Some(content) = content {
-            self.put(head.status, &shared_fields, content, storing, &nominated);
+            self.put(head.status, &shared_fields, content, storing, &nominated, None);
         }
         self.lead.finish(trailers);
     }
@@ -259,50 +251,16 @@ impl Fetch {
         Some((content.map(|content| Bytes::copy_from_slice(&content)), trailers))
     }
 
-    /// RFC 9111 §4.3.4: freshens the stored response.
-    async fn validated(self, stale: &StoredResponse, fields: &HeaderMap, times: &Times) {
-        let merged = semantics::freshen(&stale.fields.to_map(4), fields);
-        match self.storing(stale.status, &merged, times).await {
-            Ok(storing) => {
-                let mut stored_fields = merged;
-                semantics::fields_to_store(&mut stored_fields, &self.plan().rules, times.received);
-                let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
-                let key = self.key.variant(&nominated, &self.presented.head.headers);
-                let body = stale.body.clone();
-                let Some(Put { stored, kept }) =
-                    self.put(stale.status, &stored_fields, body, storing, &nominated)
-                else {
-                    // The 304 brought fields that are too long to be stored.
-                    return Box::pin(Self { stale: None, ..self }.run()).await;
-                };
-                let variant = Variant { nominated, key };
-                self.lead.validated(Validated { stored, kept, variant });
-            }
-            Err(why) => {
-                let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
-                let body = stale.body.clone();
-                // With all that is for this client only, such as `Set-Cookie`.
-                if let Some(stored) =
-                    self.response(stale.status, &merged, body, freshness, Vec::new())
-                {
-                    let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
-                    drop(taken);
-                }
-                if why != NotStored::RequestNoStore {
-                    self.lead.apart();
-                }
-            }
-        }
-    }
-
-    /// Stores a whole response. `None`: its fields are too long to be stored.
-    fn put(
+    /// Stores a whole response, in the place of another variant `also`. `None`: its fields are too
+    /// long to be stored.
+    pub(super) fn put(
         &self,
         status: StatusCode,
         fields: &HeaderMap,
         body: Bytes,
         storing: Storing,
-        nominated: &[http::HeaderName],
+        nominated: &[HeaderName],
+        also: Option<CacheKey>,
     ) -> Option<Put> {
         let Storing { freshness, marks } = storing;
         let response = self.response(status, fields, body, freshness, marks)?;
@@ -311,6 +269,7 @@ impl Fetch {
             nominated,
             fields: &self.presented.head.headers,
             variants: self.plan().variants,
+            also,
         };
         let put = self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
         if put.kept {
@@ -319,7 +278,7 @@ impl Fetch {
         Some(put)
     }
 
-    fn response(
+    pub(super) fn response(
         &self,
         status: StatusCode,
         fields: &HeaderMap,
@@ -347,7 +306,7 @@ impl Fetch {
         })
     }
 
-    fn plan(&self) -> &Plan {
+    pub(super) fn plan(&self) -> &Plan {
         self.gateway.plan(&self.presented)
     }
 }

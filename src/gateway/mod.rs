@@ -1,16 +1,18 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `presented` is the request, `key` says what a response is found by, `fetch` is the leader's forward request on its way into
-//! the store, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
+//! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
+//! the store, `validate` what a 304 to it means, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
 //! `respond` makes responses out of what was found or what failed.
 
 mod fetch;
 mod key;
+mod look;
 mod presented;
 mod ready;
 mod respond;
 mod stale;
+mod validate;
 mod write;
 
 use std::sync::Arc;
@@ -28,9 +30,9 @@ use crate::config::{Config, OnError};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Captures, Found, Routes};
-use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Reuse, Rules, Trouble};
+use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Rules, Trouble};
 use crate::stats::{RouteStats, Stats};
-use crate::store::{Hit, Lease, LookUp, Store};
+use crate::store::{Lease, Store};
 use crate::stored::StoredResponse;
 use crate::upstream::Upstream;
 
@@ -38,6 +40,7 @@ pub use self::presented::Peer;
 
 use self::fetch::Fetch;
 use self::key::{Key, Keyed};
+use self::look::{Looked, Missing};
 use self::presented::Presented;
 
 /// Answers requests by the route table. Shared by all workers.
@@ -88,16 +91,6 @@ struct Plan {
 struct Ask {
     policy: Arc<Policy>,
     on_error: OnError,
-}
-
-/// What a look-up came to.
-enum Looked {
-    /// This may be served as it is.
-    Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
-    /// This may be served, stale as it is, if it is validated meanwhile.
-    ServeStale { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
-    /// The request must go forward; a stored response may be there to validate.
-    Forward { why: Forward, stale: Option<Arc<StoredResponse>> },
 }
 
 impl Gateway {
@@ -224,8 +217,7 @@ impl Gateway {
             Keyed::Failed => return respond::policy_failed(),
         };
 
-        let mut why = Forward::UriMiss;
-        let mut stale = None;
+        let mut missing = Missing::NOTHING;
         if self.store.has_l1() {
             match self.look_in_l1(&presented, &key) {
                 Looked::Serve { stored, age, ttl } => {
@@ -236,14 +228,14 @@ impl Gateway {
                     figures.l1_hits.count();
                     return self.serve_stale(presented, key, stored, age, ttl);
                 }
-                Looked::Forward { why: l1_why, stale: l1_stale } => {
+                Looked::Forward(in_l1) => {
                     figures.l1_misses.count();
-                    (why, stale) = (l1_why, l1_stale);
+                    missing = in_l1;
                 }
             }
         }
         // What the request itself forbids, L2 will not change.
-        if self.store.has_l2() && why != Forward::Request {
+        if self.store.has_l2() && missing.why != Forward::Request {
             match Box::pin(self.look_in_l2(&presented, &key)).await {
                 Looked::Serve { stored, age, ttl } => {
                     figures.l2_hits.count();
@@ -253,17 +245,15 @@ impl Gateway {
                     figures.l2_hits.count();
                     return self.serve_stale(presented, key, stored, age, ttl);
                 }
-                Looked::Forward { why: l2_why, stale: l2_stale } => {
+                Looked::Forward(in_l2) => {
                     figures.l2_misses.count();
                     // Where L2 knows nothing, L1's reason stands: it may know variants that are
                     // still on their way to L2.
-                    if l2_stale.is_some() || stale.is_none() && l2_why != Forward::UriMiss {
-                        (why, stale) = (l2_why, l2_stale);
-                    }
+                    missing = missing.or(in_l2);
                 }
             }
         }
-        Box::pin(self.forward(presented, key, why, stale)).await
+        Box::pin(self.forward(presented, key, missing)).await
     }
 
     /// Sends a request forward that could have been answered from the cache, together with equal
@@ -272,15 +262,15 @@ impl Gateway {
         self: &Arc<Self>,
         presented: Presented,
         key: Key,
-        why: Forward,
-        stale: Option<Arc<StoredResponse>>,
+        missing: Missing,
     ) -> Response<Body> {
+        let why = missing.why;
         if presented.directives.only_if_cached {
             return respond::only_if_cached(why);
         }
         // A response to HEAD has no content to store, so it passes by.
         if presented.head.method == Method::HEAD {
-            return self.forward_head(presented, why, stale).await;
+            return self.forward_head(presented, why, missing.stale).await;
         }
         let presented = Arc::new(presented);
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
@@ -299,10 +289,10 @@ impl Gateway {
             };
             match turn {
                 Turn::Leader(lead, seat) => {
-                    return self.lead(presented, key, why, stale, lease, lead, seat).await;
+                    return self.lead(presented, key, missing, lease, lead, seat).await;
                 }
                 Turn::Follower(seat) => {
-                    match self.follow(&presented, &key, why, stale.as_ref(), seat).await {
+                    match self.follow(&presented, &key, why, missing.stale.as_ref(), seat).await {
                         Some(response) => return response,
                         // What the leader got is not for this request, nor will the next one's be.
                         None => alone = true,
@@ -313,13 +303,11 @@ impl Gateway {
     }
 
     /// Fetches, in a task that outlives this request, and answers with what comes of it.
-    #[expect(clippy::too_many_arguments, reason = "all that was found out so far is used up here")]
     async fn lead(
         self: &Arc<Self>,
         presented: Arc<Presented>,
         key: Key,
-        why: Forward,
-        stale: Option<Arc<StoredResponse>>,
+        missing: Missing,
         lease: Lease,
         lead: Lead,
         seat: Seat,
@@ -330,12 +318,14 @@ impl Gateway {
             self.route_stats(&presented).l1_hits.count();
             return respond::hit(&presented, &stored, age, ttl);
         }
+        let Missing { why, stale, variants } = missing;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),
             presented: Arc::clone(&presented),
             key,
             stale: stale.clone(),
+            variants,
             lease,
             lead,
             mine,
@@ -402,16 +392,6 @@ impl Gateway {
         key.variant(&variant.nominated, &presented.head.headers) == variant.key
     }
 
-    fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
-        let fields = &presented.head.headers;
-        Looked::new(presented, self.store.look_in_l1(&key.hash, fields, presented.now))
-    }
-
-    async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
-        let fields = &presented.head.headers;
-        Looked::new(presented, self.store.look_in_l2(&key.hash, fields, presented.now).await)
-    }
-
     /// What the route's path captured, for a policy that is not asked on the way to a hit.
     fn captures<'a>(&'a self, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
         let Presented { authority, head, .. } = presented;
@@ -427,20 +407,5 @@ impl Gateway {
 
     fn route_stats(&self, presented: &Presented) -> &RouteStats {
         self.stats.route(presented.place)
-    }
-}
-
-impl Looked {
-    fn new(presented: &Presented, found: LookUp) -> Self {
-        let Hit { stored, soft } = match found {
-            LookUp::Found(hit) => hit,
-            LookUp::UriMiss => return Self::Forward { why: Forward::UriMiss, stale: None },
-            LookUp::VaryMiss => return Self::Forward { why: Forward::VaryMiss, stale: None },
-        };
-        match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
-            Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
-            Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
-            Reuse::Forward(why) => Self::Forward { why, stale: Some(stored) },
-        }
     }
 }

@@ -60,7 +60,8 @@ impl Gateway {
             }
             let presented = Arc::new(presented);
             let stale = Some(stale);
-            Fetch { gateway, presented, key, stale, lease, lead, mine }.run().await;
+            let variants = None;
+            Fetch { gateway, presented, key, stale, variants, lease, lead, mine }.run().await;
         });
     }
 

@@ -5,8 +5,8 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`reuse()`], [`reuse_in_trouble`], [`Validators::conditions`], then [`same_representation`] and [`freshen`] for a
-//! 304, [`storable`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`],
+//! [`Wanted`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
+//! [`storable`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`],
 //! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] for a method that is not safe.
 //!
 //! # Not supported
@@ -19,6 +19,7 @@
 //! - `no-transform` needs nothing: content is never transformed.
 
 pub mod cache_control;
+pub mod candidates;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
@@ -27,15 +28,18 @@ pub mod reuse;
 pub mod status;
 pub mod storing;
 pub mod targeted;
+pub mod understood;
 pub mod validation;
 pub mod vary;
 
 pub use cache_control::{RequestDirectives, ResponseDirectives};
+pub use candidates::{Candidates, Named};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates};
 pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};
+pub use understood::{Chosen, Wanted};
 pub use validation::{Validators, freshen, keep_in_304, not_modified, same_representation};
 pub use vary::{Vary, nominated_value};
 

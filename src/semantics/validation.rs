@@ -136,12 +136,19 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
 }
 
 /// RFC 9110 §8.8.3: `W/` is case-sensitive.
-fn is_weak(tag: &HeaderValue) -> bool {
+pub(super) fn is_weak(tag: &HeaderValue) -> bool {
     tag.as_bytes().starts_with(b"W/")
 }
 
+/// Whether a value is one entity tag as RFC 9110 §8.8.3 has it.
+pub(super) fn is_entity_tag(tag: &HeaderValue) -> bool {
+    let octets = tag.as_bytes();
+    let is_quoted = without_weakness(octets).starts_with(b"\"") && octets.ends_with(b"\"");
+    is_quoted && octets != b"\"" && octets != b"W/\"" && entity_tag_length(octets) == octets.len()
+}
+
 /// What is compared weakly: the tag without `W/`.
-fn opaque(tag: &HeaderValue) -> &[u8] {
+pub(super) fn opaque(tag: &HeaderValue) -> &[u8] {
     without_weakness(tag.as_bytes())
 }
 

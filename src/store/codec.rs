@@ -10,6 +10,7 @@
 //! by a newer version, or one octet too long decodes to nothing, and no length is believed before
 //! the octets are there.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
@@ -18,14 +19,14 @@ use http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::semantics::Freshness;
-use crate::store::variants::{MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
+use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 
 /// A larger frame is not written: it would hold up everything else on the connection.
 pub(super) const MAX_FRAME: usize = 8 << 20;
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 /// Where the sum stands.
@@ -53,8 +54,7 @@ struct ResponseHead<'a> {
 struct VariantsHead<'a> {
     /// A list a line, its names separated by commas: neither can be part of a name.
     lists: &'a str,
-    /// 32 octets each.
-    keys: &'a [u8],
+    known: Cow<'a, [Known]>,
 }
 
 /// The frame of a stored response; `None` if it is larger than [`MAX_FRAME`].
@@ -77,8 +77,7 @@ pub(super) fn encode_variants(key: &CacheKey, variants: &Variants) -> Option<Byt
         .iter()
         .map(|list| list.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(","))
         .collect();
-    let keys: Vec<u8> = variants.keys.iter().flat_map(|key| key.0).collect();
-    let head = VariantsHead { lists: &lists.join("\n"), keys: &keys };
+    let head = VariantsHead { lists: &lists.join("\n"), known: Cow::Borrowed(&variants.known) };
     frame(VARIANTS, key, &head, &[], &[])
 }
 
@@ -162,8 +161,7 @@ fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResp
 
 fn decode_variants(head: &[u8]) -> Option<Variants> {
     let (head, []) = postcard::take_from_bytes::<VariantsHead<'_>>(head).ok()? else { return None };
-    let (keys, []) = head.keys.as_chunks() else { return None };
-    if keys.len() > MAX_VARIANTS || head.lists.split('\n').count() > MAX_LISTS {
+    if head.known.len() > MAX_VARIANTS || head.lists.split('\n').count() > MAX_LISTS {
         return None;
     }
     let lists = head.lists.split('\n').map(|list| {
@@ -171,8 +169,8 @@ fn decode_variants(head: &[u8]) -> Option<Variants> {
         names.take(MAX_NOMINATED + 1).collect::<Option<Box<[_]>>>()
     });
     let lists: Vec<_> = lists.collect::<Option<_>>()?;
-    let keys = keys.iter().copied().map(CacheKey).collect();
-    lists.iter().all(|list| list.len() <= MAX_NOMINATED).then_some(Variants { lists, keys })
+    let known = head.known.into_owned();
+    lists.iter().all(|list| list.len() <= MAX_NOMINATED).then_some(Variants { lists, known })
 }
 
 fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
@@ -191,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::variants::Variant;
 
     const KEY: CacheKey = CacheKey([7; 32]);
 
@@ -234,11 +233,20 @@ mod tests {
     }
 
     fn some_variants() -> Variants {
-        let names = |names: &[&'static str]| {
-            names.iter().map(|name| HeaderName::from_static(name)).collect()
+        let map = |name, value| {
+            HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
         };
-        let lists = vec![names(&["accept", "x-device"]), names(&["accept-language"])];
-        Variants { lists, keys: vec![CacheKey([1; 32]), CacheKey([2; 32])] }
+        let mut variants = Variants::default();
+        for (names, response) in [
+            (&["accept", "x-device"][..], map("content-language", "de")),
+            (&["accept-language"], map("etag", "\"1\"")),
+        ] {
+            let names: Vec<_> = names.iter().map(|name| HeaderName::from_static(name)).collect();
+            let response = Fields::encode(&response).unwrap();
+            let request = map("accept-language", "de");
+            variants.add(Variant::of(&KEY, &names, &request, &response).unwrap(), 8);
+        }
+        variants
     }
 
     proptest! {
@@ -336,7 +344,7 @@ mod tests {
     #[test]
     fn variants_beyond_their_bounds_are_refused() {
         let mut many = some_variants();
-        many.keys = vec![KEY; MAX_VARIANTS + 1];
+        many.known = vec![many.known[0].clone(); MAX_VARIANTS + 1];
         assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
         let mut many = some_variants();
         many.lists = vec![many.lists[0].clone(); MAX_LISTS + 1];

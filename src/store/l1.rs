@@ -160,10 +160,7 @@ impl Held {
                         + stored.body.len()
                         + size_of_val::<[Mark]>(&stored.marks)
                 }
-                Self::Variants(variants) => {
-                    let names = variants.lists.iter().map(|list| size_of_val(&**list));
-                    names.sum::<usize>() + size_of_val(&*variants.keys)
-                }
+                Self::Variants(variants) => variants.octets(),
             }
     }
 }
@@ -253,14 +250,14 @@ mod tests {
                 let name = http::header::ACCEPT_LANGUAGE;
                 let fields =
                     HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(language))]);
-                Variant::of(&key(1), &[name], &fields).unwrap()
+                Variant::of(&key(1), &[name], &fields, &Fields::default()).unwrap()
             })
             .into();
         for variant in &variants {
-            l1.put(variant.key, response(1, now), now, MINUTE);
+            l1.put(variant.known.key, response(1, now), now, MINUTE);
             l1.add_variant(key(1), variant, 2, now);
         }
-        let found = variants.iter().map(|variant| l1.look(&variant.key, now).is_some());
+        let found = variants.iter().map(|variant| l1.look(&variant.known.key, now).is_some());
         assert_eq!(found.collect::<Vec<_>>(), [false, true, true]);
     }
 }

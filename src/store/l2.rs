@@ -128,6 +128,11 @@ impl L2 {
         true
     }
 
+    /// How many pieces are on their way to Redis.
+    pub(super) fn writing(&self) -> usize {
+        WRITING / PIECE - self.writing.available_permits()
+    }
+
     fn permit(&self, octets: usize) -> Option<OwnedSemaphorePermit> {
         let pieces = u32::try_from(octets / PIECE + 1).ok()?;
         let writing = Arc::clone(&self.writing);
@@ -142,7 +147,7 @@ impl L2 {
         left: Duration,
     ) -> Result<(), Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
-        let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.key);
+        let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.known.key);
         // Too large after all: what lay there before stays, and is judged by itself.
         let Some(frame) = codec::encode(lies_under, stored) else { return Ok(()) };
         self.set(lies_under, frame, left, deadline).await?;

@@ -6,6 +6,7 @@
 //! (RFC 9111 §4.1). What can invalidate a response is in the response: its marks, among which its
 //! route's and its key's must be (32 octets that spare each look-up the hashing), and its name.
 
+mod candidates;
 mod codec;
 mod connection;
 mod l1;
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::log::{Invalidation, Lease, Scope};
 pub use self::shared_log::Receipt;
+pub use self::variants::Variants;
 
 use self::connection::Connection;
 use self::l1::{Held, L1};
@@ -45,6 +47,9 @@ use crate::stored::{CacheKey, Position, StoredResponse};
 /// How many marks the log's table holds, some 25 MB of them, and how many patterns.
 const MAX_MARKS: usize = 1 << 18;
 const MAX_PATTERNS: usize = 256;
+
+/// So many variants that a request does not select are looked at, in case it could do with one.
+const MOST_UNDERSTOOD: usize = 4;
 
 /// A record is kept for so much longer than any stored response: for clocks that run differently
 /// and for fetches that take long.
@@ -100,7 +105,7 @@ pub enum LookUp {
     /// Nothing under the cache key (RFC 9211's `uri-miss`).
     UriMiss,
     /// There are variants, and the request selects none of them (RFC 9211's `vary-miss`).
-    VaryMiss,
+    VaryMiss(Arc<Variants>),
 }
 
 /// A stored response that no hard invalidation covers.
@@ -110,6 +115,8 @@ pub struct Hit {
     pub stored: Arc<StoredResponse>,
     /// A soft invalidation covers it: it counts as stale, however fresh it looks.
     pub soft: bool,
+    /// Which variants there are, where it is one of them.
+    pub variants: Option<Arc<Variants>>,
 }
 
 /// What became of a response that was put.
@@ -132,6 +139,8 @@ pub struct Slot<'a> {
     pub fields: &'a HeaderMap,
     /// How many variants the route keeps under one key.
     pub variants: usize,
+    /// Another variant under this key that the response is in the place of, too.
+    pub also: Option<CacheKey>,
 }
 
 impl Store {
@@ -191,18 +200,28 @@ impl Store {
             }
             Some(Held::Variants(variants)) => variants,
         };
-        let mut miss = LookUp::VaryMiss;
-        for key in variants.selected_by(key, fields) {
-            if let Some(Held::Response(stored)) = l1.look(&key, now) {
+        let look = |key: CacheKey| match l1.look(&key, now)? {
+            Held::Response(stored) => {
                 let verdict = self.log.judge(&stored);
-                if let Some(hit) = hit(stored, verdict) {
-                    return LookUp::Found(hit);
-                }
+                hit(stored, verdict)
             }
-            // It was there, and was evicted, invalidated, or has reached its end.
-            miss = LookUp::UriMiss;
+            Held::Variants(_) => None,
+        };
+        let mut was_there = false;
+        let selected = variants.selected_by(key, fields).find_map(|key| {
+            was_there = true;
+            look(key)
+        });
+        if let Some(hit) = selected {
+            return LookUp::Found(Hit { variants: Some(variants), ..hit });
         }
-        miss
+        let mut understood = variants.understood_by(key, fields).take(MOST_UNDERSTOOD);
+        if let Some(hit) = understood.find_map(|key| look(key).filter(|hit| hit.is_fresh(now))) {
+            return LookUp::Found(hit);
+        }
+        drop(understood);
+        // It was evicted, invalidated, or has reached its end.
+        if was_there { LookUp::UriMiss } else { LookUp::VaryMiss(variants) }
     }
 
     /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
@@ -221,9 +240,14 @@ impl Store {
             }
             Some((Held::Variants(list), _)) => list,
         };
-        let selected: Vec<_> = list.selected_by(key, fields).collect();
+        let mut selected: Vec<_> = list.selected_by(key, fields).collect();
+        let is_selected = !selected.is_empty();
+        if !is_selected {
+            // Whole responses are fetched: one must do.
+            selected.extend(list.understood_by(key, fields).next());
+        }
         if selected.is_empty() {
-            return LookUp::VaryMiss;
+            return LookUp::VaryMiss(list);
         }
         let found = redis.l2.look(&selected, deadline).await;
         for (selected, found) in selected.into_iter().zip(found) {
@@ -232,10 +256,15 @@ impl Store {
                 if let Some(l1) = &self.l1 {
                     l1.merge_variants(*key, &list, now);
                 }
-                return LookUp::Found(hit);
+                if is_selected {
+                    return LookUp::Found(Hit { variants: Some(list), ..hit });
+                }
+                if hit.is_fresh(now) {
+                    return LookUp::Found(hit);
+                }
             }
         }
-        LookUp::UriMiss
+        if is_selected { LookUp::UriMiss } else { LookUp::VaryMiss(list) }
     }
 
     fn promote(
@@ -289,9 +318,12 @@ impl Store {
     ) -> Option<bool> {
         let variant = match slot.nominated {
             [] => None,
-            nominated => Some(Variant::of(slot.key, nominated, slot.fields)?),
+            nominated => Some(Variant::of(slot.key, nominated, slot.fields, &stored.fields)?),
         };
-        let key = variant.as_ref().map_or(*slot.key, |variant| variant.key);
+        let key = variant.as_ref().map_or(*slot.key, |variant| variant.known.key);
+        if let Some(also) = slot.also.filter(|also| *also != key) {
+            self.replace(lease, also, stored, now);
+        }
         let in_l1 = self.l1.as_ref().is_some_and(|l1| {
             let put = l1.put(key, Arc::clone(stored), now, Duration::MAX);
             if let Some(variant) = variant.as_ref().filter(|_| put) {
@@ -299,13 +331,17 @@ impl Store {
             }
             put
         });
-        // A place that this gateway gave itself means nothing to others.
-        let shared = self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step());
-        let in_l2 = shared.is_some_and(|redis| {
+        let in_l2 = self.shared(lease).is_some_and(|redis| {
             let variant = variant.map(|variant| (variant, slot.variants));
             redis.l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now)
         });
         Some(in_l1 || in_l2)
+    }
+
+    /// L2, if what this lease is for may be written there. A place that this gateway gave itself
+    /// means nothing to others.
+    fn shared(&self, lease: &Lease) -> Option<&Redis> {
+        self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step())
     }
 
     /// Appends to the log, and applies before it returns. While Redis is out of reach that
@@ -340,6 +376,7 @@ impl Store {
                 up: redis.connection.is_up(),
                 errors: redis.connection.errors.value(),
                 timeouts: redis.connection.timeouts.value(),
+                writing: redis.l2.writing(),
                 dropped_writes: redis.l2.dropped.value(),
                 damaged_frames: redis.l2.damaged.value(),
                 log_in_step: redis.log.is_in_step(),
@@ -356,7 +393,16 @@ impl Store {
 }
 
 fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
-    (verdict != Verdict::Gone).then_some(Hit { stored, soft: verdict == Verdict::Stale })
+    let soft = verdict == Verdict::Stale;
+    (verdict != Verdict::Gone).then_some(Hit { stored, soft, variants: None })
+}
+
+impl Hit {
+    /// Whether nothing but the request itself could forbid its use.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let freshness = &self.stored.freshness;
+        !self.soft && !freshness.no_cache && freshness.is_fresh(now)
+    }
 }
 
 /// The store's figures.
@@ -390,6 +436,8 @@ pub struct L2Stats {
     pub errors: u64,
     /// Commands that it did not answer in time.
     pub timeouts: u64,
+    /// Pieces of responses, 16 KiB each, that are on their way to Redis.
+    pub writing: usize,
     /// Responses that were not written, because Redis was down or too many were being written.
     pub dropped_writes: u64,
     /// Values under the store's keys that it did not write, or that were damaged.

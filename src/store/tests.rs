@@ -96,14 +96,21 @@ impl Gateway {
 
     fn put_under(&self, lease: &Lease, path: &str, body: &'static str) -> Put {
         let fields = HeaderMap::new();
-        let slot = Slot { key: &key(path), nominated: &[], fields: &fields, variants: 8 };
+        let slot =
+            Slot { key: &key(path), nominated: &[], fields: &fields, variants: 8, also: None };
         self.store.put(lease, &slot, response(path, body, self.now), self.now)
     }
 
     fn put_variant(&self, path: &str, language: &'static str, body: &'static str) -> Put {
         let fields = accepting(language);
         let nominated = [ACCEPT_LANGUAGE];
-        let slot = Slot { key: &key(path), nominated: &nominated, fields: &fields, variants: 8 };
+        let slot = Slot {
+            key: &key(path),
+            nominated: &nominated,
+            fields: &fields,
+            variants: 8,
+            also: None,
+        };
         self.store.put(&self.store.lease(), &slot, response(path, body, self.now), self.now)
     }
 
@@ -182,12 +189,12 @@ fn response(path: &str, body: &'static str, now: SystemTime) -> StoredResponse {
 /// What was found: its content, with a word before it if it is stale; or the kind of miss.
 fn told(found: &LookUp) -> String {
     match found {
-        LookUp::Found(Hit { stored, soft }) => {
+        LookUp::Found(Hit { stored, soft, .. }) => {
             let body = std::str::from_utf8(&stored.body).unwrap();
             format!("{}{body}", if *soft { "stale " } else { "" })
         }
         LookUp::UriMiss => "uri-miss".to_owned(),
-        LookUp::VaryMiss => "vary-miss".to_owned(),
+        LookUp::VaryMiss(_) => "vary-miss".to_owned(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which of several stored responses answers a request (RFC 9111 §4.1).
 
 use crate::support::gateway::Gateway;
-use crate::support::origin::{Origin, ok, status};
+use crate::support::origin::{Origin, Reply, ok, status};
+use crate::support::redis::Redis;
 use crate::support::{secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
@@ -166,7 +167,7 @@ async fn follower_with_other_fields_goes_forward_itself() {
 }
 
 #[tokio::test]
-async fn each_variant_is_validated_by_its_own_validator() {
+async fn each_variant_is_validated_by_its_own_validator_and_those_of_the_others() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
     let speaking =
@@ -176,13 +177,12 @@ async fn each_variant_is_validated_by_its_own_validator() {
         get!(gateway, "/a", "accept-language": language).body(language);
     }
     gateway.clock().advance(secs(61));
-    for language in ["de", "en"] {
-        let condition = format!("\"{language}\"");
+    for (language, condition) in [("de", "\"de\", \"en\""), ("en", "\"en\", \"de\"")] {
         let reply = status(304).etag(language).max_age(60);
         origin
             .on("/a")
             .with("accept-language", language)
-            .with("if-none-match", &condition)
+            .with("if-none-match", condition)
             .reply(reply);
         let got = get!(gateway, "/a", "accept-language": language).body(language);
         got.status("fwd=stale; fwd-status=304; stored");
@@ -208,4 +208,236 @@ async fn origin_may_change_what_it_varies_on() {
     get!(gateway, "/a", "x-n": "1", "x-m": "1").body("two").status("hit");
     get!(gateway, "/a", "x-n": "1", "x-m": "2").body("one").status("hit");
     origin.saw("/a", 3);
+}
+
+/// A gateway whose only tier is L2.
+async fn with_l2_alone(origin: &Origin, redis: &Redis) -> Gateway {
+    let setup = Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"\n");
+    setup.redis(redis).start().await.in_step().await
+}
+
+/// What a language's variant is, with its own entity tag.
+fn speaking(language: &str) -> Reply {
+    let reply = ok(language.to_owned()).max_age(60).etag(language);
+    reply.field("vary", "accept-language").field("content-language", language)
+}
+
+#[tokio::test]
+async fn language_that_is_wanted_most_is_served_from_another_requests_variant() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let in_l1 = Gateway::before(&origin).await;
+    let in_l2 = with_l2_alone(&origin, &redis).await;
+    for gateway in [in_l1, in_l2] {
+        origin.on("/a").reply(ok("?").max_age(60).field("vary", "accept-language"));
+        origin.on("/a").with("accept-language", "en, de").reply(speaking("de-AT"));
+        get!(gateway, "/a", "accept-language": "en, de").body("de-AT").status(MISS);
+        gateway.settled().await;
+        for language in ["de", "DE-at", "fr;q=0.5, de;q=1.0", "de, en", "en;q=0, de"] {
+            let got = get!(gateway, "/a", "accept-language": language).body("de-AT").status("hit");
+            got.has("content-language", "de-AT");
+        }
+        for language in ["en;q=0.6, de;q=0.5", "de-CH", "fr, de", "*, de", ""] {
+            let got = get!(gateway, "/a", "accept-language": language).body("?");
+            got.status(VARY_MISS);
+        }
+        get!(gateway, "/a").body("?").status(VARY_MISS);
+    }
+}
+
+#[tokio::test]
+async fn coding_that_none_is_preferred_to_is_served_from_another_requests_variant() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply = ok("?").max_age(60).field("vary", "accept-encoding");
+    origin.on("/a").reply(reply.clone());
+    origin.on("/a").with("accept-encoding", "gzip, br").reply(
+        ok("gzipped")
+            .max_age(60)
+            .field("vary", "accept-encoding")
+            .field("content-encoding", "gzip"),
+    );
+    get!(gateway, "/a", "accept-encoding": "gzip, br").body("gzipped").status(MISS);
+    for codings in ["gzip", "x-gzip, zstd", "deflate, gzip, br;q=0.9, *;q=0.1"] {
+        get!(gateway, "/a", "accept-encoding": codings).body("gzipped").status("hit");
+    }
+    // Nobody gets what it did not ask for, or what something else is preferred to.
+    for codings in ["br", "gzip;q=0.5, br", "*", "identity", "", "gzip;q=0"] {
+        let gateway = Gateway::before(&origin).await;
+        get!(gateway, "/a", "accept-encoding": "gzip, br").body("gzipped").status(MISS);
+        get!(gateway, "/a", "accept-encoding": codings).body("?").status(VARY_MISS);
+    }
+    get!(gateway, "/a").body("?").status(VARY_MISS);
+    // Of what came without a coding: who wants none.
+    get!(gateway, "/a", "accept-encoding": "identity").body("?").status("hit");
+    get!(gateway, "/a", "accept-encoding": "br").body("?").status(VARY_MISS);
+}
+
+#[tokio::test]
+async fn both_may_differ_and_nothing_else() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let vary = "accept-language, accept-encoding, x-tenant";
+    origin.on("/a").reply(ok("?").max_age(60).field("vary", vary));
+    let reply = ok("1").max_age(60).field("vary", vary).field("content-language", "de");
+    origin.on("/a").with("x-tenant", "1").reply(reply.field("content-encoding", "br"));
+    get!(gateway, "/a", "accept-language": "de, en", "accept-encoding": "br", "x-tenant": "1")
+        .body("1")
+        .status(MISS);
+    get!(gateway, "/a", "accept-language": "de", "accept-encoding": "gzip, br", "x-tenant": "1")
+        .body("1")
+        .status("hit");
+    get!(gateway, "/a", "accept-language": "de", "accept-encoding": "br", "x-tenant": "2")
+        .body("?")
+        .status(VARY_MISS);
+}
+
+#[tokio::test]
+async fn variant_of_others_is_not_served_once_it_is_stale_or_invalidated() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(speaking("de"));
+    get!(gateway, "/a", "accept-language": "de, en").status(MISS);
+    get!(gateway, "/a", "accept-language": "de").status("hit");
+    gateway.clock().advance(secs(61));
+    get!(gateway, "/a", "accept-language": "de, fr").body("de").status(VARY_MISS);
+    get!(gateway, "/a", "accept-language": "de").body("de").status("hit");
+
+    origin.on("/a").method("POST").reply(status(204));
+    gateway.ask("POST", "/a").send().await.code(204);
+    get!(gateway, "/a", "accept-language": "de").body("de").status(VARY_MISS);
+    origin.saw("/a", 4);
+}
+
+#[tokio::test]
+async fn origin_is_asked_about_all_variants_and_says_which_is_right() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let in_l1 = Gateway::before(&origin).await;
+    let in_l2 = with_l2_alone(&origin, &redis).await;
+    for (times, gateway) in [(1, in_l1), (2, in_l2)] {
+        for language in ["de", "en"] {
+            origin.on("/a").with("accept-language", language).reply(speaking(language));
+            get!(gateway, "/a", "accept-language": language).body(language);
+            gateway.settled().await;
+        }
+        let reply = status(304).max_age(60).etag("en").field("x-new", "1");
+        origin.on("/a").with("if-none-match", "\"en\", \"de\"").reply(reply);
+        let got = get!(gateway, "/a", "accept-language": "pt, en;q=0.5").code(200).body("en");
+        got.status("fwd=vary-miss; fwd-status=304; stored").has("x-new", "1");
+        assert_eq!(origin.last("/a").field("if-modified-since"), None);
+        gateway.settled().await;
+        // It is a variant for such requests now, and the one that it was has been freshened.
+        for language in ["pt, en;q=0.5", "en"] {
+            let got = get!(gateway, "/a", "accept-language": language).body("en").status("hit");
+            got.has("x-new", "1").has("content-language", "en");
+        }
+        get!(gateway, "/a", "accept-language": "de").body("de").status("hit").lacks("x-new");
+        origin.saw("/a", 3 * times);
+    }
+}
+
+#[tokio::test]
+async fn gateway_asks_about_variants_that_another_one_stored() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let first = Gateway::of_fleet(&origin, &redis).await;
+    let second = Gateway::of_fleet(&origin, &redis).await;
+    origin.on("/a").reply(speaking("de"));
+    get!(first, "/a", "accept-language": "de").body("de").status(MISS);
+    first.settled().await;
+    origin.on("/a").with("if-none-match", "\"de\"").reply(status(304).max_age(60).etag("de"));
+    let got = get!(second, "/a", "accept-language": "pt").code(200).body("de");
+    got.status("fwd=vary-miss; fwd-status=304; stored");
+    get!(second, "/a", "accept-language": "pt").body("de").status("hit");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn stale_variant_and_others_are_asked_about_together() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let noon = "Sun, 06 Nov 1994 12:00:00 GMT";
+    for language in ["de", "en"] {
+        let reply = speaking(language).field("last-modified", noon);
+        origin.on("/a").with("accept-language", language).reply(reply);
+        get!(gateway, "/a", "accept-language": language).body(language);
+    }
+    gateway.clock().advance(secs(61));
+    // The page in English has replaced the one in German.
+    let reply = status(304).max_age(60).etag("en");
+    origin.on("/a").with("if-none-match", "\"de\", \"en\"").reply(reply);
+    let got = get!(gateway, "/a", "accept-language": "de").code(200).body("en");
+    got.status("fwd=stale; fwd-status=304; stored");
+    assert_eq!(origin.last("/a").field("if-modified-since"), None);
+    for language in ["de", "en"] {
+        get!(gateway, "/a", "accept-language": language).body("en").status("hit");
+    }
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn a_304_that_names_no_variant_is_not_believed() {
+    let origin = Origin::start().await;
+    for reply in [status(304).etag("fr"), status(304), status(304).field("etag", "W/\"fr\"")] {
+        let gateway = Gateway::before(&origin).await;
+        for language in ["de", "en"] {
+            origin.on("/a").with("accept-language", language).reply(speaking(language));
+            get!(gateway, "/a", "accept-language": language).body(language);
+        }
+        origin.on("/a").with("accept-language", "fr").reply(speaking("fr"));
+        origin.on("/a").with("if-none-match", "\"en\", \"de\"").reply(reply.max_age(60));
+        get!(gateway, "/a", "accept-language": "fr").code(200).body("fr").status(VARY_MISS);
+        assert_eq!(origin.last("/a").field("if-none-match"), None);
+        get!(gateway, "/a", "accept-language": "fr").body("fr").status("hit");
+    }
+    origin.saw("/a", 12);
+}
+
+#[tokio::test]
+async fn client_is_not_given_a_coding_that_shares_its_tag() {
+    let origin = Origin::start().await;
+    // As servers do that encode on the way out and tag before.
+    let reply = |text: &'static str| {
+        ok(text).max_age(60).field("etag", "W/\"1\"").field("vary", "accept-encoding")
+    };
+    origin.on("/a").reply(reply("plain"));
+    origin
+        .on("/a")
+        .with("accept-encoding", "gzip")
+        .reply(reply("gzipped").field("content-encoding", "gzip"));
+    origin.on("/a").with("if-none-match", "W/\"1\"").reply(status(304).field("etag", "W/\"1\""));
+    for codings in ["br", "identity", "gzip;q=0, *"] {
+        let gateway = Gateway::before(&origin).await;
+        get!(gateway, "/a", "accept-encoding": "gzip").body("gzipped").status(MISS);
+        get!(gateway, "/a", "accept-encoding": codings).body("plain").status(VARY_MISS);
+    }
+    let gateway = Gateway::before(&origin).await;
+    get!(gateway, "/a", "accept-encoding": "gzip").body("gzipped").status(MISS);
+    // Who can decode it may have it.
+    let got = get!(gateway, "/a", "accept-encoding": "br, gzip;q=0.5").body("gzipped");
+    got.status("fwd=vary-miss; fwd-status=304; stored");
+}
+
+#[tokio::test]
+async fn variant_that_was_invalidated_is_not_asked_about() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(speaking("de"));
+    get!(gateway, "/a", "accept-language": "de").status(MISS);
+    origin.on("/a").method("POST").reply(status(204));
+    gateway.ask("POST", "/a").send().await.code(204);
+    get!(gateway, "/a", "accept-language": "pt").body("de").status(VARY_MISS);
+    assert_eq!(origin.last("/a").field("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn forward_request_names_sixteen_tags_at_most() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for n in 0..20 {
+        let reply = ok("1").max_age(60).etag(&n.to_string()).field("vary", "x-n");
+        origin.on("/a").reply(reply);
+        get!(gateway, "/a", "x-n": &n.to_string());
+    }
+    let tags = origin.last("/a").field("if-none-match").unwrap();
+    let tags: Vec<_> = tags.split(", ").collect();
+    assert_eq!((tags.len(), tags[0], tags[15]), (16, "\"18\"", "\"3\""), "the newest");
 }

@@ -139,6 +139,11 @@ impl Gateway {
         until("L2 is in use", || self.l2().up && self.l2().log_in_step).await;
     }
 
+    /// Waits until L2 has what was stored so far.
+    pub async fn settled(&self) {
+        until("L2 is written", || self.store().l2.is_none_or(|l2| l2.writing == 0)).await;
+    }
+
     /// Waits until every record of the invalidation log up to here has been applied.
     pub async fn has_applied(&self, position: Position) {
         until("the invalidation is applied", || self.store().log_position >= position).await;

@@ -1,0 +1,75 @@
+//! What the store has for a request, and whether it may be served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::semantics::{self, Forward, Reuse};
+use crate::store::{Hit, LookUp, Variants};
+use crate::stored::StoredResponse;
+
+use super::key::Key;
+use super::{Gateway, Presented};
+
+/// What a look-up came to.
+pub(super) enum Looked {
+    /// This may be served as it is.
+    Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
+    /// This may be served, stale as it is, if it is validated meanwhile.
+    ServeStale { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
+    /// The request must go forward.
+    Forward(Missing),
+}
+
+/// Why a request must go forward, and what is there to validate.
+pub(super) struct Missing {
+    pub(super) why: Forward,
+    /// The request selects it, and it may not be served.
+    pub(super) stale: Option<Arc<StoredResponse>>,
+    /// Which variants there are.
+    pub(super) variants: Option<Arc<Variants>>,
+}
+
+impl Gateway {
+    pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
+        let fields = &presented.head.headers;
+        Looked::new(presented, self.store.look_in_l1(&key.hash, fields, presented.now))
+    }
+
+    pub(super) async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
+        let fields = &presented.head.headers;
+        Looked::new(presented, self.store.look_in_l2(&key.hash, fields, presented.now).await)
+    }
+}
+
+impl Looked {
+    fn new(presented: &Presented, found: LookUp) -> Self {
+        let Hit { stored, soft, variants } = match found {
+            LookUp::Found(hit) => hit,
+            LookUp::UriMiss => return Self::Forward(Missing::NOTHING),
+            LookUp::VaryMiss(variants) => {
+                return Self::Forward(Missing {
+                    why: Forward::VaryMiss,
+                    stale: None,
+                    variants: Some(variants),
+                });
+            }
+        };
+        match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
+            Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
+            Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
+            Reuse::Forward(why) => Self::Forward(Missing { why, stale: Some(stored), variants }),
+        }
+    }
+}
+
+impl Missing {
+    pub(super) const NOTHING: Self = Self { why: Forward::UriMiss, stale: None, variants: None };
+
+    /// The two of two look-ups for one request: what the later one found counts, where it found
+    /// anything.
+    pub(super) fn or(self, later: Self) -> Self {
+        let is_found =
+            later.stale.is_some() || self.stale.is_none() && later.why != Forward::UriMiss;
+        if is_found { later } else { self }
+    }
+}

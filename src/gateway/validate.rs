@@ -1,0 +1,131 @@
+//! Conditional forward requests: what the leader asks about, and what a 304 to that means
+//! (RFC 9111 §4.3).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+
+use crate::collapse::{Validated, Variant};
+use crate::message;
+use crate::semantics::{self, Candidates, Freshness, Named, NotStored, Times, Validators, Vary};
+use crate::store::Put;
+use crate::stored::{CacheKey, StoredResponse};
+use crate::upstream::Reply;
+
+use super::fetch::{Alone, Fetch};
+
+/// What a forward request asks about.
+pub(super) struct Validation {
+    candidates: Candidates,
+    /// Where the variants lie, by their entity tags.
+    variants: Vec<(HeaderValue, CacheKey)>,
+}
+
+impl Validation {
+    /// Whether a 304 would be no answer to it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    /// The fields that make the request conditional.
+    pub(super) fn conditions(&self) -> Vec<(HeaderName, HeaderValue)> {
+        self.candidates.conditions()
+    }
+}
+
+impl Fetch {
+    /// What there is to validate: the response that the request selects, and variants that others do
+    /// (RFC 9111 §4.1: "potentially with preconditions added to describe what responses the cache
+    /// has already stored").
+    pub(super) fn validation(&self) -> Validation {
+        let stale = self.stale.as_ref().map(|stale| Validators::of(&stale.fields.to_map(0)));
+        let variants = self.variants.as_ref().map_or_else(Vec::new, |variants| {
+            let (fields, now) = (&self.presented.head.headers, self.presented.now);
+            self.gateway.store().tagged(variants, fields, now)
+        });
+        let candidates = Candidates::new(stale, variants.iter().map(|(tag, _)| tag.clone()));
+        Validation { candidates, variants }
+    }
+
+    /// Freshens what a 304 speaks of, and answers with it.
+    pub(super) async fn not_modified(
+        self,
+        reply: Response<Reply>,
+        validation: Validation,
+        times: Times,
+    ) {
+        let (mut head, _) = reply.into_parts();
+        let named = validation.candidates.named_by(&head.headers);
+        let found = match named {
+            Some(Named::Stale) => self.stale.clone().map(|stale| (stale, None)),
+            Some(Named::Variant(tag)) => self.variant(tag, &validation.variants).await,
+            None => None,
+        };
+        let Some((stored, also)) = found else {
+            // RFC 9111 §4.3.3: a 304 that is not about what we hold tells nothing.
+            return self.whole().await;
+        };
+        message::add_via(&mut head.headers, head.version);
+        self.validated(&stored, also, &head.headers, &times).await;
+    }
+
+    /// The variant with this entity tag, and where it lies. It may be another one by now.
+    async fn variant(
+        &self,
+        tag: &HeaderValue,
+        variants: &[(HeaderValue, CacheKey)],
+    ) -> Option<(Arc<StoredResponse>, Option<CacheKey>)> {
+        let (_, key) = variants.iter().find(|(listed, _)| listed == tag)?;
+        let stored = self.gateway.store().variant(key, self.gateway.clock.now()).await?;
+        let is_same = Validators::of(&stored.fields.to_map(0)).etag.as_ref() == Some(tag);
+        is_same.then_some((stored, Some(*key)))
+    }
+
+    /// Asks again, without conditions.
+    async fn whole(self) {
+        Box::pin(Self { stale: None, variants: None, ..self }.run()).await;
+    }
+
+    /// RFC 9111 §4.3.4: freshens a stored response. What was a variant for other requests is one
+    /// for this request, too, from now on; it lies under `also`.
+    async fn validated(
+        self,
+        stale: &StoredResponse,
+        also: Option<CacheKey>,
+        fields: &HeaderMap,
+        times: &Times,
+    ) {
+        let merged = semantics::freshen(&stale.fields.to_map(4), fields);
+        match self.storing(stale.status, &merged, times).await {
+            Ok(storing) => {
+                let mut stored_fields = merged;
+                semantics::fields_to_store(&mut stored_fields, &self.plan().rules, times.received);
+                let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
+                let key = self.key.variant(&nominated, &self.presented.head.headers);
+                let body = stale.body.clone();
+                let Some(Put { stored, kept }) =
+                    self.put(stale.status, &stored_fields, body, storing, &nominated, also)
+                else {
+                    // The 304 brought fields that are too long to be stored.
+                    return self.whole().await;
+                };
+                let variant = Variant { nominated, key };
+                self.lead.validated(Validated { stored, kept, variant });
+            }
+            Err(why) => {
+                let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
+                let body = stale.body.clone();
+                // With all that is for this client only, such as `Set-Cookie`.
+                if let Some(stored) =
+                    self.response(stale.status, &merged, body, freshness, Vec::new())
+                {
+                    let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
+                    drop(taken);
+                }
+                if why != NotStored::RequestNoStore {
+                    self.lead.apart();
+                }
+            }
+        }
+    }
+}
