@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
-use crate::semantics::{self, Asked, Freshness, NotStored, Times, Trouble, Vary};
+use crate::semantics::{self, Asked, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary};
 use crate::store::{Lease, Put, Slot, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
@@ -129,12 +129,15 @@ impl Fetch {
         let uri = &head.uri;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let authority = &self.presented.authority;
-        let marks = vec![
+        let mut marks = vec![
             Mark::route(&plan.name),
             Mark::key(&self.key.hash),
             Mark::path(authority, uri.path()),
             Mark::target(authority, target),
         ];
+        if plan.key.is_none() && NoVarySearch::of(fields).is_some() {
+            marks.push(Mark::search(authority, uri.path()));
+        }
         self.ask_storing(status, fields, Storing { freshness, marks }).await
     }
 
@@ -264,12 +267,16 @@ impl Fetch {
     ) -> Option<Put> {
         let Storing { freshness, marks } = storing;
         let response = self.response(status, fields, body, freshness, marks)?;
+        let search = self.gateway.search(&self.presented);
+        let rule = search.and_then(|search| Some((search, NoVarySearch::of(fields)?)));
+        let key = rule.as_ref().map_or(self.key.hash, |(search, rule)| search.under(rule));
         let slot = Slot {
-            key: &self.key.hash,
+            key: &key,
             nominated,
             fields: &self.presented.head.headers,
             variants: self.plan().variants,
             also,
+            rule: rule.as_ref().map(|(search, rule)| (search.key, rule)),
         };
         let put = self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
         if put.kept {

@@ -9,6 +9,7 @@ use crate::config::OnError;
 use crate::plugin::{KeyAnswer, KeySpace};
 use crate::routes::Captures;
 use crate::semantics;
+use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
 use super::{Gateway, Presented};
@@ -82,6 +83,19 @@ impl Gateway {
         let KeySpace { namespace, route } = self.space(presented);
         let hash = CacheKey::new(namespace, route, &presented.authority, plain(presented));
         Key { hash, name: None }
+    }
+
+    /// Where responses lie that answer other queries than their own. None on a route with a key
+    /// policy, which decides by itself what of the query counts.
+    pub(super) fn search<'a>(&self, presented: &'a Presented) -> Option<Search<'a>> {
+        if self.plan(presented).key.is_some() {
+            return None;
+        }
+        let KeySpace { namespace, route } = self.space(presented);
+        // No key has these parts: where no policy is asked they are `path` and `query`.
+        let parts = [("path", presented.head.uri.path()), ("no-vary-search", "")];
+        let key = CacheKey::new(namespace, route, &presented.authority, parts);
+        Some(Search { key, query: presented.head.uri.query() })
     }
 
     fn space(&self, presented: &Presented) -> KeySpace<'_> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::semantics::{self, Forward, Reuse};
 use crate::store::{Hit, LookUp, Variants};
-use crate::stored::StoredResponse;
+use crate::stored::{CacheKey, StoredResponse};
 
 use super::key::Key;
 use super::{Gateway, Presented};
@@ -31,13 +31,45 @@ pub(super) struct Missing {
 
 impl Gateway {
     pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
-        let fields = &presented.head.headers;
-        Looked::new(presented, self.store.look_in_l1(&key.hash, fields, presented.now))
+        let (fields, now) = (&presented.head.headers, presented.now);
+        let look = |key: &CacheKey| Looked::new(presented, self.store.look_in_l1(key, fields, now));
+        let mut missing = match look(&key.hash) {
+            Looked::Forward(missing) => missing,
+            served => return served,
+        };
+        // What the request itself forbids, another response will not change.
+        let search = self.search(presented).filter(|_| missing.why != Forward::Request);
+        let rules = search.and_then(|search| Some((search, self.store.rules_in_l1(&search, now)?)));
+        let Some((search, rules)) = rules else { return Looked::Forward(missing) };
+        for rule in rules.iter() {
+            match look(&search.under(rule)) {
+                Looked::Forward(found) => missing = missing.or(found),
+                served => return served,
+            }
+        }
+        Looked::Forward(missing)
     }
 
     pub(super) async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
-        let fields = &presented.head.headers;
-        Looked::new(presented, self.store.look_in_l2(&key.hash, fields, presented.now).await)
+        let (fields, now) = (&presented.head.headers, presented.now);
+        let deadline = self.store.deadline();
+        let look = async |key: &CacheKey| {
+            Looked::new(presented, self.store.look_in_l2(key, fields, now, deadline).await)
+        };
+        let mut missing = match look(&key.hash).await {
+            Looked::Forward(missing) => missing,
+            served => return served,
+        };
+        let search = self.search(presented).filter(|_| missing.why != Forward::Request);
+        let Some(search) = search else { return Looked::Forward(missing) };
+        let rules = self.store.rules_in_l2(&search, now, deadline).await;
+        for rule in rules.iter().flat_map(|rules| rules.iter()) {
+            match look(&search.under(rule)).await {
+                Looked::Forward(found) => missing = missing.or(found),
+                served => return served,
+            }
+        }
+        Looked::Forward(missing)
     }
 }
 

@@ -134,16 +134,16 @@ impl Gateway {
         let Presented { head, authority, peer, .. } = presented;
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let targets = semantics::invalidated_targets(peer.scheme, authority, target, fields);
-        let marks = targets.iter().map(|target| {
+        let marks = targets.iter().flat_map(|target| {
             let path = target.split('?').next().unwrap_or_default();
             // Under a key policy, responses to other URIs may answer for this one: all of the
-            // path goes.
-            let mark = if self.has_key_policy(authority, path) {
-                Mark::path(authority, path)
+            // path goes. So do, without one, those that say it by `No-Vary-Search`.
+            let marks = if self.has_key_policy(authority, path) {
+                [Some(Mark::path(authority, path)), None]
             } else {
-                Mark::target(authority, target)
+                [Some(Mark::target(authority, target)), Some(Mark::search(authority, path))]
             };
-            hard(mark, target)
+            marks.into_iter().flatten().map(move |mark| hard(mark, target))
         });
         marks.collect()
     }

@@ -5,7 +5,7 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`Wanted`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
+//! [`NoVarySearch`], [`Wanted`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
 //! [`storable`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`],
 //! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] for a method that is not safe.
 //!
@@ -13,7 +13,8 @@
 //!
 //! - Ranges: a request with `Range` or `If-Range` is forwarded, and a 206 is not stored (§3.3).
 //! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.
-//! - Groups (RFC 9875), `No-Vary-Search`.
+//! - Groups (RFC 9875).
+//! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
 //! - Methods other than `GET` are not stored, and only `GET` and `HEAD` are answered.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it.
 //! - `no-transform` needs nothing: content is never transformed.
@@ -24,6 +25,7 @@ pub mod date;
 pub mod freshness;
 pub mod invalidation;
 mod negotiation;
+pub mod no_vary_search;
 pub mod reuse;
 pub mod status;
 pub mod storing;
@@ -36,6 +38,7 @@ pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates};
+pub use no_vary_search::NoVarySearch;
 pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};

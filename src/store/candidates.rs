@@ -28,7 +28,7 @@ impl Store {
         let may_be_valid = |key: &CacheKey| match self.l1.as_ref().and_then(|l1| l1.look(key, now))
         {
             Some(Held::Response(stored)) => self.log.judge(&stored) != Verdict::Gone,
-            Some(Held::Variants(_)) => false,
+            Some(Held::Variants(_) | Held::Rules(_)) => false,
             None => self.redis.is_some(),
         };
         variants.tagged(fields).filter(|(_, key)| may_be_valid(key)).take(MOST_TAGGED).collect()
@@ -42,11 +42,11 @@ impl Store {
             return hit(stored, verdict).map(|hit| hit.stored);
         }
         let redis = self.redis.as_ref().filter(|redis| redis.log.is_in_step())?;
-        match redis.l2.look(&[*key], redis.l2.deadline()).await.pop().flatten()? {
+        match redis.l2.look(&[*key], self.deadline()).await.pop().flatten()? {
             (Held::Response(stored), left) => {
                 self.promote(*key, stored, left, now).map(|hit| hit.stored)
             }
-            (Held::Variants(_), _) => None,
+            (Held::Variants(_) | Held::Rules(_), _) => None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What lies in Redis: a stored response, or which variants there are, as one frame of octets.
+//! What lies in Redis: a stored response, which variants there are, or which rules of
+//! `No-Vary-Search`, as one frame of octets.
 //!
 //! ```text
 //! magic  version  kind  crc32   head's, fields' and body's lengths  key    head  fields  body
@@ -19,6 +20,7 @@ use http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::semantics::Freshness;
+use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 
@@ -29,6 +31,7 @@ const MAGIC: &[u8; 4] = b"LRDR";
 const VERSION: u8 = 3;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
+const RULES: u8 = 3;
 /// Where the sum stands.
 const SUM: Range<usize> = 6..10;
 const PREFIX: usize = SUM.end + 3 * 4 + 32;
@@ -38,6 +41,7 @@ const PREFIX: usize = SUM.end + 3 * 4 + 32;
 pub(super) enum Frame {
     Response(StoredResponse),
     Variants(Variants),
+    Rules(SearchRules),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +83,11 @@ pub(super) fn encode_variants(key: &CacheKey, variants: &Variants) -> Option<Byt
         .collect();
     let head = VariantsHead { lists: &lists.join("\n"), known: Cow::Borrowed(&variants.known) };
     frame(VARIANTS, key, &head, &[], &[])
+}
+
+/// The frame that says which rules of `No-Vary-Search` there are under `key`.
+pub(super) fn encode_rules(key: &CacheKey, rules: &SearchRules) -> Option<Bytes> {
+    frame(RULES, key, rules, &[], &[])
 }
 
 fn frame(
@@ -140,6 +149,7 @@ pub(super) fn decode(key: &CacheKey, frame: &Bytes) -> Option<Frame> {
         VARIANTS if fields.is_empty() && body.is_empty() => {
             decode_variants(&head).map(Frame::Variants)
         }
+        RULES if fields.is_empty() && body.is_empty() => decode_rules(&head).map(Frame::Rules),
         _ => None,
     }
 }
@@ -171,6 +181,11 @@ fn decode_variants(head: &[u8]) -> Option<Variants> {
     let lists: Vec<_> = lists.collect::<Option<_>>()?;
     let known = head.known.into_owned();
     lists.iter().all(|list| list.len() <= MAX_NOMINATED).then_some(Variants { lists, known })
+}
+
+fn decode_rules(head: &[u8]) -> Option<SearchRules> {
+    let (rules, []) = postcard::take_from_bytes::<SearchRules>(head).ok()? else { return None };
+    rules.is_bounded().then_some(rules)
 }
 
 fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
@@ -352,6 +367,22 @@ mod tests {
         let mut many = some_variants();
         many.lists[0] = vec![many.lists[0][0].clone(); MAX_NOMINATED + 1].into();
         assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+    }
+
+    #[test]
+    fn rules_come_back_as_they_were() {
+        let rule = |name: &str| {
+            let value = HeaderValue::try_from(format!("params=(\"{name}\")")).unwrap();
+            let name = crate::semantics::no_vary_search::NO_VARY_SEARCH;
+            crate::semantics::NoVarySearch::of(&HeaderMap::from_iter([(name, value)])).unwrap()
+        };
+        let mut rules = SearchRules::default();
+        rules.add(rule("a"));
+        rules.add(rule("b"));
+        let frame = encode_rules(&KEY, &rules).unwrap();
+        let Some(Frame::Rules(back)) = decode(&KEY, &frame) else { panic!("no rules") };
+        assert_eq!(back, rules);
+        assert!(decode(&CacheKey([8; 32]), &frame).is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use moka::sync::Cache;
 
 use crate::config;
+use crate::store::search::SearchRules;
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, Mark, StoredResponse};
 
@@ -27,6 +28,7 @@ const WRITES_AT_ONCE: u64 = 64;
 pub(super) enum Held {
     Response(Arc<StoredResponse>),
     Variants(Arc<Variants>),
+    Rules(Arc<SearchRules>),
 }
 
 #[derive(Clone)]
@@ -133,6 +135,23 @@ impl L1 {
         });
     }
 
+    /// Notes rules of `No-Vary-Search` under `key`.
+    pub(super) fn change_rules(
+        &self,
+        key: CacheKey,
+        now: SystemTime,
+        change: impl FnOnce(&mut SearchRules),
+    ) {
+        self.cache.entry(key).and_upsert_with(|before| {
+            let mut rules = match before.map(moka::Entry::into_value) {
+                Some(Kept { held: Held::Rules(rules), .. }) => Arc::unwrap_or_clone(rules),
+                _ => SearchRules::default(),
+            };
+            change(&mut rules);
+            Kept { held: Held::Rules(Arc::new(rules)), end: self.end(now, self.ttl) }
+        });
+    }
+
     /// Drops everything, to free the memory at once.
     pub(super) fn clear(&self) {
         self.cache.invalidate_all();
@@ -161,6 +180,7 @@ impl Held {
                         + size_of_val::<[Mark]>(&stored.marks)
                 }
                 Self::Variants(variants) => variants.octets(),
+                Self::Rules(rules) => rules.octets(),
             }
     }
 }

@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::clock;
-use crate::semantics::Freshness;
+use crate::semantics::{Freshness, NoVarySearch};
 use crate::stats::Counter;
 use crate::store::Tasks;
 use crate::store::codec::{self, Frame};
 use crate::store::connection::{Connection, Trouble};
 use crate::store::l1::Held;
+use crate::store::search::SearchRules;
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -66,9 +67,9 @@ impl L2 {
         }
     }
 
-    /// By when a look-up that begins now must end, however many round trips it takes.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::from_std(clock::instant() + self.timeout)
+    /// How long the look-ups of one request may take, however many round trips they need.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// What lies under each of `keys`, in one round trip. Whatever goes wrong, nothing lies there.
@@ -93,6 +94,7 @@ impl L2 {
         let held = match decoded {
             Frame::Response(stored) => Held::Response(Arc::new(stored)),
             Frame::Variants(variants) => Held::Variants(Arc::new(variants)),
+            Frame::Rules(rules) => Held::Rules(Arc::new(rules)),
         };
         Some((held, left))
     }
@@ -131,6 +133,32 @@ impl L2 {
     /// How many pieces are on their way to Redis.
     pub(super) fn writing(&self) -> usize {
         WRITING / PIECE - self.writing.available_permits()
+    }
+
+    /// Notes a rule under `key` in the background.
+    pub(super) fn add_rule(self: &Arc<Self>, tasks: &Tasks, key: CacheKey, rule: &NoVarySearch) {
+        // Without the note there are misses, nothing worse.
+        let Some(permit) = self.permit(0) else { return };
+        let (l2, rule) = (Arc::clone(self), rule.clone());
+        tasks.spawn(async move {
+            if let Err(error) = l2.write_rule(&key, rule).await {
+                debug!(%error, "rule not written to L2");
+            }
+            drop(permit);
+        });
+    }
+
+    async fn write_rule(&self, key: &CacheKey, rule: NoVarySearch) -> Result<(), Trouble> {
+        let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
+        // As with variants: of two gateways that write at once, one wins.
+        let mut rules = match self.look(&[*key], deadline).await.pop().flatten() {
+            Some((Held::Rules(rules), _)) => Arc::unwrap_or_clone(rules),
+            _ => SearchRules::default(),
+        };
+        rules.add(rule);
+        let Some(frame) = codec::encode_rules(key, &rules) else { return Ok(()) };
+        // As long as any response that it leads to.
+        self.set(key, frame, self.ttl, deadline).await
     }
 
     fn permit(&self, octets: usize) -> Option<OwnedSemaphorePermit> {

@@ -9,11 +9,13 @@
 mod candidates;
 mod codec;
 mod connection;
+mod figures;
 mod l1;
 mod l2;
 mod log;
 mod pattern;
 mod record;
+mod search;
 mod shared_log;
 #[cfg(test)]
 mod tests;
@@ -24,13 +26,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
-use serde::{Serialize, Serializer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::figures::{L2Stats, Stats};
 pub use self::log::{Invalidation, Lease, Scope};
+pub use self::search::{Search, SearchRules};
 pub use self::shared_log::Receipt;
 pub use self::variants::Variants;
 
@@ -42,7 +46,8 @@ use self::shared_log::SharedLog;
 use self::variants::Variant;
 use crate::clock;
 use crate::config;
-use crate::stored::{CacheKey, Position, StoredResponse};
+use crate::semantics::NoVarySearch;
+use crate::stored::{CacheKey, StoredResponse};
 
 /// How many marks the log's table holds, some 25 MB of them, and how many patterns.
 const MAX_MARKS: usize = 1 << 18;
@@ -141,6 +146,8 @@ pub struct Slot<'a> {
     pub variants: usize,
     /// Another variant under this key that the response is in the place of, too.
     pub also: Option<CacheKey>,
+    /// The rule by which the cache key was made, and the [`Search::key`] to note it under.
+    pub rule: Option<(CacheKey, &'a NoVarySearch)>,
 }
 
 impl Store {
@@ -193,7 +200,7 @@ impl Store {
     pub fn look_in_l1(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
         let Some(l1) = &self.l1 else { return LookUp::UriMiss };
         let variants = match l1.look(key, now) {
-            None => return LookUp::UriMiss,
+            None | Some(Held::Rules(_)) => return LookUp::UriMiss,
             Some(Held::Response(stored)) => {
                 let verdict = self.log.judge(&stored);
                 return hit(stored, verdict).map_or(LookUp::UriMiss, LookUp::Found);
@@ -205,7 +212,7 @@ impl Store {
                 let verdict = self.log.judge(&stored);
                 hit(stored, verdict)
             }
-            Held::Variants(_) => None,
+            Held::Variants(_) | Held::Rules(_) => None,
         };
         let mut was_there = false;
         let selected = variants.selected_by(key, fields).find_map(|key| {
@@ -227,13 +234,20 @@ impl Store {
     /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
     /// into L1, for no longer than L2 would have kept it. Trouble is a miss. So is everything until
     /// the log has been read to its end, as it may invalidate what is found.
-    pub async fn look_in_l2(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
+    ///
+    /// `deadline` is for all look-ups of one request: see [`Store::deadline`].
+    pub async fn look_in_l2(
+        &self,
+        key: &CacheKey,
+        fields: &HeaderMap,
+        now: SystemTime,
+        deadline: Instant,
+    ) -> LookUp {
         let Some(redis) = self.redis.as_ref().filter(|redis| redis.log.is_in_step()) else {
             return LookUp::UriMiss;
         };
-        let deadline = redis.l2.deadline();
         let list = match redis.l2.look(&[*key], deadline).await.pop().flatten() {
-            None => return LookUp::UriMiss,
+            None | Some((Held::Rules(_), _)) => return LookUp::UriMiss,
             Some((Held::Response(stored), left)) => {
                 let hit = self.promote(*key, stored, left, now);
                 return hit.map_or(LookUp::UriMiss, LookUp::Found);
@@ -265,6 +279,12 @@ impl Store {
             }
         }
         if is_selected { LookUp::UriMiss } else { LookUp::VaryMiss(list) }
+    }
+
+    /// By when the look-ups in L2 must end that begin now, however many a request needs.
+    pub fn deadline(&self) -> Instant {
+        let timeout = self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.l2.timeout());
+        Instant::from_std(clock::instant() + timeout)
     }
 
     fn promote(
@@ -324,6 +344,9 @@ impl Store {
         if let Some(also) = slot.also.filter(|also| *also != key) {
             self.replace(lease, also, stored, now);
         }
+        if let Some((search, rule)) = slot.rule {
+            self.remember(lease, search, rule, now);
+        }
         let in_l1 = self.l1.as_ref().is_some_and(|l1| {
             let put = l1.put(key, Arc::clone(stored), now, Duration::MAX);
             if let Some(variant) = variant.as_ref().filter(|_| put) {
@@ -364,32 +387,6 @@ impl Store {
         }
         Receipt { position: self.log.position(), shared: true }
     }
-
-    /// The state of both tiers and of the log. L1's sizes are as of a moment ago.
-    pub fn stats(&self) -> Stats {
-        let (l1_entries, l1_octets) = self.l1.as_ref().map_or((0, 0), L1::sizes);
-        let (marks, patterns) = self.log.sizes();
-        Stats {
-            l1_entries,
-            l1_octets,
-            l2: self.redis.as_ref().map(|redis| L2Stats {
-                up: redis.connection.is_up(),
-                errors: redis.connection.errors.value(),
-                timeouts: redis.connection.timeouts.value(),
-                writing: redis.l2.writing(),
-                dropped_writes: redis.l2.dropped.value(),
-                damaged_frames: redis.l2.damaged.value(),
-                log_in_step: redis.log.is_in_step(),
-                log_waiting: redis.log.waiting(),
-            }),
-            log_position: match &self.redis {
-                Some(redis) => redis.log.reached(),
-                None => self.log.position(),
-            },
-            log_marks: marks,
-            log_patterns: patterns,
-        }
-    }
 }
 
 fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
@@ -403,47 +400,4 @@ impl Hit {
         let freshness = &self.stored.freshness;
         !self.soft && !freshness.no_cache && freshness.is_fresh(now)
     }
-}
-
-/// The store's figures.
-#[derive(Clone, Debug, Serialize)]
-pub struct Stats {
-    /// Responses and lists of variants in L1.
-    pub l1_entries: u64,
-    /// What they weigh.
-    pub l1_octets: u64,
-    /// None without L2.
-    pub l2: Option<L2Stats>,
-    /// Every record up to here has been applied here; shown as in a purge's receipt.
-    #[serde(serialize_with = "as_text")]
-    pub log_position: Position,
-    /// Marks that the log's table holds.
-    pub log_marks: usize,
-    /// Patterns that it holds.
-    pub log_patterns: usize,
-}
-
-fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(position)
-}
-
-/// L2's figures.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct L2Stats {
-    /// Redis is connected.
-    pub up: bool,
-    /// Commands that Redis answered with an error, or that a connection broke under.
-    pub errors: u64,
-    /// Commands that it did not answer in time.
-    pub timeouts: u64,
-    /// Pieces of responses, 16 KiB each, that are on their way to Redis.
-    pub writing: usize,
-    /// Responses that were not written, because Redis was down or too many were being written.
-    pub dropped_writes: u64,
-    /// Values under the store's keys that it did not write, or that were damaged.
-    pub damaged_frames: u64,
-    /// The log is being read; if not, L2 is not used.
-    pub log_in_step: bool,
-    /// Invalidations that wait to be appended to the shared log.
-    pub log_waiting: usize,
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::semantics::Freshness;
-use crate::stored::{Fields, Mark};
+use crate::stored::{Fields, Mark, Position};
 
 #[path = "../../tests/it/support/redis.rs"]
 mod redis_server;
@@ -96,8 +96,14 @@ impl Gateway {
 
     fn put_under(&self, lease: &Lease, path: &str, body: &'static str) -> Put {
         let fields = HeaderMap::new();
-        let slot =
-            Slot { key: &key(path), nominated: &[], fields: &fields, variants: 8, also: None };
+        let slot = Slot {
+            key: &key(path),
+            nominated: &[],
+            fields: &fields,
+            variants: 8,
+            also: None,
+            rule: None,
+        };
         self.store.put(lease, &slot, response(path, body, self.now), self.now)
     }
 
@@ -110,6 +116,7 @@ impl Gateway {
             fields: &fields,
             variants: 8,
             also: None,
+            rule: None,
         };
         self.store.put(&self.store.lease(), &slot, response(path, body, self.now), self.now)
     }
@@ -131,7 +138,8 @@ impl Gateway {
     }
 
     async fn in_l2_for(&self, path: &str, fields: &HeaderMap) -> String {
-        told(&self.store.look_in_l2(&key(path), fields, self.now).await)
+        let deadline = self.store.deadline();
+        told(&self.store.look_in_l2(&key(path), fields, self.now, deadline).await)
     }
 
     async fn invalidate(&self, path: &str) -> Receipt {

@@ -86,6 +86,22 @@ impl CacheKey {
     }
 }
 
+impl CacheKey {
+    /// The key of responses that answer every query with this canonical form under a rule of
+    /// `No-Vary-Search`, this being the key of their path. A rule is no field name, so that no
+    /// variant has this key.
+    #[must_use]
+    pub fn search(&self, rule: &str, canonical: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0);
+        for part in [rule, canonical] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
@@ -166,6 +182,12 @@ impl Mark {
     /// Every response to a request for this path and query (RFC 9111 §4.4: the target URI).
     pub fn target(authority: &str, path_and_query: &str) -> Self {
         Self::new("target", authority, path_and_query)
+    }
+
+    /// Every response to a request for this path that says by `No-Vary-Search` that it answers
+    /// other queries than its own.
+    pub fn search(authority: &str, path: &str) -> Self {
+        Self::new("search", authority, path)
     }
 
     /// Every response of a route.

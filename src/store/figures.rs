@@ -1,0 +1,78 @@
+//! What the store can tell of itself.
+
+use serde::{Serialize, Serializer};
+
+use crate::store::Store;
+use crate::store::l1::L1;
+use crate::stored::Position;
+
+impl Store {
+    /// The state of both tiers and of the log. L1's sizes are as of a moment ago.
+    pub fn stats(&self) -> Stats {
+        let (l1_entries, l1_octets) = self.l1.as_ref().map_or((0, 0), L1::sizes);
+        let (marks, patterns) = self.log.sizes();
+        Stats {
+            l1_entries,
+            l1_octets,
+            l2: self.redis.as_ref().map(|redis| L2Stats {
+                up: redis.connection.is_up(),
+                errors: redis.connection.errors.value(),
+                timeouts: redis.connection.timeouts.value(),
+                writing: redis.l2.writing(),
+                dropped_writes: redis.l2.dropped.value(),
+                damaged_frames: redis.l2.damaged.value(),
+                log_in_step: redis.log.is_in_step(),
+                log_waiting: redis.log.waiting(),
+            }),
+            log_position: match &self.redis {
+                Some(redis) => redis.log.reached(),
+                None => self.log.position(),
+            },
+            log_marks: marks,
+            log_patterns: patterns,
+        }
+    }
+}
+
+/// The store's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// Responses and lists of variants in L1.
+    pub l1_entries: u64,
+    /// What they weigh.
+    pub l1_octets: u64,
+    /// None without L2.
+    pub l2: Option<L2Stats>,
+    /// Every record up to here has been applied here; shown as in a purge's receipt.
+    #[serde(serialize_with = "as_text")]
+    pub log_position: Position,
+    /// Marks that the log's table holds.
+    pub log_marks: usize,
+    /// Patterns that it holds.
+    pub log_patterns: usize,
+}
+
+fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(position)
+}
+
+/// L2's figures.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct L2Stats {
+    /// Redis is connected.
+    pub up: bool,
+    /// Commands that Redis answered with an error, or that a connection broke under.
+    pub errors: u64,
+    /// Commands that it did not answer in time.
+    pub timeouts: u64,
+    /// Pieces of responses, 16 KiB each, that are on their way to Redis.
+    pub writing: usize,
+    /// Responses that were not written, because Redis was down or too many were being written.
+    pub dropped_writes: u64,
+    /// Values under the store's keys that it did not write, or that were damaged.
+    pub damaged_frames: u64,
+    /// The log is being read; if not, L2 is not used.
+    pub log_in_step: bool,
+    /// Invalidations that wait to be appended to the shared log.
+    pub log_waiting: usize,
+}

@@ -1,0 +1,218 @@
+//! Responses that answer other queries than their own (draft-ietf-httpbis-no-vary-search).
+
+use crate::support::gateway::Gateway;
+use crate::support::origin::{Origin, Reply, ok, status};
+use crate::support::redis::Redis;
+use crate::support::secs;
+
+const MISS: &str = "fwd=uri-miss; stored";
+
+/// A response with this rule.
+fn under(rule: &str, body: &str) -> Reply {
+    ok(body.to_owned()).max_age(60).field("no-vary-search", rule)
+}
+
+/// One with L1 alone, one with L2 alone.
+async fn gateways(origin: &Origin, redis: &Redis) -> [Gateway; 2] {
+    let in_l2 = Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"\n").redis(redis);
+    [Gateway::before(origin).await, in_l2.start().await.in_step().await]
+}
+
+#[tokio::test]
+async fn equivalent_queries_are_answered_by_one_response() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    for (path, rule, stored, equivalent, others) in [
+        (
+            "/order",
+            "key-order",
+            "a=1&b=2",
+            vec!["b=2&a=1", "&a=%31&&b=2", "a=1&b=2"],
+            vec!["a=1", "a=2&b=2"],
+        ),
+        (
+            "/but",
+            "params=(\"utm\" \"id\")",
+            "a=1&utm=x",
+            vec!["a=1", "utm=y&a=1&id", "%61=1"],
+            vec!["", "a=2", "a=1&b"],
+        ),
+        ("/none", "params", "a=1", vec!["", "b=2"], vec![]),
+        ("/only", "params, except=(\"a\")", "a=1", vec!["b=2&a=1"], vec!["b=2", "a=2"]),
+        ("/default", "params=()", "a=1", vec!["a=1"], vec!["a=%31", "a=1&"]),
+        ("/fault", "params, except=?1", "a=1", vec!["a=1"], vec!["a=2"]),
+    ] {
+        for gateway in gateways(&origin, &redis).await {
+            let target = |query: &str| format!("{path}?{query}");
+            origin.on(&target(stored)).reply(under(rule, "1"));
+            gateway.get(&target(stored)).await.body("1").status(MISS);
+            gateway.settled().await;
+            for query in [&*equivalent, &[stored]].concat() {
+                let got = gateway.get(&target(query)).await.body("1").status("hit");
+                got.has("no-vary-search", rule);
+                gateway.ask("HEAD", &target(query)).send().await.body("").status("hit");
+            }
+            for query in others.clone() {
+                origin.on(&target(query)).reply(ok("2").max_age(60));
+                gateway.get(&target(query)).await.body("2").status(MISS);
+            }
+            // Another path is another resource.
+            origin.on("/other?a=1").reply(ok("3").field("cache-control", "no-store"));
+            gateway.get("/other?a=1").await.body("3").status("fwd=uri-miss; detail=no-store");
+        }
+    }
+}
+
+#[tokio::test]
+async fn gateway_finds_what_another_one_stored_for_another_query() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let first = Gateway::of_fleet(&origin, &redis).await;
+    let second = Gateway::of_fleet(&origin, &redis).await;
+    origin.on("/a?x=1&utm=1").reply(under("params=(\"utm\")", "1"));
+    first.get("/a?x=1&utm=1").await.status(MISS);
+    first.settled().await;
+    for utm in ["2", "3"] {
+        second.get(&format!("/a?utm={utm}&x=1")).await.body("1").status("hit");
+    }
+    assert_eq!((second.figure("l2_hits"), second.figure("l1_hits")), (1, 1));
+}
+
+#[tokio::test]
+async fn write_to_any_equivalent_uri_invalidates() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/a?x=1&utm=1").reply(under("params=(\"utm\")", "1"));
+    origin.on("/a?x=1").reply(under("params=(\"utm\")", "1"));
+    origin.on("/a?x=1&utm=2").reply(under("params=(\"utm\")", "1"));
+    for gateway in gateways(&origin, &redis).await {
+        for written in ["/a?x=1&utm=1", "/a?x=1", "/a?x=1&utm=2"] {
+            gateway.get("/a?x=1&utm=1").await.status(MISS);
+            gateway.settled().await;
+            gateway.get("/a?x=1").await.status("hit");
+            origin.on(written).method("POST").reply(status(204));
+            gateway.ask("POST", written).send().await.code(204);
+            let count = origin.asked().len();
+            gateway.get("/a?x=1&utm=2").await.body("1").status(MISS);
+            assert_eq!(origin.asked().len(), count + 1);
+            // For the next turn.
+            gateway.ask("POST", written).send().await.code(204);
+        }
+    }
+}
+
+#[tokio::test]
+async fn write_leaves_other_queries_alone_where_they_are_not_equivalent() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for target in ["/a?x=1", "/a?x=2"] {
+        origin.on(target).reply(ok("1").max_age(60));
+        gateway.get(target).await.status(MISS);
+    }
+    origin.on("/a?x=1").method("POST").reply(status(204));
+    gateway.ask("POST", "/a?x=1").send().await.code(204);
+    gateway.get("/a?x=1").await.status(MISS);
+    gateway.get("/a?x=2").await.status("hit");
+}
+
+#[tokio::test]
+async fn stale_response_is_validated_for_an_equivalent_query() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    for gateway in gateways(&origin, &redis).await {
+        origin.on("/a?x=1&utm=1").reply(under("params=(\"utm\")", "1").etag("1"));
+        gateway.get("/a?x=1&utm=1").await.status(MISS);
+        gateway.settled().await;
+        gateway.clock().advance(secs(61));
+        let reply = status(304).max_age(60).etag("1");
+        origin.on("/a?x=1&utm=2").with("if-none-match", "\"1\"").reply(reply);
+        let got = gateway.get("/a?x=1&utm=2").await.body("1");
+        got.status("fwd=stale; fwd-status=304; stored");
+        gateway.settled().await;
+        for utm in 1..4 {
+            gateway.get(&format!("/a?x=1&utm={utm}")).await.body("1").status("hit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn variants_lie_under_equivalent_queries_too() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    for gateway in gateways(&origin, &redis).await {
+        let ask = async |target: &str, tenant: &str| {
+            gateway.ask("GET", target).field("x-tenant", tenant).send().await
+        };
+        for (target, tenant) in [("/a?utm=1", "1"), ("/a?utm=2", "2")] {
+            let reply = under("params", tenant).field("vary", "x-tenant");
+            origin.on(target).reply(reply);
+        }
+        ask("/a?utm=1", "1").await.body("1").status(MISS);
+        gateway.settled().await;
+        ask("/a?utm=2", "2").await.body("2").status("fwd=vary-miss; stored");
+        gateway.settled().await;
+        for tenant in ["1", "2"] {
+            ask("/a?utm=3", tenant).await.body(tenant).status("hit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn origin_may_change_its_rule() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a?x=1").reply(under("params=(\"x\")", "1"));
+    gateway.get("/a?x=1").await.status(MISS);
+    gateway.get("/a?x=2").await.body("1").status("hit");
+    gateway.clock().advance(secs(61));
+    // Both matter now, in any order.
+    origin.on("/a?x=2&y=1").reply(under("key-order", "2"));
+    gateway.get("/a?x=2&y=1").await.body("2").status(MISS);
+    gateway.get("/a?y=1&x=2").await.body("2").status("hit");
+    // What has no rule any more is found by its own query alone.
+    origin.on("/a?x=3").reply(ok("3").max_age(60));
+    gateway.get("/a?x=3").await.body("3").status("fwd=stale; stored");
+    gateway.get("/a?x=3").await.body("3").status("hit");
+    origin.on("/a?x=4").reply(ok("4").max_age(60));
+    gateway.get("/a?x=4").await.body("4").status("fwd=stale; stored");
+}
+
+#[tokio::test]
+async fn response_with_a_rule_takes_the_place_of_a_stale_one_without() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a?x=1").reply(ok("old").max_age(60));
+    gateway.get("/a?x=1").await.body("old").status(MISS);
+    gateway.clock().advance(secs(61));
+    origin.on("/a?x=1").reply(under("params", "new"));
+    gateway.get("/a?x=1").await.body("new").status("fwd=stale; stored");
+    for target in ["/a?x=1", "/a?x=2", "/a"] {
+        gateway.get(target).await.body("new").status("hit");
+    }
+    origin.saw("/a?x=1", 2);
+}
+
+#[tokio::test]
+async fn request_that_wants_the_origin_gets_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for (target, body) in [("/a?x=1", "1"), ("/a?x=2", "2")] {
+        origin.on(target).reply(under("params", body));
+    }
+    gateway.get("/a?x=1").await.status(MISS);
+    let got = gateway.ask("GET", "/a?x=2").field("cache-control", "no-cache").send().await;
+    got.body("2").status("fwd=request; stored");
+    // It is the newest one for all of them.
+    gateway.get("/a?x=1").await.body("2").status("hit");
+}
+
+#[tokio::test]
+async fn key_policy_decides_alone() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin)
+        .routes(
+            "[policies.q]\nplugin = \"bundled:normalise-query\"\n[[routes]]\nname = \"all\"\n\
+             path = \"/{*rest}\"\nupstream = \"origin\"\nkey = \"q\"\n",
+        )
+        .start()
+        .await;
+    for (target, body) in [("/a?x=1", "1"), ("/a?x=2", "2")] {
+        origin.on(target).reply(under("params", body));
+        gateway.get(target).await.body(body).status(MISS);
+    }
+}
