@@ -2,14 +2,17 @@
 //!
 //! A stored response keeps its fields in little memory. To make a `HeaderMap` of them takes a third
 //! of the work of a hit, to clone one a fifth of that; so each worker keeps the maps of some responses
-//! that it has sent lately, which costs a map each and no response more memory than it needs.
+//! that it has sent lately, which costs a map each and no response more memory than it needs. They
+//! hold `Age` and `Cache-Status` too, which change once a second.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::AGE;
-use http::{HeaderMap, HeaderValue};
 
+use crate::semantics::CacheStatus;
 use crate::semantics::status::CACHE_STATUS;
 use crate::stored::StoredResponse;
 
@@ -26,36 +29,60 @@ struct Slot {
     /// Which response was asked for last. Twice in a row earns it the slot, so that a run of
     /// responses that are asked for once leaves the others in place.
     asked: usize,
-    /// A weak reference keeps the address from being used again, and none of the content.
-    ready: Option<(Weak<StoredResponse>, HeaderMap)>,
+    ready: Option<Ready>,
 }
 
-/// The response's fields, with places for `Age` and `Cache-Status`.
-pub(super) fn head(stored: &Arc<StoredResponse>) -> HeaderMap {
+/// The head that answered a hit last.
+struct Ready {
+    /// A weak reference keeps the address from being used again, and none of the content.
+    owner: Weak<StoredResponse>,
+    fields: HeaderMap,
+    /// In seconds, as `Age` and `Cache-Status` in `fields` say.
+    age: u64,
+    ttl: i64,
+}
+
+impl Ready {
+    /// The same with another `Age` and `Cache-Status`.
+    fn refresh(&mut self, age: u64, ttl: i64) {
+        self.fields.insert(AGE, age.into());
+        self.fields.remove(CACHE_STATUS);
+        CacheStatus::hit(ttl).write_to(&mut self.fields);
+        (self.age, self.ttl) = (age, ttl);
+    }
+}
+
+/// All fields of a hit.
+pub(super) fn head(stored: &Arc<StoredResponse>, age: Duration, ttl: i64) -> HeaderMap {
     let address = Arc::as_ptr(stored).addr();
+    let age = age.as_secs();
     READY.with_borrow_mut(|slots| {
         // The lowest bits are the same in all addresses.
-        let Some(slot) = slots.get_mut((address >> 6) % SLOTS) else { return build(stored) };
-        if let Some((owner, fields)) = &slot.ready
-            && std::ptr::eq(owner.as_ptr(), Arc::as_ptr(stored))
+        let Some(slot) = slots.get_mut((address >> 6) % SLOTS) else {
+            return build(stored, age, &CacheStatus::hit(ttl));
+        };
+        if let Some(ready) = &mut slot.ready
+            && std::ptr::eq(ready.owner.as_ptr(), Arc::as_ptr(stored))
         {
-            return fields.clone();
+            if (ready.age, ready.ttl) != (age, ttl) {
+                ready.refresh(age, ttl);
+            }
+            return ready.fields.clone();
         }
-        let fields = build(stored);
+        let fields = build(stored, age, &CacheStatus::hit(ttl));
         if slot.asked == address {
-            slot.ready = Some((Arc::downgrade(stored), fields.clone()));
+            let owner = Arc::downgrade(stored);
+            slot.ready = Some(Ready { owner, fields: fields.clone(), age, ttl });
         }
         slot.asked = address;
         fields
     })
 }
 
-/// The same without keeping anything.
-pub(super) fn build(stored: &StoredResponse) -> HeaderMap {
+/// The same without keeping anything, and for any outcome.
+pub(super) fn build(stored: &StoredResponse, age: u64, status: &CacheStatus) -> HeaderMap {
     let mut fields = stored.fields.to_map(2);
-    fields.insert(AGE, HeaderValue::from_static("0"));
-    if !fields.contains_key(CACHE_STATUS) {
-        fields.insert(CACHE_STATUS, HeaderValue::from_static(""));
-    }
+    fields.insert(AGE, age.into());
+    status.write_to(&mut fields);
     fields
 }

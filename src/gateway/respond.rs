@@ -24,7 +24,7 @@ pub(super) fn hit(
     age: Duration,
     ttl: i64,
 ) -> Response<Body> {
-    self::stored(presented, stored, age, &CacheStatus::hit(ttl))
+    from_stored(presented, stored, ready::head(stored, age, ttl))
 }
 
 /// A stored response, for the reason that `status` gives.
@@ -34,7 +34,7 @@ pub(super) fn stored(
     age: Duration,
     status: &CacheStatus,
 ) -> Response<Body> {
-    from_stored(presented, stored, ready::head(stored), age, status)
+    from_stored(presented, stored, ready::build(stored, age.as_secs(), status))
 }
 
 /// A stored response that the upstream has just said is good.
@@ -51,18 +51,15 @@ pub(super) fn validated(
         stored: validated.kept && !status.collapsed,
         ..status
     };
-    from_stored(presented, stored, ready::build(stored), stored.freshness.age(now), &status)
+    let age = stored.freshness.age(now).as_secs();
+    from_stored(presented, stored, ready::build(stored, age, &status))
 }
 
 fn from_stored(
     presented: &Presented,
     stored: &StoredResponse,
     mut fields: HeaderMap,
-    age: Duration,
-    status: &CacheStatus,
 ) -> Response<Body> {
-    fields.insert(AGE, age.as_secs().into());
-    status.write_to(&mut fields);
     if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
         return not_modified(fields);
     }
@@ -130,8 +127,8 @@ pub(super) fn apart(
                 detail: Some(why.as_str().into()),
                 ..*status
             };
-            let age = stored.freshness.age(now);
-            from_stored(presented, &stored, ready::build(&stored), age, &status)
+            let age = stored.freshness.age(now).as_secs();
+            from_stored(presented, &stored, ready::build(&stored, age, &status))
         }
     }
 }
