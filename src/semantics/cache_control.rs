@@ -39,9 +39,12 @@ pub struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Reads all lines. Without `Cache-Control` and `Pragma` it costs two look-ups.
+    /// Reads all lines. Without `Cache-Control` and `Pragma` it costs a look at each name.
     pub fn of(fields: &HeaderMap) -> Self {
         let mut found = Self::default();
+        if !fields.keys().any(|name| matches!(*name, CACHE_CONTROL | PRAGMA)) {
+            return found;
+        }
         if fields.contains_key(CACHE_CONTROL) {
             directives(fields, &CACHE_CONTROL).for_each(|directive| found.add(&directive));
         } else {

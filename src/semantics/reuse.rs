@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode};
 
@@ -45,31 +45,30 @@ pub enum Reuse {
 /// content, with a field that asks for another method, or with one that `Connection` takes away.
 /// Content that no field announces (HTTP/2) is for the caller to see.
 pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
-    static FOR_THE_ORIGIN: [HeaderName; 9] = [
-        RANGE,
-        IF_RANGE,
-        IF_MATCH,
-        IF_UNMODIFIED_SINCE,
-        UPGRADE,
-        TRANSFER_ENCODING,
-        // Some frameworks obey these on any request. No key holds them, so what they cause must
-        // not be stored.
-        HeaderName::from_static("x-http-method-override"),
-        HeaderName::from_static("x-http-method"),
-        HeaderName::from_static("x-method-override"),
-    ];
-
     if *method != Method::GET && *method != Method::HEAD {
         return Err(Forward::Method);
     }
-    // Keys and `Vary` would be answered from fields that the origin never sees.
-    let has_unseen = has_own_hop_by_hop(fields);
-    let has_content = fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    // A request has few fields: to compare each name is quicker than nine look-ups.
-    if has_unseen || has_content || fields.keys().any(|name| FOR_THE_ORIGIN.contains(name)) {
+    // A request has few fields: to compare each name is quicker than to look for each of these.
+    if fields.keys().any(|name| is_for_the_origin(name, fields)) {
         return Err(Forward::Bypass);
     }
     Ok(())
+}
+
+/// Whether only the origin can answer a request because it has this field.
+fn is_for_the_origin(name: &HeaderName, fields: &HeaderMap) -> bool {
+    match *name {
+        RANGE | IF_RANGE | IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING => true,
+        CONTENT_LENGTH => fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0"),
+        // Keys and `Vary` would be answered from fields that the origin never sees.
+        CONNECTION => has_own_hop_by_hop(fields),
+        // Some frameworks obey these on any request. No key holds them, so what they cause must
+        // not be stored.
+        _ => matches!(
+            name.as_str(),
+            "x-http-method-override" | "x-http-method" | "x-method-override"
+        ),
+    }
 }
 
 /// What went wrong with a request that went forward.
