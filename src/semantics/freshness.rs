@@ -119,16 +119,26 @@ impl Freshness {
         self.initial_age.saturating_add(elapsed(self.received, now))
     }
 
-    /// The seconds of freshness left at `now`: the lifetime without the age, each in whole
-    /// seconds, so that it agrees with the `Age` that is sent. Zero or less when stale.
+    /// The seconds of freshness left at `now`: see [`ttl_at`](Self::ttl_at).
     pub fn ttl(&self, now: SystemTime) -> i64 {
+        self.ttl_at(self.age(now))
+    }
+
+    /// The seconds of freshness left at this age: the lifetime without the age, each in whole
+    /// seconds, so that it agrees with the `Age` that is sent. Zero or less when stale.
+    pub(super) fn ttl_at(&self, age: Duration) -> i64 {
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        seconds(self.lifetime) - seconds(self.age(now))
+        seconds(self.lifetime) - seconds(age)
     }
 
     /// Whether the lifetime exceeds the age at `now`; equal is stale (§4.2).
     pub fn is_fresh(&self, now: SystemTime) -> bool {
-        self.lifetime > self.age(now)
+        self.is_fresh_at(self.age(now))
+    }
+
+    /// Whether the lifetime exceeds this age.
+    pub(super) fn is_fresh_at(&self, age: Duration) -> bool {
+        self.lifetime > age
     }
 }
 

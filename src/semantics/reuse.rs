@@ -98,10 +98,10 @@ pub fn reuse(
         return Reuse::Forward(Forward::Stale);
     }
     let age = freshness.age(now);
-    if is_invalidated || !freshness.is_fresh(now) && !may_be_stale(freshness, directives, age) {
+    if is_invalidated || !freshness.is_fresh_at(age) && !may_be_stale(freshness, directives, age) {
         let window = freshness.stale_while_revalidate.into();
         return if is_within(window, freshness, directives, age) {
-            Reuse::ServeStale { age, ttl: freshness.ttl(now) }
+            Reuse::ServeStale { age, ttl: freshness.ttl_at(age) }
         } else {
             Reuse::Forward(Forward::Stale)
         };
@@ -109,7 +109,7 @@ pub fn reuse(
     if !satisfies(freshness, directives, age) {
         return Reuse::Forward(Forward::Request);
     }
-    Reuse::Serve { age, ttl: freshness.ttl(now) }
+    Reuse::Serve { age, ttl: freshness.ttl_at(age) }
 }
 
 /// Whether a stored response may be served at `now` although the origin was to be asked, because that
