@@ -314,12 +314,11 @@ fn service(
     let gateway = Arc::clone(&setting.gateway);
     let peer = Peer { address: peer.ip(), scheme: "http", interims };
     service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
-        let peer = peer.clone();
+        let is_head = request.method() == Method::HEAD;
+        let answer = gateway.answer(request, peer.clone());
+        // Nothing comes before an answer that is at hand.
+        let interims = if answer.is_at_hand() { None } else { peer.interims.clone() };
         async move {
-            let is_head = request.method() == Method::HEAD;
-            let interims = peer.interims.clone();
-            let answer = gateway.answer(request, peer);
             let response = match interims {
                 Some(interims) => interims.before(answer).await,
                 None => answer.await,

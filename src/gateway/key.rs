@@ -7,12 +7,11 @@ use tracing::warn;
 
 use crate::config::OnError;
 use crate::plugin::{KeyAnswer, KeySpace};
-use crate::routes::Captures;
 use crate::semantics;
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Gateway, Presented};
+use super::{Ask, Gateway, Presented};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -30,6 +29,15 @@ pub(super) enum Keyed {
     Bypass(Arc<str>),
     /// The policy failed, and the route says that its requests fail with it.
     Failed,
+}
+
+impl From<KeyAnswer> for Keyed {
+    fn from(answer: KeyAnswer) -> Self {
+        match answer {
+            KeyAnswer::Key { key, name } => Self::Key(Key { hash: key, name: Some(name) }),
+            KeyAnswer::Bypass(reason) => Self::Bypass(reason),
+        }
+    }
 }
 
 impl Key {
@@ -52,21 +60,25 @@ impl Key {
 }
 
 impl Gateway {
-    /// The key of a request, by the route's policy. A remembered answer costs no call.
-    pub(super) async fn key(&self, presented: &Presented, captures: &Captures<'_, '_>) -> Keyed {
+    /// The key of a request, where no policy has to be asked: the route has none, or its answer is
+    /// remembered.
+    pub(super) fn known_key(&self, presented: &Presented) -> Option<Keyed> {
+        let Some(ask) = &self.plan(presented).key else {
+            return Some(Keyed::Key(self.plain_key(presented)));
+        };
+        let captures = self.key_captures(ask, presented);
+        let answer = ask.policy.remembered(self.space(presented), &presented.seen(&captures));
+        answer.map(Keyed::from)
+    }
+
+    /// The key of a request, by a call of the route's policy.
+    pub(super) async fn ask_key(&self, presented: &Presented) -> Keyed {
         let Some(ask) = &self.plan(presented).key else {
             return Keyed::Key(self.plain_key(presented));
         };
-        let captures = captures.to_vec();
-        let seen = presented.seen(&captures);
-        let space = self.space(presented);
-        let answer = match ask.policy.remembered(space, &seen) {
-            Some(answer) => Ok(answer),
-            None => Box::pin(ask.policy.key(space, &seen)).await,
-        };
-        match answer {
-            Ok(KeyAnswer::Key { key, name }) => Keyed::Key(Key { hash: key, name: Some(name) }),
-            Ok(KeyAnswer::Bypass(reason)) => Keyed::Bypass(reason),
+        let captures = self.key_captures(ask, presented);
+        match ask.policy.key(self.space(presented), &presented.seen(&captures)).await {
+            Ok(answer) => answer.into(),
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
                 warn!(policy = ask.policy.name(), error = %failure, "key policy failed");
@@ -77,6 +89,10 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    fn key_captures<'a>(&'a self, ask: &Ask, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
+        if ask.policy.wants_captures() { self.captures(presented) } else { Vec::new() }
     }
 
     fn plain_key(&self, presented: &Presented) -> Key {

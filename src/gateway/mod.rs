@@ -5,6 +5,7 @@
 //! the store, `validate` what a 304 to it means, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
 //! `respond` makes responses out of what was found or what failed.
 
+mod answer;
 mod fetch;
 mod key;
 mod look;
@@ -29,13 +30,14 @@ use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn, Variant};
 use crate::config::{Config, OnError};
 use crate::message;
 use crate::plugin::Policy;
-use crate::routes::{Captures, Found, Routes};
+use crate::routes::{Found, Routes};
 use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Rules, Trouble};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Lease, Store};
 use crate::stored::StoredResponse;
 use crate::upstream::Upstream;
 
+pub use self::answer::Answer;
 pub use self::presented::Peer;
 
 use self::fetch::Fetch;
@@ -151,13 +153,12 @@ impl Gateway {
     }
 
     /// Answers one request. It cannot fail: whatever goes wrong becomes a response here, and
-    /// nowhere else. Dropping the future is what happens when the client goes away; a fetch that
+    /// nowhere else. Dropping the answer is what happens when the client goes away; a fetch that
     /// others may use, and a write that must invalidate, go on.
-    pub async fn answer(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> Response<Body> {
+    ///
+    /// A hit in L1 is made before this returns: to move a request through futures would cost it
+    /// more than its look-up does.
+    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
         let (head, content) = request.into_parts();
         let authority = match message::framing(head.version, &head.headers)
             .and_then(|()| message::authority(&head, peer.scheme))
@@ -165,32 +166,37 @@ impl Gateway {
             Ok(authority) => authority,
             Err(why) => {
                 self.stats.unrouted.count();
-                return respond::malformed(head.version, why);
+                return Answer::now(respond::malformed(head.version, why));
             }
         };
-        // The captures point into it, while the head moves on.
-        let uri = head.uri.clone();
-        let (place, captures) = match self.routes.find(&authority, uri.path(), &head.method) {
-            Found::Route { place, captures } => (place, captures),
+        let place = match self.routes.find(&authority, head.uri.path(), &head.method) {
+            Found::Route { place, .. } => place,
             Found::MethodNotAllowed(methods) => {
                 self.stats.unrouted.count();
-                return respond::method_not_allowed(&methods);
+                return Answer::now(respond::method_not_allowed(&methods));
             }
             Found::NotFound => {
                 self.stats.unrouted.count();
-                return respond::problem(StatusCode::NOT_FOUND, "no route for this host and path");
+                let why = "no route for this host and path";
+                return Answer::now(respond::problem(StatusCode::NOT_FOUND, why));
             }
         };
         self.stats.route(place).requests.count();
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
         let presented = Presented { place, head, authority, peer, directives, now };
-        match self.may_answer(&presented, &content) {
-            Ok(()) => self.answer_from_cache(presented, &captures).await,
-            // Boxed, as everything that is not a hit: what a hit does not need should not make its
-            // future larger.
-            Err(why) => Box::pin(self.pass(presented, content, why)).await,
+        if let Err(why) = self.may_answer(&presented, &content) {
+            let gateway = Arc::clone(self);
+            return Answer::later(async move { gateway.pass(presented, content, why).await });
         }
+        if let Some(keyed) = self.known_key(&presented) {
+            return self.answer_keyed(presented, keyed);
+        }
+        let gateway = Arc::clone(self);
+        Answer::later(async move {
+            let keyed = gateway.ask_key(&presented).await;
+            gateway.answer_keyed(presented, keyed).await
+        })
     }
 
     /// Whether a stored response may answer at all.
@@ -203,30 +209,27 @@ impl Gateway {
 
     /// Answers a request that RFC 9111 lets a cache answer: from L1, from L2, or from the upstream
     /// by way of the store.
-    async fn answer_from_cache(
-        self: &Arc<Self>,
-        presented: Presented,
-        captures: &Captures<'_, '_>,
-    ) -> Response<Body> {
-        let figures = self.route_stats(&presented);
-        let key = match self.key(&presented, captures).await {
+    fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
+        let key = match keyed {
             Keyed::Key(key) => key,
             Keyed::Bypass(reason) => {
-                return Box::pin(self.bypass(presented, reason)).await;
+                let gateway = Arc::clone(self);
+                return Answer::later(async move { gateway.bypass(presented, reason).await });
             }
-            Keyed::Failed => return respond::policy_failed(),
+            Keyed::Failed => return Answer::now(respond::policy_failed()),
         };
-
         let mut missing = Missing::NOTHING;
         if self.store.has_l1() {
+            let figures = self.route_stats(&presented);
             match self.look_in_l1(&presented, &key) {
                 Looked::Serve { stored, age, ttl } => {
                     figures.l1_hits.count();
-                    return respond::hit(&presented, &stored, age, ttl);
+                    return Answer::now(respond::hit(&presented, &stored, age, ttl));
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.l1_hits.count();
-                    return self.serve_stale(presented, key, stored, age, ttl);
+                    let response = self.serve_stale(presented, key, stored, age, ttl);
+                    return Answer::now(response);
                 }
                 Looked::Forward(in_l1) => {
                     figures.l1_misses.count();
@@ -234,9 +237,21 @@ impl Gateway {
                 }
             }
         }
+        let gateway = Arc::clone(self);
+        Answer::later(async move { gateway.answer_beyond_l1(presented, key, missing).await })
+    }
+
+    /// Answers what L1 did not: from L2, or from the upstream by way of the store.
+    async fn answer_beyond_l1(
+        self: &Arc<Self>,
+        presented: Presented,
+        key: Key,
+        mut missing: Missing,
+    ) -> Response<Body> {
         // What the request itself forbids, L2 will not change.
         if self.store.has_l2() && missing.why != Forward::Request {
-            match Box::pin(self.look_in_l2(&presented, &key)).await {
+            let figures = self.route_stats(&presented);
+            match self.look_in_l2(&presented, &key).await {
                 Looked::Serve { stored, age, ttl } => {
                     figures.l2_hits.count();
                     return respond::hit(&presented, &stored, age, ttl);
@@ -253,7 +268,7 @@ impl Gateway {
                 }
             }
         }
-        Box::pin(self.forward(presented, key, missing)).await
+        self.forward(presented, key, missing).await
     }
 
     /// Sends a request forward that could have been answered from the cache, together with equal
@@ -392,7 +407,7 @@ impl Gateway {
         key.variant(&variant.nominated, &presented.head.headers) == variant.key
     }
 
-    /// What the route's path captured, for a policy that is not asked on the way to a hit.
+    /// What the route's path captured. Few hits need it, so it is looked for once more.
     fn captures<'a>(&'a self, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
         let Presented { authority, head, .. } = presented;
         match self.routes.find(authority, head.uri.path(), &head.method) {

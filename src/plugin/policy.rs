@@ -73,6 +73,11 @@ impl Policy {
         self.exports.invalidation.is_some()
     }
 
+    /// Whether `key` is shown what the route's path captured.
+    pub fn wants_captures(&self) -> bool {
+        self.wants.captures()
+    }
+
     /// What its calls come to so far.
     pub fn snapshot(&self) -> Snapshot {
         self.sandbox.counters.snapshot()

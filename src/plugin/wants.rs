@@ -99,6 +99,11 @@ impl Wants {
         }
     }
 
+    /// Whether it wants what the path captured.
+    pub(super) fn captures(&self) -> bool {
+        self.wants(Inputs::CAPTURES)
+    }
+
     fn wants(&self, input: Inputs) -> bool {
         self.inputs & input == input
     }
