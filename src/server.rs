@@ -5,6 +5,8 @@
 //! less processor time than a shared one of two), so a connection stays on one processor. HTTP/2
 //! with prior knowledge (RFC 9113 §3.3) is told from HTTP/1.1 by its first octets.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +32,8 @@ use crate::body::Body;
 use crate::config;
 use crate::gateway::{Gateway, Peer};
 use crate::interim::Interims;
+
+use self::patience::Patience;
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -259,7 +263,7 @@ async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
     let io = TokioIo::new(interims.over(stream));
     let service = service(setting, peer, Some(interims));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Patience::of(setting.header_timeout))
         .header_read_timeout(setting.header_timeout)
         .max_buf_size(MAX_HEAD)
         // The buffer may overshoot by what comes in one read.

@@ -1,0 +1,88 @@
+//! The limit on the time for a request head, by one timer for all heads of a connection.
+//!
+//! hyper asks for a timer when it begins to wait for a head and drops it when the head has come. To
+//! register one with the runtime for each request and to take it back is work that nearly always
+//! comes to nothing. So what hyper gets is a deadline, and the connection's one timer goes off at
+//! that of some earlier head: only then is it set anew.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt;
+use tokio::time::Sleep;
+
+/// For one connection, which one task drives.
+pub(super) struct Patience(Arc<Mutex<Pin<Box<Sleep>>>>);
+
+/// Ends at its moment, or with the connection's next head.
+struct Deadline {
+    at: Instant,
+    timer: Arc<Mutex<Pin<Box<Sleep>>>>,
+}
+
+impl Patience {
+    /// For heads that may take so long. Must be called on the runtime that drives the connection.
+    pub(super) fn of(limit: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(limit)))))
+    }
+}
+
+impl rt::Timer for Patience {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+        Box::pin(Deadline { at: deadline, timer: Arc::clone(&self.0) })
+    }
+}
+
+impl rt::Sleep for Deadline {}
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at.into();
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() < at {
+            timer.as_mut().reset(at);
+            return timer.as_mut().poll(cx);
+        }
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Timer as _;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    #[tokio::test]
+    async fn a_deadline_that_passed_does_not_end_a_later_one() {
+        let patience = Patience::of(Duration::ZERO);
+        for _ in 0..2 {
+            patience.sleep_until(patience.now()).await;
+            let later = patience.sleep_until(patience.now() + HOUR);
+            assert!(tokio::time::timeout(Duration::ZERO, later).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_before_that_of_the_timer_is_kept() {
+        let patience = Patience::of(HOUR);
+        let later = patience.sleep_until(patience.now() + HOUR);
+        assert!(tokio::time::timeout(Duration::ZERO, later).await.is_err());
+        patience.sleep_until(patience.now()).await;
+    }
+}
