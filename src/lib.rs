@@ -36,7 +36,7 @@
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
-//! 0  message   config   clock   stats   telemetry
+//! 0  message   config   clock   recent   stats   telemetry
 //! ```
 //!
 //! # Invariants
@@ -56,6 +56,7 @@
 pub mod clock;
 pub mod config;
 pub mod message;
+pub mod recent;
 pub mod stats;
 pub mod telemetry;
 

@@ -2,13 +2,18 @@
 //!
 //! Inputs are compared in full, octet by octet: a hash alone could be made to collide, and would
 //! then answer one request with another's response.
+//!
+//! All workers share the map. Before it each worker has the answers that it has just given, where one
+//! is found with a third of the work.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use moka::sync::Cache;
 
 use super::answers::KeyAnswer;
+use crate::recent::Recent;
 
 /// Longer inputs are asked about each time, so that the memory of all answers has a bound.
 const LONGEST: usize = 4096;
@@ -16,35 +21,57 @@ const LONGEST: usize = 4096;
 thread_local! {
     /// Packing inputs for a look-up allocates nothing.
     static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+
+    /// Those of all policies.
+    static RECENT: RefCell<Recent<KeyAnswer>> = RefCell::default();
 }
 
 /// A bounded map from packed inputs to answers.
-pub(super) struct Memo(Cache<Box<[u8]>, KeyAnswer, RandomState>);
+pub(super) struct Memo {
+    /// Never given twice: it stands before the inputs, as one worker's recent answers are those of
+    /// several maps.
+    number: u64,
+    shared: Cache<Box<[u8]>, KeyAnswer, RandomState>,
+}
 
 impl Memo {
     /// Keeps so many answers.
     pub(super) fn new(most: u64) -> Self {
-        Self(Cache::builder().max_capacity(most).build_with_hasher(RandomState::default()))
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            shared: Cache::builder().max_capacity(most).build_with_hasher(RandomState::default()),
+        }
     }
 
     /// The answer to the inputs that `pack` appends.
     pub(super) fn find(&self, pack: impl FnOnce(&mut Vec<u8>)) -> Option<KeyAnswer> {
         PACKED.with_borrow_mut(|packed| {
             packed.clear();
-            pack(packed);
-            let found = if packed.len() > LONGEST { None } else { self.0.get(packed.as_slice()) };
+            self.pack(packed, pack);
+            let found = if packed.len() > LONGEST { None } else { self.look(packed) };
             // One extraordinary request must not hold memory for good.
             packed.shrink_to(4 * LONGEST);
             found
         })
     }
 
+    fn look(&self, packed: &[u8]) -> Option<KeyAnswer> {
+        let shared = || self.shared.get(packed).ok_or(());
+        RECENT.with_borrow_mut(|recent| recent.get_or(packed, shared)).ok()
+    }
+
     /// Keeps an answer.
     pub(super) fn keep(&self, pack: impl FnOnce(&mut Vec<u8>), answer: KeyAnswer) {
         let mut packed = Vec::new();
-        pack(&mut packed);
+        self.pack(&mut packed, pack);
         if packed.len() <= LONGEST {
-            self.0.insert(packed.into_boxed_slice(), answer);
+            self.shared.insert(packed.into_boxed_slice(), answer);
         }
+    }
+
+    fn pack(&self, packed: &mut Vec<u8>, inputs: impl FnOnce(&mut Vec<u8>)) {
+        packed.extend(self.number.to_le_bytes());
+        inputs(packed);
     }
 }

@@ -1,0 +1,100 @@
+//! What a worker has found or worked out lately, to be had again by comparing octets.
+//!
+//! For what is asked for often, costs more than a comparison, and never becomes wrong.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+
+/// How many values are kept.
+const SLOTS: usize = 512;
+
+/// Values of longer octets are not kept, so that they take 2 MiB at most; 100 KiB are usual.
+const LONGEST: usize = 4096;
+
+/// A bounded map from octets to values, for one thread. The octets are compared in full: a hash alone
+/// could be made to collide.
+#[derive(Debug)]
+pub struct Recent<V> {
+    hasher: RandomState,
+    slots: Vec<Slot<V>>,
+}
+
+/// Octets find their slot by their hash.
+#[derive(Debug)]
+struct Slot<V> {
+    /// Which hash was asked for last. Twice in a row earns it the slot, so that a run of octets that
+    /// come once leaves the others in place.
+    asked: u64,
+    kept: Option<(Box<[u8]>, V)>,
+}
+
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        let slots = (0..SLOTS).map(|_| Slot { asked: 0, kept: None });
+        Self { hasher: RandomState::default(), slots: slots.collect() }
+    }
+}
+
+impl<V: Clone> Recent<V> {
+    /// The value of these octets: a kept one, or what `find` comes to.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn get_or<E>(
+        &mut self,
+        octets: &[u8],
+        find: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        let hash = self.hasher.hash_one(octets);
+        let place = usize::try_from(hash % SLOTS as u64).unwrap_or_default();
+        let Some(slot) = self.slots.get_mut(place) else { return find() };
+        if let Some((same, value)) = &slot.kept
+            && **same == *octets
+        {
+            return Ok(value.clone());
+        }
+        let value = find()?;
+        if slot.asked == hash && octets.len() <= LONGEST {
+            slot.kept = Some((octets.into(), value.clone()));
+        }
+        slot.asked = hash;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_again_is_kept() {
+        let mut recent = Recent::default();
+        let found: Vec<_> = (0..4).map(|n| recent.get_or(b"a", || Ok::<_, ()>(n))).collect();
+        assert_eq!(found, [Ok(0), Ok(1), Ok(1), Ok(1)]);
+    }
+
+    #[test]
+    fn each_gets_its_own() {
+        let mut recent = Recent::default();
+        for round in 0..3 {
+            for n in 0..2000_u32 {
+                let octets = n.to_le_bytes();
+                for _ in 0..3 {
+                    assert_eq!(recent.get_or(&octets, || Ok::<_, ()>(n)), Ok(n), "{round}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_failure_or_of_long_octets() {
+        let mut recent = Recent::default();
+        for _ in 0..3 {
+            assert_eq!(recent.get_or(b"a", || Err::<u8, _>("none")), Err("none"));
+        }
+        let long = [0; LONGEST + 1];
+        let found: Vec<_> = (0..3).map(|n| recent.get_or(&long, || Ok::<_, ()>(n))).collect();
+        assert_eq!(found, [Ok(0), Ok(1), Ok(2)]);
+    }
+}
