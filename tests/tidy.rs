@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recent", &[]),
     ("stats", &[]),
     ("telemetry", &[]),
-    ("stored", &["semantics"]),
+    ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "config", "clock", "recent"]),
     ("upstream", &["config", "interim", "message"]),

@@ -6,6 +6,7 @@
 mod name;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
@@ -16,11 +17,15 @@ use serde::{Deserialize, Serialize};
 
 pub use name::{CUT, default_parts, readable_name};
 
+use crate::recent::Recent;
 use crate::semantics::Freshness;
 
 thread_local! {
     /// Packing the parts of a key allocates nothing.
     static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+
+    /// To compare the parts is much less work than to hash them.
+    static RECENT: RefCell<Recent<CacheKey>> = RefCell::default();
 }
 
 /// What a stored response is found by (RFC 9111 §2): 256 bits of BLAKE3 over everything that tells
@@ -53,10 +58,11 @@ impl CacheKey {
                 write(name);
                 write(value);
             }
-            let hash = blake3::hash(packed);
+            let hash = || Ok::<_, Infallible>(Self(*blake3::hash(packed).as_bytes()));
+            let Ok(key) = RECENT.with_borrow_mut(|recent| recent.get_or(packed, hash));
             // One extraordinary request must not hold memory for good.
             packed.shrink_to(4096);
-            Self(*hash.as_bytes())
+            key
         })
     }
 
