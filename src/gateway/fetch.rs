@@ -305,6 +305,7 @@ impl Fetch {
             status,
             fields,
             body,
+            part: None,
             freshness,
             marks: marks.into(),
             // The store knows the lease's.

@@ -29,6 +29,7 @@ pub mod no_vary_search;
 pub mod multipart;
 pub mod ranges;
 pub mod reuse;
+pub mod spans;
 pub mod status;
 pub mod storing;
 pub mod targeted;
@@ -44,6 +45,9 @@ pub use no_vary_search::NoVarySearch;
 pub use multipart::{Multipart, multipart};
 pub use ranges::{Span, Wanted, asks_for_part, select};
 pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
+pub use spans::{
+    Combined, Spans, combine, combined_fields, fields_of_part, may_combine, part_to_store,
+};
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};
 pub use understood::{Chosen, Wanted};

@@ -50,8 +50,14 @@ pub enum NotStored {
     RequestNoStore,
     /// A status that no cache may answer others with: not final, 304, or not one of HTTP's.
     Status,
-    /// A 206: parts are not stored.
+    /// A 206 that nobody asked for, of several parts, or of a content of unknown length.
     Partial,
+    /// A 206 whose `Content-Range` contradicts itself or the length of its content.
+    ContentRange,
+    /// A 206 without a validator by which parts can be told to be of the same content.
+    NoStrongValidator,
+    /// It answers a request for a part, and may be about that only. Found out by whoever asked.
+    Range,
     /// The response said `no-store`.
     NoStore,
     /// The response said `private`.
@@ -82,6 +88,9 @@ impl NotStored {
             Self::RequestNoStore => "request-no-store",
             Self::Status => "status",
             Self::Partial => "partial",
+            Self::ContentRange => "content-range",
+            Self::NoStrongValidator => "no-strong-validator",
+            Self::Range => "range",
             Self::NoStore => "no-store",
             Self::Private => "private",
             Self::SetCookie => "set-cookie",
@@ -139,7 +148,8 @@ fn allowed(
         (asked.method != Method::GET, NotStored::Method),
         (asked.directives.no_store, NotStored::RequestNoStore),
         (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
-        // §3: 206 requires a cache that understands it; this one does not combine parts.
+        // §3: 206 requires a cache that understands it. One that was asked for is asked about as
+        // the 200 that it is a part of.
         (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
         (
             // §5.2.2.3: whoever understands the status SHOULD ignore the `no-store` beside it.

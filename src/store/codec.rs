@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::semantics::Freshness;
+use crate::semantics::{Freshness, Spans};
 use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
@@ -52,6 +52,16 @@ struct ResponseHead<'a> {
     /// 16 octets each.
     marks: &'a [u8],
     position: Position,
+    part: Option<Part>,
+}
+
+/// Of an incomplete response.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    /// Of the whole content.
+    length: u64,
+    /// Where each span begins, and where the octets behind it begin.
+    spans: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +80,10 @@ pub(super) fn encode(key: &CacheKey, stored: &StoredResponse) -> Option<Bytes> {
         freshness: stored.freshness.clone(),
         marks: &marks,
         position: stored.position,
+        part: stored
+            .part
+            .as_ref()
+            .map(|spans| Part { length: spans.length(), spans: spans.ends().collect() }),
     };
     frame(RESPONSE, key, &head, stored.fields.as_bytes(), &stored.body)
 }
@@ -157,11 +171,20 @@ pub(super) fn decode(key: &CacheKey, frame: &Bytes) -> Option<Frame> {
 fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResponse> {
     let (head, []) = postcard::take_from_bytes::<ResponseHead<'_>>(head).ok()? else { return None };
     let (marks, []) = head.marks.as_chunks() else { return None };
+    let part = match head.part {
+        None => None,
+        Some(Part { length, spans }) => {
+            let spans = Spans::new(spans, length)?;
+            // Nor is anything believed to be here that is not.
+            (spans.held() == body.len() as u64).then_some(Some(Box::new(spans)))?
+        }
+    };
     Some(StoredResponse {
         name: head.name.into(),
         status: StatusCode::from_u16(head.status).ok().filter(|s| !s.is_informational())?,
         fields: Fields::from_bytes(fields)?,
         body,
+        part,
         freshness: head.freshness,
         marks: marks.iter().copied().map(Mark).collect(),
         position: head.position,
@@ -218,6 +241,7 @@ mod tests {
             marks in proptest::collection::vec(any::<[u8; 16]>(), 0..5),
             position in any::<(u64, u64)>(),
             flags in any::<(bool, bool)>(),
+            lacks in proptest::option::of((1..100_u64, 1..100_u64)),
         ) -> StoredResponse {
             let mut map = HeaderMap::new();
             for (name, value) in &fields {
@@ -225,11 +249,17 @@ mod tests {
                 map.append(name, HeaderValue::from_str(value).unwrap());
             }
             let (seconds, nanos, initial_age, lifetime) = times;
+            // Something is missing before the octets that there are, and behind them.
+            let part = lacks.and_then(|(before, behind)| {
+                let end = before + body.len() as u64;
+                Spans::new([(before, end)], end + behind).map(Box::new)
+            });
             StoredResponse {
                 name: name.into(),
                 status: StatusCode::from_u16(status).unwrap(),
                 fields: Fields::encode(&map).unwrap(),
                 body: body.into(),
+                part,
                 freshness: Freshness {
                     received: SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), nanos),
                     initial_age: Duration::from_secs(initial_age.into()),
@@ -273,6 +303,7 @@ mod tests {
             prop_assert_eq!(back.status, stored.status);
             prop_assert_eq!(&back.fields, &stored.fields);
             prop_assert_eq!(&back.body, &stored.body);
+            prop_assert_eq!(&back.part, &stored.part);
             prop_assert_eq!(&back.freshness, &stored.freshness);
             prop_assert_eq!(&back.marks, &stored.marks);
             prop_assert_eq!(back.position, stored.position);
@@ -393,12 +424,22 @@ mod tests {
         assert!(encode(&KEY, &stored).is_some());
     }
 
+    #[test]
+    fn a_part_that_is_not_as_long_as_its_spans_is_refused() {
+        let mut stored = any_response_with(b"abc".to_vec());
+        for (spans, is_sound) in [([(0, 3)], true), ([(0, 2)], false), ([(0, 4)], false)] {
+            stored.part = Spans::new(spans, 9).map(Box::new);
+            assert_eq!(decode(&KEY, &encode(&KEY, &stored).unwrap()).is_some(), is_sound);
+        }
+    }
+
     fn any_response_with(body: Vec<u8>) -> StoredResponse {
         StoredResponse {
             name: "a".into(),
             status: StatusCode::OK,
             fields: Fields::default(),
             body: body.into(),
+            part: None,
             freshness: Freshness::fresh_for(Duration::ZERO, SystemTime::UNIX_EPOCH),
             marks: Box::default(),
             position: Position::ZERO,

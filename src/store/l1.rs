@@ -178,6 +178,7 @@ impl Held {
                         + stored.fields.as_bytes().len()
                         + stored.body.len()
                         + size_of_val::<[Mark]>(&stored.marks)
+                        + stored.part.as_ref().map_or(0, |spans| spans.weight())
                 }
                 Self::Variants(variants) => variants.octets(),
                 Self::Rules(rules) => rules.octets(),
@@ -227,6 +228,7 @@ mod tests {
             status: StatusCode::OK,
             fields: Fields::encode(&HeaderMap::from_iter(head)).unwrap(),
             body: Bytes::from(vec![b'x'; 1024]),
+            part: None,
             freshness: Freshness::fresh_for(5 * MINUTE, received),
             marks: [
                 Mark::route("catalogue"),

@@ -409,6 +409,7 @@ mod tests {
             status: StatusCode::OK,
             fields: Fields::default(),
             body: Bytes::new(),
+            part: None,
             freshness: Freshness::fresh_for(HOUR, SystemTime::UNIX_EPOCH),
             marks: marks.iter().copied().map(mark).collect(),
             position,

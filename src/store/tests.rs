@@ -187,6 +187,7 @@ fn response(path: &str, body: &'static str, now: SystemTime) -> StoredResponse {
         status: StatusCode::OK,
         fields: Fields::encode(&HeaderMap::from_iter(fields)).unwrap(),
         body: Bytes::from_static(body.as_bytes()),
+        part: None,
         freshness: Freshness::fresh_for(10 * MINUTE, now),
         marks: [Mark::path("example.org", path), Mark::route("route")].into(),
         position: Position::ZERO,

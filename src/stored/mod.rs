@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use name::{CUT, default_parts, readable_name};
 
 use crate::recent::Recent;
-use crate::semantics::Freshness;
+use crate::semantics::{Freshness, Span, Spans};
 
 thread_local! {
     /// Packing the parts of a key allocates nothing.
@@ -227,8 +227,12 @@ pub struct StoredResponse {
     pub status: StatusCode,
     /// The fields to send: no hop-by-hop field, no `Age`, no `Cache-Status`.
     pub fields: Fields,
-    /// The content, whole.
+    /// The content, or what there is of it.
     pub body: Bytes,
+    /// Which octets of the content `body` has; none if it has them all. An incomplete response
+    /// answers requests for parts of what it has, and no others (RFC 9111 §3.3). Its status is that
+    /// of the whole.
+    pub part: Option<Box<Spans>>,
     /// When it came, how old it was then, how long it is fresh, and what limits its reuse.
     pub freshness: Freshness,
     /// What it can be invalidated by, besides its name.
@@ -238,6 +242,28 @@ pub struct StoredResponse {
     /// How many records the log had when this response was last found valid. A process's own
     /// note: it is not part of what L2 keeps.
     pub checked: AtomicU64,
+}
+
+impl StoredResponse {
+    /// The content; `None` if it is not all here.
+    pub fn whole(&self) -> Option<&Bytes> {
+        self.part.is_none().then_some(&self.body)
+    }
+
+    /// How long the whole content is.
+    pub fn length(&self) -> u64 {
+        self.part.as_ref().map_or(self.body.len() as u64, |spans| spans.length())
+    }
+
+    /// These octets of the content; `None` if some of them are not here. Nothing is copied.
+    pub fn cut(&self, span: Span) -> Option<Bytes> {
+        if let Some(spans) = &self.part {
+            return spans.cut(&self.body, span);
+        }
+        let place = |octets: u64| usize::try_from(octets).ok();
+        let (start, end) = (place(span.start())?, place(span.end())?);
+        (end <= self.body.len()).then(|| self.body.slice(start..end))
+    }
 }
 
 /// The field names written as one octet: their place in this list is part of the stored format,

@@ -1,0 +1,403 @@
+//! Incomplete responses: which octets of a content are at hand, what is missing, and how another
+//! part is added (RFC 9111 §3.3, §3.4).
+//!
+//! Section 3.4: "A cache MAY combine these ranges into a single stored response, and reuse that
+//! response to satisfy later requests, if they all share the same strong validator". A 206 may be
+//! "stored as if it were an incomplete 200 (OK) response" (§3.3): [`storable`](super::storable) is
+//! asked about it as about a 200. Parts whose complete length is not known are not stored, nor are
+//! those of a multipart content.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, TRAILER,
+};
+
+use super::ranges::{ContentRange, OF_THE_CONTENT, Span, strong_validator};
+use super::storing::NotStored;
+use super::validation::freshen;
+
+/// How many spans of one content are kept.
+pub const MAX_SPANS: usize = 16;
+
+/// The octets of a content that an incomplete response has: one span or more, but not all of it, in
+/// order, and something missing between any two of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spans {
+    spans: Box<[Span]>,
+    length: u64,
+}
+
+/// What parts come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Combined {
+    /// Nothing is missing.
+    Whole(Bytes),
+    /// These spans, and their octets behind one another.
+    Part(Spans, Bytes),
+}
+
+/// Which part a 206 to a `GET` has, and of how long a content; or why it is not stored.
+pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, u64), NotStored> {
+    let is_multipart = fields.get(CONTENT_TYPE).is_some_and(|value| {
+        let prefix = value.as_bytes().get(..b"multipart/byteranges".len());
+        prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"multipart/byteranges"))
+    });
+    if is_multipart || !fields.contains_key(CONTENT_RANGE) {
+        return Err(NotStored::Partial);
+    }
+    let (span, length) = match ContentRange::of(fields) {
+        Some(ContentRange::Part(span, Some(length))) => (span, length),
+        Some(ContentRange::Part(_, None)) => return Err(NotStored::Partial),
+        Some(ContentRange::Unsatisfied(_)) | None => return Err(NotStored::ContentRange),
+    };
+    let says_otherwise = |said: &http::HeaderValue| *said != *span.length().to_string();
+    if fields.get_all(CONTENT_LENGTH).iter().any(says_otherwise) {
+        return Err(NotStored::ContentRange);
+    }
+    strong_validator(fields).ok_or(NotStored::NoStrongValidator)?;
+    Ok((span, length))
+}
+
+/// Whether a part may be combined with a stored response (RFC 9110 §15.3.7.3): they "share the same
+/// strong validator". A response that names another coding of its octets contradicts itself.
+pub fn may_combine(stored: &HeaderMap, part: &HeaderMap) -> bool {
+    let validator = strong_validator(part);
+    validator.is_some()
+        && validator == strong_validator(stored)
+        && part.get(CONTENT_ENCODING) == stored.get(CONTENT_ENCODING)
+}
+
+/// The fields of a part without what is about the part alone.
+pub fn fields_of_part(part: &HeaderMap) -> HeaderMap {
+    let mut fields = part.clone();
+    for name in OF_THE_CONTENT.iter().chain(&[CONTENT_RANGE, CONTENT_LENGTH, TRAILER]) {
+        fields.remove(name);
+    }
+    fields
+}
+
+/// §3.4: "a cache MUST update the stored response header fields using the header fields provided
+/// in the new response, as per Section 3.2".
+pub fn combined_fields(stored: &HeaderMap, part: &HeaderMap) -> HeaderMap {
+    freshen(stored, &fields_of_part(part))
+}
+
+impl Spans {
+    /// `None` if these are not as the type says.
+    pub fn new(spans: impl IntoIterator<Item = (u64, u64)>, length: u64) -> Option<Self> {
+        let spans: Box<[Span]> = spans
+            .into_iter()
+            .take(MAX_SPANS + 1)
+            .map(|(start, end)| Span::new(start, end))
+            .collect::<Option<_>>()?;
+        let in_order = spans.is_sorted_by(|before, behind| before.end() < behind.start());
+        let (first, last) = (spans.first()?, spans.last()?);
+        let is_all = first.start() == 0 && last.end() == length && spans.len() == 1;
+        let fits = last.end() <= length && spans.len() <= MAX_SPANS;
+        (in_order && fits && !is_all).then_some(Self { spans, length })
+    }
+
+    /// Where each begins, and where the octets behind it begin.
+    pub fn ends(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+        self.spans.iter().map(|span| (span.start(), span.end()))
+    }
+
+    /// What it takes of memory, in octets.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.spans)
+    }
+
+    /// Of the whole content.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// How many octets are at hand.
+    pub fn held(&self) -> u64 {
+        self.spans.iter().map(|span| span.length()).sum()
+    }
+
+    /// Whether all octets of this span are at hand.
+    pub fn has(&self, span: Span) -> bool {
+        self.spans.iter().any(|held| held.start() <= span.start() && span.end() <= held.end())
+    }
+
+    /// What is missing, if that is one span.
+    pub fn gap(&self) -> Option<Span> {
+        let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end()));
+        let ends = self.spans.iter().map(|span| span.start()).chain([self.length]);
+        let mut gaps = starts.zip(ends).filter_map(|(start, end)| Span::new(start, end));
+        gaps.next().filter(|_| gaps.next().is_none())
+    }
+
+    /// These octets, out of those that are at hand. `None` if some of them are not.
+    pub fn cut(&self, held: &Bytes, span: Span) -> Option<Bytes> {
+        let mut before = 0;
+        for own in &self.spans {
+            if own.start() <= span.start() && span.end() <= own.end() {
+                let from = usize::try_from(before + span.start() - own.start()).ok()?;
+                let count = usize::try_from(span.length()).ok()?;
+                return (from + count <= held.len()).then(|| held.slice(from..from + count));
+            }
+            before += own.length();
+        }
+        None
+    }
+}
+
+/// Adds a part to what is held of the same content, in a buffer of its own. Octets that both have are
+/// taken from the new one. `None` if the part is not as long as its span, or ends behind the content.
+/// What is held of a content of another length is left out. Of too many spans the shortest go.
+pub fn combine(
+    held: Option<(&Spans, &Bytes)>,
+    span: Span,
+    octets: &Bytes,
+    length: u64,
+) -> Option<Combined> {
+    if octets.len() as u64 != span.length() || span.end() > length {
+        return None;
+    }
+    let mut pieces = vec![(span, octets.clone())];
+    if let Some((spans, content)) = held.filter(|(spans, _)| spans.length == length) {
+        for own in &spans.spans {
+            let before = Span::new(own.start(), own.end().min(span.start()));
+            let behind = Span::new(own.start().max(span.end()), own.end());
+            for rest in [before, behind].into_iter().flatten() {
+                pieces.push((rest, spans.cut(content, rest)?));
+            }
+        }
+    }
+    pieces.sort_unstable_by_key(|(span, _)| span.start());
+    let mut runs = pieces.chunk_by(|(one, _), (next, _)| one.end() == next.start()).collect();
+    drop_shortest(&mut runs);
+
+    let ends = |run: &&[(Span, Bytes)]| Some((run.first()?.0.start(), run.last()?.0.end()));
+    let ends: Vec<_> = runs.iter().filter_map(ends).collect();
+    let count: u64 = ends.iter().map(|(start, end)| end - start).sum();
+    let mut content = BytesMut::with_capacity(usize::try_from(count).ok()?);
+    for (_, octets) in runs.into_iter().flatten() {
+        content.extend_from_slice(octets);
+    }
+    let content = content.freeze();
+    if count == length {
+        return Some(Combined::Whole(content));
+    }
+    Some(Combined::Part(Spans::new(ends, length)?, content))
+}
+
+fn drop_shortest(runs: &mut Vec<&[(Span, Bytes)]>) {
+    let octets = |run: &[(Span, Bytes)]| run.iter().map(|(span, _)| span.length()).sum::<u64>();
+    while runs.len() > MAX_SPANS {
+        let shortest = runs.iter().enumerate().min_by_key(|(_, run)| octets(run));
+        let Some((place, _)) = shortest else { return };
+        runs.remove(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::fields;
+    use super::*;
+
+    #[test]
+    fn parts_that_may_be_stored() {
+        let etag = ("etag", "\"1\"");
+        let range = ("content-range", "bytes 2-4/10");
+        let dates = [
+            ("last-modified", "Sun, 06 Nov 1994 11:00:00 GMT"),
+            ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
+        ];
+        let part = Ok((Span::new(2, 5).unwrap(), 10));
+        for (lines, expected, why) in [
+            (vec![etag, range], part, "§3.3"),
+            (vec![etag, range, ("content-length", "3")], part, "§3.3"),
+            (vec![dates[0], dates[1], range], part, "RFC 9110 §8.8.2.2: a strong date"),
+            (vec![dates[0], range], Err(NotStored::NoStrongValidator), "a date alone is weak"),
+            (vec![range], Err(NotStored::NoStrongValidator), "§3.4: the same strong validator"),
+            (vec![("etag", "W/\"1\""), range], Err(NotStored::NoStrongValidator), "a weak one"),
+            (vec![etag], Err(NotStored::Partial), "no Content-Range"),
+            (
+                vec![etag, range, ("content-type", "Multipart/byteranges; boundary=a")],
+                Err(NotStored::Partial),
+                "several parts",
+            ),
+            (
+                vec![etag, ("content-range", "bytes 2-4/*")],
+                Err(NotStored::Partial),
+                "the complete length is not known",
+            ),
+            (
+                vec![etag, ("content-range", "bytes 2-4/4")],
+                Err(NotStored::ContentRange),
+                "RFC 9110 §14.4: MUST NOT attempt to recombine",
+            ),
+            (
+                vec![etag, ("content-range", "bytes */10")],
+                Err(NotStored::ContentRange),
+                "RFC 9110 §14.4: of a 416",
+            ),
+            (vec![etag, range, range], Err(NotStored::ContentRange), "two lines"),
+            (
+                vec![etag, range, ("content-length", "4")],
+                Err(NotStored::ContentRange),
+                "it has more octets than it says",
+            ),
+        ] {
+            assert_eq!(part_to_store(&fields(&lines)), expected, "{lines:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn parts_that_may_be_combined() {
+        let dated = [
+            ("last-modified", "Sun, 06 Nov 1994 11:00:00 GMT"),
+            ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
+        ];
+        for (stored, part, expected, why) in [
+            (&[("etag", "\"1\"")][..], &[("etag", "\"1\"")][..], true, "the same"),
+            (&[("etag", "\"1\"")], &[("etag", "\"2\"")], false, "another"),
+            (&[("etag", "W/\"1\"")], &[("etag", "W/\"1\"")], false, "weak"),
+            (&[("etag", "\"1\"")], &[("etag", "W/\"1\"")], false, "weak"),
+            (&[("etag", "\"1\"")], &[], false, "none"),
+            (&[], &[], false, "none"),
+            (&dated, &dated, true, "the same strong date"),
+            (&dated, &dated[..1], false, "a date alone is weak"),
+            (&dated, &[("etag", "\"1\""), dated[0], dated[1]], false, "not the same kind"),
+            (
+                &[("etag", "\"1\"")],
+                &[("etag", "\"1\""), ("content-encoding", "gzip")],
+                false,
+                "other octets",
+            ),
+        ] {
+            assert_eq!(may_combine(&fields(stored), &fields(part)), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn fields_are_the_newer_ones() {
+        let stored = fields(&[("etag", "\"1\""), ("x-a", "old"), ("x-b", "kept")]);
+        let part = fields(&[
+            ("etag", "\"1\""),
+            ("x-a", "new"),
+            ("content-range", "bytes 0-1/4"),
+            ("content-length", "2"),
+            ("content-digest", "sha-256=:abc=:"),
+        ]);
+        let expected = fields(&[("x-b", "kept"), ("etag", "\"1\""), ("x-a", "new")]);
+        assert_eq!(combined_fields(&stored, &part), expected);
+    }
+
+    #[test]
+    fn what_is_held() {
+        for (ends, length, is_sound) in [
+            (vec![(0, 2)], 4, true),
+            (vec![(0, 2), (3, 4)], 4, true),
+            (vec![], 4, false),
+            (vec![(0, 4)], 4, false),
+            (vec![(2, 2)], 4, false),
+            (vec![(3, 2)], 4, false),
+            (vec![(0, 2), (2, 3)], 4, false),
+            (vec![(2, 3), (0, 1)], 4, false),
+            (vec![(2, 5)], 4, false),
+            ((0..16).map(|n| (2 * n, 2 * n + 1)).collect(), 40, true),
+            ((0..17).map(|n| (2 * n, 2 * n + 1)).collect(), 40, false),
+        ] {
+            assert_eq!(Spans::new(ends.clone(), length).is_some(), is_sound, "{ends:?}");
+        }
+        for (ends, expected) in [
+            (vec![(0, 2)], Span::new(2, 9)),
+            (vec![(2, 9)], Span::new(0, 2)),
+            (vec![(0, 2), (5, 9)], Span::new(2, 5)),
+            (vec![(1, 8)], None),
+            (vec![(0, 2), (5, 8)], None),
+        ] {
+            assert_eq!(Spans::new(ends.clone(), 9).unwrap().gap(), expected, "{ends:?}");
+        }
+    }
+
+    #[test]
+    fn lies_are_not_combined() {
+        let octets = Bytes::from_static(b"abc");
+        let span = |start, end| Span::new(start, end).unwrap();
+        assert_eq!(combine(None, span(0, 2), &octets, 9), None, "shorter than it says");
+        assert_eq!(combine(None, span(0, 4), &octets, 9), None, "longer than it says");
+        assert_eq!(combine(None, span(7, 10), &octets, 9), None, "behind the end");
+        // Of another length it cannot be the same content, whatever its validator.
+        let spans = Spans::new([(5, 8)], 9).unwrap();
+        let expected = Combined::Part(Spans::new([(0, 3)], 10).unwrap(), octets.clone());
+        assert_eq!(combine(Some((&spans, &octets)), span(0, 3), &octets, 10), Some(expected));
+    }
+
+    #[test]
+    fn of_too_many_spans_the_shortest_go() {
+        let mut held: Option<(Spans, Bytes)> = None;
+        for n in 0..=MAX_SPANS as u64 {
+            let count = if n == 3 { 1 } else { 2 };
+            let span = Span::new(4 * n, 4 * n + count).unwrap();
+            let octets =
+                Bytes::from(vec![u8::try_from(n).unwrap(); usize::try_from(count).unwrap()]);
+            let before = held.as_ref().map(|(spans, content)| (spans, content));
+            let Some(Combined::Part(spans, content)) = combine(before, span, &octets, 999) else {
+                panic!("it is not whole");
+            };
+            held = Some((spans, content));
+        }
+        let (spans, content) = held.unwrap();
+        assert_eq!(spans.ends().len(), MAX_SPANS);
+        assert!(!spans.has(Span::new(12, 13).unwrap()));
+        assert_eq!(spans.cut(&content, Span::new(64, 66).unwrap()).unwrap(), [16, 16].as_slice());
+    }
+
+    proptest! {
+        /// Against an array of octets that are there or not.
+        #[test]
+        fn combining_is_writing_into_an_array(
+            length in 1_usize..60,
+            parts in prop::collection::vec((0_usize..60, 1_usize..30), 1..12),
+        ) {
+            let whole: Vec<u8> = (0..length).map(|n| u8::try_from(n).unwrap()).collect();
+            let mut model = vec![None; length];
+            let mut held: Option<(Spans, Bytes)> = None;
+            for (start, count) in parts {
+                let (start, end) = (start.min(length - 1), (start + count).min(length));
+                let end = end.max(start + 1);
+                model[start..end].copy_from_slice(
+                    &whole[start..end].iter().copied().map(Some).collect::<Vec<_>>(),
+                );
+                let span = Span::new(start as u64, end as u64).unwrap();
+                let octets = Bytes::copy_from_slice(&whole[start..end]);
+                let before = held.as_ref().map(|(spans, content)| (spans, content));
+                match combine(before, span, &octets, length as u64).unwrap() {
+                    Combined::Whole(content) => {
+                        prop_assert!(model.iter().all(Option::is_some));
+                        prop_assert_eq!(&content[..], &whole[..]);
+                        return Ok(());
+                    }
+                    Combined::Part(spans, content) => held = Some((spans, content)),
+                }
+                prop_assert!(model.iter().any(Option::is_none));
+                let (spans, content) = held.as_ref().unwrap();
+                prop_assert_eq!(spans.held(), content.len() as u64);
+                prop_assert_eq!(&Spans::new(spans.ends(), spans.length()), &Some(spans.clone()));
+                for from in 0..length {
+                    for to in from + 1..=length {
+                        let span = Span::new(from as u64, to as u64).unwrap();
+                        let is_held = model[from..to].iter().all(Option::is_some);
+                        prop_assert_eq!(spans.has(span), is_held);
+                        let cut = spans.cut(content, span);
+                        let expected = is_held.then(|| Bytes::copy_from_slice(&whole[from..to]));
+                        prop_assert_eq!(cut, expected);
+                    }
+                }
+                let missing: Vec<_> = (0..length).filter(|n| model[*n].is_none()).collect();
+                let (first, last) = (missing[0], missing[missing.len() - 1]);
+                let is_one = last - first + 1 == missing.len();
+                let expected = is_one.then(|| Span::new(first as u64, last as u64 + 1).unwrap());
+                prop_assert_eq!(spans.gap(), expected);
+            }
+        }
+    }
+}
