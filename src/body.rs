@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 
 use crate::collapse::{Broken, Seat};
@@ -24,6 +24,22 @@ pub enum Body {
         /// In octets, where the upstream said it.
         length: Option<u64>,
     },
+    /// At hand, in several pieces.
+    Pieces {
+        /// They follow one another.
+        pieces: std::vec::IntoIter<Bytes>,
+        /// In octets.
+        left: u64,
+    },
+    /// A part of what is shared with the store and other clients.
+    Part {
+        /// Where this client reads.
+        seat: Seat,
+        /// How many octets come before the part.
+        before: u64,
+        /// How many are still to be sent.
+        left: u64,
+    },
 }
 
 /// The content did not come whole.
@@ -41,6 +57,12 @@ impl Body {
     /// No content.
     pub fn empty() -> Self {
         Self::Whole(Bytes::new())
+    }
+
+    /// These pieces, one after another.
+    pub fn pieces(pieces: Vec<Bytes>) -> Self {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self::Pieces { pieces: pieces.into_iter(), left }
     }
 
     /// For an answer to `HEAD`: none of what is at hand. An upstream has sent nothing anyway.
@@ -70,6 +92,29 @@ impl http_body::Body for Body {
             Self::Shared { seat, .. } => {
                 seat.poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
+            Self::Pieces { pieces, left } => {
+                let piece = pieces.find(|piece| !piece.is_empty());
+                *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            Self::Part { left: 0, .. } => Poll::Ready(None),
+            Self::Part { seat, before, left } => loop {
+                let Poll::Ready(frame) = seat.poll_frame(cx) else { return Poll::Pending };
+                // What ends before, or has its trailers, was shorter than it was said to be.
+                let data = frame.unwrap_or(Err(Broken)).map(Frame::into_data);
+                let mut chunk = match data {
+                    Ok(Ok(chunk)) => chunk,
+                    Ok(Err(_)) | Err(Broken) => return Poll::Ready(Some(Err(Broken.into()))),
+                };
+                let skipped = clamped(*before, chunk.len());
+                chunk.advance(skipped);
+                chunk.truncate(clamped(*left, chunk.len()));
+                *before -= skipped as u64;
+                *left -= chunk.len() as u64;
+                if !chunk.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+            },
         }
     }
 
@@ -78,6 +123,7 @@ impl http_body::Body for Body {
             Self::Whole(octets) => octets.is_empty(),
             Self::Passing(reply) => reply.is_end_stream(),
             Self::Shared { .. } => false,
+            Self::Pieces { left, .. } | Self::Part { left, .. } => *left == 0,
         }
     }
 
@@ -87,6 +133,12 @@ impl http_body::Body for Body {
             Self::Passing(reply) => reply.size_hint(),
             Self::Shared { length: Some(length), .. } => SizeHint::with_exact(*length),
             Self::Shared { length: None, .. } => SizeHint::default(),
+            Self::Pieces { left, .. } | Self::Part { left, .. } => SizeHint::with_exact(*left),
         }
     }
+}
+
+/// So many, but no more than there are.
+fn clamped(count: u64, available: usize) -> usize {
+    usize::try_from(count).map_or(available, |count| count.min(available))
 }

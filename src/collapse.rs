@@ -77,8 +77,10 @@ pub enum Outcome {
 
 /// The head of a response on its way into the store.
 pub struct Head {
-    /// As received.
+    /// Of the response.
     pub status: StatusCode,
+    /// As received: 206 where the response is completed by what came.
+    pub forward_status: StatusCode,
     /// End-to-end fields for the leader's client.
     pub fields: HeaderMap,
     /// End-to-end fields for everyone else: without those that the response keeps for one user.
@@ -182,6 +184,17 @@ impl Collapse {
         }
         let (lead, seat) = self.alone(key, records);
         fetches.insert(key, Arc::clone(&lead.fetch));
+        Turn::Leader(lead, seat)
+    }
+
+    /// Joins the fetch of this key if there is one, for a request whose own fetch would be of no use
+    /// to others; else as [`Collapse::alone`].
+    pub fn join(self: &Arc<Self>, key: CacheKey, records: u64) -> Turn {
+        let running = self.fetches().get(&key).filter(|fetch| fetch.records == records).cloned();
+        if let Some(seat) = running.and_then(|fetch| fetch.sit()) {
+            return Turn::Follower(seat);
+        }
+        let (lead, seat) = self.alone(key, records);
         Turn::Leader(lead, seat)
     }
 

@@ -15,7 +15,7 @@
 //!                      │ 5 semantics::reuse                   fresh → a hit ends here
 //!                      │ 6 collapse::enter                    one leader, others follow
 //!                      │ 7 upstream::send                     502, 504
-//!                      │ 8 semantics::storable                or freshen what a 304 validated
+//!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts
 //!                      │ 9 the route's storing policy, then store::put under the lease
 //!                      ▼
 //!                    Cache-Status says which way it went

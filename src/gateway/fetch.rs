@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -16,24 +16,27 @@ use tracing::{debug, warn};
 use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
-use crate::semantics::{self, Asked, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary};
-use crate::store::{Lease, Put, Slot, Variants};
+use crate::semantics::{
+    self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary,
+};
+use crate::store::{Lease, Put, Slot};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
 use super::key::Key;
+use super::partial::Sought;
 use super::validate::Validation;
 use super::{Gateway, Plan, Presented};
+
+/// What a client says of its own copy, and which part it wants.
+const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
 
 /// One forward request on its way.
 pub(super) struct Fetch {
     pub(super) gateway: Arc<Gateway>,
     pub(super) presented: Arc<Presented>,
     pub(super) key: Key,
-    /// To be validated: the request selects it.
-    pub(super) stale: Option<Arc<StoredResponse>>,
-    /// The origin may find one of these to be right.
-    pub(super) variants: Option<Arc<Variants>>,
+    pub(super) sought: Sought,
     /// Taken before anything is sent.
     pub(super) lease: Lease,
     pub(super) lead: Lead,
@@ -61,7 +64,7 @@ impl Alone {
 
 /// What decides about a response that may be stored.
 pub(super) struct Storing {
-    freshness: Freshness,
+    pub(super) freshness: Freshness,
     marks: Vec<Mark>,
 }
 
@@ -78,37 +81,68 @@ impl Fetch {
             }
         };
         let times = Times { requested, received: self.gateway.clock.now() };
-        if reply.status() == StatusCode::NOT_MODIFIED && !validation.is_empty() {
-            return Box::pin(self.not_modified(reply, validation, times)).await;
+        match (&self.sought, reply.status()) {
+            (Sought::Whole { .. }, StatusCode::NOT_MODIFIED) if !validation.is_empty() => {
+                return Box::pin(self.not_modified(reply, validation, times)).await;
+            }
+            (Sought::Part(_), StatusCode::PARTIAL_CONTENT) => {
+                return self.store_part(reply, &times).await;
+            }
+            // An origin in trouble would not answer better the second time.
+            (Sought::Rest { .. }, status)
+                if status != StatusCode::OK && !status.is_server_error() =>
+            {
+                return self.complete(reply, &times).await;
+            }
+            _ => {}
         }
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
-            Err(why) => {
-                let status = reply.status();
-                // Nobody is there to take it if the client has gone.
-                let taken = self.mine.send(Alone::Reply(reply, why));
-                drop(taken);
-                // An origin in trouble says nothing about the response to come, and to send it equal
-                // requests side by side would not help it. Nor does what one client asked for.
-                if status.is_server_error() {
-                    self.lead.in_trouble(status);
-                } else if why != NotStored::RequestNoStore {
-                    self.lead.apart();
-                }
-            }
+            Err(why) => self.hand_over(reply, why),
+        }
+    }
+
+    /// Begins again, with nothing in mind that is stored.
+    pub(super) async fn ask_for_the_whole(self) {
+        Box::pin(Self { sought: Sought::ANYTHING, ..self }.run()).await;
+    }
+
+    /// Gives a response to the leader's client alone.
+    pub(super) fn hand_over(self, reply: Response<Reply>, why: NotStored) {
+        let status = reply.status();
+        // Nobody is there to take it if the client has gone.
+        let taken = self.mine.send(Alone::Reply(reply, why));
+        drop(taken);
+        // An origin in trouble says nothing about the response to come, and to send it equal
+        // requests side by side would not help it. Nor does what one client asked for.
+        if status.is_server_error() {
+            self.lead.in_trouble(status);
+        } else if why != NotStored::RequestNoStore && !self.sought.is_part() {
+            self.lead.apart();
         }
     }
 
     async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
         let mut fields = self.presented.upstream_fields();
         // The client's own conditions are for its own copy; the store wants the whole response, and
-        // a 304 has to be about what it holds. Where nothing is going to be stored, they may spare
-        // the content.
-        if !validation.is_empty() || !self.gateway.collapse.is_apart(&self.key.hash) {
-            fields.remove(IF_NONE_MATCH);
-            fields.remove(IF_MODIFIED_SINCE);
+        // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
+        // may spare the content.
+        let is_apart = self.gateway.collapse.is_apart(&self.key.hash);
+        let (removed, added): (&[_], Vec<_>) = match &self.sought {
+            // As it came: its conditions belong to it (RFC 9110 §13.2.2).
+            Sought::Part(_) => (&[], Vec::new()),
+            Sought::Whole { .. } if validation.is_empty() && is_apart => {
+                (&[RANGE, IF_RANGE], Vec::new())
+            }
+            Sought::Whole { .. } => (&OWN, validation.conditions()),
+            Sought::Rest { gap, validator, .. } => {
+                (&OWN, vec![(RANGE, gap.range()), (IF_RANGE, validator.clone())])
+            }
+        };
+        for name in removed {
+            fields.remove(name);
         }
-        fields.extend(validation.conditions());
+        fields.extend(added);
         self.gateway.forward_with(&self.presented, &fields, None).await
     }
 
@@ -123,6 +157,10 @@ impl Fetch {
         let asked = Asked { method: &head.method, fields: &head.headers, directives };
         let plan = self.plan();
         let freshness = semantics::storable(&asked, status, fields, times, &plan.rules)?;
+        // A 416 with a lifetime, say, is about the range, which no key holds.
+        if self.sought.is_part() && status != StatusCode::OK {
+            return Err(NotStored::Range);
+        }
         if length(fields).is_some_and(|length| length > plan.max_body as u64) {
             return Err(NotStored::TooLarge);
         }
@@ -192,6 +230,7 @@ impl Fetch {
         let length = length(&head.headers);
         self.lead.begin(Arc::new(Head {
             status: head.status,
+            forward_status: head.status,
             fields: head.headers,
             shared_fields: shared_fields.clone(),
             length,
@@ -201,6 +240,7 @@ impl Fetch {
 
         let Some((content, trailers)) = self.pass_on(&mut reply, length).await else { return };
         if let Some(content) = content {
+            let content = Combined::Whole(content);
             self.put(head.status, &shared_fields, content, storing, &nominated, None);
         }
         self.lead.finish(trailers);
@@ -208,7 +248,7 @@ impl Fetch {
 
     /// Passes the content on as it comes. Answers it whole, unless it is larger than the route keeps,
     /// and the trailers behind it. None: it broke off, or nobody waits for what is not stored.
-    async fn pass_on(
+    pub(super) async fn pass_on(
         &self,
         reply: &mut Reply,
         length: Option<u64>,
@@ -254,19 +294,19 @@ impl Fetch {
         Some((content.map(|content| Bytes::copy_from_slice(&content)), trailers))
     }
 
-    /// Stores a whole response, in the place of another variant `also`. `None`: its fields are too
-    /// long to be stored.
+    /// Stores a response, in the place of another variant `also`. `None`: its fields are too long to
+    /// be stored.
     pub(super) fn put(
         &self,
         status: StatusCode,
         fields: &HeaderMap,
-        body: Bytes,
+        content: Combined,
         storing: Storing,
         nominated: &[HeaderName],
         also: Option<CacheKey>,
     ) -> Option<Put> {
         let Storing { freshness, marks } = storing;
-        let response = self.response(status, fields, body, freshness, marks)?;
+        let response = self.response(status, fields, content, freshness, marks)?;
         let search = self.gateway.search(&self.presented);
         let rule = search.and_then(|search| Some((search, NoVarySearch::of(fields)?)));
         let key = rule.as_ref().map_or(self.key.hash, |(search, rule)| search.under(rule));
@@ -289,7 +329,7 @@ impl Fetch {
         &self,
         status: StatusCode,
         fields: &HeaderMap,
-        body: Bytes,
+        content: Combined,
         freshness: Freshness,
         marks: Vec<Mark>,
     ) -> Option<StoredResponse> {
@@ -300,12 +340,16 @@ impl Fetch {
                 return None;
             }
         };
+        let (part, body) = match content {
+            Combined::Whole(body) => (None, body),
+            Combined::Part(spans, body) => (Some(Box::new(spans)), body),
+        };
         Some(StoredResponse {
             name: self.key.name(&self.presented),
             status,
             fields,
             body,
-            part: None,
+            part,
             freshness,
             marks: marks.into(),
             // The store knows the lease's.
@@ -320,6 +364,6 @@ impl Fetch {
 }
 
 /// What `Content-Length` says.
-fn length(fields: &HeaderMap) -> Option<u64> {
+pub(super) fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

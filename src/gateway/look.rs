@@ -8,7 +8,7 @@ use crate::store::{Hit, LookUp, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::key::Key;
-use super::{Gateway, Presented};
+use super::{Gateway, Presented, partial};
 
 /// What a look-up came to.
 pub(super) enum Looked {
@@ -87,6 +87,11 @@ impl Looked {
             }
         };
         match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
+            Reuse::Serve { .. } | Reuse::ServeStale { .. }
+                if !partial::has_enough(presented, &stored) =>
+            {
+                Self::Forward(Missing { why: Forward::Partial, stale: Some(stored), variants })
+            }
             Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
             Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
             Reuse::Forward(why) => Self::Forward(Missing { why, stale: Some(stored), variants }),

@@ -2,13 +2,15 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
-//! the store, `validate` what a 304 to it means, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
-//! `respond` makes responses out of what was found or what failed.
+//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
+//! `respond` makes responses out of what was found or what failed, `partial` parts of them.
 
 mod answer;
+mod combine;
 mod fetch;
 mod key;
 mod look;
+mod partial;
 mod presented;
 mod ready;
 mod respond;
@@ -43,6 +45,7 @@ pub use self::presented::Peer;
 use self::fetch::Fetch;
 use self::key::{Key, Keyed};
 use self::look::{Looked, Missing};
+use self::partial::Sought;
 use self::presented::Presented;
 
 /// Answers requests by the route table. Shared by all workers.
@@ -93,6 +96,16 @@ struct Plan {
 struct Ask {
     policy: Arc<Policy>,
     on_error: OnError,
+}
+
+/// A request on its way forward, with all that was found out on the way.
+struct Errand {
+    presented: Arc<Presented>,
+    key: Key,
+    why: Forward,
+    /// What may stand in if the upstream is in trouble.
+    stale: Option<Arc<StoredResponse>>,
+    sought: Sought,
 }
 
 impl Gateway {
@@ -287,10 +300,13 @@ impl Gateway {
         if presented.head.method == Method::HEAD {
             return self.forward_head(presented, why, missing.stale).await;
         }
-        let presented = Arc::new(presented);
+        let sought = Sought::new(&presented, &missing);
+        let errand =
+            Errand { presented: Arc::new(presented), key, why, stale: missing.stale, sought };
+        let Errand { presented, key, sought, .. } = &errand;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
-        let mut alone = !self.plan(&presented).collapse
+        let mut alone = !self.plan(presented).collapse
             || presented.directives.no_cache
             || presented.directives.no_store
             || self.collapse.is_apart(&key.hash);
@@ -299,20 +315,21 @@ impl Gateway {
             let turn = if alone {
                 let (lead, seat) = self.collapse.alone(key.hash, lease.records());
                 Turn::Leader(lead, seat)
+            } else if sought.is_part() {
+                // What is fetched so is of no use to others, but a whole that is on its way serves.
+                self.collapse.join(key.hash, lease.records())
             } else {
                 self.collapse.enter(key.hash, lease.records())
             };
             match turn {
                 Turn::Leader(lead, seat) => {
-                    return self.lead(presented, key, missing, lease, lead, seat).await;
+                    return self.lead(errand, lease, lead, seat).await;
                 }
-                Turn::Follower(seat) => {
-                    match self.follow(&presented, &key, why, missing.stale.as_ref(), seat).await {
-                        Some(response) => return response,
-                        // What the leader got is not for this request, nor will the next one's be.
-                        None => alone = true,
-                    }
-                }
+                Turn::Follower(seat) => match self.follow(&errand, seat).await {
+                    Some(response) => return response,
+                    // What the leader got is not for this request, nor will the next one's be.
+                    None => alone = true,
+                },
             }
         }
     }
@@ -320,27 +337,24 @@ impl Gateway {
     /// Fetches, in a task that outlives this request, and answers with what comes of it.
     async fn lead(
         self: &Arc<Self>,
-        presented: Arc<Presented>,
-        key: Key,
-        missing: Missing,
+        errand: Errand,
         lease: Lease,
         lead: Lead,
         seat: Seat,
     ) -> Response<Body> {
+        let Errand { presented, key, why, stale, sought } = errand;
         // Another leader may have finished between the look-up and this turn.
         if let Looked::Serve { stored, age, ttl } = self.look_in_l1(&presented, &key) {
             drop(lead);
             self.route_stats(&presented).l1_hits.count();
             return respond::hit(&presented, &stored, age, ttl);
         }
-        let Missing { why, stale, variants } = missing;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),
             presented: Arc::clone(&presented),
             key,
-            stale: stale.clone(),
-            variants,
+            sought,
             lease,
             lead,
             mine,
@@ -368,17 +382,14 @@ impl Gateway {
     }
 
     /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
-    async fn follow(
-        &self,
-        presented: &Presented,
-        key: &Key,
-        why: Forward,
-        stale: Option<&Arc<StoredResponse>>,
-        seat: Seat,
-    ) -> Option<Response<Body>> {
+    async fn follow(&self, errand: &Errand, seat: Seat) -> Option<Response<Body>> {
+        let Errand { presented, key, why, stale, sought } = errand;
+        let stale = stale.as_ref();
         self.route_stats(presented).followers.count();
-        let status = CacheStatus { collapsed: true, ..CacheStatus::forward(why) };
+        let status = CacheStatus { collapsed: true, ..CacheStatus::forward(*why) };
         let response = match seat.outcome().await {
+            // Without the length there is no telling where a part lies.
+            Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,
             Outcome::Shared(head) if Self::answers(&head.variant, presented, key) => {
                 let age = head.freshness.age(self.clock.now());
                 respond::follower(presented, &head, seat, age, status)

@@ -9,7 +9,7 @@ use http::{HeaderMap, Version};
 use crate::interim::{self, Interims};
 use crate::message;
 use crate::plugin::Seen;
-use crate::semantics::RequestDirectives;
+use crate::semantics::{self, RequestDirectives};
 
 /// Who sent a request, as the connection tells.
 #[derive(Clone, Debug)]
@@ -51,6 +51,11 @@ impl Presented {
     pub(super) fn interim(&self) -> Option<interim::Sender> {
         let interims = self.peer.interims.as_ref();
         interims.filter(|_| self.head.version == Version::HTTP_11).map(Interims::sender)
+    }
+
+    /// Whether it has a `Range` that counts.
+    pub(super) fn asks_for_part(&self) -> bool {
+        semantics::asks_for_part(&self.head.method, &self.head.headers)
     }
 
     /// The end-to-end fields to send to the upstream, those of this hop added.

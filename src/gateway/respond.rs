@@ -15,7 +15,7 @@ use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
 use super::fetch::Alone;
-use super::{Presented, ready};
+use super::{Presented, partial, ready};
 
 /// A stored response that may be served as it is.
 pub(super) fn hit(
@@ -63,11 +63,18 @@ fn from_stored(
     if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
         return not_modified(fields);
     }
+    // What does not have what is asked for was not to be served.
+    let lacking = || lost(&CacheStatus::forward(Forward::Partial));
+    let wanted = partial::wanted(presented, stored.status, &fields, stored.length());
+    if let Some(wanted) = wanted {
+        return partial::of_stored(wanted, fields, stored).unwrap_or_else(lacking);
+    }
+    let Some(whole) = stored.whole() else { return lacking() };
     let content = if presented.head.method == Method::HEAD {
-        fields.insert(CONTENT_LENGTH, stored.body.len().into());
+        fields.insert(CONTENT_LENGTH, whole.len().into());
         Bytes::new()
     } else {
-        stored.body.clone()
+        whole.clone()
     };
     assemble(stored.status, fields, Body::Whole(content))
 }
@@ -103,11 +110,17 @@ fn streaming(
     status: CacheStatus,
 ) -> Response<Body> {
     // A follower's response is stored on the leader's account.
-    CacheStatus { stored: !status.collapsed, ..status }.write_to(&mut fields);
+    let forward_status = Some(head.forward_status).filter(|came| *came != head.status);
+    CacheStatus { stored: !status.collapsed, forward_status, ..status }.write_to(&mut fields);
     if semantics::not_modified(&presented.head.headers, head.status, &fields) {
         return not_modified(fields);
     }
-    assemble(head.status, fields, Body::Shared { seat, length: head.length })
+    match partial::of_stream(presented, head, fields, seat) {
+        Ok(response) => response,
+        Err((fields, seat)) => {
+            assemble(head.status, fields, Body::Shared { seat, length: head.length })
+        }
+    }
 }
 
 /// A response that is for this request only.
@@ -213,7 +226,7 @@ fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<B
     response
 }
 
-fn assemble(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
+pub(super) fn assemble(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = fields;

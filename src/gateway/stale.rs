@@ -16,7 +16,8 @@ use crate::stored::StoredResponse;
 
 use super::fetch::Fetch;
 use super::key::Key;
-use super::{Gateway, Looked, Presented, respond};
+use super::partial::Sought;
+use super::{Gateway, Looked, Presented, partial, respond};
 
 impl Gateway {
     /// Answers at once with what is stale, and has it validated meanwhile.
@@ -59,9 +60,9 @@ impl Gateway {
                 return;
             }
             let presented = Arc::new(presented);
-            let stale = Some(stale);
-            let variants = None;
-            Fetch { gateway, presented, key, stale, variants, lease, lead, mine }.run().await;
+            // Whoever joins may want more than this request.
+            let sought = Sought::whole(Some(stale), None);
+            Fetch { gateway, presented, key, sought, lease, lead, mine }.run().await;
         });
     }
 
@@ -95,7 +96,7 @@ impl Gateway {
         trouble: Trouble,
         status: &CacheStatus,
     ) -> Option<Response<Body>> {
-        let stored = stale?;
+        let stored = stale.filter(|stored| partial::has_enough(presented, stored))?;
         let Presented { directives, .. } = presented;
         let (rules, now) = (&self.plan(presented).rules, self.clock.now());
         let (age, ttl) =

@@ -7,12 +7,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::collapse::{Validated, Variant};
 use crate::message;
-use crate::semantics::{self, Candidates, Freshness, Named, NotStored, Times, Validators, Vary};
+use crate::semantics::{
+    self, Candidates, Combined, Freshness, Named, NotStored, Times, Validators, Vary,
+};
 use crate::store::Put;
 use crate::stored::{CacheKey, StoredResponse};
 use crate::upstream::Reply;
 
 use super::fetch::{Alone, Fetch};
+use super::partial::Sought;
 
 /// What a forward request asks about.
 pub(super) struct Validation {
@@ -38,8 +41,12 @@ impl Fetch {
     /// (RFC 9111 §4.1: "potentially with preconditions added to describe what responses the cache
     /// has already stored").
     pub(super) fn validation(&self) -> Validation {
-        let stale = self.stale.as_ref().map(|stale| Validators::of(&stale.fields.to_map(0)));
-        let variants = self.variants.as_ref().map_or_else(Vec::new, |variants| {
+        let (stale, variants) = match &self.sought {
+            Sought::Whole { stale, variants } => (stale.as_ref(), variants.as_ref()),
+            Sought::Part(_) | Sought::Rest { .. } => (None, None),
+        };
+        let stale = stale.map(|stale| Validators::of(&stale.fields.to_map(0)));
+        let variants = variants.map_or_else(Vec::new, |variants| {
             let (fields, now) = (&self.presented.head.headers, self.presented.now);
             self.gateway.store().tagged(variants, fields, now)
         });
@@ -57,13 +64,16 @@ impl Fetch {
         let (mut head, _) = reply.into_parts();
         let named = validation.candidates.named_by(&head.headers);
         let found = match named {
-            Some(Named::Stale) => self.stale.clone().map(|stale| (stale, None)),
+            Some(Named::Stale) => match &self.sought {
+                Sought::Whole { stale: Some(stale), .. } => Some((Arc::clone(stale), None)),
+                _ => None,
+            },
             Some(Named::Variant(tag)) => self.variant(tag, &validation.variants).await,
             None => None,
         };
         let Some((stored, also)) = found else {
             // RFC 9111 §4.3.3: a 304 that is not about what we hold tells nothing.
-            return self.whole().await;
+            return self.ask_for_the_whole().await;
         };
         message::add_via(&mut head.headers, head.version);
         self.validated(&stored, also, &head.headers, &times).await;
@@ -78,12 +88,9 @@ impl Fetch {
         let (_, key) = variants.iter().find(|(listed, _)| listed == tag)?;
         let stored = self.gateway.store().variant(key, self.gateway.clock.now()).await?;
         let is_same = Validators::of(&stored.fields.to_map(0)).etag.as_ref() == Some(tag);
-        is_same.then_some((stored, Some(*key)))
-    }
-
-    /// Asks again, without conditions.
-    async fn whole(self) {
-        Box::pin(Self { stale: None, variants: None, ..self }.run()).await;
+        // Of an incomplete one, a 304 does not bring what is missing.
+        let is_whole = stored.part.is_none();
+        (is_same && is_whole).then_some((stored, Some(*key)))
     }
 
     /// RFC 9111 §4.3.4: freshens a stored response. What was a variant for other requests is one
@@ -102,19 +109,19 @@ impl Fetch {
                 semantics::fields_to_store(&mut stored_fields, &self.plan().rules, times.received);
                 let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
                 let key = self.key.variant(&nominated, &self.presented.head.headers);
-                let body = stale.body.clone();
+                let body = Combined::Whole(stale.body.clone());
                 let Some(Put { stored, kept }) =
                     self.put(stale.status, &stored_fields, body, storing, &nominated, also)
                 else {
                     // The 304 brought fields that are too long to be stored.
-                    return self.whole().await;
+                    return self.ask_for_the_whole().await;
                 };
                 let variant = Variant { nominated, key };
                 self.lead.validated(Validated { stored, kept, variant });
             }
             Err(why) => {
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
-                let body = stale.body.clone();
+                let body = Combined::Whole(stale.body.clone());
                 // With all that is for this client only, such as `Set-Cookie`.
                 if let Some(stored) =
                     self.response(stale.status, &merged, body, freshness, Vec::new())

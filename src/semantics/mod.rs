@@ -5,13 +5,16 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`NoVarySearch`], [`Wanted`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
-//! [`storable`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`],
+//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
+//! [`part_to_store`] and [`combine`] for a 206, [`storable`] and [`fields_to_store`],
+//! [`not_modified`] and [`keep_in_304`], [`select`] and [`multipart()`] for a request with `Range`,
 //! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] for a method that is not safe.
 //!
 //! # Not supported
 //!
-//! - Ranges: a request with `Range` or `If-Range` is forwarded, and a 206 is not stored (§3.3).
+//! - A 206 of several parts, or of a content whose length it does not tell, is not stored; nor is a
+//!   200 that broke off (§3.3).
+//! - Range units other than `bytes`: the field is ignored, as RFC 9110 §14.2 wants it.
 //! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.
 //! - Groups (RFC 9875).
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
@@ -24,9 +27,9 @@ pub mod candidates;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
+pub mod multipart;
 mod negotiation;
 pub mod no_vary_search;
-pub mod multipart;
 pub mod ranges;
 pub mod reuse;
 pub mod spans;
@@ -41,8 +44,8 @@ pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates};
-pub use no_vary_search::NoVarySearch;
 pub use multipart::{Multipart, multipart};
+pub use no_vary_search::NoVarySearch;
 pub use ranges::{Span, Wanted, asks_for_part, select};
 pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
 pub use spans::{
@@ -50,7 +53,7 @@ pub use spans::{
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};
-pub use understood::{Chosen, Wanted};
+pub use understood::{Chosen, Preferred};
 pub use validation::{Validators, freshen, keep_in_304, not_modified, same_representation};
 pub use vary::{Vary, nominated_value};
 

@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_UNMODIFIED_SINCE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode};
 
@@ -41,8 +41,8 @@ pub enum Reuse {
 /// Whether a request may be answered from the cache, and its response stored.
 ///
 /// `Forward::Method` is a method other than `GET` and `HEAD`; `Forward::Bypass` a request that
-/// only the origin can answer: with a range, with conditions on a change, with an upgrade, with
-/// content, with a field that asks for another method, or with one that `Connection` takes away.
+/// only the origin can answer: with conditions on a change, with an upgrade, with content, with a
+/// field that asks for another method, or with one that `Connection` takes away.
 /// Content that no field announces (HTTP/2) is for the caller to see.
 pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
     if *method != Method::GET && *method != Method::HEAD {
@@ -58,7 +58,7 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
 /// Whether only the origin can answer a request because it has this field.
 fn is_for_the_origin(name: &HeaderName, fields: &HeaderMap) -> bool {
     match *name {
-        RANGE | IF_RANGE | IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING => true,
+        IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING => true,
         CONTENT_LENGTH => fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0"),
         // Keys and `Vary` would be answered from fields that the origin never sees.
         CONNECTION => has_own_hop_by_hop(fields),
@@ -198,8 +198,8 @@ mod tests {
             ("GET", vec![("content-length", "3")], Err(Forward::Bypass), "content"),
             ("GET", vec![("content-length", "x")], Err(Forward::Bypass), "nonsense"),
             ("GET", vec![("transfer-encoding", "chunked")], Err(Forward::Bypass), "content"),
-            ("GET", vec![("range", "bytes=0-1")], Err(Forward::Bypass), "not supported"),
-            ("GET", vec![("if-range", "\"1\"")], Err(Forward::Bypass), "not supported"),
+            ("GET", vec![("range", "bytes=0-1")], Ok(()), "RFC 9110 §14.2"),
+            ("GET", vec![("if-range", "\"1\"")], Ok(()), "RFC 9110 §13.1.5"),
             ("GET", vec![("if-match", "\"1\"")], Err(Forward::Bypass), "for the origin"),
             ("GET", vec![("if-unmodified-since", "x")], Err(Forward::Bypass), "for the origin"),
             ("GET", vec![("upgrade", "websocket")], Err(Forward::Bypass), "not supported"),

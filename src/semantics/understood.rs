@@ -29,9 +29,9 @@ pub struct Chosen {
     language: Box<[u8]>,
 }
 
-/// What a request wants of codings and languages.
+/// What a request prefers of codings and languages.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct Preferred {
     codings: Codings,
     /// The range that is preferred to all others, or stands before those that weigh as much.
     language: Option<Box<[u8]>>,
@@ -67,7 +67,7 @@ impl Chosen {
     }
 }
 
-impl Wanted {
+impl Preferred {
     /// What the fields of a request say.
     pub fn of(fields: &HeaderMap) -> Self {
         let codings = joined(fields, &ACCEPT_ENCODING).map_or(Codings::Unsaid, |list| {
@@ -169,7 +169,8 @@ mod tests {
             let request: Vec<_> = accepted.iter().map(|list| ("accept-encoding", *list)).collect();
             let response: Vec<_> =
                 [("content-encoding", chosen)].into_iter().filter(|_| !chosen.is_empty()).collect();
-            let (wanted, chosen) = (Wanted::of(&fields(&request)), Chosen::of(&fields(&response)));
+            let (wanted, chosen) =
+                (Preferred::of(&fields(&request)), Chosen::of(&fields(&response)));
             assert_eq!(wanted.prefers_coding(&chosen), best, "{request:?} {response:?}: {why}");
             assert_eq!(
                 wanted.accepts_coding(&chosen),
@@ -202,7 +203,7 @@ mod tests {
             ("de", vec!["de", "en"], false, "two languages"),
         ] {
             let response: Vec<_> = chosen.iter().map(|tag| ("content-language", *tag)).collect();
-            let wanted = Wanted::of(&fields(&[("accept-language", accepted)]));
+            let wanted = Preferred::of(&fields(&[("accept-language", accepted)]));
             let chosen = Chosen::of(&fields(&response));
             assert_eq!(
                 wanted.prefers_language(&chosen),
@@ -210,7 +211,7 @@ mod tests {
                 "{accepted} {response:?}: {why}"
             );
         }
-        let silent = Wanted::of(&HeaderMap::new());
+        let silent = Preferred::of(&HeaderMap::new());
         let german = Chosen::of(&fields(&[("content-language", "de")]));
         assert!(!silent.prefers_language(&german), "nothing is asked for");
     }
@@ -221,7 +222,7 @@ mod tests {
             if let Ok(line) = HeaderValue::from_bytes(&octets) {
                 let names = [ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE];
                 let fields: HeaderMap = names.map(|name| (name, line.clone())).into_iter().collect();
-                let (wanted, chosen) = (Wanted::of(&fields), Chosen::of(&fields));
+                let (wanted, chosen) = (Preferred::of(&fields), Chosen::of(&fields));
                 prop_assert!(chosen.octets() <= 2 * LONGEST);
                 prop_assert!(!wanted.prefers_coding(&chosen) || wanted.accepts_coding(&chosen));
                 wanted.prefers_language(&chosen);

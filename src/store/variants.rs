@@ -8,7 +8,7 @@ use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use crate::semantics::{Chosen, Validators, Wanted, vary};
+use crate::semantics::{Chosen, Preferred, Validators, vary};
 use crate::stored::{CacheKey, Fields};
 
 /// So many different `Vary` fields are remembered under one key; an upstream has one or two.
@@ -130,7 +130,7 @@ impl Variants {
     ) -> impl Iterator<Item = CacheKey> + 'a {
         let lists = self.lists.iter();
         let mut lists = lists.filter(|list| NEGOTIATED.iter().any(|n| list.contains(n))).peekable();
-        let request = lists.peek().is_some().then(|| (Wanted::of(fields), negotiated(fields)));
+        let request = lists.peek().is_some().then(|| (Preferred::of(fields), negotiated(fields)));
         let rests: Vec<_> = lists.map(|list| (list, rest(key, list, fields))).collect();
         self.known.iter().filter_map(move |known| {
             let (wanted, [encoding, language]) = request.as_ref()?;
@@ -153,7 +153,7 @@ impl Variants {
         &'a self,
         fields: &HeaderMap,
     ) -> impl Iterator<Item = (HeaderValue, CacheKey)> + 'a {
-        let wanted = Wanted::of(fields);
+        let wanted = Preferred::of(fields);
         let tagged = self.known.iter().filter(|known| !known.tag.is_empty());
         tagged.filter(move |known| wanted.accepts_coding(&known.chosen)).filter_map(|known| {
             HeaderValue::from_bytes(&known.tag).ok().map(|tag| (tag, known.key))

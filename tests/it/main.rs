@@ -11,10 +11,12 @@
 
 mod support;
 
-// Responses from the cache, by RFC 9111: which are stored, which are served, which of several, how
-// they are validated, and what makes them invalid.
+// Responses from the cache, by RFC 9111: which are stored, which are served, which of several, which
+// parts of them, how they are validated, and what makes them invalid.
 mod invalidation;
 mod no_vary_search;
+mod parts;
+mod ranges;
 mod reuse;
 mod stale;
 mod storing;

@@ -166,6 +166,11 @@ impl Reply {
         Self { content: Content::Whole(body.into()), ..self }
     }
 
+    /// Instead of 200.
+    pub(crate) fn code(self, code: u16) -> Self {
+        Self { status: StatusCode::from_u16(code).unwrap(), ..self }
+    }
+
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self

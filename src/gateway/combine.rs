@@ -1,0 +1,210 @@
+//! Parts on their way into the store: one that a client asked for, and the rest of what is held, which
+//! makes it whole (RFC 9111 §3.3, §3.4).
+//!
+//! A client's part is fetched as the client asked for it, even where some of it is held: what is
+//! held serves whoever asks for no more. Only a request for the whole is narrowed to the one gap that
+//! there is; what is held goes to the clients at once, before the rest comes. If the upstream
+//! answers with anything but that rest, the whole is asked for.
+//!
+//! A known cost: each part that is added copies what is held, at most the route's `max_body`.
+//! Two parts that come at the same moment may each be added to what was held before, so that one
+//! of them is fetched again later.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::IF_RANGE;
+use http::{HeaderMap, Response, StatusCode};
+use tracing::debug;
+
+use crate::collapse::{Head, Variant};
+use crate::message;
+use crate::semantics::{self, NotStored, Span, Times, Vary};
+use crate::store::LookUp;
+use crate::stored::StoredResponse;
+use crate::upstream::Reply;
+
+use super::fetch::{Fetch, Storing, length};
+use super::partial::Sought;
+
+/// A part that may be stored, together with what is held.
+struct Part {
+    span: Span,
+    /// Of the whole content.
+    length: u64,
+    held: Option<Arc<StoredResponse>>,
+    /// Of both, as received.
+    fields: HeaderMap,
+    storing: Storing,
+}
+
+impl Fetch {
+    /// Passes the part that the client asked for on to it, and stores it if it may.
+    pub(super) async fn store_part(self, reply: Response<Reply>, times: &Times) {
+        let fields = end_to_end(&reply);
+        match self.may_store_part(&fields, times).await {
+            Ok(part) => {
+                let Some(head) = self.head(&part, StatusCode::PARTIAL_CONTENT, fields) else {
+                    return;
+                };
+                let length = head.length;
+                self.lead.begin(Arc::new(head));
+                let mut reply = reply.into_body();
+                let Some((octets, trailers)) = self.pass_on(&mut reply, length).await else {
+                    return;
+                };
+                if let Some(octets) = octets {
+                    self.put_part(part, &octets);
+                }
+                self.lead.finish(trailers);
+            }
+            Err(why) => self.hand_over(reply, why),
+        }
+    }
+
+    /// Puts the rest that came to what is held, and answers all who wait for the whole.
+    pub(super) async fn complete(self, reply: Response<Reply>, times: &Times) {
+        let fields = end_to_end(&reply);
+        let Some(part) = self.is_the_rest(reply.status(), &fields, times).await else {
+            return self.ask_for_the_whole().await;
+        };
+        let Some(mut head) = self.head(&part, StatusCode::OK, part.fields.clone()) else { return };
+        head.forward_status = reply.status();
+        head.length = Some(part.length);
+        self.lead.begin(Arc::new(head));
+        // Dropping the lead tells the readers that it is not whole.
+        if self.tell_all(part, reply.into_body()).await.is_some() {
+            self.lead.finish(None);
+        }
+    }
+
+    /// `None` if the rest does not come to its end.
+    async fn tell_all(&self, part: Part, mut rest: Reply) -> Option<()> {
+        let held = part.held.as_ref()?;
+        let before = Span::new(0, part.span.start()).and_then(|span| held.cut(span));
+        let behind = Span::new(part.span.end(), part.length).and_then(|span| held.cut(span));
+        if let Some(before) = before {
+            self.lead.push(before);
+        }
+        let (octets, _) = self.pass_on(&mut rest, Some(part.span.length())).await?;
+        let octets = octets?;
+        if let Some(behind) = behind {
+            self.lead.push(behind);
+        }
+        self.put_part(part, &octets);
+        Some(())
+    }
+
+    /// Whether the fields of a 206 that the client asked for let it be stored.
+    async fn may_store_part(&self, fields: &HeaderMap, times: &Times) -> Result<Part, NotStored> {
+        let (span, length) = semantics::part_to_store(fields)?;
+        let held = match &self.sought {
+            Sought::Part(Some(held)) => Some(held),
+            _ => None,
+        };
+        let held = held.filter(|held| semantics::may_combine(&held.fields.to_map(0), fields));
+        // RFC 9110 §15.3.7: to a request with `If-Range` a server need not send all fields.
+        if held.is_none() && self.presented.head.headers.contains_key(IF_RANGE) {
+            return Err(NotStored::Partial);
+        }
+        self.part(span, length, held.cloned(), fields, times).await
+    }
+
+    /// Whether what came is the rest that was asked for: of the same content, and as long as the
+    /// gap by both its fields. `None` too if it may no longer be stored.
+    async fn is_the_rest(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        times: &Times,
+    ) -> Option<Part> {
+        let Sought::Rest { held, gap, .. } = &self.sought else { return None };
+        let is_rest = status == StatusCode::PARTIAL_CONTENT
+            && semantics::part_to_store(fields).ok()? == (*gap, held.length())
+            && length(fields) == Some(gap.length())
+            && semantics::may_combine(&held.fields.to_map(0), fields);
+        if !is_rest {
+            return None;
+        }
+        self.part(*gap, held.length(), Some(Arc::clone(held)), fields, times).await.ok()
+    }
+
+    async fn part(
+        &self,
+        span: Span,
+        length: u64,
+        held: Option<Arc<StoredResponse>>,
+        fields: &HeaderMap,
+        times: &Times,
+    ) -> Result<Part, NotStored> {
+        if length > self.plan().max_body as u64 {
+            return Err(NotStored::TooLarge);
+        }
+        let fields = match &held {
+            Some(held) => semantics::combined_fields(&held.fields.to_map(4), fields),
+            None => semantics::fields_of_part(fields),
+        };
+        let storing = self.storing(StatusCode::OK, &fields, times).await?;
+        Ok(Part { span, length, held, fields, storing })
+    }
+
+    /// `None`: `storable` has refused it.
+    fn head(&self, part: &Part, status: StatusCode, fields: HeaderMap) -> Option<Head> {
+        let mut shared_fields = part.fields.clone();
+        semantics::fields_to_store(
+            &mut shared_fields,
+            &self.plan().rules,
+            part.storing.freshness.received,
+        );
+        let Vary::Fields(nominated) = Vary::of(&shared_fields) else { return None };
+        let key = self.key.variant(&nominated, &self.presented.head.headers);
+        Some(Head {
+            status,
+            forward_status: status,
+            length: length(&fields),
+            fields,
+            shared_fields,
+            freshness: part.storing.freshness.clone(),
+            variant: Variant { nominated, key },
+        })
+    }
+
+    /// Stores a part with what is held of the same content: by now that may be more.
+    fn put_part(&self, part: Part, octets: &Bytes) {
+        let Part { span, length, held, fields: mut stored_fields, storing } = part;
+        let store = &self.gateway.store;
+        let now = self.gateway.clock.now();
+        let held = match store.look_in_l1(&self.key.hash, &self.presented.head.headers, now) {
+            LookUp::Found(hit)
+                if semantics::may_combine(&hit.stored.fields.to_map(0), &stored_fields) =>
+            {
+                // Another request has brought the whole.
+                if hit.stored.part.is_none() {
+                    return;
+                }
+                Some(hit.stored)
+            }
+            _ => held,
+        };
+        let parts = held.as_ref().and_then(|held| Some((&**held.part.as_ref()?, &held.body)));
+        let Some(content) = semantics::combine(parts, span, octets, length) else {
+            return debug!("a part is not as long as it says, nothing stored");
+        };
+        semantics::fields_to_store(
+            &mut stored_fields,
+            &self.plan().rules,
+            storing.freshness.received,
+        );
+        if let Vary::Fields(nominated) = Vary::of(&stored_fields) {
+            self.put(StatusCode::OK, &stored_fields, content, storing, &nominated, None);
+        }
+    }
+}
+
+/// The fields to pass on.
+fn end_to_end(reply: &Response<Reply>) -> HeaderMap {
+    let mut fields = reply.headers().clone();
+    message::remove_hop_by_hop(&mut fields);
+    message::add_via(&mut fields, reply.version());
+    fields
+}

@@ -1,0 +1,472 @@
+//! Parts that are stored, combined, completed (RFC 9111 §3.3, §3.4), and never taken for the whole.
+
+use crate::support::client::{Ask, Got};
+use crate::support::gateway::Gateway;
+use crate::support::origin::{Asked, Origin, Reply, ok, pieces, status};
+use crate::support::redis::Redis;
+use crate::support::secs;
+use crate::support::wire::Wire;
+use crate::tiers::in_l2;
+
+const MISS: &str = "fwd=uri-miss; stored";
+const PARTIAL: &str = "fwd=partial; stored";
+const COMPLETED: &str = "fwd=partial; fwd-status=206; stored";
+const TEXT: &str = "0123456789abcdefghij";
+
+fn get(gateway: &Gateway, range: &str) -> Ask {
+    gateway.ask("GET", "/a").field("range", range)
+}
+
+/// Takes the whole response and waits until it is stored, as it is only after its last octet.
+async fn fetched(gateway: &Gateway, ask: Ask) -> Got {
+    let before = gateway.figure("stored");
+    let got = ask.send().await;
+    gateway.reaches("stored", before + 1).await;
+    got
+}
+
+/// Answers with what a request asks of this text, as an origin that understands `bytes=A-B` and
+/// an entity tag in `If-Range`.
+fn serve(text: &'static str, etag: &'static str) -> impl Fn(&Asked) -> Reply {
+    move |asked| {
+        let fields =
+            |reply: Reply| reply.max_age(60).etag(etag).field("content-type", "text/plain");
+        let is_meant =
+            asked.field("if-range").is_none_or(|condition| condition == format!("\"{etag}\""));
+        let range = asked.field("range").filter(|_| is_meant);
+        let Some(range) = range else { return fields(ok(text)) };
+        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+        let reply = fields(status(206).body(&text[first..=last]));
+        reply.field("content-range", &format!("bytes {first}-{last}/{}", text.len()))
+    }
+}
+
+/// A 206 that says so.
+fn says(body: &'static str, content_range: &str) -> Reply {
+    let reply = status(206).body(body).max_age(60).etag("1");
+    reply.field("content-range", content_range)
+}
+
+#[tokio::test]
+async fn part_answers_requests_for_what_it_has() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/a").answer(serve(TEXT, "1"));
+    let l1 = Gateway::before(&origin).await;
+    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
+    let l2 = l2.start().await.in_step().await;
+    for (gateway, is_l2) in [(&l1, false), (&l2, true)] {
+        let got = fetched(gateway, get(gateway, "bytes=4-9")).await;
+        got.code(206).body("456789").status(MISS).has("content-range", "bytes 4-9/20");
+        if is_l2 {
+            in_l2(&redis, 1).await;
+        }
+        let asked = origin.count("/a");
+        for (range, body, content_range) in [
+            ("bytes=4-9", "456789", "bytes 4-9/20"),
+            ("bytes=5-5", "5", "bytes 5-5/20"),
+            ("bytes=7-8,5-6", "5678", "bytes 5-8/20"),
+        ] {
+            let got = get(gateway, range).send().await.code(206).body(body).status("hit");
+            let got = got.has("content-range", content_range).has("etag", "\"1\"");
+            let length = body.len().to_string();
+            let got = got.has("content-length", &length).has("content-type", "text/plain");
+            assert!(got.has("cache-control", "max-age=60").age() < 5);
+        }
+        let got = get(gateway, "bytes=4-5").field("if-range", "\"1\"").send().await;
+        got.code(206).body("45").status("hit");
+        let got = get(gateway, "bytes=4-5").field("if-none-match", "\"1\"").send().await;
+        got.code(304).body("").status("hit");
+        origin.saw("/a", asked);
+    }
+}
+
+#[tokio::test]
+async fn part_answers_no_other_request() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    origin.on("/a").with("range", "bytes=20-").reply(status(416));
+    origin.on("/a").with("range", "bytes=-1").reply(says("j", "bytes 19-19/20"));
+    fetched(&gateway, get(&gateway, "bytes=4-9")).await.status(MISS);
+
+    let head = gateway.ask("HEAD", "/a").send().await.code(200).status("fwd=partial");
+    head.lacks("content-range");
+    assert_eq!(origin.last("/a").method, "HEAD");
+    get(&gateway, "bytes=20-").send().await.code(416).status("fwd=partial; detail=no-freshness");
+    let got = get(&gateway, "bytes=4-9").field("cache-control", "only-if-cached").send().await;
+    got.code(206).status("hit");
+    for ask in [gateway.ask("GET", "/a"), get(&gateway, "bytes=4-10")] {
+        let got = ask.field("cache-control", "only-if-cached").send().await;
+        got.code(504).status("fwd=partial; detail=only-if-cached");
+    }
+    // Another representation is asked for: the part says nothing of it.
+    let got = get(&gateway, "bytes=4-9").field("if-range", "\"0\"").send().await;
+    got.code(200).body(TEXT).status("fwd=partial; stored").lacks("content-range");
+}
+
+#[tokio::test]
+async fn parts_are_combined_to_the_whole() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/a").answer(serve(TEXT, "1"));
+    let first = Gateway::of_fleet(&origin, &redis).await;
+    fetched(&first, get(&first, "bytes=0-9")).await.code(206).body("0123456789").status(MISS);
+    fetched(&first, get(&first, "bytes=12-15")).await.code(206).body("cdef").status(PARTIAL);
+    // One that lies across a gap is fetched as it is asked for, and fills it.
+    let got = fetched(&first, get(&first, "bytes=8-13")).await.code(206).body("89abcd");
+    got.status(PARTIAL).has("content-range", "bytes 8-13/20");
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=8-13"));
+    get(&first, "bytes=0-15").send().await.code(206).body("0123456789abcdef").status("hit");
+    fetched(&first, get(&first, "bytes=16-19")).await.code(206).body("ghij").status(PARTIAL);
+
+    let got = first.get("/a").await.code(200).body(TEXT).status("hit").lacks("content-range");
+    got.has("etag", "\"1\"").has("content-length", "20").has("content-type", "text/plain");
+    get(&first, "bytes=-20").send().await.code(206).body(TEXT).status("hit");
+    first.drain().await;
+    // So it lies in L2.
+    let second = Gateway::of_fleet(&origin, &redis).await;
+    second.get("/a").await.code(200).body(TEXT).status("hit").lacks("content-range");
+    origin.saw("/a", 4);
+}
+
+#[tokio::test]
+async fn part_that_is_all_is_the_whole() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-19")).await.code(206).body(TEXT).status(MISS);
+    gateway.get("/a").await.code(200).body(TEXT).status("hit").lacks("content-range");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn part_of_another_representation_replaces_what_is_held() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").answer(serve("ABCDEFGHIJKLMNOPQRST", "2"));
+    fetched(&gateway, get(&gateway, "bytes=10-19")).await.body("KLMNOPQRST").status(PARTIAL);
+    get(&gateway, "bytes=10-19").send().await.body("KLMNOPQRST").status("hit");
+    // Nothing of the old one is left.
+    let got = fetched(&gateway, gateway.ask("GET", "/a")).await;
+    got.code(200).body("ABCDEFGHIJKLMNOPQRST").status(COMPLETED).has("etag", "\"2\"");
+    let asked = origin.last("/a");
+    assert_eq!(asked.field("range").as_deref(), Some("bytes=0-9"));
+    assert_eq!(asked.field("if-range").as_deref(), Some("\"2\""));
+}
+
+#[tokio::test]
+async fn request_for_the_whole_asks_for_the_gap() {
+    let origin = Origin::start().await;
+    for (held, gap) in [
+        (vec!["bytes=0-9"], "bytes=10-19"),
+        (vec!["bytes=5-19"], "bytes=0-4"),
+        (vec!["bytes=0-3", "bytes=12-19"], "bytes=4-11"),
+    ] {
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").answer(serve(TEXT, "1"));
+        for range in &held {
+            fetched(&gateway, get(&gateway, range)).await.code(206);
+        }
+        let ask = gateway.ask("GET", "/a").field("if-none-match", "\"0\"");
+        let got = fetched(&gateway, ask).await.code(200).body(TEXT).status(COMPLETED);
+        got.lacks("content-range").has("content-length", "20").has("etag", "\"1\"");
+        let asked = origin.last("/a");
+        assert_eq!(asked.field("range").as_deref(), Some(gap));
+        assert_eq!(asked.field("if-range").as_deref(), Some("\"1\""));
+        assert_eq!(asked.field("if-none-match"), None);
+        gateway.get("/a").await.code(200).body(TEXT).status("hit");
+    }
+    // Where more than one span is missing, all of it comes.
+    let gateway = Gateway::before(&origin).await;
+    fetched(&gateway, get(&gateway, "bytes=5-9")).await.code(206);
+    let got = fetched(&gateway, gateway.ask("GET", "/a")).await;
+    got.code(200).body(TEXT).status("fwd=partial; stored");
+    assert_eq!(origin.last("/a").field("range"), None);
+}
+
+#[tokio::test]
+async fn stale_part_is_validated_by_what_completes_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    gateway.clock().advance(secs(61));
+    // A part that is held is stale as well.
+    let got = fetched(&gateway, get(&gateway, "bytes=2-3")).await.code(206).body("23");
+    got.status("fwd=stale; stored");
+    get(&gateway, "bytes=0-9").send().await.body("0123456789").status("hit");
+    gateway.clock().advance(secs(61));
+    let got = fetched(&gateway, gateway.ask("GET", "/a")).await.code(200).body(TEXT);
+    got.status("fwd=stale; fwd-status=206; stored");
+    gateway.get("/a").await.body(TEXT).status("hit");
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
+async fn whole_that_comes_instead_of_the_rest_replaces_what_is_held() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").answer(serve("new", "2"));
+    let got = fetched(&gateway, gateway.ask("GET", "/a")).await.code(200).body("new");
+    got.status("fwd=partial; stored").has("etag", "\"2\"");
+    gateway.get("/a").await.body("new").status("hit");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn what_is_not_the_rest_is_not_believed() {
+    let origin = Origin::start().await;
+    for rest in [
+        status(416).field("content-range", "bytes */20"),
+        status(404),
+        status(304).etag("1"),
+        says("abcdefghij", "bytes 10-19/20").etag("1"),
+        says("abcdefghi", "bytes 10-18/20"),
+        says("abcdefghi", "bytes 10-19/20"),
+        says("abcdefghij", "bytes 9-18/20"),
+        says("abcdefghij", "bytes 10-19/21"),
+        says("abcdefghij", "bytes 10-19/*"),
+        says("abcdefghij", "bytes 19-10/20"),
+        says("abcdefghij", "bytes 10-19/20").field("content-encoding", "gzip"),
+        says("abcdefghij", "bytes 10-19/20").field("cache-control", "no-store"),
+        status(206).body("abcdefghij").field("content-range", "bytes 10-19/20").etag("2"),
+        status(206).body("abcdefghij").field("content-range", "bytes 10-19/20"),
+        status(206).body("abcdefghij").etag("1").max_age(60),
+        pieces_of("abcdefghij"),
+    ] {
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").answer(serve(TEXT, "1"));
+        fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+        origin.on("/a").with("range", "bytes=10-19").reply(rest);
+        let got = fetched(&gateway, gateway.ask("GET", "/a")).await;
+        got.code(200).body(TEXT).status("fwd=partial; stored").lacks("content-range");
+        let asked = origin.last("/a");
+        assert_eq!((asked.field("range"), asked.field("if-range")), (None, None));
+        gateway.get("/a").await.code(200).body(TEXT).status("hit");
+    }
+}
+
+/// The rest without a length: nobody could tell its end from one that came too early.
+fn pieces_of(text: &'static str) -> Reply {
+    let (reply, content) = pieces();
+    content.send(text);
+    content.end();
+    let reply = reply.code(206).max_age(60).etag("1");
+    reply.field("content-range", "bytes 10-19/20")
+}
+
+#[tokio::test]
+async fn origin_in_trouble_is_not_asked_twice_for_the_rest() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").reply(status(503).body("sorry"));
+    gateway.get("/a").await.code(503).body("sorry").status("fwd=partial; detail=no-freshness");
+    origin.saw("/a", 2);
+    get(&gateway, "bytes=0-9").send().await.code(206).status("hit");
+}
+
+#[tokio::test]
+async fn parts_that_lie_are_not_stored() {
+    let origin = Origin::start().await;
+    for (reply, detail) in [
+        (says("45", "bytes 4-6/20"), "content-range"),
+        (says("4567", "bytes 4-6/20"), "content-range"),
+        (says("456", "bytes 6-4/20"), "content-range"),
+        (says("456", "bytes 4-6/6"), "content-range"),
+        (says("456", "bytes 4-6/20").field("content-range", "bytes 4-6/20"), "content-range"),
+        (says("456", "bytes 4-6/*"), "partial"),
+        (says("456", "items 4-6/20"), "content-range"),
+        (says("456", "bytes 4-6/99999999"), "too-large"),
+        (
+            says("456", "bytes 4-6/20").field("content-type", "multipart/byteranges; boundary=a"),
+            "partial",
+        ),
+        (says("456", "bytes 4-6/20").field("cache-control", "no-store"), "no-store"),
+        (says("456", "bytes 4-6/20").field("cache-control", "private"), "private"),
+        (says("456", "bytes 4-6/20").field("set-cookie", "a=b"), "set-cookie"),
+        (says("456", "bytes 4-6/20").field("vary", "*"), "vary-any"),
+        (says("456", "bytes 4-6/20").field("etag", "\"2\""), "no-strong-validator"),
+    ] {
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").reply(reply);
+        let got = get(&gateway, "bytes=4-6").send().await.code(206);
+        got.status(&format!("fwd=uri-miss; detail={detail}"));
+        get(&gateway, "bytes=4-6").send().await.status(&format!("fwd=uri-miss; detail={detail}"));
+        assert_eq!(gateway.figure("stored"), 0);
+    }
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(says("456", "bytes 4-6/20"));
+    let got = get(&gateway, "bytes=4-6").field("authorization", "Bearer x").send().await;
+    got.code(206).status("fwd=uri-miss; detail=authorization");
+    // To `If-Range` an origin may leave out fields that other clients need.
+    let got = get(&gateway, "bytes=4-6").field("if-range", "\"1\"").send().await;
+    got.code(206).status("fwd=uri-miss; detail=partial");
+    assert_eq!(gateway.figure("stored"), 0);
+}
+
+#[tokio::test]
+async fn part_that_is_shorter_than_it_says_is_not_stored() {
+    let (origin, wire) = (Origin::start().await, Wire::start().await);
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    let head = "HTTP/1.1 206 Partial Content\r\ncache-control: max-age=60\r\netag: \"1\"\r\n\
+                content-range: bytes 4-6/20\r\n";
+    for content in
+        ["transfer-encoding: chunked\r\n\r\n2\r\n45\r\n0\r\n\r\n", "content-length: 3\r\n\r\n45"]
+    {
+        let upstream = async {
+            let mut line = wire.accept().await;
+            line.until("\r\n\r\n").await;
+            line.send(format!("{head}{content}")).await;
+        };
+        let (got, ()) = tokio::join!(get(&gateway, "bytes=4-6").attempt(), upstream);
+        assert!(got.is_err() || got.unwrap().body == "45");
+        assert_eq!(gateway.figure("stored"), 0);
+    }
+}
+
+#[tokio::test]
+async fn rest_that_breaks_off_leaves_what_is_held() {
+    let (origin, wire) = (Origin::start().await, Wire::start().await);
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    let head = |range: &str, length: usize| {
+        format!(
+            "HTTP/1.1 206 Partial Content\r\ncache-control: max-age=60\r\netag: \"1\"\r\n\
+             connection: close\r\ncontent-range: bytes {range}/20\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let upstream = async {
+        let mut line = wire.accept().await;
+        line.until("\r\n\r\n").await;
+        line.send(head("0-9", 10) + "0123456789").await;
+    };
+    let (got, ()) = tokio::join!(fetched(&gateway, get(&gateway, "bytes=0-9")), upstream);
+    got.code(206).body("0123456789").status(MISS);
+
+    let upstream = async {
+        let mut line = wire.accept().await;
+        assert!(line.until("\r\n\r\n").await.contains("range: bytes=10-19\r\n"));
+        line.send(head("10-19", 10)).await;
+        line
+    };
+    let (mut client, mut line) = tokio::join!(gateway.ask("GET", "/a").open(), upstream);
+    client.head().code(200).status(COMPLETED).has("content-length", "20");
+    // What is held does not wait for the rest.
+    assert_eq!(client.piece().await.unwrap().unwrap(), "0123456789");
+    line.send("abc").await;
+    drop(line);
+    assert!(client.finish().await.is_err(), "a part looked whole");
+    get(&gateway, "bytes=0-9").send().await.code(206).body("0123456789").status("hit");
+    assert_eq!(gateway.figure("stored"), 1);
+}
+
+#[tokio::test]
+async fn fields_are_those_of_the_newest_part() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin
+        .on("/a")
+        .reply(says("0123456789", "bytes 0-9/20").field("x-a", "old").field("x-b", "kept"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    let reply = status(206).body("abcdefghij").max_age(90).etag("1");
+    let reply = reply.field("content-range", "bytes 10-19/20").field("x-a", "new");
+    origin.on("/a").reply(reply.field("content-digest", "sha-256=:abc=:"));
+    fetched(&gateway, get(&gateway, "bytes=10-19")).await.status(PARTIAL);
+    gateway.clock().advance(secs(80));
+    let got = gateway.get("/a").await.code(200).body(TEXT).status("hit").has("x-a", "new");
+    let got = got.has("x-b", "kept").has("cache-control", "max-age=90").lacks("content-range");
+    got.lacks("content-digest");
+}
+
+#[tokio::test]
+async fn invalidation_reaches_parts() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").method("POST").reply(status(204));
+    gateway.ask("POST", "/a").send().await.code(204);
+    fetched(&gateway, get(&gateway, "bytes=10-19")).await.body("abcdefghij").status(MISS);
+    // What was held before is not part of it.
+    get(&gateway, "bytes=0-9").send().await.body("0123456789").status(PARTIAL);
+}
+
+#[tokio::test]
+async fn parts_of_variants_stay_apart() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for (language, text, etag) in [("de", TEXT, "1"), ("en", "ABCDEFGHIJKLMNOPQRST", "2")] {
+        let serve = serve(text, etag);
+        let on = origin.on("/a").with("accept-language", language);
+        on.answer(move |asked| serve(asked).field("vary", "accept-language"));
+    }
+    let ask = |range, language| get(&gateway, range).field("accept-language", language);
+    fetched(&gateway, ask("bytes=0-9", "de")).await.body("0123456789").status(MISS);
+    let got = fetched(&gateway, ask("bytes=10-19", "en")).await.body("KLMNOPQRST");
+    got.status("fwd=vary-miss; stored");
+    ask("bytes=0-9", "de").send().await.body("0123456789").status("hit");
+    ask("bytes=10-19", "en").send().await.body("KLMNOPQRST").status("hit");
+    let whole = gateway.ask("GET", "/a").field("accept-language", "de");
+    fetched(&gateway, whole).await.code(200).body(TEXT).status(COMPLETED);
+}
+
+#[tokio::test]
+async fn followers_share_what_completes_a_part() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    let held = origin.on("/a").with("range", "bytes=10-19");
+    let held = held.hold(says("abcdefghij", "bytes 10-19/20"));
+    let release = async {
+        gateway.reaches("followers", 1).await;
+        held.release();
+    };
+    let (one, other, ()) = tokio::join!(gateway.get("/a"), gateway.get("/a"), release);
+    let mut statuses = [one.cache_status(), other.cache_status()];
+    statuses.sort();
+    assert_eq!(statuses, ["fwd=partial; fwd-status=206; collapsed", COMPLETED]);
+    for got in [one, other] {
+        got.code(200).body(TEXT).has("content-length", "20").lacks("content-range");
+    }
+    origin.saw("/a", 2);
+}
+
+/// Stores the first half for `/a`, with more in `Cache-Control`, and lets it become stale.
+async fn stale(origin: &Origin, more: &'static str) -> Gateway {
+    let gateway = Gateway::setup(origin).cache("[cache.l1]\nttl = \"1h\"").start().await;
+    let serve = serve(TEXT, "1");
+    origin.on("/a").answer(move |asked| serve(asked).field("cache-control", more));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    gateway.clock().advance(secs(61));
+    gateway
+}
+
+#[tokio::test]
+async fn stale_part_is_served_while_it_is_completed() {
+    let origin = Origin::start().await;
+    let gateway = stale(&origin, "stale-while-revalidate=30").await;
+    let got = fetched(&gateway, get(&gateway, "bytes=2-3")).await.code(206).body("23");
+    got.status("hit; detail=stale-while-revalidate").has("content-range", "bytes 2-3/20");
+    // Whoever might have joined could have wanted all of it.
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=10-19"));
+    gateway.get("/a").await.code(200).body(TEXT).status("hit");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn stale_part_stands_in_only_for_what_it_has() {
+    let origin = Origin::start().await;
+    let gateway = stale(&origin, "stale-if-error=30").await;
+    origin.on("/a").reply(status(503).body("sorry"));
+    let got = get(&gateway, "bytes=2-3").send().await.code(206).body("23");
+    got.status("fwd=stale; fwd-status=503; detail=stale-if-error");
+    for ask in [get(&gateway, "bytes=2-12"), gateway.ask("GET", "/a"), gateway.ask("HEAD", "/a")] {
+        ask.send().await.code(503).lacks("content-range").lacks("etag");
+    }
+}
