@@ -55,6 +55,12 @@ def hits(by_server):
     return table(head, rows)
 
 
+def decide(spans):
+    look_up = spans["look-up"]
+    rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"] for name, span in spans.items()]
+    return table(["request", "ns", "to the look-up"], rows)
+
+
 def latency(by_server):
     rows = []
     for name, rounds in by_server.items():
