@@ -27,7 +27,7 @@ use crate::gateway::Gateway;
 use crate::message;
 use crate::store::{Invalidation, Receipt, Scope};
 
-/// The longest pattern that is taken, in octets.
+/// The longest pattern or tag that is taken, in octets.
 const MAX_PATTERN: usize = 1024;
 
 /// The running listener.
@@ -85,6 +85,8 @@ fn router(context: Context) -> Router {
         .route("/clear", post(clear))
         .route("/pattern/", delete(pattern))
         .route("/pattern/{*pattern}", delete(pattern))
+        .route("/tag/", delete(tag))
+        .route("/tag/{*tag}", delete(tag))
         .fallback(|| async {
             problem(StatusCode::NOT_FOUND, "there is no such call; see the README")
         })
@@ -168,14 +170,29 @@ async fn clear(State(context): State<Context>) -> Response {
 /// so may the pattern be; or it is because it stands in a URI. Which of the two cannot be told, so
 /// both spellings are invalidated.
 async fn pattern(State(context): State<Context>, uri: Uri) -> Response {
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let sent = target.strip_prefix("/pattern/").unwrap_or_default();
-    let mut patterns = vec![sent.to_owned()];
-    patterns.extend(decoded(sent).filter(|decoded| decoded != sent));
+    let patterns = spellings(&uri, "/pattern/");
     if patterns.iter().any(|pattern| pattern.len() > MAX_PATTERN) {
         return problem(StatusCode::BAD_REQUEST, "a pattern has at most 1024 octets");
     }
     invalidate(&context, patterns.into_iter().map(Scope::Pattern)).await
+}
+
+/// A tag is all that follows, in both spellings too: a tag may have a `%` of its own.
+async fn tag(State(context): State<Context>, uri: Uri) -> Response {
+    let tags = spellings(&uri, "/tag/");
+    if tags.iter().any(|tag| tag.len() > MAX_PATTERN) {
+        return problem(StatusCode::BAD_REQUEST, "a tag has at most 1024 octets");
+    }
+    invalidate(&context, tags.iter().flat_map(|tag| context.gateway.tagged(tag))).await
+}
+
+/// What follows `call`, as it was sent and decoded.
+fn spellings(uri: &Uri, call: &str) -> Vec<String> {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let sent = target.strip_prefix(call).unwrap_or_default();
+    let mut spellings = vec![sent.to_owned()];
+    spellings.extend(decoded(sent).filter(|decoded| decoded != sent));
+    spellings
 }
 
 /// A text without its percent-encoding (RFC 3986 §2.1), if that is UTF-8. A `%` that encodes nothing

@@ -26,7 +26,7 @@ use crate::upstream::{Failure, Reply};
 use super::key::Key;
 use super::partial::Sought;
 use super::validate::Validation;
-use super::{Gateway, Plan, Presented};
+use super::{Gateway, Plan, Presented, tags};
 
 /// What a client says of its own copy, and which part it wants.
 const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
@@ -176,6 +176,7 @@ impl Fetch {
         if plan.key.is_none() && NoVarySearch::of(fields).is_some() {
             marks.push(Mark::search(authority, uri.path()));
         }
+        marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);
         self.ask_storing(status, fields, Storing { freshness, marks }).await
     }
 

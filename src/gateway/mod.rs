@@ -3,7 +3,7 @@
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
 //! the store, `validate` what a 304 to it means, `combine` puts parts together there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
-//! `respond` makes responses out of what was found or what failed, `partial` parts of them.
+//! `tags` says what tags are scoped to, `respond` makes responses out of what was found or what failed, `partial` parts of them.
 
 mod answer;
 mod combine;
@@ -15,6 +15,7 @@ mod presented;
 mod ready;
 mod respond;
 mod stale;
+mod tags;
 mod validate;
 mod write;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AGE;
 
+use crate::semantics;
 use crate::semantics::CacheStatus;
 use crate::semantics::status::CACHE_STATUS;
 use crate::stored::StoredResponse;
@@ -82,6 +83,8 @@ pub(super) fn head(stored: &Arc<StoredResponse>, age: Duration, ttl: i64) -> Hea
 /// The same without keeping anything, and for any outcome.
 pub(super) fn build(stored: &StoredResponse, age: u64, status: &CacheStatus) -> HeaderMap {
     let mut fields = stored.fields.to_map(2);
+    // Stored, since a 304 need not repeat them; and not for clients.
+    semantics::remove_surrogate_tags(&mut fields);
     fields.insert(AGE, age.into());
     status.write_to(&mut fields);
     fields

@@ -109,6 +109,7 @@ fn streaming(
     seat: Seat,
     status: CacheStatus,
 ) -> Response<Body> {
+    semantics::remove_surrogate_tags(&mut fields);
     // A follower's response is stored on the leader's account.
     let forward_status = Some(head.forward_status).filter(|came| *came != head.status);
     CacheStatus { stored: !status.collapsed, forward_status, ..status }.write_to(&mut fields);
@@ -150,6 +151,7 @@ pub(super) fn apart(
 pub(super) fn passing(response: Response<Reply>, status: &CacheStatus) -> Response<Body> {
     let (mut head, reply) = response.into_parts();
     message::remove_hop_by_hop(&mut head.headers);
+    semantics::remove_surrogate_tags(&mut head.headers);
     message::add_via(&mut head.headers, head.version);
     status.write_to(&mut head.headers);
     assemble(head.status, head.headers, Body::Passing(reply))

@@ -16,7 +16,7 @@ use crate::store::{Invalidation, Scope};
 use crate::stored::Mark;
 use crate::upstream::{Failure, Reply};
 
-use super::{Ask, Gateway, Plan, Presented, respond};
+use super::{Ask, Gateway, Plan, Presented, respond, tags};
 
 impl Gateway {
     /// Passes a request on that no stored response may answer.
@@ -115,6 +115,7 @@ impl Gateway {
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => (&nothing, None),
         };
         let mut invalidations = self.targets(presented, fields);
+        invalidations.extend(tags::invalidated(fields, &presented.authority));
         if let Some(ask) = &plan.invalidation {
             let more = match status {
                 Some(status) => self.ask_invalidation(presented, ask, status).await,
@@ -198,6 +199,6 @@ fn scope(plan: &Plan, authority: &str, named: Named) -> Scope {
     }
 }
 
-fn hard(mark: Mark, label: &str) -> Invalidation {
+pub(super) fn hard(mark: Mark, label: &str) -> Invalidation {
     Invalidation { scope: Scope::Mark { mark, label: label.to_owned() }, soft: false }
 }

@@ -6,9 +6,10 @@
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
 //! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
-//! [`part_to_store`] and [`combine`] for a 206, [`storable`] and [`fields_to_store`],
+//! [`part_to_store`] and [`combine`] for a 206, [`storable`], [`Tags`] and [`fields_to_store`],
 //! [`not_modified`] and [`keep_in_304`], [`select`] and [`multipart()`] for a request with `Range`,
-//! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] for a method that is not safe.
+//! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] and
+//! [`invalidated_groups`] for a method that is not safe.
 //!
 //! # Not supported
 //!
@@ -16,8 +17,9 @@
 //!   200 that broke off (§3.3).
 //! - Range units other than `bytes`: the field is ignored, as RFC 9110 §14.2 wants it.
 //! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.
-//! - Groups (RFC 9875).
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
+//! - A group is invalidated by what names it, and not because one of its responses is (RFC 9875
+//!   §2.2.1 leaves that to the cache).
 //! - Methods other than `GET` are not stored, and only `GET` and `HEAD` are answered.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it.
 //! - `no-transform` needs nothing: content is never transformed.
@@ -35,6 +37,7 @@ pub mod reuse;
 pub mod spans;
 pub mod status;
 pub mod storing;
+pub mod tags;
 pub mod targeted;
 pub mod understood;
 pub mod validation;
@@ -53,6 +56,7 @@ pub use spans::{
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};
+pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use understood::{Chosen, Preferred};
 pub use validation::{Validators, freshen, keep_in_304, not_modified, same_representation};
 pub use vary::{Vary, nominated_value};

@@ -76,6 +76,8 @@ pub enum NotStored {
     NoValidator,
     /// Its content is larger than the route keeps. Found out by whoever reads the content.
     TooLarge,
+    /// It names more tags, or longer ones, than are kept. Found out by whoever reads them.
+    Tags,
     /// The route's policy said so, or failed. Found out by whoever asks it.
     Policy,
 }
@@ -100,6 +102,7 @@ impl NotStored {
             Self::NoFreshness => "no-freshness",
             Self::NoValidator => "no-validator",
             Self::TooLarge => "too-large",
+            Self::Tags => "tags",
             Self::Policy => "policy",
         }
     }

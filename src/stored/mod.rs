@@ -168,8 +168,8 @@ impl FromStr for Position {
     }
 }
 
-/// Something that many stored responses can have in common and be invalidated by: a tag, a path, a
-/// target URI, a route, a key. 128 bits of BLAKE3 over its kind, its scope and its text: equal labels of
+/// Something that many stored responses can have in common and be invalidated by: a tag, a group, a
+/// path, a target URI, a route, a key. 128 bits of BLAKE3 over its kind, its scope and its text: equal labels of
 /// two upstreams, or a path and a tag of the same text, stay apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mark(pub [u8; 16]);
@@ -178,6 +178,17 @@ impl Mark {
     /// A tag that a policy or a response of `upstream` named.
     pub fn tag(upstream: &str, label: &str) -> Self {
         Self::new("tag", upstream, label)
+    }
+
+    /// A group that a response of this authority put itself in (RFC 9875 §2.1, which scopes groups by
+    /// origin; the scheme is no part of it, as it is none of a cache key).
+    pub fn group(authority: &str, label: &str) -> Self {
+        Self::new("group", authority, label)
+    }
+
+    /// Every response of this authority that is in any group.
+    pub fn grouped(authority: &str) -> Self {
+        Self::new("grouped", authority, "")
     }
 
     /// Every response to a request for this path of this authority, whatever the query.
@@ -491,9 +502,13 @@ mod tests {
         let marks = [
             Mark::tag("a", "/x"),
             Mark::tag("b", "/x"),
+            Mark::group("a", "/x"),
+            Mark::group("b", "/x"),
             Mark::path("a", "/x"),
             Mark::target("a", "/x"),
             Mark::route("/x"),
+            Mark::group("a", ""),
+            Mark::grouped("a"),
         ];
         for (at, one) in marks.iter().enumerate() {
             assert!(!marks[at + 1..].contains(one));

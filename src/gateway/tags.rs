@@ -1,0 +1,56 @@
+//! What tags are scoped to, and the marks that they become.
+//!
+//! Three response fields and the policies name tags. A tag is one of the upstream that it came
+//! from: a policy's answer and an operator's purge reach it, whichever of them named it. A member of
+//! `Cache-Groups` is a group of its authority as well: RFC 9875 §2.1 scopes groups by origin, and
+//! only that is what `Cache-Group-Invalidation` reaches. So neither two upstreams nor two
+//! authorities behind one upstream can invalidate each other's responses by responses of theirs.
+
+use std::collections::BTreeSet;
+
+use http::HeaderMap;
+
+use crate::semantics::{self, NotStored, Tags};
+use crate::store::{Invalidation, Scope};
+use crate::stored::Mark;
+
+use super::Gateway;
+use super::write::hard;
+
+/// What a response of these fields can be invalidated by.
+pub(super) fn marks(
+    fields: &HeaderMap,
+    upstream: &str,
+    authority: &str,
+) -> Result<Vec<Mark>, NotStored> {
+    let Tags { groups, others } = Tags::of(fields).map_err(|_| NotStored::Tags)?;
+    let mut marks: Vec<_> =
+        groups.iter().chain(&others).map(|tag| Mark::tag(upstream, tag)).collect();
+    marks.extend(groups.iter().map(|group| Mark::group(authority, group)));
+    if !groups.is_empty() {
+        marks.push(Mark::grouped(authority));
+    }
+    Ok(marks)
+}
+
+/// What a response to an unsafe request invalidates beyond targets (RFC 9875 §3): hard, as its
+/// target, since nothing may be served any more that came before the write. Of more groups than are
+/// told apart, all go.
+pub(super) fn invalidated(fields: &HeaderMap, authority: &str) -> Vec<Invalidation> {
+    match semantics::invalidated_groups(fields) {
+        Ok(groups) => {
+            groups.iter().map(|group| hard(Mark::group(authority, group), group)).collect()
+        }
+        Err(_) => vec![hard(Mark::grouped(authority), authority)],
+    }
+}
+
+impl Gateway {
+    /// What bears this tag, of all upstreams that routes have.
+    pub fn tagged(&self, label: &str) -> Vec<Scope> {
+        let upstreams: BTreeSet<_> = self.plans.iter().map(|plan| &*plan.upstream_name).collect();
+        let scope =
+            |upstream| Scope::Mark { mark: Mark::tag(upstream, label), label: label.to_owned() };
+        upstreams.into_iter().map(scope).collect()
+    }
+}
