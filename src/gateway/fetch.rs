@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -48,6 +48,8 @@ pub(super) struct Fetch {
 pub(super) enum Alone {
     /// As it comes from the upstream.
     Reply(Response<Reply>, NotStored),
+    /// A response to `HEAD`, and whether a stored response was updated by it.
+    Head(Response<Reply>, bool),
     /// A stored response was validated, and may not be stored again.
     Validated(Box<StoredResponse>, NotStored),
 }
@@ -56,7 +58,7 @@ impl Alone {
     /// What is wrong with the upstream, by the status that it sent.
     pub(super) fn trouble(&self) -> Trouble {
         Trouble::Status(match self {
-            Self::Reply(reply, _) => reply.status(),
+            Self::Reply(reply, _) | Self::Head(reply, _) => reply.status(),
             Self::Validated(stored, _) => stored.status,
         })
     }
@@ -95,6 +97,9 @@ impl Fetch {
                 return self.complete(reply, &times).await;
             }
             _ => {}
+        }
+        if self.presented.head.method == Method::HEAD {
+            return self.headed(reply, &times).await;
         }
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
@@ -154,7 +159,9 @@ impl Fetch {
         times: &Times,
     ) -> Result<Storing, NotStored> {
         let Presented { head, directives, .. } = &*self.presented;
-        let asked = Asked { method: &head.method, fields: &head.headers, directives };
+        // What `HEAD` freshens was stored for `GET`.
+        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        let asked = Asked { method, fields: &head.headers, directives };
         let plan = self.plan();
         let freshness = semantics::storable(&asked, status, fields, times, &plan.rules)?;
         // A 416 with a lifetime, say, is about the range, which no key holds.

@@ -2,12 +2,13 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
-//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
+//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
 //! `tags` says what tags are scoped to, `respond` makes responses out of what was found or what failed, `partial` parts of them.
 
 mod answer;
 mod combine;
 mod fetch;
+mod head;
 mod key;
 mod look;
 mod partial;
@@ -297,9 +298,12 @@ impl Gateway {
         if presented.directives.only_if_cached {
             return respond::only_if_cached(why);
         }
-        // A response to HEAD has no content to store, so it passes by.
-        if presented.head.method == Method::HEAD {
-            return self.forward_head(presented, why, missing.stale).await;
+        // A response to HEAD has no content to store, so it passes by. It can say whether what is
+        // stored, and whole, is still right; it is then for this client and the store alone.
+        let is_head = presented.head.method == Method::HEAD;
+        let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
+        if is_head && !is_stored {
+            return self.pass_reading(presented, None, CacheStatus::forward(why)).await;
         }
         let sought = Sought::new(&presented, &missing);
         let errand =
@@ -307,7 +311,8 @@ impl Gateway {
         let Errand { presented, key, sought, .. } = &errand;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
-        let mut alone = !self.plan(presented).collapse
+        let mut alone = is_head
+            || !self.plan(presented).collapse
             || presented.directives.no_cache
             || presented.directives.no_store
             || self.collapse.is_apart(&key.hash);

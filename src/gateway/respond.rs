@@ -135,6 +135,15 @@ pub(super) fn apart(
         Alone::Reply(response, why) => {
             passing(response, &CacheStatus { detail: Some(why.as_str().into()), ..*status })
         }
+        Alone::Head(response, updated) => {
+            let response = passing(response, &CacheStatus { stored: updated, ..status.clone() });
+            let (status, fields) = (response.status(), response.headers());
+            // The upstream was not told the client's own conditions.
+            if semantics::not_modified(&presented.head.headers, status, fields) {
+                return not_modified(response.into_parts().0.headers);
+            }
+            response
+        }
         Alone::Validated(stored, why) => {
             let status = CacheStatus {
                 forward_status: Some(StatusCode::NOT_MODIFIED),

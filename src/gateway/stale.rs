@@ -66,28 +66,6 @@ impl Gateway {
         });
     }
 
-    /// Passes HEAD on, for which what is stored is stale at best.
-    pub(super) async fn forward_head(
-        &self,
-        presented: Presented,
-        why: Forward,
-        stale: Option<Arc<StoredResponse>>,
-    ) -> Response<Body> {
-        let status = CacheStatus::forward(why);
-        let result = self.send(&presented, None).await;
-        let trouble = match &result {
-            Ok(reply) => Trouble::Status(reply.status()),
-            Err(_) => Trouble::Disconnected,
-        };
-        if let Some(response) = self.instead(&presented, stale.as_ref(), trouble, &status) {
-            return response;
-        }
-        match result {
-            Ok(reply) => respond::passing(reply, &status),
-            Err(failure) => respond::failed(&failure, &status),
-        }
-    }
-
     /// What may be served in place of a response that did not come, or came to be an error.
     pub(super) fn instead(
         &self,

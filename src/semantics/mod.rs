@@ -5,11 +5,11 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`] for a 304,
-//! [`part_to_store`] and [`combine`] for a 206, [`storable`], [`Tags`] and [`fields_to_store`],
-//! [`not_modified`] and [`keep_in_304`], [`select`] and [`multipart()`] for a request with `Range`,
-//! [`CacheStatus`]; and [`invalidates`] with [`invalidated_targets`] and
-//! [`invalidated_groups`] for a method that is not safe.
+//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`]
+//! for a 304, [`matches_head`] for a response to `HEAD`, [`part_to_store`] and [`combine`] for a 206,
+//! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
+//! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
+//! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe.
 //!
 //! # Not supported
 //!
@@ -58,7 +58,9 @@ pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, storable};
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use understood::{Chosen, Preferred};
-pub use validation::{Validators, freshen, keep_in_304, not_modified, same_representation};
+pub use validation::{
+    Validators, freshen, keep_in_304, matches_head, not_modified, same_representation,
+};
 pub use vary::{Vary, nominated_value};
 
 #[cfg(test)]

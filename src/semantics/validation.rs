@@ -46,6 +46,17 @@ impl Validators {
         etag.into_iter().chain(date)
     }
 
+    /// Whether the entity tag is this one; if this one is weak, whether it corresponds.
+    fn has_tag(&self, tag: &HeaderValue) -> bool {
+        self.etag
+            .as_ref()
+            .is_some_and(|own| if is_weak(tag) { opaque(own) == opaque(tag) } else { own == tag })
+    }
+
+    fn has_date(&self, modified: &HeaderValue) -> bool {
+        self.last_modified.as_ref().is_some_and(|own| date::parse(own) == date::parse(modified))
+    }
+
     /// Whether there is nothing to validate by.
     pub fn is_empty(&self) -> bool {
         self.etag.is_none() && self.last_modified.is_none()
@@ -103,16 +114,35 @@ pub fn keep_in_304(fields: &mut HeaderMap) {
 pub fn same_representation(stored: &Validators, not_modified: &HeaderMap) -> bool {
     let named = Validators::of(not_modified);
     match (&named.etag, &named.last_modified) {
-        (Some(tag), _) if is_weak(tag) => {
-            stored.etag.as_ref().is_some_and(|stored| opaque(stored) == opaque(tag))
-        }
-        (Some(tag), _) => stored.etag.as_ref() == Some(tag),
-        (None, Some(modified)) => stored
-            .last_modified
-            .as_ref()
-            .is_some_and(|stored| date::parse(stored) == date::parse(modified)),
+        (Some(tag), _) => stored.has_tag(tag),
+        (None, Some(modified)) => stored.has_date(modified),
         (None, None) => true,
     }
+}
+
+/// Whether a 200 to `HEAD` with these fields says that the stored response to `GET`, with `content`
+/// octets, is still right (§4.3.5): it has "matching values for any received validator fields" and,
+/// if the former has `Content-Length`, that of the latter is the same. A response that says none of
+/// these agrees; one that says them twice, or unreadably, does not.
+pub fn matches_head(
+    status: StatusCode,
+    stored: &HeaderMap,
+    content: u64,
+    head: &HeaderMap,
+) -> bool {
+    let (ours, named) = (Validators::of(stored), Validators::of(head));
+    let has_tag = match named.etag {
+        Some(tag) => ours.has_tag(&tag),
+        None => !head.contains_key(ETAG),
+    };
+    let has_date = match named.last_modified {
+        Some(modified) => ours.has_date(&modified),
+        None => !head.contains_key(LAST_MODIFIED),
+    };
+    let length = |line: &HeaderValue| line.to_str().ok().and_then(|line| line.parse().ok());
+    let has_length = head.get_all(CONTENT_LENGTH).iter().all(|line| length(line) == Some(content));
+    // A 200 is not about what was, say, not found when it was stored.
+    status == StatusCode::OK && has_tag && has_date && has_length
 }
 
 /// The fields of a stored response after a 304 (§3.2): those of the 304, all lines of each, in the
@@ -355,6 +385,44 @@ mod tests {
             let stored = validators(etag, last_modified);
             let found = same_representation(&stored, &fields(&not_modified));
             assert_eq!(found, expected, "{etag} {last_modified} {not_modified:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn which_response_a_head_speaks_of() {
+        let etag = ("etag", "\"1\"");
+        let weak = ("etag", "W/\"1\"");
+        let modified = ("last-modified", NOON);
+        for (status, stored, head, expected, why) in [
+            (200, vec![etag], vec![etag], true, "matching values"),
+            (200, vec![etag], vec![("etag", "\"2\"")], false, "matching values"),
+            (200, vec![weak], vec![weak], true, "a weak one corresponds"),
+            (200, vec![weak], vec![etag], false, "the stored one is not strong"),
+            (200, vec![], vec![etag], false, "received, and the stored one has none"),
+            (200, vec![etag], vec![], true, "only \"received validator fields\" count"),
+            (200, vec![modified], vec![modified], true, "matching values"),
+            (200, vec![modified], vec![("last-modified", ONE)], false, "matching values"),
+            (200, vec![etag, modified], vec![etag, modified], true, "\"any received\""),
+            (200, vec![etag, modified], vec![etag, ("last-modified", ONE)], false, "any: both"),
+            (200, vec![etag], vec![etag, etag], false, "which of them?"),
+            (200, vec![modified], vec![("last-modified", "noon")], false, "not a date"),
+            (200, vec![], vec![("content-length", "3")], true, "Content-Length matches"),
+            (200, vec![], vec![("content-length", "4")], false, "Content-Length does not"),
+            (
+                200,
+                vec![etag],
+                vec![etag, ("content-length", "0")],
+                false,
+                "Content-Length does not",
+            ),
+            (200, vec![], vec![("content-length", "x")], false, "no length"),
+            (200, vec![], vec![("content-length", "3"), ("content-length", "4")], false, "both"),
+            (200, vec![], vec![], true, "nothing received, nothing to differ"),
+            (404, vec![], vec![], false, "there is something now"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = matches_head(status, &fields(&stored), 3, &fields(&head));
+            assert_eq!(found, expected, "{status} {stored:?} {head:?}: {why}");
         }
     }
 

@@ -14,6 +14,7 @@ mod support;
 // Responses from the cache, by RFC 9111: which are stored, which are served, which of several, which
 // parts of them, how they are validated, and what makes them invalid.
 mod groups;
+mod head;
 mod invalidation;
 mod no_vary_search;
 mod parts;

@@ -1,0 +1,78 @@
+//! A request with `HEAD` that goes forward while a response to `GET` is stored: what comes back says
+//! whether that one is still right (RFC 9111 §4.3.5).
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use tracing::debug;
+
+use crate::message;
+use crate::semantics::{self, Combined, Times, Vary};
+use crate::store::{Invalidation, Put, Scope};
+use crate::stored::{Mark, StoredResponse};
+use crate::upstream::Reply;
+
+use super::fetch::{Alone, Fetch};
+use super::partial::Sought;
+
+impl Fetch {
+    /// Lets a response to `HEAD` update the stored response, or make it stale, before its client hears
+    /// of it. A 304 was seen to before.
+    pub(super) async fn headed(self, reply: Response<Reply>, times: &Times) {
+        let mut updated = false;
+        if reply.status() == StatusCode::OK
+            && let Sought::Whole { stale: Some(stale), .. } = &self.sought
+        {
+            let stale = Arc::clone(stale);
+            updated = self.update(&stale, &reply, times).await;
+            if !updated && stale.freshness.is_fresh(times.received) {
+                self.make_stale(&stale).await;
+            }
+        }
+        // Nobody is there to take it if the client has gone.
+        let taken = self.mine.send(Alone::Head(reply, updated));
+        drop(taken);
+    }
+
+    /// Whether the stored response was updated.
+    async fn update(
+        &self,
+        stale: &Arc<StoredResponse>,
+        reply: &Response<Reply>,
+        times: &Times,
+    ) -> bool {
+        let stored = stale.fields.to_map(4);
+        let content = stale.body.len() as u64;
+        if !semantics::matches_head(stale.status, &stored, content, reply.headers()) {
+            return false;
+        }
+        let mut fields = reply.headers().clone();
+        message::add_via(&mut fields, reply.version());
+        let mut merged = semantics::freshen(&stored, &fields);
+        let storing = match self.storing(stale.status, &merged, times).await {
+            Ok(storing) => storing,
+            Err(why) => {
+                debug!(why = why.as_str(), "stored response not updated by HEAD");
+                return false;
+            }
+        };
+        semantics::fields_to_store(&mut merged, &self.plan().rules, times.received);
+        let Vary::Fields(nominated) = Vary::of(&merged) else { return false };
+        let content = Combined::Whole(stale.body.clone());
+        let put = self.put(stale.status, &merged, content, storing, &nominated, None);
+        put.is_some_and(|Put { kept, .. }| kept)
+    }
+
+    /// "Otherwise, the cache SHOULD consider the stored response to be stale": here and in the fleet.
+    async fn make_stale(&self, stale: &StoredResponse) {
+        let own = Mark::key(&self.key.hash);
+        // It may have been stored for another query, which `No-Vary-Search` says is equivalent.
+        let mark = if stale.marks.contains(&own) {
+            own
+        } else {
+            Mark::search(&self.presented.authority, self.presented.head.uri.path())
+        };
+        let scope = Scope::Mark { mark, label: stale.name.to_string() };
+        self.gateway.store.invalidate(vec![Invalidation { scope, soft: true }]).await;
+    }
+}
