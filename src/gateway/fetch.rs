@@ -221,7 +221,7 @@ impl Fetch {
     }
 
     /// Passes the response on while it is put together, and stores it when it is whole.
-    async fn store(self, reply: Response<Reply>, storing: Storing) {
+    pub(super) async fn store(self, reply: Response<Reply>, storing: Storing) {
         let (mut head, mut reply) = reply.into_parts();
         message::remove_hop_by_hop(&mut head.headers);
         message::add_via(&mut head.headers, head.version);

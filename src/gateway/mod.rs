@@ -2,7 +2,8 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
-//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong,
+//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong, `post`
+//! stores what such a request got for the GETs to come,
 //! `tags` says what tags are scoped to, `respond` makes responses out of what was found or what failed, `partial` parts of them.
 
 mod answer;
@@ -12,6 +13,7 @@ mod head;
 mod key;
 mod look;
 mod partial;
+mod post;
 mod presented;
 mod ready;
 mod respond;

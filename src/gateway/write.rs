@@ -11,12 +11,20 @@ use crate::body::Body;
 use crate::config::OnError;
 use crate::plugin::Scope as Named;
 use crate::routes::Found;
-use crate::semantics::{self, CacheStatus, Forward};
-use crate::store::{Invalidation, Scope};
+use crate::semantics::{self, CacheStatus, Forward, Times};
+use crate::store::{Invalidation, Receipt, Scope};
 use crate::stored::Mark;
 use crate::upstream::{Failure, Reply};
 
 use super::{Ask, Gateway, Plan, Presented, respond, tags};
+
+/// What an unsafe request has invalidated.
+pub(super) struct Invalidated {
+    /// How many records of the log that took.
+    pub(super) records: usize,
+    /// Where the log was then.
+    pub(super) receipt: Receipt,
+}
 
 impl Gateway {
     /// Passes a request on that no stored response may answer.
@@ -33,10 +41,15 @@ impl Gateway {
         // In a task, since the invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
         let write = self.tasks.spawn(async move {
+            let before = gateway.store.lease();
+            let requested = gateway.clock.now();
             let result = gateway.send(&presented, Some(content)).await;
-            gateway.invalidate_after(&presented, &result).await;
+            let times = Times { requested, received: gateway.clock.now() };
+            let invalidated = gateway.invalidate_after(&presented, &result).await;
             match result {
-                Ok(reply) => respond::passing(reply, &status),
+                Ok(reply) => {
+                    gateway.pass_and_keep(presented, reply, times, before, invalidated).await
+                }
                 Err(failure) => respond::failed(&failure, &status),
             }
         });
@@ -104,13 +117,15 @@ impl Gateway {
         &self,
         presented: &Presented,
         result: &Result<Response<Reply>, Failure>,
-    ) {
+    ) -> Option<Invalidated> {
         let plan = self.plan(presented);
         let nothing = HeaderMap::new();
         let (fields, status) = match result {
-            Ok(reply) if !semantics::invalidates(&presented.head.method, reply.status()) => return,
+            Ok(reply) if !semantics::invalidates(&presented.head.method, reply.status()) => {
+                return None;
+            }
             Ok(reply) => (reply.headers(), Some(reply.status())),
-            Err(Failure::Connect(_)) => return,
+            Err(Failure::Connect(_)) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => (&nothing, None),
         };
@@ -123,11 +138,13 @@ impl Gateway {
             };
             invalidations.extend(more);
         }
+        let records = invalidations.len();
         let receipt = self.store.invalidate(invalidations).await;
         if !receipt.shared {
             // Once per change of state the store says so itself.
             tracing::debug!(position = %receipt.position, "invalidation not shared yet");
         }
+        Some(Invalidated { records, receipt })
     }
 
     /// RFC 9111 §4.4: the target URI, and `Location` and `Content-Location` of the same origin.

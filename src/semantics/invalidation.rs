@@ -38,7 +38,12 @@ pub fn invalidated_targets(
 
 /// The path and query that a reference leads to from a base (RFC 3986 §5.2), none where that is
 /// another origin's (RFC 9110 §4.3.1) or no reference at all.
-fn resolve(reference: &str, scheme: &str, authority: &str, base: &str) -> Option<String> {
+pub(super) fn resolve(
+    reference: &str,
+    scheme: &str,
+    authority: &str,
+    base: &str,
+) -> Option<String> {
     let reference = before(reference, '#');
     let (base_path, base_query) = split_query(base);
 

@@ -9,7 +9,8 @@
 //! for a 304, [`matches_head`] for a response to `HEAD`, [`part_to_store`] and [`combine`] for a 206,
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
-//! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe.
+//! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
+//! `POST`.
 //!
 //! # Not supported
 //!
@@ -20,7 +21,8 @@
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
 //! - A group is invalidated by what names it, and not because one of its responses is (RFC 9875
 //!   §2.2.1 leaves that to the cache).
-//! - Methods other than `GET` are not stored, and only `GET` and `HEAD` are answered.
+//! - Only `GET` and `HEAD` are answered. Of other methods the response to a `POST` is stored for
+//!   `GET` where it says that it may be (RFC 9110 §9.3.3), if it is a 200.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it.
 //! - `no-transform` needs nothing: content is never transformed.
 
@@ -32,6 +34,7 @@ pub mod invalidation;
 pub mod multipart;
 mod negotiation;
 pub mod no_vary_search;
+pub mod post;
 pub mod ranges;
 pub mod reuse;
 pub mod spans;
@@ -49,6 +52,7 @@ pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates};
 pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
+pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, select};
 pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
 pub use spans::{

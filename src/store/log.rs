@@ -175,6 +175,15 @@ impl Log {
         }
     }
 
+    /// A lease of the place to which this log's `own` records have led, if nothing else was applied
+    /// since another.
+    pub(super) fn lease_after(&self, before: &Lease, own: usize, place: Position) -> Option<Lease> {
+        let lease = self.lease();
+        let is_next = lease.records == before.records + own as u64;
+        // Not where the log is now: should it have gone on, that is for the judge to see.
+        is_next.then_some(Lease { position: place, ..lease })
+    }
+
     pub(super) fn position(&self) -> Position {
         self.read().position()
     }

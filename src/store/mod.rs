@@ -308,6 +308,22 @@ impl Store {
         self.log.lease()
     }
 
+    /// The right to store the response to a request that has itself invalidated, by `own` records of
+    /// which this is the receipt: those do not void it, any later one does. `before` was taken before
+    /// the request went out. `None` if anything else was invalidated since then, whatever it covers,
+    /// or if that cannot be told.
+    pub async fn lease_after(&self, before: &Lease, own: usize, receipt: Receipt) -> Option<Lease> {
+        if let Some(redis) = &self.redis {
+            let is_shared = before.shared && receipt.shared;
+            let place = receipt.position;
+            if !is_shared || !redis.log.holds_only(own, before.position, place).await {
+                return None;
+            }
+        }
+        // After the shared log was asked, so that nothing falls between the two.
+        self.log.lease_after(before, own, receipt.position)
+    }
+
     /// Stores a response: in L1 at once, in L2 in the background. Sets its position to the lease's.
     ///
     /// It is not kept if an invalidation overtook the lease, or if no tier takes it: it is too

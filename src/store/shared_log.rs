@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamReadReply;
+use redis::streams::{StreamRangeReply, StreamReadReply};
 use redis::{Client, FromRedisValue, Pipeline, Value};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -173,6 +173,20 @@ impl SharedLog {
             }
         }
         receipt
+    }
+
+    /// Whether the shared log has just so many records after one place and up to another. One that
+    /// this gateway has not read yet may lie there.
+    pub(super) async fn holds_only(&self, count: usize, after: Position, to: Position) -> bool {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.stream).arg(format!("({after}")).arg(to.to_string());
+        command.arg("COUNT").arg(count + 1);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(command);
+        let deadline = Instant::from_std(clock::instant() + self.timeout);
+        let answer: Result<(StreamRangeReply,), _> =
+            self.connection.query(&pipeline, deadline).await;
+        answer.is_ok_and(|(found,)| found.ids.len() == count)
     }
 
     fn wait(&self, records: &[Invalidation]) {

@@ -18,6 +18,7 @@ mod head;
 mod invalidation;
 mod no_vary_search;
 mod parts;
+mod post;
 mod ranges;
 mod reuse;
 mod stale;

@@ -1,0 +1,115 @@
+//! A response to `POST` that answers the `GET`s to come (RFC 9110 §9.3.3).
+//!
+//! It is found by the key of a `GET` of its target with the request's own fields, which the route's
+//! key policy is asked for: policies do not see content. The write has invalidated its target
+//! before. So the response is stored at the place after that, where its own invalidation does not
+//! cover it; and it is not stored at all if anything else was invalidated since the request went
+//! out, as that may have been after the response was made.
+
+use std::sync::Arc;
+
+use http::{Method, Response};
+use tokio::sync::oneshot;
+
+use crate::body::Body;
+use crate::collapse::Outcome;
+use crate::routes::Found;
+use crate::semantics::{self, CacheStatus, Forward, Posted, Rules, Times};
+use crate::store::Lease;
+use crate::upstream::Reply;
+
+use super::fetch::Fetch;
+use super::key::{Key, Keyed};
+use super::partial::Sought;
+use super::write::Invalidated;
+use super::{Gateway, Presented, respond};
+
+impl Gateway {
+    /// Passes on what an unsafe request got, and stores it if it answers a `GET`. `before` is a lease
+    /// from before the request went out.
+    pub(super) async fn pass_and_keep(
+        self: &Arc<Self>,
+        presented: Presented,
+        reply: Response<Reply>,
+        times: Times,
+        before: Lease,
+        invalidated: Option<Invalidated>,
+    ) -> Response<Body> {
+        let status = CacheStatus::forward(Forward::Method);
+        let rules = &self.plan(&presented).rules;
+        let answers_get = answers_get(&presented, &reply, &times, rules);
+        let Some(Invalidated { records, receipt }) = invalidated.filter(|_| answers_get) else {
+            return respond::passing(reply, &status);
+        };
+        let Some((presented, key)) = self.as_get(presented).await else {
+            return respond::passing(reply, &status);
+        };
+        let Some(lease) = self.store.lease_after(&before, records, receipt).await else {
+            return respond::passing(reply, &status);
+        };
+        let (lead, seat) = self.collapse.alone(key.hash, lease.records());
+        let (mine, _) = oneshot::channel();
+        let gateway = Arc::clone(self);
+        let presented = Arc::new(presented);
+        let fetch = Fetch {
+            gateway,
+            presented: Arc::clone(&presented),
+            key,
+            sought: Sought::ANYTHING,
+            lease,
+            lead,
+            mine,
+        };
+        match fetch.storing(reply.status(), reply.headers(), &times).await {
+            Ok(storing) => {
+                self.tasks.spawn(fetch.store(reply, storing));
+                match seat.outcome().await {
+                    Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
+                    _ => respond::lost(&status),
+                }
+            }
+            Err(why) => {
+                let status = CacheStatus { detail: Some(why.as_str().into()), ..status };
+                respond::passing(reply, &status)
+            }
+        }
+    }
+
+    /// The `GET` that the response answers, and its key. `None` if no route takes it, or one of
+    /// another upstream, or its policy lets it go past the cache.
+    async fn as_get(&self, presented: Presented) -> Option<(Presented, Key)> {
+        let Presented { authority, head, .. } = &presented;
+        let found = self.routes.find(authority, head.uri.path(), &Method::GET);
+        let Found::Route { place, .. } = found else { return None };
+        let upstream = &self.plan(&presented).upstream;
+        let is_same = |plan: &super::Plan| Arc::ptr_eq(&plan.upstream, upstream);
+        self.plans.get(place).filter(|plan| is_same(plan))?;
+        let mut presented = Presented { place, ..presented };
+        presented.head.method = Method::GET;
+        let keyed = match self.known_key(&presented) {
+            Some(keyed) => keyed,
+            None => self.ask_key(&presented).await,
+        };
+        match keyed {
+            Keyed::Key(key) => Some((presented, key)),
+            Keyed::Bypass(_) | Keyed::Failed => None,
+        }
+    }
+}
+
+fn answers_get(
+    presented: &Presented,
+    reply: &Response<Reply>,
+    times: &Times,
+    rules: &Rules,
+) -> bool {
+    let Presented { head, authority, peer, .. } = presented;
+    let posted = Posted {
+        method: &head.method,
+        scheme: peer.scheme,
+        authority,
+        target: head.uri.path_and_query().map_or("/", |target| target.as_str()),
+        fields: &head.headers,
+    };
+    semantics::answers_get(&posted, reply.status(), reply.headers(), times, rules)
+}
