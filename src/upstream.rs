@@ -134,7 +134,7 @@ impl Upstream {
     ///
     /// The next server in turn gets it. If that refuses the connection, the one after is tried, each
     /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). A safe request
-    /// without content is repeated once more if the connection closes without an answer: an idle
+    /// whose content is at hand, or that has none, is repeated once more if the connection closes without an answer: an idle
     /// one may do that just as a request goes out.
     ///
     /// # Errors
@@ -145,11 +145,10 @@ impl Upstream {
         target: Option<&PathAndQuery>,
         authority: &str,
         fields: &HeaderMap,
-        content: Option<Incoming>,
+        content: Content,
         interim: Option<interim::Sender>,
     ) -> Result<Response<Reply>, Failure> {
-        let content = content.map_or_else(Content::default, Content::new);
-        let mut may_repeat = method.is_safe() && content.0.is_none();
+        let mut may_repeat = method.is_safe() && content.rest.is_none();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut untried = self.servers.len();
         for server in self.servers.iter().cycle().skip(first % untried.max(1)) {
@@ -231,7 +230,7 @@ impl Failure {
     fn of(error: hyper_util::client::legacy::Error, content: &Content) -> Self {
         let refused = error.is_connect();
         let cause = Cause(Arc::new(error));
-        match &content.0 {
+        match &content.rest {
             _ if refused => Self::Connect(cause),
             Some(upload) if upload.is_broken.load(Ordering::Relaxed) => Self::Request(cause),
             _ => Self::Broken(cause),
@@ -283,10 +282,14 @@ fn authorities(path: &Path) -> Result<rustls::RootCertStore, Unusable> {
     Ok(store)
 }
 
-/// What a request carries to the upstream: nothing, or the client's content as it comes in. Clones
-/// share it, so that a server which was never reached leaves it to the next.
+/// What a request carries to the upstream: octets at hand, or none, and behind them the client's
+/// content as it comes in. Clones share the latter, so that a server which was never reached leaves
+/// it to the next.
 #[derive(Clone, Default)]
-struct Content(Option<Arc<Upload>>);
+pub struct Content {
+    begun: Bytes,
+    rest: Option<Arc<Upload>>,
+}
 
 struct Upload {
     incoming: Mutex<Incoming>,
@@ -296,7 +299,13 @@ struct Upload {
 }
 
 impl Content {
-    fn new(incoming: Incoming) -> Self {
+    /// All of it, to be sent as often as is needed.
+    pub fn whole(octets: Bytes) -> Self {
+        Self { begun: octets, rest: None }
+    }
+
+    /// What was read of it already, and what is still to come.
+    pub fn passing(begun: Bytes, incoming: Incoming) -> Self {
         // Content of known length 0 is none: it needs no framing towards the upstream.
         let some = !incoming.is_end_stream();
         let upload = || Upload {
@@ -304,12 +313,12 @@ impl Content {
             moved: Notify::new(),
             is_broken: AtomicBool::new(false),
         };
-        Self(some.then(|| Arc::new(upload())))
+        Self { begun, rest: some.then(|| Arc::new(upload())) }
     }
 
     /// Waits until another piece has left; for ever if there is none.
     async fn moved(&self) {
-        match &self.0 {
+        match &self.rest {
             Some(upload) => upload.moved.notified().await,
             None => std::future::pending().await,
         }
@@ -327,10 +336,13 @@ impl Body for Content {
     type Error = hyper::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(upload) = &self.0 else { return Poll::Ready(None) };
+        if !self.begun.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
+        }
+        let Some(upload) = &self.rest else { return Poll::Ready(None) };
         let mut frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
         match &mut frame {
             Poll::Ready(Some(Err(_))) => upload.is_broken.store(true, Ordering::Relaxed),
@@ -346,14 +358,20 @@ impl Body for Content {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|upload| upload.incoming().is_end_stream())
+        let is_rest_read = |upload: &Arc<Upload>| upload.incoming().is_end_stream();
+        self.begun.is_empty() && self.rest.as_ref().is_none_or(is_rest_read)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Some(upload) => upload.incoming().size_hint(),
-            None => SizeHint::with_exact(0),
+        let begun = self.begun.len() as u64;
+        let Some(upload) = &self.rest else { return SizeHint::with_exact(begun) };
+        let rest = upload.incoming().size_hint();
+        let mut whole = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(begun));
         }
+        whole.set_lower(rest.lower().saturating_add(begun));
+        whole
     }
 }
 

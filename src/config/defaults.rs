@@ -115,6 +115,7 @@ impl Route {
             ttl: None,
             stale_if_error: None,
             max_body: 8 << 20,
+            max_query_body: 64 << 10,
             variants: 32,
             collapse: true,
             place: Place::default(),

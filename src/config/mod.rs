@@ -249,6 +249,8 @@ pub struct Route {
     pub stale_if_error: Option<Duration>,
     /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
     pub max_body: usize,
+    /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.
+    pub max_query_body: usize,
     /// `variants`: how many are kept under one key (`Vary`), default 32, 1 to 1000.
     pub variants: usize,
     /// `collapse`, default true: equal misses share one forward request.

@@ -148,7 +148,8 @@ impl Fetch {
             fields.remove(name);
         }
         fields.extend(added);
-        self.gateway.forward_with(&self.presented, &fields, None).await
+        let content = self.presented.upstream_content();
+        self.gateway.forward_with(&self.presented, &fields, content).await
     }
 
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.

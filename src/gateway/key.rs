@@ -11,7 +11,7 @@ use crate::semantics;
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Ask, Gateway, Presented};
+use super::{Ask, Gateway, Presented, query};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -31,10 +31,13 @@ pub(super) enum Keyed {
     Failed,
 }
 
-impl From<KeyAnswer> for Keyed {
-    fn from(answer: KeyAnswer) -> Self {
+impl Keyed {
+    /// A policy's answer, and what it has not seen of the request.
+    fn of(answer: KeyAnswer, presented: &Presented) -> Self {
         match answer {
-            KeyAnswer::Key { key, name } => Self::Key(Key { hash: key, name: Some(name) }),
+            KeyAnswer::Key { key, name } => {
+                Self::Key(Key { hash: query::key(key, presented), name: Some(name) })
+            }
             KeyAnswer::Bypass(reason) => Self::Bypass(reason),
         }
     }
@@ -68,7 +71,7 @@ impl Gateway {
         };
         let captures = self.key_captures(ask, presented);
         let answer = ask.policy.remembered(self.space(presented), &presented.seen(&captures));
-        answer.map(Keyed::from)
+        answer.map(|answer| Keyed::of(answer, presented))
     }
 
     /// The key of a request, by a call of the route's policy.
@@ -78,7 +81,7 @@ impl Gateway {
         };
         let captures = self.key_captures(ask, presented);
         match ask.policy.key(self.space(presented), &presented.seen(&captures)).await {
-            Ok(answer) => answer.into(),
+            Ok(answer) => Keyed::of(answer, presented),
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
                 warn!(policy = ask.policy.name(), error = %failure, "key policy failed");
@@ -98,13 +101,14 @@ impl Gateway {
     fn plain_key(&self, presented: &Presented) -> Key {
         let KeySpace { namespace, route } = self.space(presented);
         let hash = CacheKey::new(namespace, route, &presented.authority, plain(presented));
-        Key { hash, name: None }
+        Key { hash: query::key(hash, presented), name: None }
     }
 
     /// Where responses lie that answer other queries than their own. None on a route with a key
-    /// policy, which decides by itself what of the query counts.
+    /// policy, which decides by itself what of the query counts; nor for a request with content, which
+    /// asks for more than its URI tells.
     pub(super) fn search<'a>(&self, presented: &'a Presented) -> Option<Search<'a>> {
-        if self.plan(presented).key.is_some() {
+        if self.plan(presented).key.is_some() || presented.content.is_some() {
             return None;
         }
         let KeySpace { namespace, route } = self.space(presented);

@@ -1,10 +1,13 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `presented` is the request, `key` says what a response is found by, `look` what there is, `fetch` is the leader's forward request on its way into
-//! the store, `validate` what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `write` forwards what may change something and invalidates what it made wrong, `post`
-//! stores what such a request got for the GETs to come,
-//! `tags` says what tags are scoped to, `respond` makes responses out of what was found or what failed, `partial` parts of them.
+//! layer. `presented` is the request, `query` reads the content of one that asks by it, `key` says
+//! what a response is found by, `look` what there is, `fetch` is the leader's forward request on its
+//! way into the store, `validate` what a 304 to it means, `combine` puts parts together there, `head`
+//! what a response to HEAD does there, `stale` serves what is stale all the same. `write` forwards
+//! what may change something and invalidates what it made wrong, `post` stores what such a request got
+//! for the GETs to come, `tags` says what tags are scoped to. `respond` makes responses out of what was
+//! found or what failed, `partial` parts of them.
 
 mod answer;
 mod combine;
@@ -15,6 +18,7 @@ mod look;
 mod partial;
 mod post;
 mod presented;
+mod query;
 mod ready;
 mod respond;
 mod stale;
@@ -91,6 +95,7 @@ struct Plan {
     invalidation: Option<Ask>,
     rules: Rules,
     max_body: usize,
+    max_query_body: usize,
     idle_timeout: Duration,
     variants: usize,
     collapse: bool,
@@ -136,6 +141,7 @@ impl Gateway {
                     stale_if_error: route.stale_if_error,
                 },
                 max_body: route.max_body,
+                max_query_body: route.max_query_body,
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
                 collapse: route.collapse,
@@ -201,11 +207,20 @@ impl Gateway {
         self.stats.route(place).requests.count();
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
-        let presented = Presented { place, head, authority, peer, directives, now };
+        let presented = Presented { place, head, content: None, authority, peer, directives, now };
         if let Err(why) = self.may_answer(&presented, &content) {
             let gateway = Arc::clone(self);
             return Answer::later(async move { gateway.pass(presented, content, why).await });
         }
+        if presented.head.method == Method::QUERY {
+            let gateway = Arc::clone(self);
+            return Answer::later(async move { gateway.query(presented, content).await });
+        }
+        self.answer_from_cache(presented)
+    }
+
+    /// Answers a request that RFC 9111 lets a cache answer.
+    fn answer_from_cache(self: &Arc<Self>, presented: Presented) -> Answer {
         if let Some(keyed) = self.known_key(&presented) {
             return self.answer_keyed(presented, keyed);
         }
@@ -221,11 +236,11 @@ impl Gateway {
         semantics::may_answer(&presented.head.method, &presented.head.headers)?;
         let is_plain_proxy = !self.store.has_l1() && !self.store.has_l2();
         // HTTP/2 may bring content that no field has announced.
-        if is_plain_proxy || !content.is_end_stream() { Err(Forward::Bypass) } else { Ok(()) }
+        let has_content = !content.is_end_stream() && presented.head.method != Method::QUERY;
+        if is_plain_proxy || has_content { Err(Forward::Bypass) } else { Ok(()) }
     }
 
-    /// Answers a request that RFC 9111 lets a cache answer: from L1, from L2, or from the upstream
-    /// by way of the store.
+    /// The same once its key is known: from L1, from L2, or from the upstream by way of the store.
     fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
         let key = match keyed {
             Keyed::Key(key) => key,
@@ -305,7 +320,8 @@ impl Gateway {
         let is_head = presented.head.method == Method::HEAD;
         let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
         if is_head && !is_stored {
-            return self.pass_reading(presented, None, CacheStatus::forward(why)).await;
+            let content = presented.upstream_content();
+            return self.pass_reading(presented, content, CacheStatus::forward(why)).await;
         }
         let sought = Sought::new(&presented, &missing);
         let errand =

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Version};
 
@@ -10,6 +11,7 @@ use crate::interim::{self, Interims};
 use crate::message;
 use crate::plugin::Seen;
 use crate::semantics::{self, RequestDirectives};
+use crate::upstream::Content;
 
 /// Who sent a request, as the connection tells.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Presented {
     /// Its route's place.
     pub(super) place: usize,
     pub(super) head: Parts,
+    /// Read before the look-up, if the method is one that asks by it (`QUERY`).
+    pub(super) content: Option<Bytes>,
     pub(super) authority: String,
     pub(super) peer: Peer,
     pub(super) directives: RequestDirectives,
@@ -56,6 +60,11 @@ impl Presented {
     /// Whether it has a `Range` that counts.
     pub(super) fn asks_for_part(&self) -> bool {
         semantics::asks_for_part(&self.head.method, &self.head.headers)
+    }
+
+    /// The content to send to the upstream, as often as is needed.
+    pub(super) fn upstream_content(&self) -> Content {
+        Content::whole(self.content.clone().unwrap_or_default())
     }
 
     /// The end-to-end fields to send to the upstream, those of this hop added.

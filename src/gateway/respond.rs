@@ -195,7 +195,12 @@ pub(super) fn lost(status: &CacheStatus) -> Response<Body> {
 /// A request that could be read in two ways. So could what comes behind it on the connection,
 /// which is therefore closed (RFC 9112 §9.6).
 pub(super) fn malformed(version: Version, why: &str) -> Response<Body> {
-    let mut response = problem(StatusCode::BAD_REQUEST, why);
+    refused(version, StatusCode::BAD_REQUEST, why)
+}
+
+/// A request that was not read to its end, if it has one.
+pub(super) fn refused(version: Version, status: StatusCode, why: &str) -> Response<Body> {
+    let mut response = problem(status, why);
     if version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

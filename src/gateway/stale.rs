@@ -52,7 +52,9 @@ impl Gateway {
         // The client does not wait, either.
         presented.peer.interims = None;
         // What HEAD asks for has no content to store.
-        presented.head.method = Method::GET;
+        if presented.head.method == Method::HEAD {
+            presented.head.method = Method::GET;
+        }
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
             // Another gateway may have validated it by now.

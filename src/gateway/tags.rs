@@ -34,8 +34,8 @@ pub(super) fn marks(
 }
 
 /// What a response to an unsafe request invalidates beyond targets (RFC 9875 §3): hard, as its
-/// target, since nothing may be served any more that came before the write. Of more groups than are
-/// told apart, all go.
+/// target: what is merely stale may still be served meanwhile (RFC 5861), and nothing may be that came
+/// before the write. Of more groups than are told apart, all go.
 pub(super) fn invalidated(fields: &HeaderMap, authority: &str) -> Vec<Invalidation> {
     match semantics::invalidated_groups(fields) {
         Ok(groups) => {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
@@ -14,7 +15,7 @@ use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Receipt, Scope};
 use crate::stored::Mark;
-use crate::upstream::{Failure, Reply};
+use crate::upstream::{Content, Failure, Reply};
 
 use super::{Ask, Gateway, Plan, Presented, respond, tags};
 
@@ -35,15 +36,16 @@ impl Gateway {
         why: Forward,
     ) -> Response<Body> {
         let status = CacheStatus::forward(why);
+        let content = Content::passing(Bytes::new(), content);
         if presented.head.method.is_safe() {
-            return self.pass_reading(presented, Some(content), status).await;
+            return self.pass_reading(presented, content, status).await;
         }
         // In a task, since the invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
         let write = self.tasks.spawn(async move {
             let before = gateway.store.lease();
             let requested = gateway.clock.now();
-            let result = gateway.send(&presented, Some(content)).await;
+            let result = gateway.send(&presented, content).await;
             let times = Times { requested, received: gateway.clock.now() };
             let invalidated = gateway.invalidate_after(&presented, &result).await;
             match result {
@@ -65,14 +67,15 @@ impl Gateway {
             detail: Some(reason.as_ref().to_owned().into()),
             ..CacheStatus::forward(Forward::Bypass)
         };
-        self.pass_reading(presented, None, status).await
+        let content = presented.upstream_content();
+        self.pass_reading(presented, content, status).await
     }
 
     /// Passes a safe request on.
     pub(super) async fn pass_reading(
         &self,
         presented: Presented,
-        content: Option<Incoming>,
+        content: Content,
         status: CacheStatus,
     ) -> Response<Body> {
         match self.send(&presented, content).await {
@@ -86,7 +89,7 @@ impl Gateway {
         &self,
         presented: &Presented,
         fields: &HeaderMap,
-        content: Option<Incoming>,
+        content: Content,
     ) -> Result<Response<Reply>, Failure> {
         let figures = self.route_stats(presented);
         figures.upstream_requests.count();
@@ -106,7 +109,7 @@ impl Gateway {
     pub(super) async fn send(
         &self,
         presented: &Presented,
-        content: Option<Incoming>,
+        content: Content,
     ) -> Result<Response<Reply>, Failure> {
         let fields = presented.upstream_fields();
         self.forward_with(presented, &fields, content).await

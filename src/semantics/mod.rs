@@ -21,8 +21,10 @@
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
 //! - A group is invalidated by what names it, and not because one of its responses is (RFC 9875
 //!   §2.2.1 leaves that to the cache).
-//! - Only `GET` and `HEAD` are answered. Of other methods the response to a `POST` is stored for
-//!   `GET` where it says that it may be (RFC 9110 §9.3.3), if it is a 200.
+//! - Only `GET`, `HEAD` and `QUERY` are answered, the latter from responses to a `QUERY` with the same
+//!   content, octet by octet: it is not normalised (RFC 10008 §2.7). `No-Vary-Search` does not reach
+//!   them. Of other methods the response to a `POST` is stored for `GET` where it says that it may be
+//!   (RFC 9110 §9.3.3), if it is a 200.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it.
 //! - `no-transform` needs nothing: content is never transformed.
 

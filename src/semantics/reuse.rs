@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_UNMODIFIED_SINCE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode};
 
@@ -40,11 +40,17 @@ pub enum Reuse {
 
 /// Whether a request may be answered from the cache, and its response stored.
 ///
-/// `Forward::Method` is a method other than `GET` and `HEAD`; `Forward::Bypass` a request that
-/// only the origin can answer: with conditions on a change, with an upgrade, with content, with a
+/// `Forward::Method` is a method other than `GET`, `HEAD` and `QUERY`; `Forward::Bypass` a request
+/// that only the origin can answer: with conditions on a change, with an upgrade, with content, with a
 /// field that asks for another method, or with one that `Connection` takes away.
 /// Content that no field announces (HTTP/2) is for the caller to see.
+///
+/// A `QUERY` asks by its content, and says by one `Content-Type` what that is. "Servers MUST fail the
+/// request" without it (RFC 10008 §2), so it is theirs. So are parts of its result (§2.8).
 pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
+    if *method == Method::QUERY {
+        return if may_query(fields) { Ok(()) } else { Err(Forward::Bypass) };
+    }
     if *method != Method::GET && *method != Method::HEAD {
         return Err(Forward::Method);
     }
@@ -53,6 +59,16 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
         return Err(Forward::Bypass);
     }
     Ok(())
+}
+
+/// The same for a `QUERY`, to which content belongs.
+fn may_query(fields: &HeaderMap) -> bool {
+    let mut are_allowed = fields.keys().map(|name| match *name {
+        CONTENT_LENGTH | TRANSFER_ENCODING => true,
+        RANGE | IF_RANGE => false,
+        _ => !is_for_the_origin(name, fields),
+    });
+    fields.get_all(CONTENT_TYPE).iter().count() == 1 && are_allowed.all(|is_allowed| is_allowed)
 }
 
 /// Whether only the origin can answer a request because it has this field.
@@ -210,6 +226,28 @@ mod tests {
                 Err(Forward::Bypass),
                 "the origin will not see `x-a`, but a key would hold it",
             ),
+            ("QUERY", vec![("content-type", "a/b"), ("content-length", "3")], Ok(()), "by content"),
+            (
+                "QUERY",
+                vec![("content-type", "a/b"), ("transfer-encoding", "chunked")],
+                Ok(()),
+                "too",
+            ),
+            ("QUERY", vec![("content-type", "a/b")], Ok(()), "empty content is content"),
+            ("QUERY", vec![("content-length", "3")], Err(Forward::Bypass), "RFC 10008 §2: fails"),
+            (
+                "QUERY",
+                vec![("content-type", "a/b"), ("content-type", "c/d")],
+                Err(Forward::Bypass),
+                "which of them?",
+            ),
+            (
+                "QUERY",
+                vec![("content-type", "a/b"), ("range", "bytes=0-1")],
+                Err(Forward::Bypass),
+                "for the origin (RFC 10008 §2.8)",
+            ),
+            ("query", vec![("content-type", "a/b")], Err(Forward::Method), "case-sensitive"),
             ("GET", vec![("if-none-match", "\"1\"")], Ok(()), "§4.3.2"),
             ("GET", vec![("cache-control", "no-cache")], Ok(()), "decided by `reuse`"),
         ] {

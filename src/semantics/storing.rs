@@ -44,7 +44,7 @@ pub struct Rules {
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotStored {
-    /// Only responses to `GET` are.
+    /// Only responses to `GET` and `QUERY` are.
     Method,
     /// The request said `no-store`.
     RequestNoStore,
@@ -148,7 +148,7 @@ fn allowed(
     directives: &ResponseDirectives,
 ) -> Result<(), NotStored> {
     let refusals = [
-        (asked.method != Method::GET, NotStored::Method),
+        (!matches!(*asked.method, Method::GET | Method::QUERY), NotStored::Method),
         (asked.directives.no_store, NotStored::RequestNoStore),
         (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
         // §3: 206 requires a cache that understands it. One that was asked for is asked about as
@@ -241,12 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn only_get_is_stored() {
+    fn only_get_and_query_are_stored() {
         for method in [Method::HEAD, Method::POST, Method::OPTIONS, Method::PUT, Method::DELETE] {
             let found = decide(&method, &[], 200, &[("cache-control", "max-age=60")], None);
             assert_eq!(found, Err(NotStored::Method), "{method}");
         }
-        assert!(decide(&Method::GET, &[], 200, &[("cache-control", "max-age=60")], None).is_ok());
+        // RFC 10008 §2.7: "The response to a QUERY method is cacheable".
+        for method in [Method::GET, Method::QUERY] {
+            let found = decide(&method, &[], 200, &[("cache-control", "max-age=60")], None);
+            assert!(found.is_ok(), "{method}");
+        }
     }
 
     #[test]

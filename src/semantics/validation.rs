@@ -63,7 +63,7 @@ impl Validators {
     }
 }
 
-/// Whether a client's `GET` or `HEAD` is answered by a 304 instead of the stored response, of this
+/// Whether a client's `GET`, `HEAD` or `QUERY` is answered by a 304 instead of the stored response, of this
 /// status and these fields, that it may be served (§4.3.2).
 ///
 /// `If-None-Match` is compared weakly, and where it is present `If-Modified-Since` does not count

@@ -178,3 +178,26 @@ async fn head_makes_a_get_stale_in_the_whole_fleet() {
     second.has_applied(first.store().log_position).await;
     second.get("/a").await.body("2").status("fwd=stale; stored");
 }
+
+#[tokio::test]
+async fn head_does_not_make_a_part_pass_for_the_whole() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let part = |text: &str, range: &str| {
+        let reply = status(206).body(text.to_owned()).max_age(60).etag("1");
+        reply.field("content-range", range)
+    };
+    origin.on("/a").with("range", "bytes=0-1").reply(part("12", "bytes 0-1/5"));
+    origin.on("/a").with("range", "bytes=2-4").reply(part("345", "bytes 2-4/5"));
+    let ask = gateway.ask("GET", "/a").field("range", "bytes=0-1");
+    ask.send().await.code(206).body("12");
+    origin.on("/a").method("HEAD").reply(ok("12345").max_age(60).etag("1"));
+    for ask in [gateway.ask("HEAD", "/a"), head(&gateway)] {
+        ask.send().await.code(200).body("").has("content-length", "5");
+        assert_eq!(origin.last("/a").method, "HEAD");
+        assert_eq!(origin.last("/a").field("if-none-match"), None);
+    }
+    gateway.get("/a").await.code(200).body("12345");
+    gateway.get("/a").await.code(200).body("12345").status("hit");
+    gateway.ask("HEAD", "/a").send().await.status("hit").has("content-length", "5");
+}

@@ -19,6 +19,7 @@ mod invalidation;
 mod no_vary_search;
 mod parts;
 mod post;
+mod query;
 mod ranges;
 mod reuse;
 mod stale;

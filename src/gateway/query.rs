@@ -1,0 +1,102 @@
+//! `QUERY` (RFC 10008): a safe request with content, answered from the cache as `GET` is.
+//!
+//! What it asks is in its content, so the key holds that: "The cache key for a QUERY request MUST
+//! incorporate the request content and related metadata" (§2.7). Octet by octet, in whatever form the
+//! client sent it, and in addition to the answer of the route's key policy, which sees no content. So
+//! the content is read before the look-up, up to the route's bound; a larger one is passed on.
+//! Trailers of what was read are no part of it, and go no further (RFC 9110 §6.5.1).
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
+use http::{HeaderName, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+
+use crate::body::Body;
+use crate::semantics::{self, CacheStatus, Forward};
+use crate::stored::CacheKey;
+use crate::upstream::Content;
+
+use super::{Gateway, Presented, respond};
+
+/// The request fields that say what the content is.
+const METADATA: [HeaderName; 3] = [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE];
+
+/// What reading a request's content came to.
+enum Read {
+    /// All of it.
+    Whole(Bytes),
+    /// It is larger than the route's bound; this has been read.
+    Begun(Bytes),
+    /// It broke off, or what the client sent is no content.
+    Broken,
+    /// Nothing came for the upstream's `idle_timeout`.
+    Silent,
+}
+
+impl Gateway {
+    /// Answers a `QUERY` that RFC 9111 lets a cache answer.
+    pub(super) async fn query(
+        self: &Arc<Self>,
+        presented: Presented,
+        mut content: Incoming,
+    ) -> Response<Body> {
+        let version = presented.head.version;
+        match self.read(&presented, &mut content).await {
+            Read::Whole(octets) => {
+                let presented = Presented { content: Some(octets), ..presented };
+                self.answer_from_cache(presented).await
+            }
+            Read::Begun(octets) => {
+                let status = CacheStatus {
+                    detail: Some("query-too-large".into()),
+                    ..CacheStatus::forward(Forward::Bypass)
+                };
+                let content = Content::passing(octets, content);
+                self.pass_reading(presented, content, status).await
+            }
+            Read::Broken => {
+                let why = "the request's content did not come whole";
+                respond::refused(version, StatusCode::BAD_REQUEST, why)
+            }
+            Read::Silent => {
+                let why = "the request's content did not come in time";
+                respond::refused(version, StatusCode::REQUEST_TIMEOUT, why)
+            }
+        }
+    }
+
+    async fn read(&self, presented: &Presented, content: &mut Incoming) -> Read {
+        let plan = self.plan(presented);
+        // Not to be read, if its length was said.
+        if content.size_hint().lower() > plan.max_query_body as u64 {
+            return Read::Begun(Bytes::new());
+        }
+        let mut octets = BytesMut::new();
+        loop {
+            match tokio::time::timeout(plan.idle_timeout, content.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        octets.extend_from_slice(&data);
+                    }
+                }
+                Ok(Some(Err(_))) => return Read::Broken,
+                Ok(None) => return Read::Whole(octets.freeze()),
+                Err(_) => return Read::Silent,
+            }
+            if octets.len() > plan.max_query_body {
+                return Read::Begun(octets.freeze());
+            }
+        }
+    }
+}
+
+/// The key of a request, of which the other parts gave this one.
+pub(super) fn key(key: CacheKey, presented: &Presented) -> CacheKey {
+    let Some(content) = &presented.content else { return key };
+    let fields = &presented.head.headers;
+    let metadata = METADATA.iter().map(|name| (name, semantics::nominated_value(fields, name)));
+    key.with_content(&presented.head.method, metadata, content)
+}
