@@ -11,7 +11,7 @@ use crate::semantics;
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Ask, Gateway, Presented, query};
+use super::{Answer, Ask, Gateway, Presented, query};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -63,6 +63,18 @@ impl Key {
 }
 
 impl Gateway {
+    /// Answers a request that RFC 9111 lets a cache answer, by its key.
+    pub(super) fn answer_from_cache(self: &Arc<Self>, presented: Presented) -> Answer {
+        if let Some(keyed) = self.known_key(&presented) {
+            return self.answer_keyed(presented, keyed);
+        }
+        let gateway = Arc::clone(self);
+        Answer::later(async move {
+            let keyed = gateway.ask_key(&presented).await;
+            gateway.answer_keyed(presented, keyed).await
+        })
+    }
+
     /// The key of a request, where no policy has to be asked: the route has none, or its answer is
     /// remembered.
     pub(super) fn known_key(&self, presented: &Presented) -> Option<Keyed> {

@@ -219,18 +219,6 @@ impl Gateway {
         self.answer_from_cache(presented)
     }
 
-    /// Answers a request that RFC 9111 lets a cache answer.
-    fn answer_from_cache(self: &Arc<Self>, presented: Presented) -> Answer {
-        if let Some(keyed) = self.known_key(&presented) {
-            return self.answer_keyed(presented, keyed);
-        }
-        let gateway = Arc::clone(self);
-        Answer::later(async move {
-            let keyed = gateway.ask_key(&presented).await;
-            gateway.answer_keyed(presented, keyed).await
-        })
-    }
-
     /// Whether a stored response may answer at all.
     fn may_answer(&self, presented: &Presented, content: &Incoming) -> Result<(), Forward> {
         semantics::may_answer(&presented.head.method, &presented.head.headers)?;
@@ -240,7 +228,7 @@ impl Gateway {
         if is_plain_proxy || has_content { Err(Forward::Bypass) } else { Ok(()) }
     }
 
-    /// The same once its key is known: from L1, from L2, or from the upstream by way of the store.
+    /// Answers a request with this key: from L1, from L2, or from the upstream by way of the store.
     fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
         let key = match keyed {
             Keyed::Key(key) => key,
