@@ -293,11 +293,12 @@ async fn drive(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        // First, so that an answer which comes at the same time says `Connection: close`.
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        ended = connection.as_mut() => ended,
     };
     // It is the client's doing, or the price of an upstream that broke off.
     if let Err(error) = ended {
