@@ -1,4 +1,5 @@
-//! HTTP dates (RFC 9110 §5.6.7), as strict in reading as the RFC asks.
+//! HTTP dates (RFC 9110 §5.6.7), as strict in reading as the RFC asks, but in any case of letters,
+//! which RFC 9111 §4.2 wants of caches.
 //!
 //! Two-digit years of the obsolete form are read as 1970 to 2069: a fixed window needs no clock.
 
@@ -6,10 +7,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 
-/// Reads an HTTP date in any of its three forms; none if it is not one. The zone must be `GMT`,
-/// names are in the case of the grammar, and the day of the week must be right.
+/// Reads an HTTP date in any of its three forms; none if it is not one. The zone must be `GMT`, and
+/// the day of the week must be right.
 pub fn parse(value: &HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(value.to_str().ok()?).ok()
+    let text = value.to_str().ok()?;
+    let date = httpdate::parse_http_date(text);
+    date.or_else(|_| httpdate::parse_http_date(&in_case_of_the_grammar(text))).ok()
+}
+
+/// Names with one capital, except for `GMT`.
+fn in_case_of_the_grammar(text: &str) -> String {
+    let mut within_a_word = false;
+    let letters = text.chars().map(|letter| {
+        let begins = !std::mem::replace(&mut within_a_word, letter.is_ascii_alphabetic());
+        if begins { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() }
+    });
+    letters.collect::<String>().replace("Gmt", "GMT")
 }
 
 /// Writes a time as an IMF-fixdate. Times outside of the years 1970 to 9999 become the nearest one
@@ -49,8 +62,11 @@ mod tests {
             ("Sun Nov  6 08:49:37 1994", nov_6_1994, "ANSI C's asctime() format"),
             ("Sun, 06 Nov 1994 08:49:37 UTC", None, "GMT is the only zone"),
             ("Sun, 06 Nov 1994 08:49:37 +0000", None, "no numeric zone"),
-            ("Sun, 06 Nov 1994 08:49:37 gmt", None, "case-sensitive"),
-            ("sun, 06 nov 1994 08:49:37 GMT", None, "case-sensitive"),
+            ("Sun, 06 Nov 1994 08:49:37 gmt", nov_6_1994, "SHOULD match case-insensitively"),
+            ("sUN, 06 NOV 1994 08:49:37 GMT", nov_6_1994, "SHOULD match case-insensitively"),
+            ("sunday, 06-nov-94 08:49:37 Gmt", nov_6_1994, "SHOULD match case-insensitively"),
+            ("SUN NOV  6 08:49:37 1994", nov_6_1994, "SHOULD match case-insensitively"),
+            ("Sun, 06 Nov 1994 08:49:37 EST", None, "SHOULD consider … invalid"),
             ("Sun, 6 Nov 1994 08:49:37 GMT", None, "two digits for the day"),
             ("Sun,  06 Nov 1994 08:49:37 GMT", None, "no additional white space"),
             ("Mon, 06 Nov 1994 08:49:37 GMT", None, "it was a Sunday"),

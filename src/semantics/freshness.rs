@@ -202,9 +202,11 @@ fn initial_age(fields: &HeaderMap, times: &Times) -> Duration {
 
 /// §5.1: of a list the first member counts; a value that is no number is ignored.
 fn age_value(fields: &HeaderMap) -> Duration {
-    let first =
-        fields.get(AGE).and_then(|line| line.as_bytes().split(|&octet| octet == b',').next());
-    first.and_then(|member| delta_seconds(member.trim_ascii())).unwrap_or_default()
+    let lines = fields.get_all(AGE).iter();
+    let members = lines.flat_map(|line| line.as_bytes().split(|&octet| octet == b','));
+    // An empty member is none (RFC 9110 §5.6.1.2).
+    let first = members.map(<[u8]>::trim_ascii).find(|member| !member.is_empty());
+    first.and_then(delta_seconds).unwrap_or_default()
 }
 
 /// The time from one moment to another, zero if that is the earlier one.
@@ -264,6 +266,9 @@ mod tests {
             (vec![("date", BEFORE_NOON), ("age", "300")], NOON, NOON, 300, "the larger of the two"),
             (vec![("age", "7, 100")], NOON, NOON, 7, "§5.1: use the first member of a list"),
             (vec![("age", "7"), ("age", "100")], NOON, NOON, 7, "§5.1: also over several lines"),
+            (vec![("age", " ,, 7")], NOON, NOON, 7, "an empty member is none"),
+            (vec![("age", ""), ("age", "7")], NOON, NOON, 7, "also over several lines"),
+            (vec![("age", "x, 7")], NOON, NOON, 0, "§5.1: after discarding additional members"),
             (vec![("age", "x")], NOON, NOON, 0, "§5.1: an invalid value is ignored"),
             (vec![("age", "-7")], NOON, NOON, 0, "§5.1: an invalid value is ignored"),
             (vec![("age", "1.5")], NOON, NOON, 0, "§5.1: an invalid value is ignored"),
@@ -322,6 +327,7 @@ mod tests {
             (vec![("expires", "0")], Some(0), "§5.3: especially the value `0`"),
             (vec![("expires", "-1")], Some(0), "§5.3: an invalid date is in the past"),
             (vec![("expires", "Sun, 06 Nov 1994 12:01:40 UTC")], Some(0), "not GMT"),
+            (vec![("expires", "sun, 06 nov 1994 12:01:40 gmt")], Some(100), "§4.2: in any case"),
             (vec![("expires", "Sunday, 06-Nov-94 12:01:40 GMT")], Some(100), "RFC 850"),
             (vec![("expires", "Sun Nov  6 12:01:40 1994")], Some(100), "asctime"),
             (vec![("expires", AFTER_NOON), ("expires", AFTER_NOON)], Some(0), "§4.2.1: several"),
