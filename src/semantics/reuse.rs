@@ -116,7 +116,8 @@ pub fn reuse(
     let age = freshness.age(now);
     if is_invalidated || !freshness.is_fresh_at(age) && !may_be_stale(freshness, directives, age) {
         let window = freshness.stale_while_revalidate.into();
-        return if is_within(window, freshness, directives, age) {
+        let is_welcome = puts_up_with(freshness, directives, age);
+        return if is_welcome && is_within(window, freshness, directives, age) {
             Reuse::ServeStale { age, ttl: freshness.ttl_at(age) }
         } else {
             Reuse::Forward(Forward::Stale)
@@ -134,6 +135,7 @@ pub fn reuse(
 /// RFC 5861 §4: within the time that the response or the request states, if the origin is in one of
 /// the four kinds of trouble that it names. RFC 9111 §4.2.4 adds what the configuration states, and
 /// where no response came at all, any response whose use nothing forbids: here, for five minutes.
+/// What a request states is a limit for that request, whatever the others would allow.
 pub fn reuse_in_trouble(
     freshness: &Freshness,
     directives: &RequestDirectives,
@@ -142,15 +144,17 @@ pub fn reuse_in_trouble(
     now: SystemTime,
 ) -> Option<(Duration, i64)> {
     let own = freshness.stale_if_error.map(Duration::from);
-    let stated = [own, directives.stale_if_error, rules.stale_if_error];
-    let stated = stated.into_iter().flatten().max();
+    let stated = directives.stale_if_error.or(own.max(rules.stale_if_error));
     let window = match trouble {
         Trouble::Disconnected => stated.unwrap_or(DISCONNECTED),
         Trouble::Status(status) if is_error(status) => stated?,
         Trouble::Status(_) => return None,
     };
     let age = freshness.age(now);
-    let may_serve = !freshness.no_cache && is_within(window, freshness, directives, age);
+    let is_welcome =
+        directives.stale_if_error.is_some() || puts_up_with(freshness, directives, age);
+    let may_serve =
+        is_welcome && !freshness.no_cache && is_within(window, freshness, directives, age);
     may_serve.then(|| (age, freshness.ttl(now)))
 }
 
@@ -171,6 +175,16 @@ fn is_within(
     let staleness = age.saturating_sub(freshness.lifetime);
     let is_recent = !window.is_zero() && staleness <= window;
     is_recent && !freshness.must_revalidate && satisfies(freshness, directives, age)
+}
+
+/// Whether the client would have a response this stale where the origin allows it: not beyond its
+/// `max-stale`, and not beside a `max-age` alone, by which "the client does not wish to receive a
+/// stale response" (§5.2.1.1).
+fn puts_up_with(freshness: &Freshness, directives: &RequestDirectives, age: Duration) -> bool {
+    match directives.max_stale {
+        Some(limit) => age.saturating_sub(freshness.lifetime) <= limit,
+        None => directives.max_age.is_none(),
+    }
 }
 
 /// §4.2.4: not where the response forbids it, and only as far as the request allows it.
@@ -322,6 +336,9 @@ mod tests {
             (&lasting, false, "max-stale", 90, Ok(false), "the client takes it as it is"),
             (&lasting, false, "no-cache", 70, Err(Stale), "§5.2.1.4"),
             (&lasting, false, "max-age=65", 70, Err(Stale), "§5.2.1.1"),
+            (&lasting, false, "max-age=99", 70, Err(Stale), "§5.2.1.1: unless the max-stale …"),
+            (&lasting, false, "max-age=99, max-stale", 70, Ok(false), "… directive is present"),
+            (&lasting, false, "max-stale=5", 66, Err(Stale), "§5.2.1.2: by no more than"),
             (&lasting, false, "min-fresh=1", 70, Err(Stale), "§5.2.1.3"),
             (&lasting, false, "max-age=65", 50, Ok(false), "fresh and young enough"),
             (&lasting, false, "max-age=40", 50, Err(Request), "fresh and not young enough"),
@@ -390,7 +407,15 @@ mod tests {
             (&silent, "stale-if-error=5", status(500), &none, 66, false, "for no longer"),
             (&silent, "", status(500), &route(5), 65, true, "the configuration did"),
             (&silent, "", status(500), &route(5), 66, false, "for no longer"),
-            (&lasting, "", status(500), &route(5), 90, true, "the longest of them"),
+            (&lasting, "", status(500), &route(5), 90, true, "the longer of the two"),
+            (&lasting, "stale-if-error=9", status(500), &none, 69, true, "the request's own …"),
+            (&lasting, "stale-if-error=9", status(500), &none, 70, false, "… upper limit"),
+            (&lasting, "stale-if-error=9", DOWN, &none, 70, false, "in all trouble"),
+            (&lasting, "stale-if-error=0", status(500), &route(600), 61, false, "none at all"),
+            (&lasting, "stale-if-error=60", status(500), &none, 99, true, "the client permits it"),
+            (&lasting, "max-age=99", status(500), &none, 70, false, "§5.2.1.1: no stale response"),
+            (&lasting, "max-stale=5", status(500), &none, 66, false, "§5.2.1.2: no more than"),
+            (&lasting, "max-age=99, stale-if-error=9", DOWN, &none, 65, true, "but in trouble"),
             (&silent, "", DOWN, &none, 360, true, "RFC 9111 §4.2.4: it is disconnected"),
             (&silent, "", DOWN, &none, 361, false, "for five minutes"),
             (&silent, "", DOWN, &route(0), 61, false, "the configuration does not want it"),
