@@ -110,18 +110,25 @@ fn streaming(
     status: CacheStatus,
 ) -> Response<Body> {
     semantics::remove_surrogate_tags(&mut fields);
-    // A follower's response is stored on the leader's account.
-    let forward_status = Some(head.forward_status).filter(|came| *came != head.status);
-    CacheStatus { stored: !status.collapsed, forward_status, ..status }.write_to(&mut fields);
-    if semantics::not_modified(&presented.head.headers, head.status, &fields) {
-        return not_modified(fields);
-    }
-    match partial::of_stream(presented, head, fields, seat) {
-        Ok(response) => response,
-        Err((fields, seat)) => {
-            assemble(head.status, fields, Body::Shared { seat, length: head.length })
+    let mut response = if semantics::not_modified(&presented.head.headers, head.status, &fields) {
+        not_modified(fields)
+    } else {
+        match partial::of_stream(presented, head, fields, seat) {
+            Ok(response) => response,
+            Err((fields, seat)) => {
+                assemble(head.status, fields, Body::Shared { seat, length: head.length })
+            }
         }
-    }
+    };
+    let status = CacheStatus {
+        // Without it, it would be the status that the client gets (RFC 9211 §2.3).
+        forward_status: Some(head.forward_status).filter(|came| *came != response.status()),
+        // A follower's response is stored on the leader's account.
+        stored: !status.collapsed,
+        ..status
+    };
+    status.write_to(response.headers_mut());
+    response
 }
 
 /// A response that is for this request only.
