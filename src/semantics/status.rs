@@ -96,8 +96,8 @@ impl CacheStatus {
         Self { forward: Some(why), ..Self::default() }
     }
 
-    /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2). An empty list
-    /// gives way to it.
+    /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2), also those that
+    /// a stored response came through. An empty list gives way to it.
     pub fn write_to(&self, fields: &mut HeaderMap) {
         let Some(item) = self.item() else { return };
         match fields.get_mut(CACHE_STATUS) {

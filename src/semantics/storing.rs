@@ -12,7 +12,6 @@ use http::{Method, StatusCode};
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::date;
 use super::freshness::{Freshness, Times, assigned_lifetime, explicit_lifetime, may_be_assigned};
-use super::status::CACHE_STATUS;
 use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
@@ -183,16 +182,16 @@ fn is_understood(status: StatusCode) -> bool {
 /// Makes of a response's fields those that are stored with it (§3.1), and sent again later.
 ///
 /// Removed are what was for this connection, what is for one user or may not be reused without
-/// validation (`private="…"`, `no-cache="…"`), what is known better when it is sent: `Age`,
-/// `Content-Length`, `Cache-Status`, and `Trailer`, as trailers are not stored (RFC 9110 §6.5.1 lets
-/// them be discarded). A `Date` that is missing or cannot be read becomes `received`.
+/// validation (`private="…"`, `no-cache="…"`), what is known better when it is sent: `Age` and
+/// `Content-Length`, and `Trailer`, as trailers are not stored (RFC 9110 §6.5.1 lets them be
+/// discarded). A `Date` that is missing or cannot be read becomes `received`.
 pub fn fields_to_store(fields: &mut HeaderMap, rules: &Rules, received: SystemTime) {
     let directives = response_directives(fields, &rules.targets);
     remove_hop_by_hop(fields);
     for name in directives.private_fields.iter().chain(&directives.no_cache_fields) {
         fields.remove(name);
     }
-    for name in [AGE, CONTENT_LENGTH, SET_COOKIE, TRAILER, CACHE_STATUS] {
+    for name in [AGE, CONTENT_LENGTH, SET_COOKIE, TRAILER] {
         fields.remove(name);
     }
     if date::only(fields, DATE).is_none() {
@@ -427,6 +426,7 @@ mod tests {
             ("cache-control", "max-age=60, private=\"x-user\", no-cache=\"x-once, x-twice\""),
             ("link", "</a>"),
             ("link", "</b>"),
+            ("cache-status", "inner; hit"),
             ("content-type", "text/plain"),
             ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
         ]);

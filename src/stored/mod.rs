@@ -238,7 +238,7 @@ pub struct StoredResponse {
     pub name: Box<str>,
     /// A final status (RFC 9110 §15).
     pub status: StatusCode,
-    /// The fields to send: no hop-by-hop field, no `Age`, no `Cache-Status`.
+    /// The fields to send: no hop-by-hop field, no `Age`, no `Cache-Status` of this cache's own.
     pub fields: Fields,
     /// The content, or what there is of it.
     pub body: Bytes,

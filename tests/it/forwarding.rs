@@ -130,9 +130,10 @@ async fn cache_status_comes_behind_that_of_inner_caches() {
     let post = gateway.ask("POST", "/a").send().await;
     post.has("cache-status", "inner; hit, larder; fwd=method");
     gateway.get("/a").await.has("cache-status", "inner; hit, larder; fwd=uri-miss; stored");
-    // Which way a stored response once came is no news.
+    // RFC 9211 §2: "to allow debugging of the entire chain of caches handling the request".
     let hit = gateway.get("/a").await.status("hit");
-    assert!(hit.field("cache-status").unwrap().starts_with("larder; hit; ttl="), "{hit:?}");
+    let list = hit.field("cache-status").unwrap();
+    assert!(list.starts_with("inner; hit, larder; hit; ttl="), "{hit:?}");
     origin.saw("/a", 2);
 }
 
