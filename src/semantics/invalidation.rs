@@ -2,6 +2,8 @@
 //!
 //! Making it so, and what policies and operators add to it, is others' work.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 
@@ -34,6 +36,40 @@ pub fn invalidated_targets(
         targets.extend(target.filter(|target| !targets.contains(target)));
     }
     targets
+}
+
+/// A path and query, or a path alone, in the form that all equivalent ones have (RFC 9110 §4.2.3,
+/// RFC 3986 §6.2.2): what needs no percent-encoding has none, other octets have theirs in upper case,
+/// and the path has no dot segments.
+pub fn normal_target(target: &str) -> Cow<'_, str> {
+    let (path, query) = split_query(target);
+    let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+    if !has_dots && !target.contains('%') {
+        return Cow::Borrowed(target);
+    }
+    let query = query.map(normal_encoding);
+    Cow::Owned(join(&without_dot_segments(&normal_encoding(path)), query.as_deref()))
+}
+
+fn normal_encoding(text: &str) -> String {
+    let mut normal = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('%') {
+        normal.push_str(before);
+        let encoded = behind.get(..2).filter(|hex| hex.bytes().all(|c| c.is_ascii_hexdigit()));
+        let octet = encoded.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match octet.map(char::from) {
+            Some(c) if c.is_ascii_alphanumeric() || "-._~".contains(c) => normal.push(c),
+            Some(_) => {
+                normal.push('%');
+                normal.extend(encoded.into_iter().map(str::to_ascii_uppercase));
+            }
+            None => normal.push('%'),
+        }
+        rest = if octet.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    normal.push_str(rest);
+    normal
 }
 
 /// The path and query that a reference leads to from a base (RFC 3986 §5.2), none where that is
@@ -225,7 +261,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn equivalent_targets() {
+        for (target, expected, why) in [
+            ("/a/b?c=d", "/a/b?c=d", "nothing to do"),
+            ("/%61%2D%2e%5F%7e", "/a-._~", "octets that need no encoding"),
+            ("/a%2fb", "/a%2Fb", "a reserved one means something else, in either case"),
+            ("/a?b=%63%2b", "/a?b=c%2B", "also in the query"),
+            ("/a/./b/../c", "/a/c", "dot segments"),
+            ("/a/%2e%2E/c?x=/../y", "/c?x=/../y", "encoded ones, and a query has none"),
+            ("/%25%36%31", "/%2561", "once"),
+            ("/%", "/%", "no encoding at all"),
+            ("/%6", "/%6", "no encoding at all"),
+            ("/%g1%61", "/%g1a", "no encoding at all"),
+            ("/%\u{e9}1", "/%\u{e9}1", "no encoding at all"),
+            ("*", "*", "no path"),
+            ("", "", "no path"),
+        ] {
+            assert_eq!(normal_target(target), expected, "{target}: {why}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_normal_target_is_a_path(target in "/[%./?2fFeE6a\u{e9}]{0,24}") {
+            let normal = normal_target(&target);
+            prop_assert!(normal.starts_with('/'), "{}", normal);
+        }
+
         #[test]
         fn every_target_is_a_path(reference in "([a-z]{0,4}:)?[/.?#:a-z\u{e9}]{0,20}") {
             if let Some(target) = resolve(&reference, "http", "a", "/b/c?q") {

@@ -51,7 +51,7 @@ pub mod vary;
 pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
 pub use freshness::{Freshness, Times};
-pub use invalidation::{invalidated_targets, invalidates};
+pub use invalidation::{invalidated_targets, invalidates, normal_target};
 pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
 pub use post::{Posted, answers_get};

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use name::{CUT, default_parts, readable_name};
 
 use crate::recent::Recent;
-use crate::semantics::{Freshness, Span, Spans};
+use crate::semantics::{Freshness, Span, Spans, normal_target};
 
 thread_local! {
     /// Packing the parts of a key allocates nothing.
@@ -193,20 +193,22 @@ impl Mark {
         Self::new("grouped", authority, "")
     }
 
-    /// Every response to a request for this path of this authority, whatever the query.
+    /// Every response to a request for this path of this authority, or an equivalent one, whatever
+    /// the query.
     pub fn path(authority: &str, path: &str) -> Self {
-        Self::new("path", authority, path)
+        Self::new("path", authority, &normal_target(path))
     }
 
-    /// Every response to a request for this path and query (RFC 9111 §4.4: the target URI).
+    /// Every response to a request for this path and query, or equivalent ones (RFC 9111 §4.4: the
+    /// target URI).
     pub fn target(authority: &str, path_and_query: &str) -> Self {
-        Self::new("target", authority, path_and_query)
+        Self::new("target", authority, &normal_target(path_and_query))
     }
 
     /// Every response to a request for this path that says by `No-Vary-Search` that it answers
     /// other queries than its own.
     pub fn search(authority: &str, path: &str) -> Self {
-        Self::new("search", authority, path)
+        Self::new("search", authority, &normal_target(path))
     }
 
     /// Every response of a route.
