@@ -78,6 +78,14 @@ impl Gateway {
         content: Content,
         status: CacheStatus,
     ) -> Response<Body> {
+        // Without a tier this is no cache: the directive goes on to one that is.
+        let is_cache = self.store.has_l1() || self.store.has_l2();
+        if let Some(why) = status.forward
+            && presented.directives.only_if_cached
+            && is_cache
+        {
+            return respond::only_if_cached(why);
+        }
         match self.send(&presented, content).await {
             Ok(reply) => respond::passing(reply, &status),
             Err(failure) => respond::failed(&failure, &status),
