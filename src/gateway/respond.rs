@@ -71,7 +71,10 @@ fn from_stored(
     }
     let Some(whole) = stored.whole() else { return lacking() };
     let content = if presented.head.method == Method::HEAD {
-        fields.insert(CONTENT_LENGTH, whole.len().into());
+        // RFC 9110 §8.6: not in a 204.
+        if stored.status != StatusCode::NO_CONTENT {
+            fields.insert(CONTENT_LENGTH, whole.len().into());
+        }
         Bytes::new()
     } else {
         whole.clone()
