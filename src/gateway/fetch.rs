@@ -17,7 +17,7 @@ use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
 use crate::semantics::{
-    self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary,
+    self, Asked, Combined, Forward, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary,
 };
 use crate::store::{Lease, Put, Slot};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
@@ -30,6 +30,18 @@ use super::{Gateway, Plan, Presented, tags};
 
 /// What a client says of its own copy, and which part it wants.
 const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
+
+/// A request on its way forward, with all that was found out on the way.
+pub(super) struct Errand {
+    pub(super) presented: Arc<Presented>,
+    pub(super) key: Key,
+    pub(super) why: Forward,
+    /// Whether another request's response answers it, once it has waited for one (RFC 9211 §2.6).
+    pub(super) collapsed: Option<bool>,
+    /// What may stand in if the upstream is in trouble.
+    pub(super) stale: Option<Arc<StoredResponse>>,
+    pub(super) sought: Sought,
+}
 
 /// One forward request on its way.
 pub(super) struct Fetch {

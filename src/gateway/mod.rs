@@ -44,13 +44,12 @@ use crate::routes::{Found, Routes};
 use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Rules, Trouble};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Lease, Store};
-use crate::stored::StoredResponse;
 use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
 pub use self::presented::Peer;
 
-use self::fetch::Fetch;
+use self::fetch::{Errand, Fetch};
 use self::key::{Key, Keyed};
 use self::look::{Looked, Missing};
 use self::partial::Sought;
@@ -105,16 +104,6 @@ struct Plan {
 struct Ask {
     policy: Arc<Policy>,
     on_error: OnError,
-}
-
-/// A request on its way forward, with all that was found out on the way.
-struct Errand {
-    presented: Arc<Presented>,
-    key: Key,
-    why: Forward,
-    /// What may stand in if the upstream is in trouble.
-    stale: Option<Arc<StoredResponse>>,
-    sought: Sought,
 }
 
 impl Gateway {
@@ -312,8 +301,8 @@ impl Gateway {
             return self.pass_reading(presented, content, CacheStatus::forward(why)).await;
         }
         let sought = Sought::new(&presented, &missing);
-        let errand =
-            Errand { presented: Arc::new(presented), key, why, stale: missing.stale, sought };
+        let (presented, stale) = (Arc::new(presented), missing.stale);
+        let errand = Errand { presented, key, why, collapsed: None, stale, sought };
         let Errand { presented, key, sought, .. } = &errand;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
@@ -322,6 +311,7 @@ impl Gateway {
             || presented.directives.no_cache
             || presented.directives.no_store
             || self.collapse.is_apart(&key.hash);
+        let mut collapsed = None;
         loop {
             let lease = self.store.lease();
             let turn = if alone {
@@ -335,13 +325,15 @@ impl Gateway {
             };
             match turn {
                 Turn::Leader(lead, seat) => {
-                    return self.lead(errand, lease, lead, seat).await;
+                    return self.lead(Errand { collapsed, ..errand }, lease, lead, seat).await;
                 }
-                Turn::Follower(seat) => match self.follow(&errand, seat).await {
-                    Some(response) => return response,
+                Turn::Follower(seat) => {
+                    if let Some(response) = self.follow(&errand, seat).await {
+                        return response;
+                    }
                     // What the leader got is not for this request, nor will the next one's be.
-                    None => alone = true,
-                },
+                    (alone, collapsed) = (true, Some(false));
+                }
             }
         }
     }
@@ -354,7 +346,7 @@ impl Gateway {
         lead: Lead,
         seat: Seat,
     ) -> Response<Body> {
-        let Errand { presented, key, why, stale, sought } = errand;
+        let Errand { presented, key, why, collapsed, stale, sought } = errand;
         // Another leader may have finished between the look-up and this turn.
         if let Looked::Serve { stored, age, ttl } = self.look_in_l1(&presented, &key) {
             drop(lead);
@@ -372,7 +364,7 @@ impl Gateway {
             mine,
         };
         self.tasks.spawn(fetch.run());
-        let status = CacheStatus::forward(why);
+        let status = CacheStatus { collapsed, ..CacheStatus::forward(why) };
         match seat.outcome().await {
             Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
             Outcome::Validated(validated) => {
@@ -395,10 +387,10 @@ impl Gateway {
 
     /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
     async fn follow(&self, errand: &Errand, seat: Seat) -> Option<Response<Body>> {
-        let Errand { presented, key, why, stale, sought } = errand;
+        let Errand { presented, key, why, stale, sought, .. } = errand;
         let stale = stale.as_ref();
         self.route_stats(presented).followers.count();
-        let status = CacheStatus { collapsed: true, ..CacheStatus::forward(*why) };
+        let status = CacheStatus { collapsed: Some(true), ..CacheStatus::forward(*why) };
         let response = match seat.outcome().await {
             // Without the length there is no telling where a part lies.
             Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,

@@ -48,7 +48,7 @@ pub(super) fn validated(
     let status = CacheStatus {
         forward_status: Some(StatusCode::NOT_MODIFIED),
         // A follower's response is stored on the leader's account.
-        stored: validated.kept && !status.collapsed,
+        stored: validated.kept && !status.is_shared(),
         ..status
     };
     let age = stored.freshness.age(now).as_secs();
@@ -127,7 +127,7 @@ fn streaming(
         // Without it, it would be the status that the client gets (RFC 9211 §2.3).
         forward_status: Some(head.forward_status).filter(|came| *came != response.status()),
         // A follower's response is stored on the leader's account.
-        stored: !status.collapsed,
+        stored: !status.is_shared(),
         ..status
     };
     status.write_to(response.headers_mut());

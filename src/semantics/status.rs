@@ -22,7 +22,7 @@ const HIT: &str = "larder; hit; ttl=";
 /// How many characters of a detail are shown.
 const LONGEST_DETAIL: usize = 128;
 
-/// More than the longest item: 84 octets of parameters, a `ttl` of 22, and a quoted detail of which
+/// More than the longest item: 87 octets of parameters, a `ttl` of 22, and a quoted detail of which
 /// every character is escaped.
 const LONGEST_ITEM: usize = 384;
 
@@ -78,8 +78,8 @@ pub struct CacheStatus {
     pub ttl: Option<i64>,
     /// What came back was stored.
     pub stored: bool,
-    /// The request shared another one's way forward.
-    pub collapsed: bool,
+    /// The request waited for another one's response: whether that answered it (RFC 9211 §2.6).
+    pub collapsed: Option<bool>,
     /// More, for operators. Its first 128 characters are sent, of which those that are not
     /// printable ASCII become `?`.
     pub detail: Option<Cow<'static, str>>,
@@ -94,6 +94,11 @@ impl CacheStatus {
     /// Gone forward.
     pub fn forward(why: Forward) -> Self {
         Self { forward: Some(why), ..Self::default() }
+    }
+
+    /// Whether another request's response answered this one.
+    pub fn is_shared(&self) -> bool {
+        self.collapsed == Some(true)
     }
 
     /// Appends the item: caches nearer to the origin stay before it (RFC 9211 §2), also those that
@@ -149,8 +154,10 @@ impl fmt::Display for CacheStatus {
         if self.stored && !self.hit {
             f.write_str("; stored")?;
         }
-        if self.collapsed && !self.hit {
-            f.write_str("; collapsed")?;
+        match self.collapsed.filter(|_| !self.hit) {
+            Some(true) => f.write_str("; collapsed")?,
+            Some(false) => f.write_str("; collapsed=?0")?,
+            None => {}
         }
         match self.detail.as_deref() {
             None | Some("") => Ok(()),
@@ -214,7 +221,7 @@ mod tests {
                     forward_status: Some(StatusCode::NOT_MODIFIED),
                     ttl: Some(60),
                     stored: true,
-                    collapsed: true,
+                    collapsed: Some(true),
                     ..none.clone()
                 },
                 "larder; fwd=stale; fwd-status=304; ttl=60; stored; collapsed",
@@ -225,6 +232,10 @@ mod tests {
                     ..CacheStatus::forward(Forward::UriMiss)
                 },
                 "larder; fwd=uri-miss; detail=no-store",
+            ),
+            (
+                CacheStatus { collapsed: Some(false), ..CacheStatus::forward(Forward::UriMiss) },
+                "larder; fwd=uri-miss; collapsed=?0",
             ),
             (CacheStatus { ttl: Some(i64::MIN), ..none.clone() }, "larder; ttl=-999999999999999"),
             (detail(""), "larder"),
@@ -261,7 +272,7 @@ mod tests {
                                 forward_status: Some(StatusCode::OK),
                 ttl: Some(ttl),
                 stored: true,
-                collapsed: true,
+                collapsed: Some(false),
                 detail: Some((detail + &fill).into()),
                 ..CacheStatus::forward(Forward::VaryMiss)
             };

@@ -125,6 +125,20 @@ async fn cache_status_of_one_cache() {
     };
     let (_leader, follower, ()) = tokio::join!(gateway.get("/b"), follower, release);
     follower.has("cache-status", "larder; fwd=uri-miss; collapsed");
+
+    // "a miss that the cache attempted to collapse, but couldn't"
+    let held = origin.on("/c").hold(with(&[("cache-control", "private")]));
+    let follower = async {
+        until("the leader is there", || origin.count("/c") == 1).await;
+        gateway.get("/c").await
+    };
+    let release = async {
+        gateway.reaches("followers", 2).await;
+        held.release();
+    };
+    let (_leader, follower, ()) = tokio::join!(gateway.get("/c"), follower, release);
+    follower.has("cache-status", "larder; fwd=uri-miss; collapsed=?0; detail=private");
+    origin.saw("/c", 2);
 }
 
 /// RFC 9211 §3: "the cache closest to the origin responded to an earlier request with a stored
