@@ -14,7 +14,6 @@ use http::header::AGE;
 
 use crate::semantics;
 use crate::semantics::CacheStatus;
-use crate::semantics::status::CACHE_STATUS;
 use crate::stored::StoredResponse;
 
 /// How many maps a worker keeps: some 600 KiB of them.
@@ -47,8 +46,7 @@ impl Ready {
     /// The same with another `Age` and `Cache-Status`.
     fn refresh(&mut self, age: u64, ttl: i64) {
         self.fields.insert(AGE, age.into());
-        self.fields.remove(CACHE_STATUS);
-        CacheStatus::hit(ttl).write_to(&mut self.fields);
+        CacheStatus::hit(ttl).write_over(&mut self.fields);
         (self.age, self.ttl) = (age, ttl);
     }
 }

@@ -8,7 +8,7 @@ use std::io::{Cursor, Write};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
 
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -110,6 +110,15 @@ impl CacheStatus {
             _ => {
                 fields.append(CACHE_STATUS, item);
             }
+        }
+    }
+
+    /// Puts the item in the place of the last one, which is this cache's own.
+    pub fn write_over(&self, fields: &mut HeaderMap) {
+        if let Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
+            && let (Some(own), Some(item)) = (lines.iter_mut().next_back(), self.item())
+        {
+            *own = item;
         }
     }
 
@@ -259,6 +268,9 @@ mod tests {
         CacheStatus::forward(Forward::Miss).write_to(&mut fields);
         let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
         assert_eq!(lines, ["inner; hit", "larder; fwd=miss"]);
+        CacheStatus::hit(5).write_over(&mut fields);
+        let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(lines, ["inner; hit", "larder; hit; ttl=5"]);
     }
 
     proptest! {

@@ -150,10 +150,15 @@ async fn cache_status_of_several_caches() {
     let inner = ("cache-status", "OriginCache; hit; ttl=1100");
     origin.on("/a").reply(with(&[inner, ("cache-control", "max-age=600")]));
     gateway.get("/a").await.has("cache-status", &format!("{}, larder; {MISS}", inner.1));
-    gateway.clock().advance(secs(55));
-    let got = gateway.get("/a").await.status("hit");
-    assert!(is_about(&got, 545), "{got:?}");
-    assert!(got.field("cache-status").unwrap().starts_with("OriginCache; hit; ttl=1100, larder;"));
+    // Several times, as the heads of hits are used again.
+    for (passed, ttl) in [(0, 600), (0, 600), (0, 600), (55, 545), (5, 540)] {
+        gateway.clock().advance(secs(passed));
+        let got = gateway.get("/a").await.status("hit");
+        assert!(is_about(&got, ttl), "{got:?}");
+        let list = got.field("cache-status").unwrap();
+        assert!(list.starts_with("OriginCache; hit; ttl=1100, larder; hit; ttl="), "{list}");
+        assert_eq!(list.matches("larder").count(), 1, "{list}");
+    }
     origin.saw("/a", 1);
 
     // "going through a three-layer caching system": each cache has a line of its own.
