@@ -21,10 +21,12 @@ mod shared_log;
 mod tests;
 mod variants;
 
+use std::cmp::Reverse;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::header::VARY;
 use http::{HeaderMap, HeaderName};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -215,11 +217,11 @@ impl Store {
             Held::Variants(_) | Held::Rules(_) => None,
         };
         let mut was_there = false;
-        let selected = variants.selected_by(key, fields).find_map(|key| {
+        let selected = variants.selected_by(key, fields).filter_map(|key| {
             was_there = true;
             look(key)
         });
-        if let Some(hit) = selected {
+        if let Some(hit) = most_suitable(selected, now) {
             return LookUp::Found(Hit { variants: Some(variants), ..hit });
         }
         let mut understood = variants.understood_by(key, fields).take(MOST_UNDERSTOOD);
@@ -264,21 +266,20 @@ impl Store {
             return LookUp::VaryMiss(list);
         }
         let found = redis.l2.look(&selected, deadline).await;
-        for (selected, found) in selected.into_iter().zip(found) {
-            let Some((Held::Response(stored), left)) = found else { continue };
-            if let Some(hit) = self.promote(selected, stored, left, now) {
-                if let Some(l1) = &self.l1 {
-                    l1.merge_variants(*key, &list, now);
-                }
-                if is_selected {
-                    return LookUp::Found(Hit { variants: Some(list), ..hit });
-                }
-                if hit.is_fresh(now) {
-                    return LookUp::Found(hit);
-                }
-            }
+        let hits = selected.into_iter().zip(found).filter_map(|(selected, found)| match found? {
+            (Held::Response(stored), left) => self.promote(selected, stored, left, now),
+            (Held::Variants(_) | Held::Rules(_), _) => None,
+        });
+        let hit = most_suitable(hits, now);
+        if let (Some(_), Some(l1)) = (&hit, &self.l1) {
+            l1.merge_variants(*key, &list, now);
         }
-        if is_selected { LookUp::UriMiss } else { LookUp::VaryMiss(list) }
+        match hit {
+            Some(hit) if is_selected => LookUp::Found(Hit { variants: Some(list), ..hit }),
+            Some(hit) if hit.is_fresh(now) => LookUp::Found(hit),
+            None if is_selected => LookUp::UriMiss,
+            _ => LookUp::VaryMiss(list),
+        }
     }
 
     /// By when the look-ups in L2 must end that begin now, however many a request needs.
@@ -352,8 +353,13 @@ impl Store {
         stored: &Arc<StoredResponse>,
         now: SystemTime,
     ) -> Option<bool> {
+        // A response without `Vary` takes nothing from those that have it: see `most_suitable`.
+        let is_beside_variants = || {
+            let held = self.l1.as_ref().and_then(|l1| l1.look(slot.key, now));
+            matches!(held, Some(Held::Variants(_)))
+        };
         let variant = match slot.nominated {
-            [] => None,
+            [] if !is_beside_variants() => None,
             nominated => Some(Variant::of(slot.key, nominated, slot.fields, &stored.fields)?),
         };
         let key = variant.as_ref().map_or(*slot.key, |variant| variant.known.key);
@@ -403,6 +409,19 @@ impl Store {
         }
         Receipt { position: self.log.position(), shared: true }
     }
+}
+
+/// Which of several responses that a request selects answers it.
+///
+/// RFC 9111 §4: "When more than one suitable response is stored, a cache MUST use the most recent
+/// one". §4.1: where "one or more omits the Vary header field, the cache SHOULD choose the most recent
+/// … stored response with a valid Vary field value".
+fn most_suitable(hits: impl Iterator<Item = Hit>, now: SystemTime) -> Option<Hit> {
+    let rank = |hit: &Hit| {
+        let varies = hit.stored.fields.value(&VARY).is_some();
+        (hit.is_fresh(now), varies, Reverse(hit.stored.freshness.age(now)))
+    };
+    hits.reduce(|best, other| if rank(&other) > rank(&best) { other } else { best })
 }
 
 fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {

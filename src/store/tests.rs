@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,10 @@ impl Gateway {
             also: None,
             rule: None,
         };
-        self.store.put(&self.store.lease(), &slot, response(path, body, self.now), self.now)
+        let vary = HeaderMap::from_iter([(VARY, HeaderValue::from_static("accept-language"))]);
+        let fields = Fields::encode(&vary).unwrap();
+        let response = StoredResponse { fields, ..response(path, body, self.now) };
+        self.store.put(&self.store.lease(), &slot, response, self.now)
     }
 
     /// Puts a response and waits until L2 has it.
@@ -263,10 +266,12 @@ async fn the_variant_that_the_request_selects_is_found() {
     assert_eq!(look(accepting("en")), "vary-miss");
     assert_eq!(look(HeaderMap::new()), "vary-miss");
     gateway.put("/a", "for all");
-    assert_eq!(look(accepting("de")), "for all", "it replaces the variants");
-    gateway.put_variant("/a", "de", "hallo");
-    assert_eq!(look(accepting("de")), "hallo");
-    assert_eq!(look(accepting("fr")), "vary-miss");
+    assert_eq!(look(accepting("de")), "hallo", "RFC 9111 §4.1: one with a valid Vary field value");
+    assert_eq!(look(accepting("en")), "for all");
+    assert_eq!(look(HeaderMap::new()), "for all");
+    gateway.put_variant("/a", "en", "hello");
+    assert_eq!(look(accepting("en")), "hello");
+    assert_eq!(look(accepting("fr")), "salut");
 }
 
 #[tokio::test]

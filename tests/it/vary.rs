@@ -441,3 +441,64 @@ async fn forward_request_names_sixteen_tags_at_most() {
     let tags: Vec<_> = tags.split(", ").collect();
     assert_eq!((tags.len(), tags[0], tags[15]), (16, "\"18\"", "\"3\""), "the newest");
 }
+
+/// RFC 9111 §4: "When more than one suitable response is stored, a cache MUST use the most recent one
+/// (as determined by the Date header field)."
+#[tokio::test]
+async fn the_most_recent_of_several_answers() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let in_l1 = Gateway::before(&origin).await;
+    let in_l2 = with_l2_alone(&origin, &redis).await;
+    for gateway in [in_l1, in_l2] {
+        let dated = |text: &'static str, age: u64, vary: &str| {
+            let date = httpdate::fmt_http_date(origin.clock().now() - secs(age));
+            ok(text).max_age(60).date(&date).field("vary", vary)
+        };
+        origin.on("/a").reply(dated("younger", 10, "x-n"));
+        get!(gateway, "/a", "x-n": "1", "x-m": "1").body("younger").status(MISS);
+        gateway.settled().await;
+        // Stored later, but made earlier: it came through another cache, say.
+        origin.on("/a").reply(dated("older", 30, "x-m"));
+        get!(gateway, "/a", "x-n": "2", "x-m": "2").body("older").status(VARY_MISS);
+        gateway.settled().await;
+        origin.on("/a").reply(dated("older", 30, "x-m"));
+        get!(gateway, "/a", "x-n": "3", "x-m": "1").body("older").status(VARY_MISS);
+        gateway.settled().await;
+        get!(gateway, "/a", "x-n": "1", "x-m": "1").body("younger").status("hit");
+        get!(gateway, "/a", "x-n": "4", "x-m": "1").body("older").status("hit");
+        // Only of those that are suitable: what is fresh before what is not.
+        gateway.clock().advance(secs(31));
+        get!(gateway, "/a", "x-n": "1", "x-m": "1").body("younger").status("hit");
+        let got = get!(gateway, "/a", "x-n": "4", "x-m": "1").body("older");
+        got.status("fwd=stale; detail=no-validator");
+    }
+}
+
+/// §4.1: "Some resources mistakenly omit the Vary header field from their default response, … with
+/// the effect of choosing it for subsequent requests to that resource even when more preferable
+/// responses are available."
+#[tokio::test]
+async fn a_default_that_omits_vary_hides_no_variant() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("default").max_age(60));
+    for language in ["de", "en"] {
+        let reply = ok(language).max_age(60).field("vary", "accept-language");
+        origin.on("/a").with("accept-language", language).reply(reply);
+        get!(gateway, "/a", "accept-language": language).body(language);
+    }
+    get!(gateway, "/a").body("default").status(VARY_MISS);
+    for language in ["de", "en"] {
+        get!(gateway, "/a", "accept-language": language).body(language).status("hit");
+    }
+    get!(gateway, "/a").body("default").status("hit");
+    // Nothing says that it is not for others, too.
+    get!(gateway, "/a", "accept-language": "fr").body("default").status("hit");
+    origin.saw("/a", 3);
+
+    // A variant that is stale is no more preferable than what is fresh.
+    gateway.clock().advance(secs(61));
+    get!(gateway, "/a").body("default").status("fwd=stale; stored");
+    get!(gateway, "/a", "accept-language": "de").body("default").status("hit");
+    origin.saw("/a", 4);
+}
