@@ -1,5 +1,5 @@
-//! The worked examples of RFC 9111, RFC 9211 and RFC 9213, each through a running gateway. Those of
-//! RFC 5861 are in `stale`.
+//! The worked examples of RFC 9111, RFC 9211, RFC 9213 and RFC 9875, each through a running gateway.
+//! Those of RFC 5861 are in `stale`.
 
 use crate::support::client::Got;
 use crate::support::gateway::Gateway;
@@ -312,4 +312,32 @@ async fn targeted_directives_mean_what_they_mean_in_cache_control() {
     origin.on("/qualified").reply(reply);
     gateway.get("/qualified").await.status(MISS).has("x-user", "1").has("x-once", "2");
     gateway.get("/qualified").await.status("hit").lacks("x-user").lacks("x-once");
+}
+
+/// RFC 9875 §2 and §3: a response in the group "scripts", and a POST "that has side effects on two
+/// cache groups".
+#[tokio::test]
+async fn a_write_names_the_groups_that_it_has_side_effects_on() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).cache(KEEPING).start().await;
+    for (target, groups) in [
+        ("/app.js", "\"scripts\""),
+        ("/results", "\"eurovision-results\""),
+        ("/sydney", "\"cities\", \"australia\""),
+    ] {
+        let fields = [("content-type", "application/javascript"), ("cache-groups", groups)];
+        origin.on(target).reply(with(&fields).max_age(3600));
+        gateway.get(target).await.status(MISS).has("cache-groups", groups);
+    }
+    let groups = "\"eurovision-results\", \"australia\"";
+    let reply = with(&[("content-type", "text/html"), ("cache-group-invalidation", groups)]);
+    origin.on("/vote").reply(reply);
+    // "MUST be ignored on responses to requests that have a safe method"
+    for (method, after) in [("GET", "hit"), ("POST", MISS)] {
+        let got = gateway.ask(method, "/vote").send().await.code(200);
+        got.has("cache-group-invalidation", groups);
+        gateway.get("/app.js").await.status("hit");
+        gateway.get("/results").await.status(after);
+        gateway.get("/sydney").await.status(after);
+    }
 }
