@@ -188,7 +188,7 @@ async fn group_invalidation_reaches_the_fleet_and_l2() {
     let reply = status(204).field("cache-group-invalidation", "\"g\"");
     origin.on("/write").method("POST").reply(reply);
     first.ask("POST", "/write").send().await.code(204);
-    second.has_applied(first.store().log_position).await;
+    second.has_applied(redis.log_end()).await;
     for (target, gateway) in [("/a", &second), ("/b", &second)] {
         origin.on(target).reply(ok("new").max_age(600).field("cache-groups", "\"g\""));
         gateway.get(target).await.body("new").status(MISS);

@@ -306,7 +306,7 @@ async fn invalidation_without_redis_holds_here_and_reaches_the_others_later() {
     redis.release();
     until("the records are shared", || first.l2().log_waiting == 0).await;
     first.is_in_step().await;
-    second.has_applied(first.store().log_position).await;
+    second.has_applied(redis.log_end()).await;
     for target in ["/a", "/b"] {
         second.get(target).await.body("2").status("fwd=uri-miss; stored");
         first.get(target).await.body("2");

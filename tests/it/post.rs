@@ -197,7 +197,7 @@ async fn it_is_shared_with_the_fleet() {
     second.get("/a").await.status(MISS);
     origin.on("/a").method("POST").reply(representation("new"));
     post(&first).send().await.body("new").status(KEPT);
-    let written = first.store().log_position;
+    let written = redis.log_end();
     first.get("/a").await.body("new").status("hit");
     until("L2 has it", || first.l2().dropped_writes == 0 && has_new(&redis)).await;
     second.has_applied(written).await;

@@ -288,7 +288,7 @@ async fn queries_are_shared_with_the_fleet() {
 
     origin.on("/a").method("PUT").reply(status(204));
     first.ask("PUT", "/a").send().await.code(204);
-    second.has_applied(first.store().log_position).await;
+    second.has_applied(redis.log_end()).await;
     query(&second, "q").send().await.status(MISS);
 }
 
