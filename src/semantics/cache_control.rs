@@ -202,8 +202,8 @@ pub(super) struct Directive<'a> {
 
 pub(super) enum Argument<'a> {
     Token(&'a [u8]),
-    /// What stands between the quotes, still with its backslashes.
-    Quoted(&'a [u8]),
+    /// What stands between the quotes, without its backslashes.
+    Quoted(Cow<'a, [u8]>),
 }
 
 impl Directive<'_> {
@@ -214,7 +214,7 @@ impl Directive<'_> {
     fn seconds(&self) -> Option<Duration> {
         match self.argument.as_ref().filter(|_| self.is_sound)? {
             Argument::Token(token) => delta_seconds(token),
-            Argument::Quoted(quoted) => delta_seconds(&unescaped(quoted)),
+            Argument::Quoted(text) => delta_seconds(text),
         }
     }
 
@@ -228,11 +228,11 @@ impl Directive<'_> {
         const ESSENTIAL: [HeaderName; 5] =
             [CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY];
 
-        let Argument::Quoted(quoted) = self.argument.as_ref().filter(|_| self.is_sound)? else {
+        let Argument::Quoted(text) = self.argument.as_ref().filter(|_| self.is_sound)? else {
             return None;
         };
         let mut names = Vec::new();
-        for member in unescaped(quoted).split(|&octet| octet == b',').map(<[u8]>::trim_ascii) {
+        for member in text.split(|&octet| octet == b',').map(<[u8]>::trim_ascii) {
             if !member.is_empty() {
                 let name = HeaderName::from_bytes(member).ok()?;
                 names.push(Some(name).filter(|name| !ESSENTIAL.contains(name))?);
@@ -315,7 +315,7 @@ impl<'a> Tokenizer<'a> {
             is_end
         })?;
         self.skip(end + 1);
-        quoted.get(..end).map(Argument::Quoted)
+        quoted.get(..end).map(|quoted| Argument::Quoted(unescaped(quoted)))
     }
 }
 

@@ -54,7 +54,9 @@ fn dictionary(fields: &HeaderMap, name: &HeaderName) -> Option<ResponseDirective
             _ if is_number => continue,
             (Some(BareItem::Boolean(false)), _) => continue,
             (Some(BareItem::Boolean(true)), _) => None,
-            (Some(BareItem::String(text)), _) => Some(Argument::Quoted(text.as_str().as_bytes())),
+            (Some(BareItem::String(text)), _) => {
+                Some(Argument::Quoted(text.as_str().as_bytes().into()))
+            }
             // A restriction counts whatever its value, a permission only without one.
             _ => Some(Argument::Token(b"?")),
         };
@@ -189,6 +191,7 @@ mod tests {
         assert_eq!(named.private_fields, ["x-a", "x-b"]);
         assert_eq!(named.no_cache_fields, ["x-c"]);
         assert!(of("private=token").private && of("no-cache=(a b)").no_cache, "unqualified");
+        assert!(of(r#"private="x\\-a""#).private, "no name has a backslash: unqualified");
         let shared = of("s-maxage=5, stale-while-revalidate=6, stale-if-error=7");
         let spans = [shared.s_maxage, shared.stale_while_revalidate, shared.stale_if_error];
         assert_eq!(spans.map(secs), [Some(5), Some(6), Some(7)]);
