@@ -162,11 +162,6 @@ impl ResponseDirectives {
             _ => {}
         }
     }
-
-    /// Another `max-age`.
-    pub(super) fn lower_max_age(&mut self, to: Duration) {
-        lower(&mut self.max_age, to);
-    }
 }
 
 /// Reads delta-seconds (RFC 9111 §1.2.2): digits and nothing else, at most 2^31.
@@ -181,7 +176,8 @@ pub(super) fn delta_seconds(octets: &[u8]) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST))
 }
 
-fn lower(bound: &mut Option<Duration>, to: Duration) {
+/// Of several bounds the lowest counts.
+pub(super) fn lower(bound: &mut Option<Duration>, to: Duration) {
     *bound = Some(bound.map_or(to, |bound| bound.min(to)));
 }
 

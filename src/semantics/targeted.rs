@@ -14,7 +14,9 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use super::cache_control::{Argument, Directive, ResponseDirectives, delta_seconds, directives};
+use super::cache_control::{
+    Argument, Directive, ResponseDirectives, delta_seconds, directives, lower,
+};
 
 /// Read by a syntax of its own wherever it stands in a target list.
 pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
@@ -72,9 +74,9 @@ fn surrogate(fields: &HeaderMap) -> Option<ResponseDirectives> {
         is_empty = false;
         match extended(&directive) {
             Some((fresh, stale)) => {
-                found.lower_max_age(fresh);
-                found.stale_while_revalidate = Some(stale);
-                found.stale_if_error = Some(stale);
+                lower(&mut found.max_age, fresh);
+                lower(&mut found.stale_while_revalidate, stale);
+                lower(&mut found.stale_if_error, stale);
             }
             None => found.add(&directive),
         }
@@ -203,6 +205,8 @@ mod tests {
             ("max-age=60", Some(60), None, "as in Cache-Control"),
             ("Max-Age=60, content=\"ESI/1.0\"", Some(60), None, "as in Cache-Control"),
             ("max-age=60+30", Some(60), Some(30), "fresh for 60, stale for 30"),
+            ("max-age=60+30, max-age=60+90", Some(60), Some(30), "duplicates: as in Cache-Control"),
+            ("stale-while-revalidate=5, max-age=60+30", Some(60), Some(5), "both are bounds"),
             ("max-age=60+x", Some(0), None, "not a number"),
             ("max-age=60;other", Some(0), None, "meant for another surrogate: damaged here"),
             ("max-age=60, stale-while-revalidate=5", Some(60), Some(5), "as in Cache-Control"),
