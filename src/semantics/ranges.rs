@@ -137,7 +137,10 @@ pub fn select(
         [part] => Ok(Wanted::Part(part)),
         _ if parts.len() > MAX_PARTS => Err(Whole::TooMany),
         _ => {
-            let octets: u64 = parts.iter().map(|part| part.length() + OVERHEAD).sum();
+            // A length is what some field says, up to the largest number there is.
+            let add =
+                |sum: u64, part: &Span| sum.saturating_add(part.length()).saturating_add(OVERHEAD);
+            let octets = parts.iter().fold(0, add);
             if octets < length { Ok(Wanted::Parts(parts)) } else { Err(Whole::NoShorter) }
         }
     }
@@ -455,6 +458,21 @@ mod tests {
             ("=0-1", Whole::Unit, "no unit"),
         ] {
             assert_eq!(ask(range, 10_000), Err(expected), "{range}: {why}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_all_the_octets_that_a_number_can_tell() {
+        let half = 1_u64 << 63;
+        for (range, expected) in [
+            (format!("bytes=0-{half},{}-", half + 81), Err(Whole::NoShorter)),
+            ("bytes=0-99,200-".to_owned(), Err(Whole::NoShorter)),
+            (
+                "bytes=0-0,-1".to_owned(),
+                Ok(vec!["0-0".to_owned(), format!("{0}-{0}", u64::MAX - 1)]),
+            ),
+        ] {
+            assert_eq!(shown(ask(&range, u64::MAX)), expected, "{range}");
         }
     }
 
