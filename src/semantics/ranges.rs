@@ -179,8 +179,9 @@ fn spec(member: &[u8]) -> Option<Spec> {
         ([], length) => Some(Spec::Suffix(number(length)?)),
         (first, []) => Some(Spec::Int { first: number(first)?, last: u64::MAX }),
         (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(Spec::Int { first, last })
+            let is_invalid = magnitude(last) < magnitude(first);
+            let spec = Spec::Int { first: number(first)?, last: number(last)? };
+            (!is_invalid).then_some(spec)
         }
     }
 }
@@ -194,6 +195,13 @@ fn number(digits: &[u8]) -> Option<u64> {
         Some(sum.saturating_mul(10).saturating_add(digit))
     };
     if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
+}
+
+/// By which digits are compared, however many there are.
+fn magnitude(digits: &[u8]) -> (usize, &[u8]) {
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    let digits = digits.get(zeros..).unwrap_or_default();
+    (digits.len(), digits)
 }
 
 impl Spec {
@@ -440,6 +448,12 @@ mod tests {
         for (range, expected, why) in [
             ("bytes=1-0", Whole::Malformed, "§14.1.1: last-pos is less than first-pos"),
             ("bytes=0-1,5-4", Whole::Malformed, "one that is invalid spoils the rest"),
+            (
+                "bytes=0-1,99999999999999999999999-99999999999999999999998",
+                Whole::Malformed,
+                "§14.1.1, §14.1.2: large numerals",
+            ),
+            ("bytes=99999999999999999999999-01", Whole::Malformed, "§14.1.2: large numerals"),
             ("bytes=", Whole::Malformed, "1#range-spec"),
             ("bytes=,", Whole::Malformed, "1#range-spec"),
             ("bytes=-", Whole::Malformed, "1*DIGIT"),
