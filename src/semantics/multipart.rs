@@ -25,8 +25,9 @@ pub fn multipart(
     content_type: Option<&HeaderValue>,
 ) -> Multipart {
     let parts: Vec<_> = parts.into_iter().collect();
-    let boundary = boundary(parts.iter().map(|(_, octets)| &**octets));
     let content_type = content_type.and_then(|value| value.to_str().ok());
+    let octets = parts.iter().map(|(_, octets)| &**octets);
+    let boundary = boundary(octets.chain(content_type.map(str::as_bytes)));
     let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
     let mut between = String::new();
     for (span, octets) in parts {
@@ -48,9 +49,9 @@ pub fn multipart(
     Multipart { content_type, pieces }
 }
 
-/// A boundary that none of the parts has in it: the lowest number that no part has between these
-/// words. One pass over what is sent anyway; a content that holds many of them only makes the number
-/// larger.
+/// A boundary that none of the parts has in it, nor their type: the lowest number that is nowhere
+/// between these words. One pass over what is sent anyway; a content that holds many of them only
+/// makes the number larger.
 fn boundary<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     let taken: HashSet<u64> = parts
         .flat_map(|part| part.split(|&octet| octet == b'_'))
@@ -129,6 +130,17 @@ mod tests {
         ] {
             assert_eq!(boundary(std::iter::once(content.as_bytes())), expected, "{content}");
         }
+    }
+
+    #[test]
+    fn a_boundary_is_not_in_the_content_type() {
+        let nested = HeaderValue::from_static("multipart/byteranges; boundary=_larder-0_");
+        let part = (Span::new(0, 1).unwrap(), Bytes::from_static(b"_larder-1_"));
+        let made = multipart([part], 10, Some(&nested));
+        assert_eq!(
+            made.content_type, "multipart/byteranges; boundary=_larder-2_",
+            "RFC 2046 §5.1: must not appear within the encapsulated material"
+        );
     }
 
     proptest! {
