@@ -45,6 +45,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             namespace: "larder".to_owned(),
+            status_key: false,
             targeted: ["larder-cache-control", "cdn-cache-control"]
                 .map(http::HeaderName::from_static)
                 .into(),

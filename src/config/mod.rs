@@ -98,6 +98,8 @@ impl fmt::Debug for Admin {
 pub struct Cache {
     /// `namespace`, default `larder`: letters, digits, `-`, `_`, `.`; at most 64.
     pub namespace: String,
+    /// `status_key`, default false: `Cache-Status` tells the readable name of what was looked for.
+    pub status_key: bool,
     /// `targeted`: the response fields that count before `Cache-Control`, the first valid one
     /// alone (RFC 9213); default `Larder-Cache-Control`, `CDN-Cache-Control`; at most 8.
     pub targeted: Vec<http::HeaderName>,

@@ -166,6 +166,7 @@ fn cache(mut table: Table<'_>) -> Cache {
     let default = Cache::default();
     let cache = Cache {
         namespace: table.read("namespace", default.namespace, value::name),
+        status_key: table.boolean("status_key", default.status_key),
         targeted: table
             .take("targeted")
             .and_then(|value| targeted(&value))

@@ -7,11 +7,11 @@ use tracing::warn;
 
 use crate::config::OnError;
 use crate::plugin::{KeyAnswer, KeySpace};
-use crate::semantics;
+use crate::semantics::{self, CacheStatus};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Answer, Ask, Gateway, Presented, query};
+use super::{Answer, Ask, Gateway, Presented, query, respond};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -104,6 +104,28 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Answers a request as its key allows, and says which it is where that is wanted.
+    pub(super) fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
+        let key = match keyed {
+            Keyed::Key(key) => key,
+            Keyed::Bypass(reason) => {
+                let gateway = Arc::clone(self);
+                return Answer::later(async move { gateway.bypass(presented, reason).await });
+            }
+            Keyed::Failed => return Answer::now(respond::policy_failed()),
+        };
+        if !self.status_key {
+            return self.answer_by(presented, key);
+        }
+        let name = key.name(&presented);
+        let answer = self.answer_by(presented, key);
+        Answer::later(async move {
+            let mut response = answer.await;
+            CacheStatus::add_key(response.headers_mut(), &name);
+            response
+        })
     }
 
     fn key_captures<'a>(&'a self, ask: &Ask, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {

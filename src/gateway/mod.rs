@@ -50,7 +50,7 @@ pub use self::answer::Answer;
 pub use self::presented::Peer;
 
 use self::fetch::{Errand, Fetch};
-use self::key::{Key, Keyed};
+use self::key::Key;
 use self::look::{Looked, Missing};
 use self::partial::Sought;
 use self::presented::Presented;
@@ -59,6 +59,7 @@ use self::presented::Presented;
 pub struct Gateway {
     clock: Clock,
     namespace: Box<str>,
+    status_key: bool,
     routes: Routes,
     plans: Box<[Plan]>,
     policies: Vec<Arc<Policy>>,
@@ -139,6 +140,7 @@ impl Gateway {
         Arc::new(Self {
             clock,
             namespace: config.cache.namespace.as_str().into(),
+            status_key: config.cache.status_key,
             routes,
             plans: plans.collect(),
             policies,
@@ -218,15 +220,7 @@ impl Gateway {
     }
 
     /// Answers a request with this key: from L1, from L2, or from the upstream by way of the store.
-    fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
-        let key = match keyed {
-            Keyed::Key(key) => key,
-            Keyed::Bypass(reason) => {
-                let gateway = Arc::clone(self);
-                return Answer::later(async move { gateway.bypass(presented, reason).await });
-            }
-            Keyed::Failed => return Answer::now(respond::policy_failed()),
-        };
+    fn answer_by(self: &Arc<Self>, presented: Presented, key: Key) -> Answer {
         let mut missing = Missing::NOTHING;
         if self.store.has_l1() {
             let figures = self.route_stats(&presented);

@@ -19,7 +19,7 @@ pub const NAME: &str = "larder";
 /// A hit, up to the number.
 const HIT: &str = "larder; hit; ttl=";
 
-/// How many characters of a detail are shown.
+/// How many characters of a detail, or of a key, are shown.
 const LONGEST_DETAIL: usize = 128;
 
 /// More than the longest item: 87 octets of parameters, a `ttl` of 22, and a quoted detail of which
@@ -122,6 +122,20 @@ impl CacheStatus {
         }
     }
 
+    /// Adds to the last item, which is this cache's own, by which key the response is found (RFC 9211
+    /// §2.7). Its first 128 characters, of which those that are not printable ASCII become `?`.
+    pub fn add_key(fields: &mut HeaderMap, key: &str) {
+        if let Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
+            && let Some(own) = lines.iter_mut().next_back()
+        {
+            let mut item = own.as_bytes().to_vec();
+            item.extend_from_slice(format!("; key={}", Quoted(key)).as_bytes());
+            if let Ok(item) = HeaderValue::from_maybe_shared(Bytes::from(item)) {
+                *own = item;
+            }
+        }
+    }
+
     fn item(&self) -> Option<HeaderValue> {
         // What most responses say, without the machinery of formatting.
         if let Self { hit: true, ttl: Some(ttl), detail: None, .. } = *self {
@@ -183,16 +197,25 @@ fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
     if is_token {
         return write!(f, "; detail={detail}");
     }
-    f.write_str("; detail=\"")?;
-    for character in detail.chars().take(LONGEST_DETAIL) {
-        match character {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            ' '..='~' => fmt::Write::write_char(f, character)?,
-            _ => f.write_str("?")?,
+    write!(f, "; detail={}", Quoted(detail))
+}
+
+/// The first characters of a text as a string (RFC 9651 §3.3.3).
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.chars().take(LONGEST_DETAIL) {
+            match character {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                ' '..='~' => fmt::Write::write_char(f, character)?,
+                _ => f.write_str("?")?,
+            }
         }
+        f.write_str("\"")
     }
-    f.write_str("\"")
 }
 
 #[cfg(test)]
@@ -271,6 +294,27 @@ mod tests {
         CacheStatus::hit(5).write_over(&mut fields);
         let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
         assert_eq!(lines, ["inner; hit", "larder; hit; ttl=5"]);
+    }
+
+    #[test]
+    fn a_key_is_added_to_the_own_item() {
+        for (before, key, expected) in [
+            (vec!["larder; hit; ttl=1"], "users/42", vec!["larder; hit; ttl=1; key=\"users/42\""]),
+            (
+                vec!["inner; hit", "larder; fwd=miss"],
+                "a?q=\"\u{e9}\"",
+                vec!["inner; hit", "larder; fwd=miss; key=\"a?q=\\\"?\\\"\""],
+            ),
+            (vec![], "a", vec![]),
+        ] {
+            let mut fields = HeaderMap::new();
+            for line in before {
+                fields.append(CACHE_STATUS, HeaderValue::from_static(line));
+            }
+            CacheStatus::add_key(&mut fields, key);
+            let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
+            assert_eq!(lines, expected);
+        }
     }
 
     proptest! {

@@ -196,6 +196,22 @@ async fn a_response_of_the_gateways_own_has_no_cache_status() {
     assert!(origin.asked().is_empty());
 }
 
+/// RFC 9211 §2.7: "a representation of the cache key used for the response".
+#[tokio::test]
+async fn cache_status_tells_the_key_where_that_is_wanted() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).cache("[cache]\nstatus_key = true").start().await;
+    origin.on("/a?b=%22").reply(ok("1").max_age(60).field("cache-status", "inner; fwd=miss"));
+    for expected in ["fwd=uri-miss; stored; key=\"a?b=%22\"", "hit; key=\"a?b=%22\""] {
+        let got = gateway.get("/a?b=%22").await.code(200).status(expected);
+        let field = got.field("cache-status").unwrap();
+        assert!(field.starts_with("inner; fwd=miss, larder; "), "{field}");
+    }
+    let got = gateway.ask("GET", "/a?b=%22").field("if-none-match", "*").send().await.code(304);
+    got.status("hit; key=\"a?b=%22\"");
+    gateway.ask("POST", "/a").send().await.status("fwd=method");
+}
+
 /// RFC 9213 §2.2: the target list `[ExampleCDN-Cache-Control, CDN-Cache-Control]`.
 #[tokio::test]
 async fn a_field_of_ones_own_overrides_that_of_all() {
