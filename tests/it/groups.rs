@@ -7,6 +7,7 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
 use crate::support::{secs, until};
+use crate::tiers::log_end;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const OTHER: &str = "other.test";
@@ -188,7 +189,7 @@ async fn group_invalidation_reaches_the_fleet_and_l2() {
     let reply = status(204).field("cache-group-invalidation", "\"g\"");
     origin.on("/write").method("POST").reply(reply);
     first.ask("POST", "/write").send().await.code(204);
-    second.has_applied(redis.log_end()).await;
+    second.has_applied(log_end(&redis)).await;
     for (target, gateway) in [("/a", &second), ("/b", &second)] {
         origin.on(target).reply(ok("new").max_age(600).field("cache-groups", "\"g\""));
         gateway.get(target).await.body("new").status(MISS);

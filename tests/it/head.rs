@@ -5,6 +5,7 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::redis::Redis;
 use crate::support::{secs, until};
+use crate::tiers::log_end;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const UPDATED: &str = "fwd=stale; stored";
@@ -175,7 +176,7 @@ async fn head_makes_a_get_stale_in_the_whole_fleet() {
 
     origin.on("/a").reply(ok("2").max_age(600).etag("2"));
     head(&first).send().await.code(200).status("fwd=request");
-    second.has_applied(redis.log_end()).await;
+    second.has_applied(log_end(&redis)).await;
     second.get("/a").await.body("2").status("fwd=stale; stored");
 }
 

@@ -11,6 +11,7 @@ use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
 use crate::support::until;
+use crate::tiers::log_end;
 
 /// With a timeout for a Redis that does not answer, which short waits do not reach.
 fn setup(origin: &Origin, redis: &Redis) -> Setup {
@@ -306,7 +307,7 @@ async fn invalidation_without_redis_holds_here_and_reaches_the_others_later() {
     redis.release();
     until("the records are shared", || first.l2().log_waiting == 0).await;
     first.is_in_step().await;
-    second.has_applied(redis.log_end()).await;
+    second.has_applied(log_end(&redis)).await;
     for target in ["/a", "/b"] {
         second.get(target).await.body("2").status("fwd=uri-miss; stored");
         first.get(target).await.body("2");

@@ -7,6 +7,7 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, pieces, status};
 use crate::support::redis::Redis;
 use crate::support::until;
+use crate::tiers::log_end;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const KEPT: &str = "fwd=method; stored";
@@ -197,7 +198,7 @@ async fn it_is_shared_with_the_fleet() {
     second.get("/a").await.status(MISS);
     origin.on("/a").method("POST").reply(representation("new"));
     post(&first).send().await.body("new").status(KEPT);
-    let written = redis.log_end();
+    let written = log_end(&redis);
     first.get("/a").await.body("new").status("hit");
     until("L2 has it", || first.l2().dropped_writes == 0 && has_new(&redis)).await;
     second.has_applied(written).await;

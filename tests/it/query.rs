@@ -8,6 +8,7 @@ use crate::support::origin::{Asked, Origin, ok, status};
 use crate::support::redis::Redis;
 use crate::support::wire::{Line, Wire};
 use crate::support::{secs, until};
+use crate::tiers::log_end;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const TOO_LARGE: &str = "fwd=bypass; detail=query-too-large";
@@ -288,7 +289,7 @@ async fn queries_are_shared_with_the_fleet() {
 
     origin.on("/a").method("PUT").reply(status(204));
     first.ask("PUT", "/a").send().await.code(204);
-    second.has_applied(redis.log_end()).await;
+    second.has_applied(log_end(&redis)).await;
     query(&second, "q").send().await.status(MISS);
 }
 

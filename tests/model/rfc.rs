@@ -634,9 +634,12 @@ fn lifetime(response: &Response, directives: &Directives, config: &Config) -> Op
 /// §4.2.3, `corrected_initial_age`.
 fn initial_age(response: &Response) -> Option<i128> {
     // §5.1: of a list the first member; what is no number is ignored.
-    let age = values(&response.lines, "age");
-    let age = age.first().map(|line| line.split(|c| *c == b',').next().unwrap_or_default());
-    let age_value = age.and_then(|age| delta_seconds(&trim(age))).unwrap_or(0);
+    // §5.1: the first member of the list; several lines are one, and empty members are none
+    // (RFC 9110 §5.3, §5.6.1.2).
+    let lines = values(&response.lines, "age");
+    let members = lines.iter().flat_map(|line| line.split(|c| *c == b','));
+    let age = members.map(trim).find(|member| !member.is_empty());
+    let age_value = age.and_then(|age| delta_seconds(&age)).unwrap_or(0);
     let apparent_age = (response.received - generated(response)?).max(0);
     let response_delay = (response.received - response.requested).max(0);
     Some(apparent_age.max(age_value + response_delay))

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use larder::stored::Position;
 use tempfile::TempDir;
 
 /// A server that can be killed, started again with nothing in it, and held still.
@@ -81,14 +80,6 @@ impl Redis {
         let length = stream.read(&mut answer)?;
         answer.truncate(length);
         Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
-    /// Where the invalidation log of the namespace `larder` ends. A gateway's own figure may not have
-    /// got there yet, even if it was this gateway that appended the record.
-    pub(crate) fn log_end(&self) -> Position {
-        let last = self.ask("XREVRANGE larder:log + - COUNT 1").unwrap();
-        let id = last.lines().find(|line| line.contains('-'));
-        id.unwrap_or_else(|| panic!("the log is empty: {last}")).parse().unwrap()
     }
 
     fn signal(&self, signal: &str) {
