@@ -57,7 +57,7 @@ def hits(by_server):
 
 def decide(spans):
     look_up = spans["look-up"]
-    rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"] for name, span in spans.items()]
+    rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"] for name, span in sorted(spans.items(), key=lambda item: item[1])]
     return table(["request", "ns", "to the look-up"], rows)
 
 
