@@ -57,7 +57,8 @@ def hits(by_server):
 
 def decide(spans):
     look_up = spans["look-up"]
-    rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"] for name, span in sorted(spans.items(), key=lambda item: item[1])]
+    rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"]
+            for name, span in sorted(spans.items(), key=lambda item: item[1])]
     return table(["request", "ns", "to the look-up"], rows)
 
 

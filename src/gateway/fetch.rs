@@ -115,8 +115,21 @@ impl Fetch {
         }
         match self.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => self.store(reply, storing).await,
-            Err(why) => self.hand_over(reply, why),
+            Err(why) => {
+                if let Sought::Whole { stale: Some(stale), .. } = &self.sought
+                    && self.supersedes(reply.status(), why)
+                {
+                    self.withdraw(stale, false).await;
+                }
+                self.hand_over(reply, why);
+            }
         }
+    }
+
+    /// Whether a response that is not stored tells that what is stored has had its time.
+    fn supersedes(&self, status: StatusCode, why: NotStored) -> bool {
+        let request = &self.presented.head.headers;
+        semantics::supersedes(request, status, why)
     }
 
     /// Begins again, with nothing in mind that is stored.

@@ -26,7 +26,8 @@ impl Fetch {
             let stale = Arc::clone(stale);
             updated = self.update(&stale, &reply, times).await;
             if !updated && stale.freshness.is_fresh(times.received) {
-                self.make_stale(&stale).await;
+                // "Otherwise, the cache SHOULD consider the stored response to be stale".
+                self.withdraw(&stale, true).await;
             }
         }
         // Nobody is there to take it if the client has gone.
@@ -63,8 +64,8 @@ impl Fetch {
         put.is_some_and(|Put { kept, .. }| kept)
     }
 
-    /// "Otherwise, the cache SHOULD consider the stored response to be stale": here and in the fleet.
-    async fn make_stale(&self, stale: &StoredResponse) {
+    /// Lets a stored response count as stale, or as gone: here and in the fleet.
+    pub(super) async fn withdraw(&self, stale: &StoredResponse, soft: bool) {
         let own = Mark::key(&self.key.hash);
         // It may have been stored for another query, which `No-Vary-Search` says is equivalent.
         let mark = if stale.marks.contains(&own) {
@@ -73,6 +74,6 @@ impl Fetch {
             Mark::search(&self.presented.authority, self.presented.head.uri.path())
         };
         let scope = Scope::Mark { mark, label: stale.name.to_string() };
-        self.gateway.store.invalidate(vec![Invalidation { scope, soft: true }]).await;
+        self.gateway.store.invalidate(vec![Invalidation { scope, soft }]).await;
     }
 }

@@ -82,6 +82,23 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// Whether it is what the response says, and not what the request asked.
+    pub fn is_about_the_response(self) -> bool {
+        matches!(
+            self,
+            Self::NoStore
+                | Self::Private
+                | Self::SetCookie
+                | Self::VaryAny
+                | Self::NotUnderstood
+                | Self::NoFreshness
+                | Self::NoValidator
+                | Self::TooLarge
+                | Self::Tags
+                | Self::Policy
+        )
+    }
+
     /// A token for `Cache-Status`, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,6 +122,17 @@ impl NotStored {
             Self::Policy => "policy",
         }
     }
+}
+
+/// Whether a response that is not stored, for this reason, is nevertheless news of its target, so that
+/// what was stored of it before has had its time (RFC 9111 §4.3.3: "none of the stored responses
+/// nominated in the conditional request are suitable").
+///
+/// An origin in trouble, or one that refuses this client, says nothing about the target itself.
+pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bool {
+    let is_news =
+        status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410);
+    is_news && why.is_about_the_response() && !request.contains_key(AUTHORIZATION)
 }
 
 /// Whether the response of this status and these fields, as received, may be stored, and how it
@@ -310,6 +338,23 @@ mod tests {
         ] {
             let found = decide(&Method::GET, &request, 200, &response, None);
             assert_eq!(found.err(), expected, "{request:?} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_is_news_of_the_target() {
+        for (request, status, why, expected, what) in [
+            (vec![], 200, Private, true, "a full response (§4.3.3)"),
+            (vec![], 301, NoFreshness, true, "it has moved"),
+            (vec![], 404, NoFreshness, true, "it is gone"),
+            (vec![], 200, RequestNoStore, false, "what the request asked"),
+            (vec![], 403, NoFreshness, false, "this client may not"),
+            (vec![], 429, NoFreshness, false, "this client may not now"),
+            (vec![], 503, NoStore, false, "the origin is in trouble"),
+            (vec![("authorization", "Bearer x")], 200, Private, false, "this client's own"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(supersedes(&fields(&request), status, why), expected, "{status}: {what}");
         }
     }
 

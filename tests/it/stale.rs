@@ -104,14 +104,14 @@ async fn a_stale_response_answers_for_an_origin_in_trouble() {
         assert!(got.age() >= 900, "{got:?}");
         got.status(&format!("fwd=stale; fwd-status={code}; detail=stale-if-error"));
     }
-    for code in [404, 501] {
-        origin.on("/a").reply(status(code));
-        gateway.get("/a").await.code(code).status("fwd=stale; detail=no-freshness");
-    }
+    origin.on("/a").reply(status(501));
+    gateway.get("/a").await.code(501).status("fwd=stale; detail=no-freshness");
     // 1,801 s old it is stale for 1,201.
     gateway.clock().advance(secs(901));
     origin.on("/a").reply(status(500));
     gateway.get("/a").await.code(500).status("fwd=stale; detail=no-freshness");
+    origin.on("/a").reply(status(404));
+    gateway.get("/a").await.code(404).status("fwd=stale; detail=no-freshness");
 }
 
 #[tokio::test]

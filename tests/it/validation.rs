@@ -106,6 +106,40 @@ async fn a_304_may_forbid_further_storing() {
     }
 }
 
+/// RFC 9111 §4.3.3: a full response says that the stored one is not suitable, stored itself or not.
+#[tokio::test]
+async fn what_a_response_that_is_not_stored_supersedes_is_gone() {
+    let origin = Origin::start().await;
+    let news = [
+        (ok("2").field("cache-control", "private, max-age=60"), true),
+        (ok("2").field("cache-control", "no-store"), true),
+        (ok("2").max_age(60).field("set-cookie", "a=b"), true),
+        (status(404), true),
+        (status(403), false),
+        (status(429), false),
+        (status(503), false),
+    ];
+    for (reply, is_news) in news {
+        let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
+        origin.on("/a").reply(reply.clone());
+        let answered = gateway.get("/a").await.status;
+        let ask = gateway.ask("GET", "/a").field("cache-control", "max-stale, only-if-cached");
+        let got = ask.send().await;
+        if is_news {
+            got.code(504).status("fwd=uri-miss; detail=only-if-cached");
+        } else {
+            got.code(200).body("1").status("hit");
+        }
+        assert_eq!(answered.as_u16(), gateway.get("/a").await.status.as_u16());
+    }
+    // What one client's credentials bring about is no news for the others.
+    let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
+    origin.on("/a").reply(ok("2").field("cache-control", "private"));
+    gateway.ask("GET", "/a").field("authorization", "Bearer x").send().await.body("2");
+    let ask = gateway.ask("GET", "/a").field("cache-control", "max-stale");
+    ask.send().await.body("1").status("hit");
+}
+
 #[tokio::test]
 async fn failed_validation_is_the_clients_answer() {
     let origin = Origin::start().await;
