@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -368,7 +369,10 @@ async fn answer(
     });
     *response.status_mut() = reply.status;
     if !reply.fields.iter().any(|(name, _)| name == "date") {
-        let date = HeaderValue::from_str(&httpdate::fmt_http_date(clock.now())).unwrap();
+        // Rounded up: rounded down, a response would be a second old at birth (RFC 9111 §4.2.3)
+        // whenever a second ends on its way.
+        let now = clock.now() + Duration::from_millis(999);
+        let date = HeaderValue::from_str(&httpdate::fmt_http_date(now)).unwrap();
         response.headers_mut().insert("date", date);
     }
     for (name, value) in reply.fields {
