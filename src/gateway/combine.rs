@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::collapse::{Head, Variant};
 use crate::message;
-use crate::semantics::{self, NotStored, Span, Times, Vary};
+use crate::semantics::{self, NotStored, Span, Times};
 use crate::store::LookUp;
 use crate::stored::StoredResponse;
 use crate::upstream::Reply;
@@ -150,13 +150,7 @@ impl Fetch {
 
     /// `None`: `storable` has refused it.
     fn head(&self, part: &Part, status: StatusCode, fields: HeaderMap) -> Option<Head> {
-        let mut shared_fields = part.fields.clone();
-        semantics::fields_to_store(
-            &mut shared_fields,
-            &self.plan().rules,
-            part.storing.freshness.received,
-        );
-        let Vary::Fields(nominated) = Vary::of(&shared_fields) else { return None };
+        let (shared_fields, nominated) = self.to_store(part.fields.clone(), &part.storing)?;
         let key = self.key.variant(&nominated, &self.presented.head.headers);
         Some(Head {
             status,
@@ -171,7 +165,7 @@ impl Fetch {
 
     /// Stores a part with what is held of the same content: by now that may be more.
     fn put_part(&self, part: Part, octets: &Bytes) {
-        let Part { span, length, held, fields: mut stored_fields, storing } = part;
+        let Part { span, length, held, fields: stored_fields, storing } = part;
         let store = &self.gateway.store;
         let now = self.gateway.clock.now();
         let held = match store.look_in_l1(&self.key.hash, &self.presented.head.headers, now) {
@@ -190,12 +184,7 @@ impl Fetch {
         let Some(content) = semantics::combine(parts, span, octets, length) else {
             return debug!("a part is not as long as it says, nothing stored");
         };
-        semantics::fields_to_store(
-            &mut stored_fields,
-            &self.plan().rules,
-            storing.freshness.received,
-        );
-        if let Vary::Fields(nominated) = Vary::of(&stored_fields) {
+        if let Some((stored_fields, nominated)) = self.to_store(stored_fields, &storing) {
             self.put(StatusCode::OK, &stored_fields, content, storing, &nominated, None);
         }
     }

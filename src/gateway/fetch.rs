@@ -117,19 +117,13 @@ impl Fetch {
             Ok(storing) => self.store(reply, storing).await,
             Err(why) => {
                 if let Sought::Whole { stale: Some(stale), .. } = &self.sought
-                    && self.supersedes(reply.status(), why)
+                    && semantics::supersedes(&self.presented.head.headers, reply.status(), why)
                 {
                     self.withdraw(stale, false).await;
                 }
                 self.hand_over(reply, why);
             }
         }
-    }
-
-    /// Whether a response that is not stored tells that what is stored has had its time.
-    fn supersedes(&self, status: StatusCode, why: NotStored) -> bool {
-        let request = &self.presented.head.headers;
-        semantics::supersedes(request, status, why)
     }
 
     /// Begins again, with nothing in mind that is stored.
@@ -251,14 +245,8 @@ impl Fetch {
         let (mut head, mut reply) = reply.into_parts();
         message::remove_hop_by_hop(&mut head.headers);
         message::add_via(&mut head.headers, head.version);
-        let mut shared_fields = head.headers.clone();
-        semantics::fields_to_store(
-            &mut shared_fields,
-            &self.plan().rules,
-            storing.freshness.received,
-        );
-        let Vary::Fields(nominated) = Vary::of(&shared_fields) else {
-            return; // `storable` has refused it.
+        let Some((shared_fields, nominated)) = self.to_store(head.headers.clone(), &storing) else {
+            return;
         };
         let key = self.key.variant(&nominated, &self.presented.head.headers);
         let length = length(&head.headers);
@@ -278,6 +266,20 @@ impl Fetch {
             self.put(head.status, &shared_fields, content, storing, &nominated, None);
         }
         self.lead.finish(trailers);
+    }
+
+    /// The fields to store a response with, and those of the request that its `Vary` nominates. `None`:
+    /// it is a response that `storable` has refused.
+    pub(super) fn to_store(
+        &self,
+        mut fields: HeaderMap,
+        storing: &Storing,
+    ) -> Option<(HeaderMap, Vec<HeaderName>)> {
+        semantics::fields_to_store(&mut fields, &self.plan().rules, storing.freshness.received);
+        match Vary::of(&fields) {
+            Vary::Fields(nominated) => Some((fields, nominated)),
+            Vary::Any => None,
+        }
     }
 
     /// Passes the content on as it comes. Answers it whole, unless it is larger than the route keeps,

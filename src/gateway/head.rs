@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use tracing::debug;
 
 use crate::message;
-use crate::semantics::{self, Combined, Times, Vary};
+use crate::semantics::{self, Combined, Times};
 use crate::store::{Invalidation, Put, Scope};
 use crate::stored::{Mark, StoredResponse};
 use crate::upstream::Reply;
@@ -49,7 +49,7 @@ impl Fetch {
         }
         let mut fields = reply.headers().clone();
         message::add_via(&mut fields, reply.version());
-        let mut merged = semantics::freshen(&stored, &fields);
+        let merged = semantics::freshen(&stored, &fields);
         let storing = match self.storing(stale.status, &merged, times).await {
             Ok(storing) => storing,
             Err(why) => {
@@ -57,8 +57,7 @@ impl Fetch {
                 return false;
             }
         };
-        semantics::fields_to_store(&mut merged, &self.plan().rules, times.received);
-        let Vary::Fields(nominated) = Vary::of(&merged) else { return false };
+        let Some((merged, nominated)) = self.to_store(merged, &storing) else { return false };
         let content = Combined::Whole(stale.body.clone());
         let put = self.put(stale.status, &merged, content, storing, &nominated, None);
         put.is_some_and(|Put { kept, .. }| kept)

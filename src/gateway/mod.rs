@@ -296,37 +296,34 @@ impl Gateway {
         }
         let sought = Sought::new(&presented, &missing);
         let (presented, stale) = (Arc::new(presented), missing.stale);
-        let errand = Errand { presented, key, why, collapsed: None, stale, sought };
-        let Errand { presented, key, sought, .. } = &errand;
+        let mut errand = Errand { presented, key, why, collapsed: None, stale, sought };
+        let key = errand.key.hash;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
         let mut alone = is_head
-            || !self.plan(presented).collapse
-            || presented.directives.no_cache
-            || presented.directives.no_store
-            || self.collapse.is_apart(&key.hash);
-        let mut collapsed = None;
+            || !self.plan(&errand.presented).collapse
+            || errand.presented.directives.no_cache
+            || errand.presented.directives.no_store
+            || self.collapse.is_apart(&key);
         loop {
             let lease = self.store.lease();
             let turn = if alone {
-                let (lead, seat) = self.collapse.alone(key.hash, lease.records());
+                let (lead, seat) = self.collapse.alone(key, lease.records());
                 Turn::Leader(lead, seat)
-            } else if sought.is_part() {
+            } else if errand.sought.is_part() {
                 // What is fetched so is of no use to others, but a whole that is on its way serves.
-                self.collapse.join(key.hash, lease.records())
+                self.collapse.join(key, lease.records())
             } else {
-                self.collapse.enter(key.hash, lease.records())
+                self.collapse.enter(key, lease.records())
             };
             match turn {
-                Turn::Leader(lead, seat) => {
-                    return self.lead(Errand { collapsed, ..errand }, lease, lead, seat).await;
-                }
+                Turn::Leader(lead, seat) => return self.lead(errand, lease, lead, seat).await,
                 Turn::Follower(seat) => {
                     if let Some(response) = self.follow(&errand, seat).await {
                         return response;
                     }
                     // What the leader got is not for this request, nor will the next one's be.
-                    (alone, collapsed) = (true, Some(false));
+                    (alone, errand.collapsed) = (true, Some(false));
                 }
             }
         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use crate::collapse::{Validated, Variant};
 use crate::message;
 use crate::semantics::{
-    self, Candidates, Combined, Freshness, Named, NotStored, Times, Validators, Vary,
+    self, Candidates, Combined, Freshness, Named, NotStored, Times, Validators,
 };
 use crate::store::Put;
 use crate::stored::{CacheKey, StoredResponse};
@@ -105,9 +105,9 @@ impl Fetch {
         let merged = semantics::freshen(&stale.fields.to_map(4), fields);
         match self.storing(stale.status, &merged, times).await {
             Ok(storing) => {
-                let mut stored_fields = merged;
-                semantics::fields_to_store(&mut stored_fields, &self.plan().rules, times.received);
-                let Vary::Fields(nominated) = Vary::of(&stored_fields) else { return };
+                let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
+                    return;
+                };
                 let key = self.key.variant(&nominated, &self.presented.head.headers);
                 let body = Combined::Whole(stale.body.clone());
                 let Some(Put { stored, kept }) =

@@ -56,7 +56,7 @@ pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
 pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, select};
-pub use reuse::{Reuse, Trouble, is_error, may_answer, reuse, reuse_in_trouble};
+pub use reuse::{Reuse, Trouble, may_answer, reuse, reuse_in_trouble};
 pub use spans::{
     Combined, Spans, combine, combined_fields, fields_of_part, may_combine, part_to_store,
 };

@@ -160,7 +160,7 @@ pub fn reuse_in_trouble(
 
 /// RFC 5861 §4: "any situation that would result in a 500, 502, 503, or 504 HTTP response status code
 /// being returned".
-pub fn is_error(status: StatusCode) -> bool {
+fn is_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502..=504)
 }
 
