@@ -218,6 +218,21 @@ async fn overlong_head_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_has_a_hundred_fields_at_most() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    // The origin has the same limit, and is sent some fields more.
+    for (more, is_passed_on) in [(99, true), (100, false)] {
+        let mut line = Line::to(gateway.address()).await;
+        let fields = "x-a: 1\r\n".repeat(more);
+        line.send(format!("GET /a HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).await;
+        let got = line.until("\r\n\r\n").await;
+        assert!(got.starts_with("HTTP/1.1 431 "), "{more}: {got}");
+        assert_eq!(got.contains("\r\nvia: "), is_passed_on, "{more}: {got}");
+    }
+}
+
+#[tokio::test]
 async fn nobodys_request_is_404() {
     let origin = Origin::start().await;
     let tables = "[[routes]]\nname = \"a\"\nhost = \"shop.test\"\npath = \"/a/{id}\"\n\
