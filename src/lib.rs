@@ -33,6 +33,7 @@
 //! 5  routes   body
 //! 4  collapse                       many equal misses, one forward request
 //! 3  store   plugin   upstream      what does I/O
+//!    comparison                     two key policies, asked about the same requests
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
@@ -64,6 +65,8 @@ pub mod interim;
 pub mod semantics;
 
 pub mod stored;
+
+pub mod comparison;
 
 pub mod plugin;
 pub mod store;

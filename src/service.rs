@@ -215,8 +215,9 @@ fn policies(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Pol
     }
     for route in &config.routes {
         type Has = fn(&Policy) -> bool;
-        let roles: [(&str, Option<usize>, Place, Has); 3] = [
+        let roles: [(&str, Option<usize>, Place, Has); 4] = [
             ("key", route.key, route.key_place, Policy::has_key),
+            ("shadow", route.shadow, route.shadow_place, Policy::has_key),
             ("storing", route.storing, route.storing_place, Policy::has_storing),
             (
                 "invalidation",
@@ -229,9 +230,10 @@ fn policies(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Pol
             let named = policy.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
             if let Some(policy) = named.filter(|policy| !has(policy)) {
                 let message = format!(
-                    "route `{}`: the plugin of policy `{}` does not export `{role}`",
+                    "route `{}`: the plugin of policy `{}` does not export `{}`",
                     route.name,
-                    policy.name()
+                    policy.name(),
+                    if role == "shadow" { "key" } else { role }
                 );
                 faults.push(Fault::new(file, place, message));
             }

@@ -203,7 +203,7 @@ impl Figures {
 }
 
 /// In percent with two places; 0 of 0 is 0.
-fn percent(part: u64, whole: u64) -> f64 {
+pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }

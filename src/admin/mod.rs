@@ -82,6 +82,7 @@ impl Admin {
 fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
+        .route("/shadow", get(shadow))
         .route("/clear", post(clear))
         .route("/pattern/", delete(pattern))
         .route("/pattern/{*pattern}", delete(pattern))
@@ -160,6 +161,11 @@ async fn stats(State(context): State<Context>) -> Response {
     let policies = context.gateway.policies();
     let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
     Json(Shown { requests, store, policies }).into_response()
+}
+
+async fn shadow(State(context): State<Context>) -> Response {
+    let shadows: BTreeMap<_, _> = context.gateway.shadows().collect();
+    Json(shadows).into_response()
 }
 
 async fn clear(State(context): State<Context>) -> Response {

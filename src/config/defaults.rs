@@ -113,6 +113,8 @@ impl Route {
             key: None,
             storing: None,
             invalidation: None,
+            shadow: None,
+            shadow_share: 1.0,
             ttl: None,
             stale_if_error: None,
             max_body: 8 << 20,
@@ -123,6 +125,7 @@ impl Route {
             key_place: Place::default(),
             storing_place: Place::default(),
             invalidation_place: Place::default(),
+            shadow_place: Place::default(),
         }
     }
 }

@@ -243,6 +243,10 @@ pub struct Route {
     pub storing: Option<usize>,
     /// `invalidation`: a policy's place.
     pub invalidation: Option<usize>,
+    /// `shadow`: the place of a policy that is asked beside `key`, for comparison only.
+    pub shadow: Option<usize>,
+    /// `shadow_share`: the share of paths that it is asked about, 0 to 1, default 1.
+    pub shadow_share: f64,
     /// `ttl`: the freshness lifetime of responses that bring none of their own, 1 s to 365 days.
     pub ttl: Option<Duration>,
     /// `stale_if_error`: so long after it became stale a response is served where the upstream
@@ -265,6 +269,8 @@ pub struct Route {
     pub storing_place: Place,
     /// Where `invalidation`'s value stands.
     pub invalidation_place: Place,
+    /// Where `shadow`'s value stands.
+    pub shadow_place: Place,
 }
 
 /// A place in the file, counted from 1; columns in characters.

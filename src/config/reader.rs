@@ -159,6 +159,11 @@ impl<'a> Table<'a> {
         value.and_then(|count| T::try_from(count).ok()).unwrap_or(default)
     }
 
+    /// A part of the whole.
+    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        self.take(key).and_then(|value| value.share()).unwrap_or(default)
+    }
+
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         self.take(key).and_then(|value| value.boolean()).unwrap_or(default)
     }
@@ -284,6 +289,21 @@ impl<'a> Value<'a> {
         };
         self.wrong(&text, Wrong::new(complaint));
         None
+    }
+
+    /// A number from 0 to 1, or a string that a variable makes one.
+    fn share(&self) -> Option<f64> {
+        let text = match self.content {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::String(text) if text.contains("${") => self.expand(text)?,
+            _ => return self.not_a("a number from 0 to 1", Some("write 0.1".to_owned())),
+        };
+        let number = text.replace('_', "").parse().ok().filter(|it| (0.0..=1.0).contains(it));
+        if number.is_none() {
+            self.wrong(&text, Wrong::new("is not a number from 0 to 1"));
+        }
+        number
     }
 
     fn boolean(&self) -> Option<bool> {

@@ -93,11 +93,14 @@ fn route(
     let (key, key_place) = policy("key", table, policies);
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
+    let (shadow, shadow_place) = policy("shadow", table, policies);
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let route = Route {
         key,
         storing,
         invalidation,
+        shadow,
+        shadow_share: table.share("shadow_share", default.shadow_share),
         ttl: table.take("ttl").and_then(|value| value.duration(LIFETIMES)),
         stale_if_error: table
             .take("stale_if_error")
@@ -110,6 +113,7 @@ fn route(
         key_place,
         storing_place,
         invalidation_place,
+        shadow_place,
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })

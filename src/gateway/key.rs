@@ -33,7 +33,7 @@ pub(super) enum Keyed {
 
 impl Keyed {
     /// A policy's answer, and what it has not seen of the request.
-    fn of(answer: KeyAnswer, presented: &Presented) -> Self {
+    pub(super) fn of(answer: KeyAnswer, presented: &Presented) -> Self {
         match answer {
             KeyAnswer::Key { key, name } => {
                 Self::Key(Key { hash: query::key(key, presented), name: Some(name) })
@@ -108,6 +108,7 @@ impl Gateway {
 
     /// Answers a request as its key allows, and says which it is where that is wanted.
     pub(super) fn answer_keyed(self: &Arc<Self>, presented: Presented, keyed: Keyed) -> Answer {
+        self.compare(&presented, &keyed);
         let key = match keyed {
             Keyed::Key(key) => key,
             Keyed::Bypass(reason) => {
@@ -152,7 +153,7 @@ impl Gateway {
         Some(Search { key, query: presented.head.uri.query() })
     }
 
-    fn space(&self, presented: &Presented) -> KeySpace<'_> {
+    pub(super) fn space(&self, presented: &Presented) -> KeySpace<'_> {
         KeySpace { namespace: &self.namespace, route: &self.plan(presented).name }
     }
 }

@@ -6,7 +6,7 @@
 //! way into the store, `validate` what a 304 to it means, `combine` puts parts together there, `head`
 //! what a response to HEAD does there, `stale` serves what is stale all the same. `write` forwards
 //! what may change something and invalidates what it made wrong, `post` stores what such a request got
-//! for the GETs to come, `tags` says what tags are scoped to. `respond` makes responses out of what was
+//! for the GETs to come, `tags` says what tags are scoped to, `shadow` asks a second policy beside the first. `respond` makes responses out of what was
 //! found or what failed, `partial` parts of them.
 
 mod answer;
@@ -21,6 +21,7 @@ mod presented;
 mod query;
 mod ready;
 mod respond;
+mod shadow;
 mod stale;
 mod tags;
 mod validate;
@@ -37,7 +38,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn, Variant};
-use crate::config::{Config, OnError};
+use crate::config::{Config, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
@@ -48,12 +49,14 @@ use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
 pub use self::presented::Peer;
+pub use self::shadow::Shadowed;
 
 use self::fetch::{Errand, Fetch};
 use self::key::Key;
 use self::look::{Looked, Missing};
 use self::partial::Sought;
 use self::presented::Presented;
+use self::shadow::Shadow;
 
 /// Answers requests by the route table. Shared by all workers.
 pub struct Gateway {
@@ -93,6 +96,7 @@ struct Plan {
     key: Option<Ask>,
     storing: Option<Ask>,
     invalidation: Option<Ask>,
+    shadow: Option<Shadow>,
     rules: Rules,
     max_body: usize,
     max_query_body: usize,
@@ -116,6 +120,10 @@ impl Gateway {
             let policy = Arc::clone(policies.get(place)?);
             Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
         };
+        let shadow = |route: &Route| {
+            let policy = Arc::clone(policies.get(route.shadow?)?);
+            Some(Shadow::new(policy, route.shadow_share))
+        };
         let plans = config.routes.iter().filter_map(|route| {
             let upstream = config.upstreams.get(route.upstream)?;
             Some(Plan {
@@ -125,6 +133,7 @@ impl Gateway {
                 key: ask(route.key),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
+                shadow: shadow(route),
                 rules: Rules {
                     ttl: route.ttl,
                     targets: config.cache.targeted.clone(),

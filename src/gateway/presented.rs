@@ -25,6 +25,7 @@ pub struct Peer {
 }
 
 /// The request that is being answered (RFC 9111 §4: the presented request).
+#[derive(Clone)]
 pub(super) struct Presented {
     /// Its route's place.
     pub(super) place: usize,

@@ -233,6 +233,15 @@ impl Store {
         if was_there { LookUp::UriMiss } else { LookUp::VaryMiss(variants) }
     }
 
+    /// The one response that L1 has under this key, whoever may have it. `None` where there are
+    /// variants.
+    pub fn peek(&self, key: &CacheKey, now: SystemTime) -> Option<Arc<StoredResponse>> {
+        match self.l1.as_ref()?.look(key, now)? {
+            Held::Response(stored) => Some(stored),
+            Held::Variants(_) | Held::Rules(_) => None,
+        }
+    }
+
     /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
     /// into L1, for no longer than L2 would have kept it. Trouble is a miss. So is everything until
     /// the log has been read to its end, as it may invalidate what is found.

@@ -54,6 +54,7 @@ mod outages;
 
 // Plugins on routes: what they decide, and what their failure leads to.
 mod policies;
+mod shadow;
 
 // Before an API that nobody here wrote.
 mod foreign;
