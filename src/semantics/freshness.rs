@@ -4,11 +4,17 @@
 //! elsewhere.
 //!
 //! A response that states no lifetime gets one from the route (`ttl`), or else a tenth of the time
-//! since it was last modified. The route comes first because the operator meant this API, where
-//! the heuristic guesses. Both are for 200, 203, 204, 300, 301 and 308 only, or for a response
-//! that says `public`. RFC 9110 §15.1 would allow more statuses, but "not found" is often true
-//! for a moment only, and a malformed request must not spoil a page for everybody. These are kept
-//! when the origin states a lifetime.
+//! since it was last modified, a day at most. The route comes first because the operator meant this
+//! API, where the heuristic guesses.
+//!
+//! A guess is for the statuses that RFC 9110 §15.1 allows it for, and for any other response that says
+//! `public`, except for a 500, 502, 503 or 504: it would take the place of what `stale-if-error` keeps
+//! for that moment. When an error page was last modified says little about how long the error will last,
+//! so a guess about an error is a minute at most.
+//!
+//! The route's `ttl` needs no `Last-Modified`, and errors rarely have one. It is for 200, 203, 204, 300,
+//! 301 and 308 only, or for a response that says `public`: "not found" is often true for a moment
+//! only, and a malformed request must not spoil a page for everybody.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +27,8 @@ use super::date;
 
 /// The longest lifetime that is guessed.
 const LONGEST_GUESS: Duration = Duration::from_hours(24);
+/// The longest that is guessed for an error: of a status of 400 or above.
+const LONGEST_GUESS_FOR_ERRORS: Duration = Duration::from_mins(1);
 
 /// When a stored response came, how old it was then, how long it is fresh, and what limits its
 /// reuse.
@@ -169,26 +177,37 @@ pub(super) fn assigned_lifetime(
     received: SystemTime,
     ttl: Option<Duration>,
 ) -> Option<Duration> {
-    if !may_be_assigned(status, directives) {
+    if !is_heuristically_cacheable(status, directives) {
         return None;
     }
+    let (may_have_ttl, longest) = match status.as_u16() {
+        // What a client can provoke, and would spoil for the others.
+        400 | 405 | 413 | 414 | 431 | 500.. => (false, LONGEST_GUESS_FOR_ERRORS),
+        400..500 => (directives.public, LONGEST_GUESS_FOR_ERRORS),
+        _ => (true, LONGEST_GUESS),
+    };
     let guess = || {
         let last_modified = date::only(fields, LAST_MODIFIED)?;
         let unchanged = elapsed(last_modified, date::generated(fields, received));
         let tenth = Duration::from_secs(unchanged.as_secs() / 10);
-        (!tenth.is_zero()).then_some(tenth.min(LONGEST_GUESS))
+        (!tenth.is_zero()).then_some(tenth.min(longest))
     };
-    ttl.map(|ttl| ttl.min(LONGEST)).or_else(guess)
+    ttl.filter(|_| may_have_ttl).map(|ttl| ttl.min(LONGEST)).or_else(guess)
 }
 
-/// Whether a response that states no lifetime may be given one: see the top of this file.
-pub(super) fn may_be_assigned(status: StatusCode, directives: &ResponseDirectives) -> bool {
-    match status.as_u16() {
-        200 | 203 | 204 | 300 | 301 | 308 => true,
-        // What a client can provoke, and would spoil for the others.
-        400 | 405 | 413 | 414 | 431 | 500.. => false,
-        _ => directives.public,
-    }
+/// Whether a response that states no lifetime may be given one (§4.2.2): its status is one of RFC 9110
+/// §15.1, or it says `public` and is not about trouble at the origin. A 206 is asked about as the 200
+/// that it is a part of.
+pub(super) fn is_heuristically_cacheable(
+    status: StatusCode,
+    directives: &ResponseDirectives,
+) -> bool {
+    let by_status = matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    );
+    let is_trouble = matches!(status.as_u16(), 500 | 502..=504);
+    by_status || directives.public && !is_trouble
 }
 
 /// §4.2.3, `corrected_initial_age`.
@@ -347,6 +366,7 @@ mod tests {
         let old = ("last-modified", BEFORE_NOON);
         let dated = ("date", AT_NOON);
         let public = ("cache-control", "public");
+        let older = ("last-modified", "Sun, 06 Nov 1988 12:00:00 GMT");
         for (status, ttl, lines, expected, why) in [
             (200, None, vec![old, dated], Some(10), "a tenth of Date minus Last-Modified"),
             (200, None, vec![old], Some(10), "no Date: the time of receipt"),
@@ -357,23 +377,32 @@ mod tests {
             (200, None, vec![("last-modified", AFTER_NOON), dated], None, "modified in the future"),
             (200, None, vec![("last-modified", AT_NOON), dated], None, "modified just now"),
             (200, None, vec![("last-modified", "x"), dated], None, "not a date"),
-            (
-                200,
-                None,
-                vec![("last-modified", "Sun, 06 Nov 1988 12:00:00 GMT"), dated],
-                Some(24 * 60 * 60),
-                "at most a day",
-            ),
+            (200, None, vec![older, dated], Some(24 * 60 * 60), "at most a day"),
             (302, Some(300), vec![], None, "not heuristically cacheable"),
             (302, Some(300), vec![public], Some(300), "§4.2.2: explicitly cacheable"),
             (404, Some(300), vec![], None, "the route speaks of successes"),
             (404, Some(300), vec![public], Some(300), "§4.2.2: explicitly cacheable"),
             (400, Some(300), vec![public], None, "caused by the request"),
             (405, Some(300), vec![public], None, "caused by the request"),
-            (414, None, vec![public, old], None, "caused by the request"),
             (431, Some(300), vec![public], None, "caused by the request"),
             (500, Some(300), vec![public], None, "trouble at the origin"),
             (501, Some(300), vec![], None, "trouble at the origin"),
+            (404, None, vec![old], Some(10), "defined as heuristically cacheable"),
+            (405, Some(300), vec![old], Some(10), "a guess where the route has no say"),
+            (410, None, vec![old], Some(10), "defined as heuristically cacheable"),
+            (414, None, vec![old], Some(10), "defined as heuristically cacheable"),
+            (501, None, vec![old], Some(10), "defined as heuristically cacheable"),
+            (404, None, vec![older], Some(60), "an error: at most a minute"),
+            (599, None, vec![public, older], Some(60), "an error: at most a minute"),
+            (404, Some(300), vec![public, old], Some(300), "the route's word before a guess"),
+            (599, None, vec![public, old], Some(10), "§4.2.2: explicitly cacheable"),
+            (302, None, vec![public, old], Some(10), "§4.2.2: explicitly cacheable"),
+            (302, None, vec![old], None, "not heuristically cacheable"),
+            (400, None, vec![old], None, "not heuristically cacheable"),
+            (500, None, vec![old], None, "not heuristically cacheable"),
+            (500, None, vec![public, old], None, "`stale-if-error` is for these"),
+            (503, None, vec![public, old], None, "`stale-if-error` is for these"),
+            (505, None, vec![public, old], Some(10), "§4.2.2: explicitly cacheable"),
         ] {
             let fields = fields(&lines);
             let directives = ResponseDirectives::of(&fields, &CACHE_CONTROL);

@@ -11,7 +11,9 @@ use http::{Method, StatusCode};
 
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::date;
-use super::freshness::{Freshness, Times, assigned_lifetime, explicit_lifetime, may_be_assigned};
+use super::freshness::{
+    Freshness, Times, assigned_lifetime, explicit_lifetime, is_heuristically_cacheable,
+};
 use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
@@ -151,7 +153,7 @@ pub fn storable(
     // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
     // it where the origin asks for validation each time, and a guess in disguise elsewhere.
     let validated_each_time = || {
-        let applies = directives.no_cache && may_be_assigned(status, &directives);
+        let applies = directives.no_cache && is_heuristically_cacheable(status, &directives);
         applies.then_some(Duration::ZERO)
     };
     let lifetime = explicit_lifetime(fields, &directives, times.received)
@@ -400,6 +402,8 @@ mod tests {
             (200, vec![], None, Err(NoFreshness), "no lifetime at all"),
             (200, vec![etag], None, Err(NoFreshness), "a validator is no lifetime"),
             (404, vec![], Some(9), Err(NoFreshness), "not for errors"),
+            (404, vec![OLD], None, Ok(60), "a guess, and a minute for errors"),
+            (404, vec![("cache-control", "no-cache"), etag], None, Ok(0), "validated each time"),
             (500, vec![], Some(9), Err(NoFreshness), "not for errors"),
             (200, vec![("cache-control", "max-age=0")], None, Err(NoValidator), "stale at once"),
             (200, vec![("cache-control", "max-age=0"), etag], None, Ok(0), "can be validated"),

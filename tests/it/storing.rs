@@ -187,8 +187,28 @@ async fn lifetime_is_guessed_from_last_modified() {
 
     let reply = ok("1").field("last-modified", &date(&origin, 1000));
     twice(&origin, &gateway, "/future", reply, "fwd=uri-miss; detail=no-freshness").await;
-    let reply = status(404).field("last-modified", &date(&origin, -1000));
-    twice(&origin, &gateway, "/404", reply, "fwd=uri-miss; detail=no-freshness").await;
+    let none = "fwd=uri-miss; detail=no-freshness";
+    for (code, expected, if_public) in [
+        (404, STORED, STORED),
+        (405, STORED, STORED),
+        (410, STORED, STORED),
+        (414, STORED, STORED),
+        (501, STORED, STORED),
+        (302, none, STORED),
+        (400, none, STORED),
+        (505, none, STORED),
+        (503, none, none),
+    ] {
+        let reply = || status(code).field("last-modified", &date(&origin, -100_000));
+        twice(&origin, &gateway, &format!("/{code}"), reply(), expected).await;
+        let public = reply().field("cache-control", "public");
+        twice(&origin, &gateway, &format!("/{code}-public"), public, if_public).await;
+    }
+    // Of errors a minute is guessed at most.
+    gateway.clock().advance(secs(55));
+    gateway.get("/404").await.code(404).status("hit");
+    gateway.clock().advance(secs(10));
+    gateway.get("/404").await.code(404).status("fwd=stale; stored");
 }
 
 #[tokio::test]
