@@ -12,6 +12,7 @@ use http::header::{
 };
 
 use super::date;
+use super::ranges::OF_THE_CONTENT;
 use super::status::CACHE_STATUS;
 use crate::message::remove_hop_by_hop;
 
@@ -149,13 +150,14 @@ pub fn matches_head(
 /// place of the stored ones.
 ///
 /// Excepted are what was for this connection, `Content-Length`, and what the stored octets depend
-/// on: `Content-Encoding`, `Content-Range`. A 304 without `Date` was generated when it came, so
+/// on: `Content-Encoding`, `Content-Range`, and digests of the content as it was sent, as those in a
+/// 304 are of none. A 304 without `Date` was generated when it came, so
 /// the stored `Date` goes too. `Age` and `Set-Cookie` of the 304 stay in, for
 /// [`storable`](super::storable) to see; [`fields_to_store`](super::fields_to_store) removes them.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut update = not_modified.clone();
     remove_hop_by_hop(&mut update);
-    for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE] {
+    for name in OF_THE_CONTENT.iter().chain(&[CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE]) {
         update.remove(name);
     }
     let mut fields = stored.clone();
@@ -449,6 +451,16 @@ mod tests {
                 vec![("content-encoding", "br"), ("content-type", "text/html")],
                 vec![("content-encoding", "gzip"), ("content-type", "text/html")],
                 "except what the stored octets depend on",
+            ),
+            (
+                vec![("content-digest", "sha-256=:YQ==:"), ("repr-digest", "sha-256=:YQ==:")],
+                vec![
+                    ("content-digest", "sha-256=:YgA=:"),
+                    ("content-md5", "YgA="),
+                    ("repr-digest", "sha-256=:YgA=:"),
+                ],
+                vec![("content-digest", "sha-256=:YQ==:"), ("repr-digest", "sha-256=:YgA=:")],
+                "a 304 has no content, and its digest would be of that",
             ),
             (
                 vec![("keep-alive", "x"), ("x-hop", "1")],
