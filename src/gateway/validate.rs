@@ -120,6 +120,9 @@ impl Fetch {
                 self.lead.validated(Validated { stored, kept, variant });
             }
             Err(why) => {
+                if semantics::is_spoilt(&self.presented.head.headers, why) {
+                    self.withdraw(stale, false).await;
+                }
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
                 let body = Combined::Whole(stale.body.clone());
                 // With all that is for this client only, such as `Set-Cookie`.

@@ -61,7 +61,7 @@ pub use spans::{
     Combined, Spans, combine, combined_fields, fields_of_part, may_combine, part_to_store,
 };
 pub use status::{CacheStatus, Forward};
-pub use storing::{Asked, NotStored, Rules, fields_to_store, storable, supersedes};
+pub use storing::{Asked, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes};
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use understood::{Chosen, Preferred};
 pub use validation::{

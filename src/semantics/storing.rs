@@ -137,6 +137,16 @@ pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bo
     is_news && why.is_about_the_response() && !request.contains_key(AUTHORIZATION)
 }
 
+/// Whether a stored response that a 304 has just freshened must not be used again, as the fields that it
+/// has now may not be stored, for this reason (RFC 9111 §4.3.4).
+///
+/// A cookie in a 304 is one client's, and the stored response has none. Without a lifetime it may be
+/// validated again.
+pub fn is_spoilt(request: &HeaderMap, why: NotStored) -> bool {
+    let may_be_used_again = matches!(why, NotStored::SetCookie | NotStored::NoFreshness);
+    why.is_about_the_response() && !may_be_used_again && !request.contains_key(AUTHORIZATION)
+}
+
 /// Whether the response of this status and these fields, as received, may be stored, and how it
 /// may then be reused. For a stored response that a 304 freshened: its own status, the fields that
 /// [`freshen`](super::freshen) gave, and the times of the 304.
@@ -357,6 +367,22 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(supersedes(&fields(&request), status, why), expected, "{status}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_a_304_may_spoil() {
+        for (request, why, expected, what) in [
+            (vec![], Private, true, "for one client, from now on"),
+            (vec![], NoStore, true, "not to be kept any more"),
+            (vec![], VaryAny, true, "it will not match again"),
+            (vec![], NotStored::Policy, true, "the route's word"),
+            (vec![], SetCookie, false, "a cookie for this client"),
+            (vec![], NoFreshness, false, "stale, and good for validation"),
+            (vec![], RequestNoStore, false, "what the request asked"),
+            (vec![("authorization", "Bearer x")], Private, false, "this client's own"),
+        ] {
+            assert_eq!(is_spoilt(&fields(&request), why), expected, "{why:?}: {what}");
         }
     }
 

@@ -92,18 +92,39 @@ async fn a_304_about_another_response_is_not_believed() {
 #[tokio::test]
 async fn a_304_may_forbid_further_storing() {
     let origin = Origin::start().await;
-    for (name, value, detail) in
-        [("cache-control", "no-store", "no-store"), ("set-cookie", "a=b", "set-cookie")]
-    {
+    for (name, value, detail, is_gone) in [
+        ("cache-control", "no-store", "no-store", true),
+        ("cache-control", "private, max-age=60", "private", true),
+        ("vary", "*", "vary-any", true),
+        // A cookie is for one client, and no word about what is stored.
+        ("set-cookie", "a=b", "set-cookie", false),
+    ] {
         let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
         origin.on("/a").reply(status(304).etag("1").field(name, value));
         // The field is for the client that caused it to be sent.
         let got = gateway.get("/a").await.code(200).body("1").has(name, value);
         got.status(&format!("fwd=stale; fwd-status=304; detail={detail}"));
-        origin.on("/a").reply(status(304).etag("1").max_age(60));
-        let got = gateway.get("/a").await.code(200).body("1").status(VALIDATED);
-        got.has("cache-control", "max-age=60").lacks("set-cookie");
+        // Not even a client that takes anything gets what it has spoilt.
+        let ask = gateway.ask("GET", "/a").field("cache-control", "max-stale, only-if-cached");
+        let got = ask.send().await;
+        if is_gone {
+            got.code(504).status("fwd=uri-miss; detail=only-if-cached");
+            origin.on("/a").reply(ok("2").max_age(60));
+            gateway.get("/a").await.body("2").status(MISS);
+            assert_eq!(origin.last("/a").field("if-none-match"), None);
+        } else {
+            got.code(200).body("1").status("hit");
+            origin.on("/a").reply(status(304).etag("1").max_age(60));
+            let got = gateway.get("/a").await.code(200).body("1").status(VALIDATED);
+            got.has("cache-control", "max-age=60").lacks("set-cookie");
+        }
     }
+    // What one client's credentials bring about is no word for the others.
+    let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
+    origin.on("/a").reply(status(304).etag("1").field("cache-control", "private"));
+    gateway.ask("GET", "/a").field("authorization", "Bearer x").send().await.body("1");
+    let ask = gateway.ask("GET", "/a").field("cache-control", "max-stale");
+    ask.send().await.body("1").status("hit");
 }
 
 /// RFC 9111 §4.3.3: a full response says that the stored one is not suitable, stored itself or not.
