@@ -45,7 +45,8 @@ pub struct Seat {
 /// fetch broke off.
 pub struct Lead {
     collapse: Arc<Collapse>,
-    key: CacheKey,
+    /// Of the requests that may join.
+    pub key: CacheKey,
     fetch: Arc<Fetch>,
 }
 

@@ -151,7 +151,7 @@ impl Fetch {
     /// `None`: `storable` has refused it.
     fn head(&self, part: &Part, status: StatusCode, fields: HeaderMap) -> Option<Head> {
         let (shared_fields, nominated) = self.to_store(part.fields.clone(), &part.storing)?;
-        let key = self.key.variant(&nominated, &self.presented.head.headers);
+        let key = self.variant_key(&nominated, &shared_fields);
         Some(Head {
             status,
             forward_status: status,

@@ -151,7 +151,7 @@ impl Fetch {
         // The client's own conditions are for its own copy; the store wants the whole response, and
         // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
         // may spare the content.
-        let is_apart = self.gateway.collapse.is_apart(&self.key.hash);
+        let is_apart = self.gateway.collapse.is_apart(&self.lead.key);
         let (removed, added): (&[_], Vec<_>) = match &self.sought {
             // As it came: its conditions belong to it (RFC 9110 §13.2.2).
             Sought::Part(_) => (&[], Vec::new()),
@@ -248,7 +248,7 @@ impl Fetch {
         let Some((shared_fields, nominated)) = self.to_store(head.headers.clone(), &storing) else {
             return;
         };
-        let key = self.key.variant(&nominated, &self.presented.head.headers);
+        let key = self.variant_key(&nominated, &shared_fields);
         let length = length(&head.headers);
         self.lead.begin(Arc::new(Head {
             status: head.status,
@@ -392,6 +392,11 @@ impl Fetch {
             position: Position::ZERO,
             checked: AtomicU64::new(0),
         })
+    }
+
+    /// The key of the variant that a response with these fields is.
+    pub(super) fn variant_key(&self, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
+        self.gateway.variant_by(&self.presented, &self.key, nominated, fields)
     }
 
     pub(super) fn plan(&self) -> &Plan {

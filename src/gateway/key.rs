@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use tracing::warn;
 
+use crate::collapse::Variant;
 use crate::config::OnError;
 use crate::plugin::{KeyAnswer, KeySpace};
-use crate::semantics::{self, CacheStatus};
+use crate::semantics::{self, CacheStatus, NoVarySearch};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
@@ -51,15 +52,15 @@ impl Key {
             None => stored::readable_name(plain(presented)).into(),
         }
     }
+}
 
-    /// The key of the variant that answers a request with these fields.
-    pub(super) fn variant(&self, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
-        if nominated.is_empty() {
-            return self.hash;
-        }
-        let value = |name| (name, semantics::nominated_value(fields, name));
-        self.hash.variant(nominated.iter().map(value))
+/// The key of the variant that answers a request with these fields.
+fn variant(key: CacheKey, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
+    if nominated.is_empty() {
+        return key;
     }
+    let value = |name| (name, semantics::nominated_value(fields, name));
+    key.variant(nominated.iter().map(value))
 }
 
 impl Gateway {
@@ -151,6 +152,42 @@ impl Gateway {
         let parts = [("path", presented.head.uri.path()), ("no-vary-search", "")];
         let key = CacheKey::new(namespace, route, &presented.authority, parts);
         Some(Search { key, query: presented.head.uri.query() })
+    }
+
+    /// What the forward requests of a key are told apart by: one for all the queries that the newest
+    /// rule of the path holds equivalent.
+    pub(super) fn collapsed(&self, presented: &Presented, key: &Key) -> CacheKey {
+        let known = |search: Search<'_>| {
+            let rules = self.store.rules_in_l1(&search, presented.now)?;
+            rules.iter().next().map(|rule| search.under(rule))
+        };
+        self.search(presented).and_then(known).unwrap_or(key.hash)
+    }
+
+    /// The key of the variant that a request selects of a response with these fields: of its own query,
+    /// or of all that the response's `No-Vary-Search` holds equivalent to it.
+    pub(super) fn variant_by(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        nominated: &[HeaderName],
+        fields: &HeaderMap,
+    ) -> CacheKey {
+        let rule = |search: Search<'_>| Some(search.under(&NoVarySearch::of(fields)?));
+        let key = self.search(presented).and_then(rule).unwrap_or(key.hash);
+        variant(key, nominated, &presented.head.headers)
+    }
+
+    /// Whether the query of this request is that of the one that fetched the response, or equivalent by
+    /// these fields of it; and, by RFC 9111 §4.1, its nominated fields.
+    pub(super) fn answers(
+        &self,
+        variant: &Variant,
+        fields: &HeaderMap,
+        presented: &Presented,
+        key: &Key,
+    ) -> bool {
+        self.variant_by(presented, key, &variant.nominated, fields) == variant.key
     }
 
     pub(super) fn space(&self, presented: &Presented) -> KeySpace<'_> {

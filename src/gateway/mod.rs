@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn, Variant};
+use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn};
 use crate::config::{Config, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
@@ -306,7 +306,7 @@ impl Gateway {
         let sought = Sought::new(&presented, &missing);
         let (presented, stale) = (Arc::new(presented), missing.stale);
         let mut errand = Errand { presented, key, why, collapsed: None, stale, sought };
-        let key = errand.key.hash;
+        let key = self.collapsed(&errand.presented, &errand.key);
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
         let mut alone = is_head
@@ -394,11 +394,20 @@ impl Gateway {
         let response = match seat.outcome().await {
             // Without the length there is no telling where a part lies.
             Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,
-            Outcome::Shared(head) if Self::answers(&head.variant, presented, key) => {
+            Outcome::Shared(head)
+                if self.answers(&head.variant, &head.shared_fields, presented, key) =>
+            {
                 let age = head.freshness.age(self.clock.now());
                 respond::follower(presented, &head, seat, age, status)
             }
-            Outcome::Validated(validated) if Self::answers(&validated.variant, presented, key) => {
+            Outcome::Validated(validated)
+                if self.answers(
+                    &validated.variant,
+                    &validated.stored.fields.to_map(0),
+                    presented,
+                    key,
+                ) =>
+            {
                 respond::validated(presented, &validated, self.clock.now(), status)
             }
             Outcome::Failed(failure) => {
@@ -414,12 +423,6 @@ impl Gateway {
         };
         self.route_stats(presented).collapsed.count();
         Some(response)
-    }
-
-    /// RFC 9111 §4.1: whether the nominated fields of this request are those of the one that
-    /// fetched the response.
-    fn answers(variant: &Variant, presented: &Presented, key: &Key) -> bool {
-        key.variant(&variant.nominated, &presented.head.headers) == variant.key
     }
 
     /// What the route's path captured. Few hits need it, so it is looked for once more.

@@ -42,7 +42,8 @@ impl Gateway {
     /// Has a stored response validated, or replaced, by a fetch of its own; unless one is under way.
     fn revalidate(self: &Arc<Self>, presented: Presented, key: Key, stale: Arc<StoredResponse>) {
         let lease = self.store.lease();
-        let Turn::Leader(lead, seat) = self.collapse.enter(key.hash, lease.records()) else {
+        let key_of_all = self.collapsed(&presented, &key);
+        let Turn::Leader(lead, seat) = self.collapse.enter(key_of_all, lease.records()) else {
             return;
         };
         // Nobody waits for it.

@@ -108,7 +108,7 @@ impl Fetch {
                 let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
                     return;
                 };
-                let key = self.key.variant(&nominated, &self.presented.head.headers);
+                let key = self.variant_key(&nominated, &stored_fields);
                 let body = Combined::Whole(stale.body.clone());
                 let Some(Put { stored, kept }) =
                     self.put(stale.status, &stored_fields, body, storing, &nominated, also)

@@ -3,7 +3,7 @@
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::redis::Redis;
-use crate::support::secs;
+use crate::support::{secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
 
@@ -199,6 +199,47 @@ async fn request_that_wants_the_origin_gets_it() {
     got.body("2").status("fwd=request; stored");
     // It is the newest one for all of them.
     gateway.get("/a?x=1").await.body("2").status("hit");
+}
+
+#[tokio::test]
+async fn queries_that_a_known_rule_holds_equivalent_share_a_fetch() {
+    let origin = Origin::start().await;
+    let rule = "params=(\"utm\")";
+    let made = [
+        // What the origin says while another waits, and what that one gets.
+        (under(rule, "2"), under(rule, "2").etag("1"), "fwd=stale; collapsed"),
+        (
+            status(304).max_age(60).etag("1"),
+            under(rule, "1").etag("1"),
+            "fwd=stale; fwd-status=304; collapsed",
+        ),
+        (ok("2").max_age(60), under(rule, "1"), "fwd=stale; stored; collapsed=?0"),
+    ];
+    for (reply, first, expected) in made {
+        let is_one = expected.ends_with("; collapsed");
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a?x=1&utm=1").reply(first);
+        gateway.get("/a?x=1&utm=1").await.status(MISS);
+        gateway.clock().advance(secs(61));
+        let held = origin.on("/a?x=1&utm=2").hold(reply.clone());
+        origin.on("/a?x=1&utm=3").reply(reply);
+        let before = (origin.count("/a?x=1&utm=2"), origin.count("/a?x=1&utm=3"));
+        let follower = async {
+            until("the leader is there", || origin.count("/a?x=1&utm=2") > before.0).await;
+            gateway.get("/a?x=1&utm=3").await
+        };
+        // Another query is another fetch, which nobody has to wait for.
+        origin.on("/a?x=2&utm=2").reply(under(rule, "other"));
+        let other = async {
+            gateway.reaches("followers", 1).await;
+            gateway.get("/a?x=2&utm=2").await.body("other").status(MISS);
+            held.release();
+        };
+        let (leader, follower, ()) = tokio::join!(gateway.get("/a?x=1&utm=2"), follower, other);
+        assert_eq!(leader.body, follower.body);
+        follower.status(expected);
+        assert_eq!(origin.count("/a?x=1&utm=3") == before.1, is_one);
+    }
 }
 
 #[tokio::test]
