@@ -56,7 +56,8 @@ mod outages;
 mod policies;
 mod shadow;
 
-// Before an API that nobody here wrote.
+// Before an API and a test suite that nobody here wrote.
+mod conformance;
 mod foreign;
 
 // What operators see and do.
