@@ -119,6 +119,7 @@ impl Route {
             stale_if_error: None,
             max_body: 8 << 20,
             max_query_body: 64 << 10,
+            max_policy_body: 1 << 20,
             variants: 32,
             collapse: true,
             place: Place::default(),

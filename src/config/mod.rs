@@ -257,6 +257,9 @@ pub struct Route {
     pub max_body: usize,
     /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.
     pub max_query_body: usize,
+    /// `max_policy_body`: the longest content, of a request or of a response, that a policy is shown
+    /// or that values are read from; default 1 MiB, at most 64 MiB.
+    pub max_policy_body: usize,
     /// `variants`: how many are kept under one key (`Vary`), default 32, 1 to 1000.
     pub variants: usize,
     /// `collapse`, default true: equal misses share one forward request.

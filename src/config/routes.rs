@@ -107,6 +107,7 @@ fn route(
             .and_then(|value| value.duration(Duration::ZERO..=*LIFETIMES.end())),
         max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
         max_query_body: table.memory("max_query_body", default.max_query_body, 0..=16 << 20),
+        max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),
         variants: table.count("variants", default.variants, 1..=1000),
         collapse: table.boolean("collapse", default.collapse),
         place,

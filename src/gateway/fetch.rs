@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
+use crate::plugin::SeenResponse;
 use crate::semantics::{
     self, Asked, Combined, Forward, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary,
 };
@@ -218,7 +219,9 @@ impl Fetch {
         let Some(ask) = &plan.storing else { return Ok(storing) };
         let captures = self.gateway.captures(&self.presented);
         let seen = self.presented.seen(&captures);
-        match ask.policy.storing(&seen, status, fields).await {
+        let response =
+            SeenResponse { status, fields, content: None, longest: plan.max_policy_body };
+        match ask.policy.storing(&seen, &response).await {
             Ok(answer) if !answer.store => Err(NotStored::Policy),
             Ok(answer) => {
                 if let Some(bound) = answer.max_age {

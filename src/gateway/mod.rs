@@ -6,7 +6,8 @@
 //! way into the store, `validate` what a 304 to it means, `combine` puts parts together there, `head`
 //! what a response to HEAD does there, `stale` serves what is stale all the same. `write` forwards
 //! what may change something and invalidates what it made wrong, `post` stores what such a request got
-//! for the GETs to come, `tags` says what tags are scoped to, `shadow` asks a second policy beside the first. `respond` makes responses out of what was
+//! for the GETs to come, `shown` reads contents that policies want to see, `tags` says what tags are
+//! scoped to, `shadow` asks a second policy beside the first. `respond` makes responses out of what was
 //! found or what failed, `partial` parts of them.
 
 mod answer;
@@ -22,6 +23,7 @@ mod query;
 mod ready;
 mod respond;
 mod shadow;
+mod shown;
 mod stale;
 mod tags;
 mod validate;
@@ -100,6 +102,7 @@ struct Plan {
     rules: Rules,
     max_body: usize,
     max_query_body: usize,
+    max_policy_body: usize,
     idle_timeout: Duration,
     variants: usize,
     collapse: bool,
@@ -141,6 +144,7 @@ impl Gateway {
                 },
                 max_body: route.max_body,
                 max_query_body: route.max_query_body,
+                max_policy_body: route.max_policy_body,
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
                 collapse: route.collapse,

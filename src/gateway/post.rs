@@ -1,7 +1,7 @@
 //! A response to `POST` that answers the `GET`s to come (RFC 9110 §9.3.3).
 //!
 //! It is found by the key of a `GET` of its target with the request's own fields, which the route's
-//! key policy is asked for: policies do not see content. The write has invalidated its target
+//! key policy is asked for: that of a `GET`, which has no content. The write has invalidated its target
 //! before. So the response is stored at the place after that, where its own invalidation does not
 //! cover it; and it is not stored at all if anything else was invalidated since the request went
 //! out, as that may have been after the response was made.
@@ -86,6 +86,7 @@ impl Gateway {
         self.plans.get(place).filter(|plan| is_same(plan))?;
         let mut presented = Presented { place, ..presented };
         presented.head.method = Method::GET;
+        presented.content = None;
         let keyed = match self.known_key(&presented) {
             Some(keyed) => keyed,
             None => self.ask_key(&presented).await,

@@ -30,7 +30,8 @@ pub(super) struct Presented {
     /// Its route's place.
     pub(super) place: usize,
     pub(super) head: Parts,
-    /// Read before the look-up, if the method is one that asks by it (`QUERY`).
+    /// Read before anything is decided, if the method is one that asks by it (`QUERY`), or for a
+    /// policy that wants to see what a write says.
     pub(super) content: Option<Bytes>,
     pub(super) authority: String,
     pub(super) peer: Peer,
@@ -49,6 +50,7 @@ impl Presented {
             query: self.head.uri.query(),
             captures,
             fields: &self.head.headers,
+            content: self.content.as_deref().filter(|content| !content.is_empty()),
         }
     }
 

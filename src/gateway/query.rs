@@ -2,7 +2,7 @@
 //!
 //! What it asks is in its content, so the key holds that: "The cache key for a QUERY request MUST
 //! incorporate the request content and related metadata" (§2.7). Octet by octet, in whatever form the
-//! client sent it, and in addition to the answer of the route's key policy, which sees no content. So
+//! client sent it, and in addition to the answer of the route's key policy. So
 //! the content is read before the look-up, up to the route's bound; a larger one is passed on.
 //! Trailers of what was read are no part of it, and go no further (RFC 9110 §6.5.1).
 
@@ -25,7 +25,7 @@ use super::{Gateway, Presented, respond};
 const METADATA: [HeaderName; 3] = [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE];
 
 /// What reading a request's content came to.
-enum Read {
+pub(super) enum Read {
     /// All of it.
     Whole(Bytes),
     /// It is larger than the route's bound; this has been read.
@@ -44,7 +44,8 @@ impl Gateway {
         mut content: Incoming,
     ) -> Response<Body> {
         let version = presented.head.version;
-        match self.read(&presented, &mut content).await {
+        let most = self.plan(&presented).max_query_body;
+        match self.read(&presented, &mut content, most).await {
             Read::Whole(octets) => {
                 let presented = Presented { content: Some(octets), ..presented };
                 self.answer_from_cache(presented).await
@@ -68,10 +69,16 @@ impl Gateway {
         }
     }
 
-    async fn read(&self, presented: &Presented, content: &mut Incoming) -> Read {
+    /// Reads a request's content, if it has at most so many octets.
+    pub(super) async fn read(
+        &self,
+        presented: &Presented,
+        content: &mut Incoming,
+        most: usize,
+    ) -> Read {
         let plan = self.plan(presented);
         // Not to be read, if its length was said.
-        if content.size_hint().lower() > plan.max_query_body as u64 {
+        if content.size_hint().lower() > most as u64 {
             return Read::Begun(Bytes::new());
         }
         let mut octets = BytesMut::new();
@@ -86,7 +93,7 @@ impl Gateway {
                 Ok(None) => return Read::Whole(octets.freeze()),
                 Err(_) => return Read::Silent,
             }
-            if octets.len() > plan.max_query_body {
+            if octets.len() > most {
                 return Read::Begun(octets.freeze());
             }
         }

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::body::Body;
 use crate::config::OnError;
-use crate::plugin::Scope as Named;
+use crate::plugin::{Scope as Named, SeenResponse};
 use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Receipt, Scope};
@@ -31,15 +31,19 @@ impl Gateway {
     /// Passes a request on that no stored response may answer.
     pub(super) async fn pass(
         self: &Arc<Self>,
-        presented: Presented,
+        mut presented: Presented,
         content: Incoming,
         why: Forward,
     ) -> Response<Body> {
         let status = CacheStatus::forward(why);
-        let content = Content::passing(Bytes::new(), content);
         if presented.head.method.is_safe() {
+            let content = Content::passing(Bytes::new(), content);
             return self.pass_reading(presented, content, status).await;
         }
+        let content = match self.written(&mut presented, content, &status).await {
+            Ok(content) => content,
+            Err(response) => return response,
+        };
         // In a task, since the invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
         let write = self.tasks.spawn(async move {
@@ -144,7 +148,7 @@ impl Gateway {
         invalidations.extend(tags::invalidated(fields, &presented.authority));
         if let Some(ask) = &plan.invalidation {
             let more = match status {
-                Some(status) => self.ask_invalidation(presented, ask, status).await,
+                Some(status) => self.ask_invalidation(presented, ask, status, fields).await,
                 None => vec![hard(Mark::route(&plan.name), &plan.name)],
             };
             invalidations.extend(more);
@@ -191,11 +195,14 @@ impl Gateway {
         presented: &Presented,
         ask: &Ask,
         status: StatusCode,
+        fields: &HeaderMap,
     ) -> Vec<Invalidation> {
         let plan = self.plan(presented);
         let captures = self.captures(presented);
         let seen = presented.seen(&captures);
-        match ask.policy.invalidation(&seen, status).await {
+        let response =
+            SeenResponse { status, fields, content: None, longest: plan.max_policy_body };
+        match ask.policy.invalidation(&seen, &response).await {
             Ok(named) => {
                 let scopes = named.into_iter().map(|named| Invalidation {
                     scope: scope(plan, &presented.authority, named.scope),

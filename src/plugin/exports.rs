@@ -9,7 +9,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store};
 
-use super::bindings::types::{Request, Setting};
+use super::bindings::types::{Request, Response, Setting};
 use super::bindings::{Configured, invalidation, key, storing};
 use super::sandbox::State;
 
@@ -34,9 +34,9 @@ impl<Arguments, Answer> Copy for Export<Arguments, Answer> {}
 pub(super) struct Exports {
     pub(super) configure: Option<Export<(Vec<Setting>,), Configured>>,
     pub(super) key: Option<Export<(Prepared, Request), key::Decision>>,
-    pub(super) storing: Option<Export<(Prepared, Request, storing::Response), storing::Decision>>,
+    pub(super) storing: Option<Export<(Prepared, Request, Response), storing::Decision>>,
     pub(super) invalidation:
-        Option<Export<(Prepared, Request, u16), Vec<invalidation::Invalidated>>>,
+        Option<Export<(Prepared, invalidation::Cause), Vec<invalidation::Invalidated>>>,
 }
 
 impl Exports {

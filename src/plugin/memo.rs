@@ -16,7 +16,7 @@ use super::answers::KeyAnswer;
 use crate::recent::Recent;
 
 /// Longer inputs are asked about each time, so that the memory of all answers has a bound.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 
 thread_local! {
     /// Packing inputs for a look-up allocates nothing.

@@ -25,12 +25,17 @@ mod sandbox;
 mod answers;
 mod memo;
 mod policy;
+mod values;
 mod wants;
 
 #[cfg(test)]
 mod tests;
 
-use http::{HeaderMap, Method};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::Value;
 
 pub use answers::{Invalidated, KeyAnswer, Scope, StoringAnswer};
 pub use bundled::names as bundled_names;
@@ -57,6 +62,55 @@ pub struct Seen<'a> {
     pub captures: &'a [(&'a str, &'a str)],
     /// The request's fields.
     pub fields: &'a HeaderMap,
+    /// All of its content; none if it has none to show, or more than a policy may read.
+    pub content: Option<&'a [u8]>,
+}
+
+/// A response as the gateway sees it.
+#[derive(Clone, Debug)]
+pub struct SeenResponse<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub fields: &'a HeaderMap,
+    /// All of its content, as it came; none if it is not at hand, or longer than a policy may read.
+    pub content: Option<Bytes>,
+    /// How long the content may be once it is decoded.
+    pub longest: usize,
+}
+
+/// A change of one document.
+#[derive(Clone, Debug)]
+pub struct SeenChange<'a> {
+    /// The name of `[mongodb.NAME]`.
+    pub mongodb: &'a str,
+    /// The database's name.
+    pub database: &'a str,
+    /// The collection's name.
+    pub collection: &'a str,
+    /// What was done.
+    pub operation: Operation,
+    /// The document's `_id` as JSON; empty for [`Operation::Drop`].
+    pub id: &'a str,
+    /// The document as the change left it; none if there is none, or it cannot be had any more.
+    pub after: Option<Arc<Value>>,
+    /// The document as it was before; none if that is not kept.
+    pub before: Option<Arc<Value>>,
+}
+
+/// What was done to a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new.
+    Insert,
+    /// Parts of it are new.
+    Update,
+    /// All of it but its `_id` is new.
+    Replace,
+    /// It is gone.
+    Delete,
+    /// The whole collection is gone, or has another name.
+    Drop,
 }
 
 /// What the host puts before a policy's parts, besides the authority.

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-
 use super::answers::{self, Invalidated, KeyAnswer, StoringAnswer};
 use super::bindings::Configured;
+use super::bindings::invalidation::{Cause, Write};
 use super::counters::Snapshot;
 use super::exports::{Exports, Prepared};
 use super::failure::Failure;
 use super::memo::Memo;
 use super::sandbox::Sandbox;
 use super::wants::{Wants, shown_by_key};
-use super::{KeySpace, Seen};
+use super::{KeySpace, Seen, SeenChange, SeenResponse};
 
 /// The most that `configure` may hand on, in octets.
 const LONGEST_PREPARED: usize = 64 << 10;
@@ -78,6 +77,16 @@ impl Policy {
         self.wants.captures()
     }
 
+    /// Whether it is shown the content of requests.
+    pub fn wants_content(&self) -> bool {
+        self.wants.content()
+    }
+
+    /// Whether it is shown values of the content of responses.
+    pub fn wants_response_values(&self) -> bool {
+        self.wants.response_values()
+    }
+
     /// What its calls come to so far.
     pub fn snapshot(&self) -> Snapshot {
         self.sandbox.counters.snapshot()
@@ -108,26 +117,37 @@ impl Policy {
     pub async fn storing(
         &self,
         seen: &Seen<'_>,
-        status: StatusCode,
-        fields: &HeaderMap,
+        response: &SeenResponse<'_>,
     ) -> Result<StoringAnswer, Failure> {
         let export = self.exports.storing.ok_or_else(|| missing("storing"))?;
         let request = self.wants.request(seen, seen.method);
-        let arguments = (Arc::clone(&self.prepared), request, self.wants.response(status, fields));
+        let response = self.wants.response(response).await;
+        let arguments = (Arc::clone(&self.prepared), request, response);
         let decision =
             self.sandbox.call(export, arguments, self.time, answers::check_storing).await?;
         Ok(answers::storing(&decision))
     }
 
-    /// Asks what an unsafe request made wrong, after it got this status.
+    /// Asks what an unsafe request made wrong, after it got this response.
     pub async fn invalidation(
         &self,
         seen: &Seen<'_>,
-        status: StatusCode,
+        response: &SeenResponse<'_>,
     ) -> Result<Vec<Invalidated>, Failure> {
-        let export = self.exports.invalidation.ok_or_else(|| missing("invalidation"))?;
         let request = self.wants.request(seen, seen.method);
-        let arguments = (Arc::clone(&self.prepared), request, status.as_u16());
+        let response = self.wants.response(response).await;
+        self.affected(Cause::Write(Write { request, response })).await
+    }
+
+    /// Asks what a change of a document made wrong. Tags are those of any upstream, paths those of any
+    /// authority.
+    pub async fn change(&self, change: &SeenChange<'_>) -> Result<Vec<Invalidated>, Failure> {
+        self.affected(Cause::Change(self.wants.change(change).await)).await
+    }
+
+    async fn affected(&self, cause: Cause) -> Result<Vec<Invalidated>, Failure> {
+        let export = self.exports.invalidation.ok_or_else(|| missing("invalidation"))?;
+        let arguments = (Arc::clone(&self.prepared), cause);
         let check = |answer: &Vec<_>| answers::check_invalidation(answer);
         let answer = self.sandbox.call(export, arguments, self.time, check).await?;
         Ok(answers::invalidation(answer))

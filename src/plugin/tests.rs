@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use wit_component::ComponentEncoder;
 
-use super::{Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Policy, Scope, Seen};
+use super::{
+    Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Policy, Scope, Seen, SeenResponse,
+};
 use crate::config::{self, Plugin, Setting};
 use crate::stored::CacheKey;
 
@@ -27,6 +31,9 @@ const SPACE: KeySpace<'_> = KeySpace { namespace: "test", route: "route" };
 
 static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| Engine::new(2).unwrap());
 static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+static JSON: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+});
 
 /// A core module with the type of this world, as a guest's compiler leaves it.
 fn module(wat: &str, world: &str) -> Vec<u8> {
@@ -71,7 +78,14 @@ fn seen(path: &str) -> Seen<'_> {
         query: None,
         captures: &[],
         fields: &NO_FIELDS,
+        content: None,
     }
+}
+
+/// A response with this content, as JSON.
+fn response(content: Option<&str>) -> SeenResponse<'static> {
+    let content = content.map(|content| Bytes::copy_from_slice(content.as_bytes()));
+    SeenResponse { status: StatusCode::OK, fields: &JSON, content, longest: 1 << 20 }
 }
 
 async fn key(policy: &Policy, path: &str) -> Result<KeyAnswer, Failure> {
@@ -90,12 +104,12 @@ async fn all_three_roles_answer() {
     assert!(policy.has_key() && policy.has_storing() && policy.has_invalidation());
     assert_eq!(key(&policy, "/users/42").await, Ok(echoed("/users/42")));
 
-    let storing = policy.storing(&seen("/a"), StatusCode::OK, &NO_FIELDS).await.unwrap();
+    let storing = policy.storing(&seen("/a"), &response(None)).await.unwrap();
     assert!(storing.store);
     assert_eq!(storing.max_age, Some(Duration::from_mins(1)));
     assert_eq!(storing.tags, ["path"]);
 
-    let wrong = policy.invalidation(&seen("/users/42"), StatusCode::OK).await.unwrap();
+    let wrong = policy.invalidation(&seen("/users/42"), &response(None)).await.unwrap();
     let scope = Scope::Path("/users/42".to_owned());
     assert_eq!(wrong, [Invalidated { scope, soft: true }]);
     assert_eq!((policy.snapshot().calls, policy.snapshot().failures), (3, 0));
@@ -334,8 +348,8 @@ fn another_version_or_another_type_is_refused() {
 
 #[test]
 fn plugins_that_cannot_be_configured_are_refused() {
-    let refuses = "(i32.store8 (i32.const 16) (i32.const 1))
-        (i32.store (i32.const 20) (i32.const 80)) (i32.store (i32.const 24) (i32.const 4))";
+    let refuses = "(i32.store8 (i32.const 1024) (i32.const 1))
+        (i32.store (i32.const 1028) (i32.const 80)) (i32.store (i32.const 1032) (i32.const 4))";
     let error = refusal(&fixture(&[("configure", refuses)]));
     assert!(matches!(&error, LoadError::Refused(text) if text == "path"), "{error:?}");
     assert!(error.is_about_config());
@@ -349,7 +363,7 @@ fn plugins_that_cannot_be_configured_are_refused() {
         let error = refusal(&fixture(&[(place, text)]));
         assert!(matches!(&error, LoadError::Failed(failure) if *failure == expected), "{error:?}");
     }
-    let too_many_names = "(i32.store (i32.const 28) (i32.const 33))";
+    let too_many_names = "(i32.store (i32.const 1036) (i32.const 33))";
     let error = refusal(&fixture(&[("configure", too_many_names)]));
     assert!(matches!(error, LoadError::Failed(Failure::Nonsense(_))), "{error:?}");
 }

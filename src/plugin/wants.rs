@@ -2,13 +2,15 @@
 //! octets for remembering. Both must hold the same; so they stand side by side.
 
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method};
 
-use super::bindings::storing::Response;
-use super::bindings::types::{self, Inputs, Pair, Parameter, Request};
+use super::bindings::invalidation::{self, Change};
+use super::bindings::types::{self, Inputs, Pair, Parameter, Request, Response};
 use super::failure::Failure;
+use super::memo;
 use super::text::{self, from_octets};
-use super::{KeySpace, Seen};
+use super::values::Queries;
+use super::{KeySpace, Operation, Seen, SeenChange, SeenResponse};
 
 /// How many names each list of `wants` may have.
 const MOST_NAMES: usize = 32;
@@ -21,20 +23,37 @@ pub(super) struct Wants {
     inputs: Inputs,
     fields: Vec<HeaderName>,
     cookies: Vec<String>,
+    claims: Vec<String>,
     response_fields: Vec<HeaderName>,
+    response_values: Queries,
+    document_values: Queries,
 }
 
 impl Wants {
     /// Checks what `configure` answered.
     pub(super) fn new(wants: types::Wants) -> Result<Self, Failure> {
-        if wants.cookies.len() > MOST_NAMES {
-            return Err(too_many_names());
+        for names in [
+            &wants.fields,
+            &wants.cookies,
+            &wants.claims,
+            &wants.response_fields,
+            &wants.response_values,
+            &wants.document_values,
+        ] {
+            if names.len() > MOST_NAMES {
+                return Err(Failure::Nonsense(format!(
+                    "a list of `wants` has more than {MOST_NAMES} names"
+                )));
+            }
         }
         Ok(Self {
             inputs: wants.inputs,
             fields: field_names(&wants.fields)?,
             cookies: wants.cookies,
+            claims: wants.claims,
             response_fields: field_names(&wants.response_fields)?,
+            response_values: Queries::new("response-values", &wants.response_values)?,
+            document_values: Queries::new("document-values", &wants.document_values)?,
         })
     }
 
@@ -56,13 +75,39 @@ impl Wants {
                 .iter()
                 .map(|name| cookie(seen.fields, name).map(from_octets))
                 .collect(),
+            // No route reads tokens yet.
+            claims: vec![None; self.claims.len()],
+            content: seen.content.filter(|_| self.content()).map(<[u8]>::to_vec),
         }
     }
 
     /// What the plugin is shown of a response.
-    pub(super) fn response(&self, status: StatusCode, fields: &HeaderMap) -> Response {
-        let fields = self.response_fields.iter().map(|name| value(fields, name)).collect();
-        Response { status: status.as_u16(), fields }
+    pub(super) async fn response(&self, response: &SeenResponse<'_>) -> Response {
+        let value = |name| value(response.fields, name);
+        Response {
+            status: response.status.as_u16(),
+            fields: self.response_fields.iter().map(value).collect(),
+            values: self.response_values.read(response).await,
+        }
+    }
+
+    /// What the plugin is shown of a change.
+    pub(super) async fn change(&self, change: &SeenChange<'_>) -> Change {
+        Change {
+            mongodb: change.mongodb.to_owned(),
+            database: change.database.to_owned(),
+            collection: change.collection.to_owned(),
+            operation: match change.operation {
+                Operation::Insert => invalidation::Operation::Insert,
+                Operation::Update => invalidation::Operation::Update,
+                Operation::Replace => invalidation::Operation::Replace,
+                Operation::Delete => invalidation::Operation::Delete,
+                Operation::Drop => invalidation::Operation::Drop,
+            },
+            id: change.id.to_owned(),
+            after: self.document_values.read_document(change.after.clone()).await,
+            before: self.document_values.read_document(change.before.clone()).await,
+        }
     }
 
     /// Appends everything that the answer of `key` depends on: the host's own parts, then all that
@@ -97,11 +142,26 @@ impl Wants {
         for name in &self.cookies {
             put_optional(packed, cookie(seen.fields, name));
         }
+        if self.content() {
+            // What is too long to be remembered need not be copied to be found out.
+            let content = seen.content.map(|octets| octets.get(..=memo::LONGEST).unwrap_or(octets));
+            put_optional(packed, content);
+        }
     }
 
     /// Whether it wants what the path captured.
     pub(super) fn captures(&self) -> bool {
         self.wants(Inputs::CAPTURES)
+    }
+
+    /// Whether it wants the request's content.
+    pub(super) fn content(&self) -> bool {
+        self.wants(Inputs::CONTENT)
+    }
+
+    /// Whether it wants values of a response's content.
+    pub(super) fn response_values(&self) -> bool {
+        !self.response_values.is_empty()
     }
 
     fn wants(&self, input: Inputs) -> bool {
@@ -115,19 +175,12 @@ pub(super) fn shown_by_key(method: &Method) -> &Method {
 }
 
 fn field_names(names: &[String]) -> Result<Vec<HeaderName>, Failure> {
-    if names.len() > MOST_NAMES {
-        return Err(too_many_names());
-    }
     let parsed = names.iter().map(|name| {
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
             Failure::Nonsense(format!("no field name: `{}`", text::printable(name, 64)))
         })
     });
     parsed.collect()
-}
-
-fn too_many_names() -> Failure {
-    Failure::Nonsense(format!("a list of `wants` has more than {MOST_NAMES} names"))
 }
 
 fn captures(seen: &Seen<'_>) -> Vec<Pair> {
@@ -220,12 +273,25 @@ mod tests {
         })
     }
 
+    fn nothing() -> types::Wants {
+        types::Wants {
+            inputs: Inputs::empty(),
+            fields: Vec::new(),
+            cookies: Vec::new(),
+            claims: Vec::new(),
+            response_fields: Vec::new(),
+            response_values: Vec::new(),
+            document_values: Vec::new(),
+        }
+    }
+
     fn all() -> Wants {
         Wants::new(types::Wants {
             inputs: Inputs::all(),
             fields: vec!["Accept-Language".to_owned(), "x-a".to_owned()],
             cookies: vec!["id".to_owned()],
-            response_fields: Vec::new(),
+            claims: vec!["sub".to_owned()],
+            ..nothing()
         })
         .unwrap()
     }
@@ -239,6 +305,7 @@ mod tests {
             query,
             captures: &[("id", "42")],
             fields,
+            content: Some(b"\xff"),
         }
     }
 
@@ -254,6 +321,8 @@ mod tests {
         assert_eq!(request.method, "GET");
         assert_eq!(request.fields, [Some("de, \u{e9}".to_owned()), None]);
         assert_eq!(request.cookies, [Some("2".to_owned())]);
+        assert_eq!(request.claims, [None]);
+        assert_eq!(request.content.as_deref(), Some(&b"\xff"[..]));
         let query: Vec<_> =
             request.query.iter().map(|p| (p.name.as_str(), p.value.as_deref())).collect();
         assert_eq!(
@@ -264,18 +333,14 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_is_not_shown() {
-        let none = Wants::new(types::Wants {
-            inputs: Inputs::empty(),
-            fields: Vec::new(),
-            cookies: Vec::new(),
-            response_fields: Vec::new(),
-        });
+        let none = Wants::new(nothing()).unwrap();
         let fields = fields(&[("cookie", b"id=2")]);
-        let request = none.unwrap().request(&seen(Some("a"), &fields), &Method::GET);
+        let request = none.request(&seen(Some("a"), &fields), &Method::GET);
         let texts = [request.method, request.scheme, request.authority, request.path];
         assert!(texts.iter().all(String::is_empty));
         assert!(request.query.is_empty() && request.captures.is_empty());
         assert!(request.fields.is_empty() && request.cookies.is_empty());
+        assert!(request.claims.is_empty() && request.content.is_none());
     }
 
     #[test]
@@ -315,13 +380,42 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked() {
-        let wants = |fields: Vec<String>, cookies: Vec<String>| {
-            let response_fields = Vec::new();
-            Wants::new(types::Wants { inputs: Inputs::empty(), fields, cookies, response_fields })
+    fn content_packs_unless_it_is_too_long_to_be_remembered() {
+        let space = KeySpace { namespace: "n", route: "r" };
+        let head = fields(&[]);
+        let packed = |content: Option<&[u8]>| {
+            let mut packed = Vec::new();
+            all().pack(space, &Seen { content, ..seen(None, &head) }, &mut packed);
+            packed
         };
-        assert!(wants(vec!["a b".to_owned()], Vec::new()).is_err());
-        assert!(wants(vec!["a".to_owned(); 33], Vec::new()).is_err());
-        assert!(wants(Vec::new(), vec!["a".to_owned(); 33]).is_err());
+        assert_ne!(packed(None), packed(Some(b"")));
+        assert_ne!(packed(Some(b"a")), packed(Some(b"b")));
+        let long = packed(Some(&[b'a'; 2 * memo::LONGEST])).len();
+        assert!(long > memo::LONGEST && long < 2 * memo::LONGEST, "{long}");
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let most = |name: &str, count| vec![name.to_owned(); count];
+        for wants in [
+            types::Wants { fields: most("a b", 1), ..nothing() },
+            types::Wants { response_fields: most("a b", 1), ..nothing() },
+            types::Wants { response_values: most("a b", 1), ..nothing() },
+            types::Wants { document_values: most("a b", 1), ..nothing() },
+        ] {
+            assert!(Wants::new(wants).is_err());
+        }
+        for (count, holds) in [(32, true), (33, false)] {
+            for wants in [
+                types::Wants { fields: most("a", count), ..nothing() },
+                types::Wants { cookies: most("a", count), ..nothing() },
+                types::Wants { claims: most("a", count), ..nothing() },
+                types::Wants { response_fields: most("a", count), ..nothing() },
+                types::Wants { response_values: most("$.a", count), ..nothing() },
+                types::Wants { document_values: most("$.a", count), ..nothing() },
+            ] {
+                assert_eq!(Wants::new(wants).is_ok(), holds, "{count} names");
+            }
+        }
     }
 }

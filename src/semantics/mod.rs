@@ -10,7 +10,7 @@
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
-//! `POST`.
+//! `POST`, [`json_coding`] where a policy wants values of a content.
 //!
 //! # Not supported
 //!
@@ -30,6 +30,7 @@
 
 pub mod cache_control;
 pub mod candidates;
+pub mod content;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
@@ -50,6 +51,7 @@ pub mod vary;
 
 pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
+pub use content::{JsonCoding, json_coding};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates, normal_target};
 pub use multipart::{Multipart, multipart};

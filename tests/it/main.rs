@@ -53,6 +53,7 @@ mod tiers;
 mod outages;
 
 // Plugins on routes: what they decide, and what their failure leads to.
+mod contents;
 mod policies;
 mod shadow;
 

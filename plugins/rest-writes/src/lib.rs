@@ -8,6 +8,7 @@ use larder_policy::Invalidated;
 use larder_policy::Invalidation;
 use larder_policy::Policy;
 use larder_policy::Request;
+use larder_policy::Response;
 use larder_policy::Scope;
 use larder_policy::Settings;
 use larder_policy::Wants;
@@ -84,7 +85,7 @@ impl Policy for RestWrites {
 }
 
 impl Invalidation for RestWrites {
-    fn invalidation(&self, request: &Request, _status: u16) -> Result<Vec<Invalidated>, String> {
+    fn written(&self, request: &Request, _: &Response) -> Result<Vec<Invalidated>, String> {
         if !self.is_write(&request.method) {
             return Ok(Vec::new());
         }
@@ -215,7 +216,7 @@ mod tests {
     /// What a write invalidates, in one text: `/path`, `*pattern*` or `#tag`, separated by spaces.
     fn invalidated(config: &[Setting], request: &Request) -> String {
         let policy: RestWrites = configure(config).unwrap();
-        let scopes = policy.invalidation(request, 200).unwrap().into_iter();
+        let scopes = policy.written(request, &Response::default()).unwrap().into_iter();
         let texts: Vec<_> = scopes
             .map(|Invalidated { scope, .. }| match scope {
                 Scope::Path(path) => path,
@@ -298,7 +299,7 @@ mod tests {
         let write =
             Request { captures: vec![Pair::new("owner", "*")], ..request("DELETE", "/users/42") };
         let policy: RestWrites = configure(config).unwrap();
-        let last = policy.invalidation(&write, 200).unwrap().pop().unwrap();
+        let last = policy.written(&write, &Response::default()).unwrap().pop().unwrap();
         assert_eq!(last.scope, Scope::Path("/by-owner/*".to_owned()));
     }
 
@@ -306,7 +307,7 @@ mod tests {
     fn a_missing_capture_is_an_error() {
         let policy: RestWrites = configure([Setting::new("also", ["/by-owner/{owner}"])]).unwrap();
         assert_eq!(
-            policy.invalidation(&request("DELETE", "/users/42"), 200),
+            policy.written(&request("DELETE", "/users/42"), &Response::default()),
             Err("`also`: the route's path captures no `{owner}`".to_owned())
         );
     }
@@ -323,7 +324,7 @@ mod tests {
     fn soft_makes_all_of_it_soft() {
         for soft in [false, true] {
             let policy: RestWrites = configure([Setting::new("soft", soft)]).unwrap();
-            let scopes = policy.invalidation(&request("PUT", "/a/b"), 200).unwrap();
+            let scopes = policy.written(&request("PUT", "/a/b"), &Response::default()).unwrap();
             assert!(scopes.iter().all(|invalidated| invalidated.soft == soft));
         }
     }

@@ -50,21 +50,28 @@ pub mod log;
 
 #[doc(hidden)]
 pub mod bindings;
+mod change;
 #[cfg(any(target_arch = "wasm32", test))]
 mod heap;
+mod json;
 mod pattern;
 mod prepared;
 mod request;
+mod response;
 mod settings;
 
 use std::marker::PhantomData;
 
+pub use bindings::invalidation::exports::larder::policy::invalidation::Cause;
+pub use bindings::invalidation::exports::larder::policy::invalidation::Change;
 pub use bindings::invalidation::exports::larder::policy::invalidation::Invalidated;
+pub use bindings::invalidation::exports::larder::policy::invalidation::Operation;
 pub use bindings::invalidation::exports::larder::policy::invalidation::Scope;
+pub use bindings::invalidation::exports::larder::policy::invalidation::Write;
 pub use bindings::key::exports::larder::policy::key::Decision as KeyDecision;
 pub use bindings::shared::larder::policy::types::*;
 pub use bindings::storing::exports::larder::policy::storing::Decision as StoringDecision;
-pub use bindings::storing::exports::larder::policy::storing::Response;
+pub use json::text as json_text;
 pub use pattern::Patterns;
 pub use pattern::matches;
 pub use prepared::Prepared;
@@ -100,10 +107,21 @@ pub trait Storing: Policy {
     fn storing(&self, request: &Request, response: &Response) -> Result<StoringDecision, String>;
 }
 
-/// Says what a successful write made wrong.
+/// Says what a successful write, or a change of a document, made wrong.
+///
+/// Implement the method for the cause that the policy is made for; the other invalidates nothing.
 pub trait Invalidation: Policy {
-    /// What to invalidate; an empty list is fine.
-    fn invalidation(&self, request: &Request, status: u16) -> Result<Vec<Invalidated>, String>;
+    /// What a request that changed something made wrong; an empty list is fine.
+    fn written(&self, request: &Request, response: &Response) -> Result<Vec<Invalidated>, String> {
+        _ = (request, response);
+        Ok(Vec::new())
+    }
+
+    /// What a change of a document made wrong; an empty list is fine.
+    fn changed(&self, change: &Change) -> Result<Vec<Invalidated>, String> {
+        _ = change;
+        Ok(Vec::new())
+    }
 }
 
 /// Reads `config` into a policy, as the gateway does when it loads the plugin. For tests.
@@ -178,12 +196,12 @@ impl<P: Storing> storing::Guest for Exported<P> {
 }
 
 impl<P: Invalidation> invalidation::Guest for Exported<P> {
-    fn invalidation(
-        prepared: Vec<u8>,
-        request: Request,
-        status: u16,
-    ) -> Result<Vec<Invalidated>, String> {
-        Self::read(&prepared)?.invalidation(&request, status)
+    fn invalidation(prepared: Vec<u8>, cause: Cause) -> Result<Vec<Invalidated>, String> {
+        let policy = Self::read(&prepared)?;
+        match cause {
+            Cause::Write(Write { request, response }) => policy.written(&request, &response),
+            Cause::Change(change) => policy.changed(&change),
+        }
     }
 }
 

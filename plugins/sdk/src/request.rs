@@ -1,10 +1,13 @@
 //! What policies and their tests do with requests and parts.
 
+use std::borrow::Cow;
+
 use crate::Inputs;
 use crate::Pair;
 use crate::Parameter;
 use crate::Request;
 use crate::Wants;
+use crate::json_text;
 
 impl Request {
     /// The value of the field that stands at `index` in `wants.fields`, if the request has it.
@@ -15,6 +18,22 @@ impl Request {
     /// The value of the cookie that stands at `index` in `wants.cookies`, if the request has it.
     pub fn cookie(&self, index: usize) -> Option<&str> {
         self.cookies.get(index)?.as_deref()
+    }
+
+    /// The claim that stands at `index` in `wants.claims`, as JSON, if the request has a token that
+    /// holds, and that has the claim. Two claims that differ are two texts, whatever their types.
+    pub fn claim(&self, index: usize) -> Option<&str> {
+        self.claims.get(index)?.as_deref()
+    }
+
+    /// The claim that stands at `index`, if it is a string, without quotes and escapes.
+    pub fn claim_text(&self, index: usize) -> Option<Cow<'_, str>> {
+        json_text(self.claim(index)?)
+    }
+
+    /// The content, if `wants` has [`Inputs::CONTENT`] and the gateway can show it.
+    pub fn content(&self) -> Option<&[u8]> {
+        self.content.as_deref()
     }
 
     /// What the route's path pattern captured under `name`.
@@ -35,6 +54,8 @@ impl Default for Request {
             query: Vec::new(),
             fields: Vec::new(),
             cookies: Vec::new(),
+            claims: Vec::new(),
+            content: None,
         }
     }
 }
@@ -46,7 +67,10 @@ impl Default for Wants {
             inputs: Inputs::empty(),
             fields: Vec::new(),
             cookies: Vec::new(),
+            claims: Vec::new(),
             response_fields: Vec::new(),
+            response_values: Vec::new(),
+            document_values: Vec::new(),
         }
     }
 }
@@ -93,6 +117,16 @@ impl Parameter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_is_a_text_only_if_it_is_a_string() {
+        let claims = [Some(r#""a\u0062""#), Some("1"), Some(r#"["a"]"#), None];
+        let claims = claims.map(|claim| claim.map(str::to_owned)).into();
+        let request = Request { claims, ..Request::default() };
+        let texts = [0, 1, 2, 3, 4].map(|index| request.claim_text(index));
+        assert_eq!(texts, [Some("ab".into()), None, None, None, None]);
+        assert_eq!((request.claim(1), request.claim(3)), (Some("1"), None));
+    }
 
     #[test]
     fn a_query_is_put_together_as_it_was() {

@@ -8,10 +8,12 @@
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 4096))
 
-  ;; 16: what `configure` answers. 64: the list of one field name. 72, 80, 96: texts.
-  (data (i32.const 16)
+  ;; 1024: what `configure` answers: inputs, the six lists, `prepared`. 64: the list of one field
+  ;; name. 72, 80, 96: texts.
+  (data (i32.const 1024)
     "\00\00\00\00" "\28\00\00\00" "\40\00\00\00\01\00\00\00" "\00\00\00\00\00\00\00\00"
-    "\40\00\00\00\01\00\00\00" "\00\00\00\00\00\00\00\00")
+    "\00\00\00\00\00\00\00\00" "\40\00\00\00\01\00\00\00" "\00\00\00\00\00\00\00\00"
+    "\00\00\00\00\00\00\00\00" "\00\00\00\00\00\00\00\00")
   (data (i32.const 64) "\48\00\00\00\03\00\00\00")
   (data (i32.const 72) "x-a")
   (data (i32.const 80) "path")
@@ -38,7 +40,7 @@
 
   (func (export "larder:policy/configure@0.1.0#configure") (param i32 i32) (result i32)
     {{configure}}
-    (i32.const 16))
+    (i32.const 1024))
 
   ;; In the arguments, the path's place and length are at 32 and 36.
   (func (export "larder:policy/key@0.1.0#key") (param $request i32) (result i32)
@@ -52,8 +54,9 @@
     {{storing}}
     (i32.const 200))
 
-  (func (export "larder:policy/invalidation@0.1.0#invalidation") (param $request i32) (result i32)
+  ;; In the arguments, a write's path has its place and length at 36 and 40.
+  (func (export "larder:policy/invalidation@0.1.0#invalidation") (param $cause i32) (result i32)
     {{invalidation}}
-    (i32.store (i32.const 284) (i32.load offset=32 (local.get $request)))
-    (i32.store (i32.const 288) (i32.load offset=36 (local.get $request)))
+    (i32.store (i32.const 284) (i32.load offset=36 (local.get $cause)))
+    (i32.store (i32.const 288) (i32.load offset=40 (local.get $cause)))
     (i32.const 260)))
