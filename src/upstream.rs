@@ -2,10 +2,10 @@
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
+mod reply;
+
 use std::error::Error;
-use std::fmt;
 use std::fs::File;
-use std::future::Future;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -28,11 +28,13 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::config;
 use crate::interim;
 use crate::message;
+
+pub use self::reply::{Incomplete, Reply};
 
 /// A group of servers that answer the same requests, used in turn.
 pub struct Upstream {
@@ -372,70 +374,5 @@ impl Body for Content {
         }
         whole.set_lower(rest.lower().saturating_add(begun));
         whole
-    }
-}
-
-/// The content of an upstream's response as it comes in. Silence longer than the upstream's
-/// `idle_timeout` is an error, like a connection that breaks off.
-pub struct Reply {
-    incoming: Incoming,
-    idle_timeout: Duration,
-    /// Set while nothing comes.
-    silence: Option<Pin<Box<Sleep>>>,
-}
-
-/// The response's content did not come whole.
-#[derive(Debug, thiserror::Error)]
-pub enum Incomplete {
-    /// Nothing came for the upstream's `idle_timeout`.
-    #[error("upstream fell silent within the content")]
-    Silent,
-    /// The connection broke, or its framing did.
-    #[error("upstream broke off within the content")]
-    Broken(#[source] hyper::Error),
-}
-
-impl Reply {
-    fn new(incoming: Incoming, idle_timeout: Duration) -> Self {
-        Self { incoming, idle_timeout, silence: None }
-    }
-}
-
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reply").field(&self.incoming).finish()
-    }
-}
-
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = Incomplete;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            self.silence = None;
-            return Poll::Ready(frame.map(|result| {
-                let mut frame = result.map_err(Incomplete::Broken)?;
-                if let Some(trailers) = frame.trailers_mut() {
-                    message::remove_early_fields(trailers);
-                }
-                Ok(frame)
-            }));
-        }
-        let idle_timeout = self.idle_timeout;
-        let silence =
-            self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
-        silence.as_mut().poll(cx).map(|()| Some(Err(Incomplete::Silent)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }
