@@ -31,6 +31,7 @@ impl Default for Server {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
+            watch: true,
         }
     }
 }

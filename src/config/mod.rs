@@ -8,6 +8,7 @@
 //! - `load` opens the file, `sections` and `routes` walk through it, with the help of `reader`,
 //!   which replaces what is wrong by its default and goes on;
 //! - `address`, `amount`, `pattern`, `setting`, `value` and `env` each know one kind of value;
+//! - `changes` tells two configurations apart, when one takes the place of the other;
 //! - `fault`, `nearest` and `shown` say what is wrong, what may have been meant, and no secrets.
 //!
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
@@ -18,6 +19,7 @@
 
 mod address;
 mod amount;
+mod changes;
 mod defaults;
 mod env;
 mod fault;
@@ -39,6 +41,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use changes::{Changes, Differences};
 pub use fault::{Fault, Faults};
 pub use load::{Draft, load, parse};
 
@@ -74,6 +77,8 @@ pub struct Server {
     pub header_timeout: Duration,
     /// `drain`: how long running requests may take after SIGTERM, default 30 s, at most 1 h.
     pub drain: Duration,
+    /// `watch`, default true: reload when this file changes, or one that it names.
+    pub watch: bool,
 }
 
 /// `[admin]`. Its `Debug` hides the token.
@@ -141,7 +146,7 @@ impl fmt::Debug for L2 {
 }
 
 /// `[upstreams.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// The table's name.
     pub name: String,
@@ -164,7 +169,7 @@ pub struct Upstream {
 }
 
 /// `[policies.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The table's name.
     pub name: String,
@@ -224,7 +229,7 @@ pub enum OnError {
 }
 
 /// `[[routes]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// `name`, unique: letters, digits, `-`, `_`, `.`; at most 64.
     pub name: String,

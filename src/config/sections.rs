@@ -128,6 +128,7 @@ fn server(mut table: Table<'_>) -> Server {
             MILLISECOND..=HOUR,
         ),
         drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
+        watch: table.boolean("watch", default.watch),
     };
     table.not_yet(&["tls"]);
     table.finish();

@@ -1,0 +1,306 @@
+//! What differs between the configuration in service and the one that takes its place, and what of
+//! that has to wait for a restart.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Config, OnError, Place, Plugin, Policy, Route, Upstream};
+
+/// What differs between two configurations, by name, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Of `[[routes]]`. A route that names another policy or upstream has changed; one whose policy
+    /// has changed has not.
+    pub routes: Differences,
+    /// Of `[upstreams]`.
+    pub upstreams: Differences,
+    /// Of `[policies]`. What the plugins' files hold is not compared.
+    pub policies: Differences,
+}
+
+/// What differs between two lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Differences {
+    /// Only in the later one.
+    pub added: Vec<String>,
+    /// Only in the former one.
+    pub removed: Vec<String>,
+    /// In both, and not the same.
+    pub changed: Vec<String>,
+}
+
+impl Config {
+    /// What differs from `former`.
+    pub fn changes(&self, former: &Self) -> Changes {
+        let (new, old) = (self, former);
+        Changes {
+            routes: Differences::of(
+                &new.routes,
+                &old.routes,
+                |route| &route.name,
+                |a, b| new.parts(a) == old.parts(b),
+            ),
+            upstreams: Differences::of(
+                &new.upstreams,
+                &old.upstreams,
+                |it| &it.name,
+                |a, b| a.essence() == b.essence(),
+            ),
+            policies: Differences::of(
+                &new.policies,
+                &old.policies,
+                |it| &it.name,
+                |a, b| {
+                    let parts = |policy: &Policy| {
+                        (policy.essence(), policy.plugin.clone(), policy.on_error)
+                    };
+                    parts(a) == parts(b)
+                },
+            ),
+        }
+    }
+
+    /// A route, and what its places stand for.
+    fn parts(&self, route: &Route) -> (Route, Option<&str>, [Option<&str>; 4]) {
+        let policy = |place: Option<usize>| Some(self.policies.get(place?)?.name.as_str());
+        (
+            Route {
+                upstream: 0,
+                key: None,
+                storing: None,
+                invalidation: None,
+                shadow: None,
+                place: Place::default(),
+                key_place: Place::default(),
+                storing_place: Place::default(),
+                invalidation_place: Place::default(),
+                shadow_place: Place::default(),
+                ..route.clone()
+            },
+            self.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str()),
+            [route.key, route.storing, route.invalidation, route.shadow].map(policy),
+        )
+    }
+
+    /// Puts back what cannot change while requests are served, as it is in `running`, and names it.
+    pub fn keep_until_restart(&mut self, running: &Self) -> Vec<&'static str> {
+        let mut waiting = Vec::new();
+        let (new, old) = (&mut self.server, &running.server);
+        let mut keep = |key, differs: bool| {
+            if differs {
+                waiting.push(key);
+            }
+        };
+        keep("[server] listen", new.listen != old.listen);
+        keep("[server] workers", new.workers != old.workers);
+        keep("[server] max_connections", new.max_connections != old.max_connections);
+        keep("[server] header_timeout", new.header_timeout != old.header_timeout);
+        keep("[server] drain", new.drain != old.drain);
+        *new = super::Server { watch: new.watch, ..old.clone() };
+
+        match (&self.admin, &running.admin) {
+            (Some(new), Some(old)) => {
+                keep("[admin] listen", new.listen != old.listen);
+                keep("[admin] token", new.token != old.token);
+            }
+            (new, old) => keep("[admin]", new.is_some() != old.is_some()),
+        }
+        self.admin.clone_from(&running.admin);
+
+        let (new, old) = (&mut self.cache, &running.cache);
+        keep("[cache] namespace", new.namespace != old.namespace);
+        keep("[cache.l1] capacity", new.l1.capacity != old.l1.capacity);
+        keep("[cache.l1] ttl", new.l1.ttl != old.l1.ttl);
+        match (&new.l2, &old.l2) {
+            (Some(new), Some(old)) => {
+                keep("[cache.l2] redis", new.redis != old.redis);
+                keep("[cache.l2] ttl", new.ttl != old.ttl);
+                keep("[cache.l2] timeout", new.timeout != old.timeout);
+            }
+            (new, old) => keep("[cache.l2]", new.is_some() != old.is_some()),
+        }
+        new.namespace.clone_from(&old.namespace);
+        new.l1.clone_from(&old.l1);
+        new.l2.clone_from(&old.l2);
+        waiting
+    }
+
+    /// The files that it names: plugins and certificate authorities.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let plugins = self.policies.iter().filter_map(|policy| match &policy.plugin {
+            Plugin::File(path) => Some(path),
+            Plugin::Bundled(_) => None,
+        });
+        plugins.chain(self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()))
+    }
+}
+
+impl Upstream {
+    /// All but where it stands in the file.
+    #[must_use]
+    pub fn essence(&self) -> Self {
+        Self { place: Place::default(), ..self.clone() }
+    }
+}
+
+impl Policy {
+    /// What a loaded policy is made of besides its plugin: not where it stands in the file, where
+    /// the plugin lies, and what its failure leads to.
+    #[must_use]
+    pub fn essence(&self) -> Self {
+        Self {
+            plugin: Plugin::Bundled(String::new()),
+            on_error: OnError::default(),
+            plugin_place: Place::default(),
+            config_place: Place::default(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Differences {
+    fn of<T>(
+        new: &[T],
+        old: &[T],
+        name: impl Fn(&T) -> &String,
+        is_same: impl Fn(&T, &T) -> bool,
+    ) -> Self {
+        let mut differences = Self::default();
+        for one in new {
+            match old.iter().find(|other| name(other) == name(one)) {
+                None => differences.added.push(name(one).clone()),
+                Some(other) if !is_same(one, other) => differences.changed.push(name(one).clone()),
+                Some(_) => {}
+            }
+        }
+        let removed = old.iter().filter(|one| new.iter().all(|other| name(other) != name(one)));
+        differences.removed.extend(removed.map(|one| name(one).clone()));
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::parse;
+    use super::*;
+
+    const FILE: &str = r#"
+        [server]
+        listen = "127.0.0.1:1"
+        [admin]
+        listen = "127.0.0.1:2"
+        [cache.l2]
+        redis = "redis://127.0.0.1:3"
+        [upstreams.a]
+        servers = ["http://127.0.0.1:4"]
+        [upstreams.b]
+        servers = ["http://127.0.0.1:5"]
+        ca = "ca.pem"
+        [policies.p]
+        plugin = "p.wasm"
+        [policies.q]
+        plugin = "bundled:q"
+        [[routes]]
+        name = "one"
+        path = "/1"
+        upstream = "a"
+        key = "p"
+        [[routes]]
+        name = "two"
+        path = "/2"
+        upstream = "b"
+        "#;
+
+    fn read(text: &str) -> Config {
+        let config = parse(text, "gateway.toml", Path::new("/etc"), &|_| None);
+        config.unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let differences = |added: &[&str], removed: &[&str], changed: &[&str]| {
+            let [added, removed, changed] = [added, removed, changed]
+                .map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            Differences { added, removed, changed }
+        };
+        let none = || differences(&[], &[], &[]);
+        for (from, to, routes, upstreams, policies) in [
+            ("[server]", "# moved down\n[server]", none(), none(), none()),
+            ("\"/1\"", "\"/one\"", differences(&[], &[], &["one"]), none(), none()),
+            ("\"one\"", "\"uno\"", differences(&["uno"], &["one"], &[]), none(), none()),
+            ("key = \"p\"", "key = \"q\"", differences(&[], &[], &["one"]), none(), none()),
+            ("127.0.0.1:4", "127.0.0.1:6", none(), differences(&[], &[], &["a"]), none()),
+            ("bundled:q", "bundled:r", none(), none(), differences(&[], &[], &["q"])),
+            // What comes before others moves their places, and nothing else.
+            (
+                "[upstreams.a]",
+                "[upstreams._]\nservers = [\"http://h\"]\n[upstreams.a]",
+                none(),
+                differences(&["_"], &[], &[]),
+                none(),
+            ),
+            (
+                "[policies.p]",
+                "[policies.o]\nplugin = \"bundled:q\"\n[policies.p]",
+                none(),
+                none(),
+                differences(&["o"], &[], &[]),
+            ),
+        ] {
+            let (old, new) = (read(FILE), read(&FILE.replacen(from, to, 1)));
+            let expected = Changes { routes, upstreams, policies };
+            assert_eq!(new.changes(&old), expected, "{from} became {to}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_kept_and_named() {
+        for (from, to, waiting) in [
+            ("127.0.0.1:1", "127.0.0.1:9", &["[server] listen"][..]),
+            ("[admin]", "workers = 7\n[admin]", &["[server] workers"]),
+            (
+                "[admin]",
+                "max_connections = 7\nheader_timeout = \"1s\"\ndrain = \"1s\"\n[admin]",
+                &["[server] max_connections", "[server] header_timeout", "[server] drain"],
+            ),
+            ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),
+            ("[cache.l2]", "token = \"t\"\n[cache.l2]", &["[admin] token"]),
+            ("[admin]\n        listen = \"127.0.0.1:2\"", "", &["[admin]"]),
+            ("[cache.l2]", "[cache]\nnamespace = \"n\"\n[cache.l2]", &["[cache] namespace"]),
+            (
+                "[cache.l2]",
+                "[cache.l1]\ncapacity = \"1MiB\"\nttl = \"1s\"\n[cache.l2]",
+                &["[cache.l1] capacity", "[cache.l1] ttl"],
+            ),
+            ("127.0.0.1:3", "127.0.0.1:9", &["[cache.l2] redis"]),
+            (
+                "[upstreams.a]",
+                "ttl = \"1s\"\ntimeout = \"1s\"\n[upstreams.a]",
+                &["[cache.l2] ttl", "[cache.l2] timeout"],
+            ),
+            ("redis://127.0.0.1:3", "", &["[cache.l2]"]),
+            // What does not wait.
+            ("[admin]", "watch = false\n[admin]", &[]),
+            ("[cache.l2]", "[cache]\nstatus_key = true\ntargeted = []\n[cache.l2]", &[]),
+            ("127.0.0.1:4", "127.0.0.1:9", &[]),
+        ] {
+            let (old, mut new) = (read(FILE), read(&FILE.replacen(from, to, 1)));
+            assert_eq!(new.keep_until_restart(&old), waiting, "{from} became {to}");
+            assert_eq!(format!("{:?}", new.admin), format!("{:?}", old.admin));
+            assert!(new.keep_until_restart(&old).is_empty(), "{from} became {to}");
+        }
+        let mut new = read(&FILE.replacen("[admin]", "watch = false\n[admin]", 1));
+        new.keep_until_restart(&read(FILE));
+        assert!(!new.server.watch);
+    }
+
+    #[test]
+    fn files_are_plugins_and_authorities() {
+        let config = read(FILE);
+        let files: Vec<_> = config.files().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(files, ["/etc/p.wasm", "/etc/ca.pem"]);
+    }
+}
