@@ -1,9 +1,35 @@
-//! What one policy's calls come to since it was loaded. `admin` shows it.
+//! What one policy's calls come to, before and after reloads. `admin` shows it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+
+/// The counts of so many policies that are no more are kept.
+const MOST_FORMER: usize = 1000;
+
+/// Counts by the policies' names, for as long as the process lives.
+#[derive(Debug, Default)]
+pub(super) struct ByName(Mutex<BTreeMap<Box<str>, Arc<Counters>>>);
+
+impl ByName {
+    /// Zeroes, or what a policy of this name has counted before.
+    pub(super) fn of(&self, name: &str) -> Arc<Counters> {
+        let mut by_name = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = Arc::clone(by_name.entry(name.into()).or_default());
+        let is_former = |counters: &Arc<Counters>| Arc::strong_count(counters) == 1;
+        let former = by_name.values().filter(|counters| is_former(counters)).count();
+        let mut excess = former.saturating_sub(MOST_FORMER);
+        by_name.retain(|_, counters| {
+            let is_kept = excess == 0 || !is_former(counters);
+            excess -= usize::from(!is_kept);
+            is_kept
+        });
+        counters
+    }
+}
 
 /// Counts without locks; a snapshot may be a few calls uneven.
 #[derive(Debug, Default)]
@@ -15,7 +41,7 @@ pub(super) struct Counters {
     nanoseconds: AtomicU64,
 }
 
-/// What has been counted since the policy was loaded.
+/// What has been counted of all policies of one name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// Calls into the plugin, those of `configure` left out.

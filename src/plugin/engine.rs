@@ -10,6 +10,7 @@ use wasmtime::{
 };
 
 use super::bindings;
+use super::counters::{self, Counters};
 use super::lane::Lane;
 use super::load::LoadError;
 use super::sandbox::{
@@ -42,6 +43,7 @@ pub struct Engine {
     pub(super) linker: Linker<State>,
     slow: usize,
     lane: Mutex<Option<Arc<Lane>>>,
+    counters: counters::ByName,
 }
 
 impl Engine {
@@ -78,7 +80,18 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         bindings::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
             .map_err(machine)?;
-        Ok(Arc::new(Self { wasmtime, linker, slow, lane: Mutex::default() }))
+        Ok(Arc::new(Self {
+            wasmtime,
+            linker,
+            slow,
+            lane: Mutex::default(),
+            counters: counters::ByName::default(),
+        }))
+    }
+
+    /// Where calls of the policy of this name are counted.
+    pub(super) fn counters(&self, policy: &str) -> Arc<Counters> {
+        self.counters.of(policy)
     }
 
     /// Where calls run; started when first asked for.

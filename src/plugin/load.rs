@@ -12,13 +12,13 @@ use wit_component::ComponentEncoder;
 
 use super::bindings::types::{Setting, SettingValue};
 use super::bundled;
-use super::counters::Counters;
 use super::engine::Engine;
 use super::exports::Exports;
 use super::failure::Failure;
 use super::policy::Policy;
 use super::sandbox::Sandbox;
 use super::text::printable;
+use super::version;
 use crate::clock;
 use crate::config;
 
@@ -87,7 +87,32 @@ impl Policy {
     /// waits for the plugin: not for a thread that serves requests.
     pub fn load(engine: &Engine, policy: &config::Policy) -> Result<Self, LoadError> {
         let bytes = read(&policy.plugin)?;
-        let component = Component::new(&engine.wasmtime, component(&bytes)?)
+        Self::of(engine, policy, &bytes, version::digest(&bytes, &policy.config))
+    }
+
+    /// As [`load`](Self::load); but where one of `former` was made of the same plugin and
+    /// configuration, that is the policy still, with all the answers that it remembers.
+    pub fn load_or_keep(
+        engine: &Engine,
+        policy: &config::Policy,
+        former: &[Arc<Self>],
+    ) -> Result<Arc<Self>, LoadError> {
+        let bytes = read(&policy.plugin)?;
+        let digest = version::digest(&bytes, &policy.config);
+        let essence = policy.essence();
+        match former.iter().find(|former| former.is_of(&essence, &digest)) {
+            Some(former) => Ok(Arc::clone(former)),
+            None => Self::of(engine, policy, &bytes, digest).map(Arc::new),
+        }
+    }
+
+    fn of(
+        engine: &Engine,
+        policy: &config::Policy,
+        bytes: &[u8],
+        digest: [u8; 32],
+    ) -> Result<Self, LoadError> {
+        let component = Component::new(&engine.wasmtime, component(bytes)?)
             .map_err(|error| LoadError::unfit(&error))?;
         check_imports(engine, &component)?;
         let exports = Exports::find(&component);
@@ -104,7 +129,7 @@ impl Policy {
                 .map_err(|error| LoadError::unfit(&error))?,
             memory: policy.memory,
             lane: engine.lane().map_err(machine)?,
-            counters: Counters::default(),
+            counters: engine.counters(&policy.name),
         });
 
         let deadline = || clock::instant() + policy.time.max(TIME_TO_LOAD);
@@ -119,8 +144,7 @@ impl Policy {
             Failure::Refused(text) => LoadError::Refused(text),
             failure => LoadError::Failed(failure),
         })?;
-        Self::new(sandbox, exports, configured, policy.time, policy.remember)
-            .map_err(LoadError::Failed)
+        Self::new(sandbox, exports, configured, policy.essence(), digest).map_err(LoadError::Failed)
     }
 }
 

@@ -15,6 +15,7 @@ mod counters;
 mod failure;
 mod text;
 mod ticks;
+mod version;
 
 mod engine;
 mod exports;
@@ -118,6 +119,6 @@ pub enum Operation {
 pub struct KeySpace<'a> {
     /// `[cache] namespace`.
     pub namespace: &'a str,
-    /// The route's name.
+    /// What stands for the route.
     pub route: &'a str,
 }

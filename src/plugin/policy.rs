@@ -13,6 +13,7 @@ use super::memo::Memo;
 use super::sandbox::Sandbox;
 use super::wants::{Wants, shown_by_key};
 use super::{KeySpace, Seen, SeenChange, SeenResponse};
+use crate::config;
 
 /// The most that `configure` may hand on, in octets.
 const LONGEST_PREPARED: usize = 64 << 10;
@@ -25,36 +26,51 @@ pub struct Policy {
     prepared: Prepared,
     time: Duration,
     memo: Option<Memo>,
+    /// What it was made of, its plugin aside.
+    essence: config::Policy,
+    digest: [u8; 32],
 }
 
 impl Policy {
-    /// Checks what `configure` answered. `remember` is how many answers of `key` are kept.
+    /// Checks what `configure` answered. `digest` is of the plugin and its settings.
     pub(super) fn new(
         sandbox: Arc<Sandbox>,
         exports: Exports,
         configured: Configured,
-        time: Duration,
-        remember: u64,
+        essence: config::Policy,
+        digest: [u8; 32],
     ) -> Result<Self, Failure> {
         if configured.prepared.len() > LONGEST_PREPARED {
             return Err(Failure::Nonsense(format!(
                 "`prepared` has more than {LONGEST_PREPARED} octets"
             )));
         }
-        let remembers = remember > 0 && exports.key.is_some();
+        let remembers = essence.remember > 0 && exports.key.is_some();
         Ok(Self {
             sandbox,
             exports,
             wants: Wants::new(configured.wants)?,
             prepared: configured.prepared.into(),
-            time,
-            memo: remembers.then(|| Memo::new(remember)),
+            time: essence.time,
+            memo: remembers.then(|| Memo::new(essence.remember)),
+            essence,
+            digest,
         })
     }
 
     /// The policy's name in `gateway.toml`.
     pub fn name(&self) -> &str {
         &self.sandbox.policy
+    }
+
+    /// Which version it is: equal for an equal plugin with an equal configuration.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Whether it would be the same if it were loaded by this configuration.
+    pub(super) fn is_of(&self, essence: &config::Policy, digest: &[u8; 32]) -> bool {
+        self.essence == *essence && self.digest == *digest
     }
 
     /// Whether a route may name it for `key`.

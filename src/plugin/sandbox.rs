@@ -40,7 +40,7 @@ pub(super) struct Sandbox {
     pub(super) instance: InstancePre<State>,
     pub(super) memory: usize,
     pub(super) lane: Arc<Lane>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Sandbox {

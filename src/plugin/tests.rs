@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -41,8 +42,10 @@ fn module(wat: &str, world: &str) -> Vec<u8> {
 }
 
 fn configuration(plugin: Plugin, time: Duration) -> config::Policy {
+    // Calls are counted by name.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     config::Policy {
-        name: "tested".to_owned(),
+        name: format!("tested-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
         plugin,
         config: Vec::new(),
         on_error: config::OnError::default(),
