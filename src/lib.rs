@@ -27,7 +27,7 @@
 //!
 //! ```text
 //! 9  main  cli
-//! 8  service                        the whole, assembled from a configuration
+//! 8  service                        the whole, assembled from a configuration, and from the next
 //! 7  server   admin
 //! 6  gateway                        one request; the only place that picks a status
 //! 5  routes   body
@@ -47,6 +47,8 @@
 //! 3. A response whose lease is older than an invalidation that covers it is never served.
 //! 4. Only `gateway` picks a status, only `main` exits, only `clock` reads the time.
 //! 5. No queue, map, body or task is without a bound.
+//! 6. A request is answered by one configuration from its beginning to its end; a reload puts another
+//!    gateway in the place of the one before, and what both must share is `gateway::Lasting`.
 //!
 //! # Deliberately absent
 //!

@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::config;
-use crate::gateway::{Gateway, Peer};
+use crate::gateway::{Current, Peer};
 use crate::interim::Interims;
 
 use self::patience::Patience;
@@ -89,30 +89,30 @@ impl Drop for Open {
 /// What every worker needs.
 #[derive(Clone)]
 struct Setting {
-    gateway: Arc<Gateway>,
+    current: Arc<Current>,
     stop: CancellationToken,
-    /// The gateway's own tasks: fetches that outlive the requests that began them.
+    /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
     drain: Duration,
 }
 
 impl Server {
-    /// Answers by `gateway` until [`Server::drain`]. `tasks` are the gateway's own, which the drain
-    /// waits for too.
+    /// Answers by the gateway of the moment until [`Server::drain`]. `tasks` are the gateways' own,
+    /// which the drain waits for too.
     ///
     /// # Errors
     /// The listener has no address, or a thread cannot be started.
     pub fn start(
         config: &config::Server,
         listener: TcpListener,
-        gateway: Arc<Gateway>,
+        current: Arc<Current>,
         tasks: TaskTracker,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let setting = Setting {
-            gateway,
+            current,
             stop: stop.clone(),
             tasks,
             header_timeout: config.header_timeout,
@@ -316,11 +316,11 @@ fn service(
     Error = Infallible,
     Future: Send,
 > + use<> {
-    let gateway = Arc::clone(&setting.gateway);
+    let current = Arc::clone(&setting.current);
     let peer = Peer { address: peer.ip(), scheme: "http", interims };
     service_fn(move |request| {
         let is_head = request.method() == Method::HEAD;
-        let answer = gateway.answer(request, peer.clone());
+        let answer = current.answer(request, peer.clone());
         // Nothing comes before an answer that is at hand.
         let interims = if answer.is_at_hand() { None } else { peer.interims.clone() };
         async move {

@@ -1,12 +1,18 @@
-//! The whole program but for its command line: assembled from a configuration, started, drained.
+//! The whole program but for its command line: assembled from a configuration, started, assembled
+//! anew while it runs, drained.
+
+mod reload;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -14,19 +20,43 @@ use tracing::debug;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Draft, Fault, Faults, Place};
-use crate::gateway::{Equipment, Gateway};
+use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
 use crate::store::{self, NotRedis, Store};
 use crate::upstream::Upstream;
 
+use self::reload::{Reloader, Reloading};
+use self::watch::Watched;
+
+/// So many calls to reload wait in line; further ones wait for that.
+const MOST_CALLS: usize = 16;
+
 /// Everything that a configuration names, found and loaded.
 pub struct Assembly {
-    config: Config,
-    upstreams: Vec<Arc<Upstream>>,
-    policies: Vec<Arc<Policy>>,
+    parts: Parts,
     routes: Routes,
+    source: Option<(Source, Watched)>,
+}
+
+/// The file that a configuration is read from, and is read from again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// `gateway.toml`.
+    pub file: PathBuf,
+    /// Where to listen, whatever the file says.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What of a configuration the next one may use again.
+struct Parts {
+    config: Config,
+    /// Each with a digest of the file that it believes.
+    upstreams: Vec<(Option<blake3::Hash>, Arc<Upstream>)>,
+    policies: Vec<Arc<Policy>>,
+    /// None before the first policy. There is one for the process.
+    engine: Option<Arc<Engine>>,
 }
 
 /// Where the gateway listens, before it answers.
@@ -41,7 +71,8 @@ pub struct Listeners {
 pub struct Service {
     server: Server,
     admin: Option<Admin>,
-    gateway: Arc<Gateway>,
+    current: Arc<Current>,
+    reloading: Option<Reloading>,
     store_tasks: store::Tasks,
 }
 
@@ -91,25 +122,24 @@ impl Assembly {
     /// # Errors
     /// All that is wrong, with the file and with what it names, each at its line.
     pub fn new(draft: Draft, file: &str) -> Result<Self, Faults> {
-        let Draft { config, mut faults } = draft;
-        let routes = match Routes::new(&config.routes) {
-            Ok(routes) => Some(routes),
-            Err(conflicts) => {
-                faults.extend(conflicts.iter().map(|conflict| conflict.fault(file)));
-                None
-            }
-        };
-        let upstreams = upstreams(&config, file, &mut faults);
-        let policies = policies(&config, file, &mut faults);
-        match routes {
-            Some(routes) if faults.is_empty() => Ok(Self { config, upstreams, policies, routes }),
-            _ => Err(faults.into()),
-        }
+        let (parts, routes) = assemble(draft, file, None)?;
+        Ok(Self { parts, routes, source: None })
+    }
+
+    /// The assembly of a file. What it starts reads the file again when it is told to, or when a file
+    /// has changed.
+    ///
+    /// # Errors
+    /// As for [`Assembly::new`].
+    pub fn read(source: Source) -> Result<Self, Faults> {
+        let (watched, draft) = source.read();
+        let (parts, routes) = assemble(draft, &source.name(), None)?;
+        Ok(Self { parts, routes, source: Some((source, watched)) })
     }
 
     /// The configuration it was made from.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.parts.config
     }
 
     /// Starts the store and the workers, and answers on the listeners. Must be called on the
@@ -118,7 +148,8 @@ impl Assembly {
     /// # Errors
     /// `redis` is not understood, or a listener or a thread cannot be used.
     pub fn start(self, listeners: Listeners, clock: Clock) -> Result<Service, NotStarted> {
-        let Self { config, upstreams, policies, routes } = self;
+        let Self { parts, routes, source } = self;
+        let config = &parts.config;
         let tasks = TaskTracker::new();
         let store_tasks = store::Tasks {
             runtime: Handle::current(),
@@ -126,19 +157,27 @@ impl Assembly {
             end: CancellationToken::new(),
         };
         let store = Arc::new(Store::new(&config.cache, store_tasks.clone())?);
-        let equipment =
-            Equipment { upstreams, policies, routes, store, tasks: tasks.clone(), clock };
-        let gateway = Gateway::new(&config, equipment);
+        let lasting = Lasting::new(store, tasks.clone(), clock.clone());
+        let gateway = parts.gateway(routes, &lasting);
+        gateway.stats().reloads.begin(clock.now());
+        let current = Current::new(gateway);
         let Listeners { clients, operators } = listeners;
+        let (reloads, calls) = mpsc::channel(MOST_CALLS);
+        let reloads = source.is_some().then_some(reloads);
         let admin = match (&config.admin, operators) {
             (Some(admin), Some(listener)) => {
                 let token = admin.token.as_deref();
-                Some(Admin::start(listener, token, Arc::clone(&gateway))?)
+                Some(Admin::start(listener, token, Arc::clone(&current), reloads)?)
             }
             _ => None,
         };
-        let server = Server::start(&config.server, clients, Arc::clone(&gateway), tasks)?;
-        Ok(Service { server, admin, gateway, store_tasks })
+        let server = Server::start(&config.server, clients, Arc::clone(&current), tasks)?;
+        let reloading = source.map(|(source, watched)| {
+            let current = Arc::clone(&current);
+            Reloader { source, watched, parts: Arc::new(parts), current, lasting, clock }
+                .start(calls)
+        });
+        Ok(Service { server, admin, current, reloading, store_tasks })
     }
 }
 
@@ -153,13 +192,23 @@ impl Service {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// What answers.
-    pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
+    /// What answers at this moment.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.current.gateway()
+    }
+
+    /// Has the file read again, if there is one. Its log says what comes of it.
+    pub fn reload(&self) {
+        if let Some(reloading) = &self.reloading {
+            reloading.ask();
+        }
     }
 
     /// Takes no more connections, lets running requests end, and says whether they all did.
     pub async fn drain(self) -> Drained {
+        if let Some(reloading) = self.reloading {
+            reloading.stop().await;
+        }
         let drained = self.server.drain().await;
         if let Some(admin) = self.admin {
             admin.stop().await;
@@ -176,11 +225,85 @@ impl Service {
     }
 }
 
-fn upstreams(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Upstream>> {
+impl Source {
+    /// What faults call it.
+    fn name(&self) -> String {
+        self.file.display().to_string()
+    }
+
+    /// The file, and a watch on it and on those that it names.
+    fn read(&self) -> (Watched, Draft) {
+        let mut watched = Watched::default();
+        watched.add(&self.file);
+        let mut draft = Draft::load(&self.file);
+        if let Some(listen) = self.listen {
+            draft.config.server.listen = listen;
+        }
+        for file in draft.config.files() {
+            watched.add(file);
+        }
+        (watched, draft)
+    }
+}
+
+impl Parts {
+    /// What answers by them.
+    fn gateway(&self, routes: Routes, lasting: &Lasting) -> Arc<Gateway> {
+        let equipment = Equipment {
+            upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
+            policies: self.policies.clone(),
+            routes,
+            lasting: lasting.clone(),
+        };
+        Gateway::new(&self.config, equipment)
+    }
+}
+
+/// Makes everything that a configuration names, but for what `former` has already.
+fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, Routes), Faults> {
+    let Draft { config, mut faults } = draft;
+    let routes = match Routes::new(&config.routes) {
+        Ok(routes) => Some(routes),
+        Err(conflicts) => {
+            faults.extend(conflicts.iter().map(|conflict| conflict.fault(file)));
+            None
+        }
+    };
+    let upstreams = upstreams(&config, file, former, &mut faults);
+    let mut engine = former.and_then(|former| former.engine.clone());
+    let policies = policies(&config, file, former, &mut engine, &mut faults);
+    match routes {
+        Some(routes) if faults.is_empty() => {
+            Ok((Parts { config, upstreams, policies, engine }, routes))
+        }
+        _ => Err(faults.into()),
+    }
+}
+
+/// An upstream of `former` keeps its connections, if nothing about it has changed.
+fn upstreams(
+    config: &Config,
+    file: &str,
+    former: Option<&Parts>,
+    faults: &mut Vec<Fault>,
+) -> Vec<(Option<blake3::Hash>, Arc<Upstream>)> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for upstream in &config.upstreams {
+        // One that cannot be read is the upstream's to complain of.
+        let ca = upstream.ca.as_ref().and_then(|ca| std::fs::read(ca).ok());
+        let ca = ca.map(|ca| blake3::hash(&ca));
+        let known = former.and_then(|former| {
+            let known = former.config.upstreams.iter().zip(&former.upstreams);
+            let mut known = known
+                .filter(|(other, (its, _))| *its == ca && other.essence() == upstream.essence());
+            known.next().map(|(_, known)| known.clone())
+        });
+        if let Some(known) = known {
+            upstreams.push(known);
+            continue;
+        }
         match Upstream::new(upstream) {
-            Ok(made) => upstreams.push(Arc::new(made)),
+            Ok(made) => upstreams.push((ca, Arc::new(made))),
             Err(error) => {
                 let message = format!("upstream `{}`: {error}", upstream.name);
                 faults.push(Fault::new(file, None, message));
@@ -191,27 +314,34 @@ fn upstreams(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Up
 }
 
 /// Loads the policies, and checks that each is asked only what it answers.
-fn policies(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Policy>> {
+fn policies(
+    config: &Config,
+    file: &str,
+    former: Option<&Parts>,
+    engine: &mut Option<Arc<Engine>>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Arc<Policy>> {
     if config.policies.is_empty() {
         return Vec::new();
     }
-    let engine = match Engine::new(config.server.workers) {
-        Ok(engine) => engine,
+    let engine = match engine.take().map_or_else(|| Engine::new(config.server.workers), Ok) {
+        Ok(made) => Arc::clone(engine.insert(made)),
         Err(error) => {
             faults.push(Fault::new(file, None, error.to_string()));
             return Vec::new();
         }
     };
+    let former = former.map_or(&[][..], |former| &former.policies);
     let mut policies = Vec::with_capacity(config.policies.len());
     for policy in &config.policies {
-        let loaded = Policy::load(&engine, policy);
+        let loaded = Policy::load_or_keep(&engine, policy, former);
         if let Err(error) = &loaded {
             let place =
                 if error.is_about_config() { policy.config_place } else { policy.plugin_place };
             let message = format!("policy `{}`: {error}", policy.name);
             faults.push(Fault::new(file, place, message));
         }
-        policies.push(loaded.ok().map(Arc::new));
+        policies.push(loaded.ok());
     }
     for route in &config.routes {
         type Has = fn(&Policy) -> bool;

@@ -1,10 +1,12 @@
-//! What has been counted since the start: in all, by tier and by route.
+//! What has been counted since the start: in all, by tier and by route, and of reloads.
 //!
 //! Counting is a relaxed atomic addition on the request's path; everything else (sums, rates, JSON) is
 //! done by whoever reads. `admin` serves it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -52,35 +54,61 @@ pub struct RouteStats {
     pub policy_failures: Counter,
 }
 
-/// The counters of all routes.
-#[derive(Debug)]
+/// The figures of so many routes that are no more are kept one by one.
+const MOST_FORMER: usize = 1000;
+
+/// All counters. Those of a route live on when a reload takes it out, and are found again by its name.
+#[derive(Debug, Default)]
 pub struct Stats {
-    routes: Vec<(String, RouteStats)>,
+    routes: Mutex<Routes>,
     /// Requests that no route matched, or that were malformed.
     pub unrouted: Counter,
+    /// Of the configuration itself.
+    pub reloads: Reloads,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    by_name: BTreeMap<String, Arc<RouteStats>>,
+    /// Of routes that are no more, and were too many.
+    forgotten: Figures,
 }
 
 impl Stats {
-    /// Zeroes for each of `routes`, which are then asked for by their place.
-    pub fn new<'a>(routes: impl IntoIterator<Item = &'a str>) -> Self {
-        let routes =
-            routes.into_iter().map(|name| (name.to_owned(), RouteStats::default())).collect();
-        Self { routes, unrouted: Counter::default() }
+    /// The counters of the route of this name: zeroes, or what it had before a reload.
+    pub fn route(&self, name: &str) -> Arc<RouteStats> {
+        Arc::clone(self.routes().by_name.entry(name.to_owned()).or_default())
     }
 
-    /// The counters of the route at this place.
-    ///
-    /// # Panics
-    /// If there is no such route: places come from the same configuration.
-    pub fn route(&self, place: usize) -> &RouteStats {
-        &self.routes.get(place).expect("routes are counted by their place").1
+    /// Puts the figures of routes that nobody holds together, if they are too many, so that only
+    /// the sums of all routes have them.
+    pub fn tidy(&self) {
+        let Routes { by_name, forgotten } = &mut *self.routes();
+        let is_former = |stats: &Arc<RouteStats>| Arc::strong_count(stats) == 1;
+        let former = by_name.values().filter(|stats| is_former(stats)).count();
+        let mut excess = former.saturating_sub(MOST_FORMER);
+        by_name.retain(|_, stats| {
+            let is_kept = excess == 0 || !is_former(stats);
+            if !is_kept {
+                excess -= 1;
+                forgotten.add(&Figures::of(stats));
+            }
+            is_kept
+        });
+    }
+
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All figures at this moment.
     pub fn snapshot(&self) -> Snapshot {
-        let routes: BTreeMap<String, Figures> =
-            self.routes.iter().map(|(name, stats)| (name.clone(), Figures::of(stats))).collect();
-        let mut all = Figures::default();
+        let (routes, mut all) = {
+            let routes = self.routes();
+            let figures = |(name, stats): (&String, &Arc<_>)| (name.clone(), Figures::of(stats));
+            let figures: BTreeMap<_, _> = routes.by_name.iter().map(figures).collect();
+            (figures, routes.forgotten.clone())
+        };
         for figures in routes.values() {
             all.add(figures);
         }
@@ -90,8 +118,62 @@ impl Stats {
             l2: Layer::new(all.l2_hits, all.l2_misses),
         };
         all.rate();
-        Snapshot { all, unrouted_requests: self.unrouted.value(), layers, routes }
+        let (unrouted_requests, reloads) = (self.unrouted.value(), self.reloads.snapshot());
+        Snapshot { all, unrouted_requests, layers, routes, reloads }
     }
+}
+
+/// How often the configuration was read again, and whether the last time did any good.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    success: Counter,
+    failure: Counter,
+    last_failed: AtomicBool,
+    /// In seconds since 1970.
+    last_success: AtomicU64,
+}
+
+impl Reloads {
+    /// A configuration is in service since `now`: the first one.
+    pub fn begin(&self, now: SystemTime) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_success.store(since.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Another configuration is in service since `now`.
+    pub fn succeeded(&self, now: SystemTime) {
+        self.begin(now);
+        self.last_failed.store(false, Ordering::Relaxed);
+        self.success.count();
+    }
+
+    /// A configuration was faulty, and the one before stays.
+    pub fn failed(&self) {
+        self.last_failed.store(true, Ordering::Relaxed);
+        self.failure.count();
+    }
+
+    fn snapshot(&self) -> ReloadFigures {
+        ReloadFigures {
+            success: self.success.value(),
+            failure: self.failure.value(),
+            last_successful: !self.last_failed.load(Ordering::Relaxed),
+            last_success_timestamp_seconds: self.last_success.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What reloads came to since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReloadFigures {
+    /// Those that put another configuration in service.
+    pub success: u64,
+    /// Those that found it faulty.
+    pub failure: u64,
+    /// Whether what is in service is what was read last.
+    pub last_successful: bool,
+    /// When what is in service was read, in seconds since 1970.
+    pub last_success_timestamp_seconds: u64,
 }
 
 /// Every figure of the gateway, as `GET /stats` shows it.
@@ -106,6 +188,8 @@ pub struct Snapshot {
     pub layers: Layers,
     /// By route name.
     pub routes: BTreeMap<String, Figures>,
+    /// Of the configuration itself.
+    pub reloads: ReloadFigures,
 }
 
 /// The figures of one route, or of all.
@@ -218,14 +302,14 @@ mod tests {
 
     #[test]
     fn rates_are_percent_of_requests_and_of_look_ups() {
-        let stats = Stats::new(["a", "b"]);
+        let stats = Stats::default();
         for _ in 0..3 {
-            stats.route(0).requests.count();
-            stats.route(0).l1_hits.count();
+            stats.route("a").requests.count();
+            stats.route("a").l1_hits.count();
         }
-        stats.route(1).requests.count();
-        stats.route(1).l1_misses.count();
-        stats.route(1).l2_hits.count();
+        stats.route("b").requests.count();
+        stats.route("b").l1_misses.count();
+        stats.route("b").l2_hits.count();
         stats.unrouted.count();
         let snapshot = stats.snapshot();
         assert_eq!(snapshot.all.total_requests, 5);
@@ -237,7 +321,22 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_a_rate_of_zero() {
-        let snapshot = Stats::new(["a"]).snapshot();
+        let snapshot = Stats::default().snapshot();
         assert!(snapshot.all.hit_rate.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn sums_hold_what_single_routes_no_longer_show() {
+        let stats = Stats::default();
+        let in_use = stats.route("0");
+        for number in 0..MOST_FORMER + 10 {
+            stats.route(&number.to_string()).requests.count();
+        }
+        stats.tidy();
+        in_use.requests.count();
+        let snapshot = stats.snapshot();
+        assert_eq!(snapshot.routes.len(), MOST_FORMER + 1);
+        assert_eq!(snapshot.routes["0"].total_requests, 2);
+        assert_eq!(snapshot.all.total_requests, MOST_FORMER as u64 + 11);
     }
 }

@@ -1,9 +1,11 @@
-//! The listener for operators: figures, and the purge of what is stored.
+//! The listener for operators: figures, the purge of what is stored, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
 //! token, if one is configured. Without one the listener is a loopback address, and only calls
 //! that name a loopback host are answered: a web page that the operator visits must not be able to
 //! make its browser call it under a name of its own.
+
+mod reload;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,9 +25,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::Gateway;
+use crate::gateway::Current;
 use crate::message;
 use crate::store::{Invalidation, Receipt, Scope};
+
+pub use self::reload::{Reloaded, Reloads};
 
 /// The longest pattern or tag that is taken, in octets.
 const MAX_PATTERN: usize = 1024;
@@ -39,22 +43,25 @@ pub struct Admin {
 
 #[derive(Clone)]
 struct Context {
-    gateway: Arc<Gateway>,
+    current: Arc<Current>,
+    reloads: Option<Reloads>,
     token: Option<Arc<str>>,
 }
 
 impl Admin {
-    /// Answers until [`Admin::stop`]; with a token, those who send it.
+    /// Answers until [`Admin::stop`]; with a token, those who send it. Without `reloads` there is
+    /// nothing to reload.
     ///
     /// # Errors
     /// The listener has no address.
     pub fn start(
         listener: TcpListener,
         token: Option<&str>,
-        gateway: Arc<Gateway>,
+        current: Arc<Current>,
+        reloads: Option<Reloads>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let context = Context { gateway, token: token.map(Arc::from) };
+        let context = Context { current, reloads, token: token.map(Arc::from) };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = TaskTracker::new().spawn(async move {
@@ -84,6 +91,7 @@ fn router(context: Context) -> Router {
         .route("/stats", get(stats))
         .route("/shadow", get(shadow))
         .route("/clear", post(clear))
+        .route("/reload", post(reload::reload))
         .route("/pattern/", delete(pattern))
         .route("/pattern/{*pattern}", delete(pattern))
         .route("/tag/", delete(tag))
@@ -156,15 +164,17 @@ async fn stats(State(context): State<Context>) -> Response {
         store: crate::store::Stats,
         policies: BTreeMap<String, crate::plugin::Snapshot>,
     }
-    let requests = context.gateway.stats().snapshot();
-    let store = context.gateway.store().stats();
-    let policies = context.gateway.policies();
+    let gateway = context.current.gateway();
+    let requests = gateway.stats().snapshot();
+    let store = gateway.store().stats();
+    let policies = gateway.policies();
     let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
     Json(Shown { requests, store, policies }).into_response()
 }
 
 async fn shadow(State(context): State<Context>) -> Response {
-    let shadows: BTreeMap<_, _> = context.gateway.shadows().collect();
+    let gateway = context.current.gateway();
+    let shadows: BTreeMap<_, _> = gateway.shadows().collect();
     Json(shadows).into_response()
 }
 
@@ -189,7 +199,8 @@ async fn tag(State(context): State<Context>, uri: Uri) -> Response {
     if tags.iter().any(|tag| tag.len() > MAX_PATTERN) {
         return problem(StatusCode::BAD_REQUEST, "a tag has at most 1024 octets");
     }
-    invalidate(&context, tags.iter().flat_map(|tag| context.gateway.tagged(tag))).await
+    let gateway = context.current.gateway();
+    invalidate(&context, tags.iter().flat_map(|tag| gateway.tagged(tag))).await
 }
 
 /// What follows `call`, as it was sent and decoded.
@@ -220,7 +231,7 @@ fn decoded(text: &str) -> Option<String> {
 
 async fn invalidate(context: &Context, scopes: impl IntoIterator<Item = Scope>) -> Response {
     let purge = scopes.into_iter().map(|scope| Invalidation { scope, soft: false }).collect();
-    let Receipt { position, shared } = context.gateway.store().invalidate(purge).await;
+    let Receipt { position, shared } = context.current.gateway().store().invalidate(purge).await;
     let answer = json!({ "position": position.to_string(), "shared": shared });
     // Applied here; other gateways will hear of it when Redis is back.
     let status = if shared { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
-use crate::service::{Assembly, Listeners, Service};
+use crate::service::{Assembly, Listeners, Service, Source};
 
 use super::{Exit, Run, say};
 
@@ -20,6 +20,12 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
     };
     on_control_runtime(err, async |signals, err| {
+        // Without a file there is nothing to reload, and SIGHUP ends the program as it does by default.
+        let hangup = arguments.upstream.is_none().then(|| signal(SignalKind::hangup()));
+        let hangup = match hangup.transpose() {
+            Ok(hangup) => hangup,
+            Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
+        };
         let started = match Listeners::bind(assembly.config()).await {
             Ok(listeners) => assembly.start(listeners, Clock::System),
             Err(error) => Err(error),
@@ -28,11 +34,22 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Err(error) => say(err, Exit::Failed, &with_causes(&error)),
             Ok(service) => {
                 info!(address = %service.address(), admin = ?service.admin_address(), "listening");
-                signals.next().await;
+                serve(&service, signals, hangup).await;
                 drain(service, signals).await
             }
         }
     })
+}
+
+/// Waits for the signal to end; each SIGHUP until then has the file read again.
+async fn serve(service: &Service, signals: &mut Signals, hangup: Option<Signal>) {
+    let Some(mut hangup) = hangup else { return signals.next().await };
+    loop {
+        tokio::select! {
+            () = signals.next() => return,
+            _ = hangup.recv() => service.reload(),
+        }
+    }
 }
 
 /// Does `work` on the runtime of everything but clients' connections: signals, the admin listener,
@@ -107,11 +124,7 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
         let config = Config::for_upstream(url, listen, admin)?;
         return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }
-    let mut draft = Draft::load(file);
-    if let Some(listen) = *listen {
-        draft.config.server.listen = listen;
-    }
-    Assembly::new(draft, &file.display().to_string())
+    Assembly::read(Source { file: file.clone(), listen: *listen })
 }
 
 /// An error and what caused it, in one line.

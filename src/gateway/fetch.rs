@@ -201,7 +201,9 @@ impl Fetch {
             Mark::path(authority, uri.path()),
             Mark::target(authority, target),
         ];
-        if plan.key.is_none() && NoVarySearch::of(fields).is_some() {
+        // Either may have it answer other queries. After a reload a write may find the route without
+        // the policy, and what this policy's keys have will be back when the policy is.
+        if plan.key.is_some() || NoVarySearch::of(fields).is_some() {
             marks.push(Mark::search(authority, uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);

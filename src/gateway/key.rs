@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::collapse::Variant;
 use crate::config::OnError;
-use crate::plugin::{KeyAnswer, KeySpace};
+use crate::plugin::{KeyAnswer, KeySpace, Policy};
 use crate::semantics::{self, CacheStatus, NoVarySearch};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
@@ -191,8 +191,29 @@ impl Gateway {
     }
 
     pub(super) fn space(&self, presented: &Presented) -> KeySpace<'_> {
-        KeySpace { namespace: &self.namespace, route: &self.plan(presented).name }
+        KeySpace { namespace: &self.namespace, route: &self.plan(presented).space }
     }
+}
+
+/// What stands for a route in its cache keys: its name and its upstream's, and which version of
+/// which policies decides what its responses are found and invalidated by. So what was stored under
+/// one version never answers under another, nor what one upstream sent for another, whose tags are
+/// not its own.
+///
+/// Names have no `/`.
+pub(super) fn space(route: &str, upstream: &str, deciding: [Option<&Policy>; 2]) -> String {
+    let mut space = format!("{route}/{upstream}");
+    if deciding.iter().any(Option::is_some) {
+        let mut hasher = blake3::Hasher::new();
+        for policy in deciding {
+            hasher.update(policy.map_or(&[0; 32], |policy| policy.digest()));
+        }
+        // 128 bits, as a mark has.
+        let digest = hasher.finalize().to_hex();
+        space.push('/');
+        space.push_str(digest.get(..32).unwrap_or_default());
+    }
+    space
 }
 
 /// The parts of a key where no policy is asked.

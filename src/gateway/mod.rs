@@ -9,9 +9,11 @@
 //! for the GETs to come, `shown` reads contents that policies want to see, `tags` says what tags are
 //! scoped to, `shadow` asks a second policy beside the first. `respond` makes responses out of what was
 //! found or what failed, `partial` parts of them.
+//! `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod combine;
+mod current;
 mod fetch;
 mod head;
 mod key;
@@ -50,6 +52,7 @@ use crate::store::{Lease, Store};
 use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
+pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
 
@@ -60,7 +63,7 @@ use self::partial::Sought;
 use self::presented::Presented;
 use self::shadow::Shadow;
 
-/// Answers requests by the route table. Shared by all workers.
+/// Answers requests by the route table of one configuration. Shared by all workers.
 pub struct Gateway {
     clock: Clock,
     namespace: Box<str>,
@@ -72,27 +75,15 @@ pub struct Gateway {
     collapse: Arc<Collapse>,
     stats: Arc<Stats>,
     tasks: TaskTracker,
-}
-
-/// What a gateway works with, besides its configuration.
-pub struct Equipment {
-    /// In the order of the configuration.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// In the order of the configuration.
-    pub policies: Vec<Arc<Policy>>,
-    /// The route table of the same configuration.
-    pub routes: Routes,
-    /// The tiers and the invalidation log.
-    pub store: Arc<Store>,
-    /// Where fetches run, so that the drain waits for them.
-    pub tasks: TaskTracker,
-    /// The time.
-    pub clock: Clock,
+    lasting: Lasting,
 }
 
 /// A route, and everything that it uses at hand.
 struct Plan {
     name: Box<str>,
+    /// What stands for the route in its cache keys.
+    space: Box<str>,
+    stats: Arc<RouteStats>,
     upstream_name: Box<str>,
     upstream: Arc<Upstream>,
     key: Option<Ask>,
@@ -117,26 +108,32 @@ struct Ask {
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
-        let Equipment { upstreams, policies, routes, store, tasks, clock } = equipment;
+        let Equipment { upstreams, policies, routes, lasting } = equipment;
+        lasting.remember(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
         let ask = |place: Option<usize>| {
             let place = place?;
             let policy = Arc::clone(policies.get(place)?);
             Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
         };
-        let shadow = |route: &Route| {
+        let shadow = |route: &Route, space: &str| {
             let policy = Arc::clone(policies.get(route.shadow?)?);
-            Some(Shadow::new(policy, route.shadow_share))
+            Some(Shadow::new(policy, route, space, &lasting))
         };
         let plans = config.routes.iter().filter_map(|route| {
             let upstream = config.upstreams.get(route.upstream)?;
+            let policy = |place: Option<usize>| policies.get(place?).map(Arc::as_ref);
+            let deciding = [route.key, route.storing].map(policy);
+            let space = key::space(&route.name, &upstream.name, deciding);
             Some(Plan {
                 name: route.name.as_str().into(),
+                shadow: shadow(route, &space),
+                space: space.into(),
+                stats: lasting.stats.route(&route.name),
                 upstream_name: upstream.name.as_str().into(),
                 upstream: Arc::clone(upstreams.get(route.upstream)?),
                 key: ask(route.key),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
-                shadow: shadow(route),
                 rules: Rules {
                     ttl: route.ttl,
                     targets: config.cache.targeted.clone(),
@@ -150,17 +147,20 @@ impl Gateway {
                 collapse: route.collapse,
             })
         });
+        let plans = plans.collect();
+        let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
             namespace: config.cache.namespace.as_str().into(),
             status_key: config.cache.status_key,
             routes,
-            plans: plans.collect(),
+            plans,
             policies,
             store,
-            collapse: Collapse::new(),
-            stats: Arc::new(Stats::new(config.routes.iter().map(|route| route.name.as_str()))),
+            collapse,
+            stats,
             tasks,
+            lasting,
         })
     }
 
@@ -208,10 +208,10 @@ impl Gateway {
                 return Answer::now(respond::problem(StatusCode::NOT_FOUND, why));
             }
         };
-        self.stats.route(place).requests.count();
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
         let presented = Presented { place, head, content: None, authority, peer, directives, now };
+        self.route_stats(&presented).requests.count();
         if let Err(why) = self.may_answer(&presented, &content) {
             let gateway = Arc::clone(self);
             return Answer::later(async move { gateway.pass(presented, content, why).await });
@@ -443,6 +443,6 @@ impl Gateway {
     }
 
     fn route_stats(&self, presented: &Presented) -> &RouteStats {
-        self.stats.route(presented.place)
+        &self.plan(presented).stats
     }
 }

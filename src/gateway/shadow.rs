@@ -9,11 +9,12 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::comparison::{Comparison, Report, Verdict};
+use crate::config::Route;
 use crate::plugin::Policy;
 use crate::stored::CacheKey;
 
-use super::key::Keyed;
-use super::{Gateway, Presented};
+use super::key::{self, Keyed};
+use super::{Gateway, Lasting, Presented};
 
 /// Calls of a shadow that run at a time; a request beyond them is not compared.
 const MOST_CALLS: usize = 64;
@@ -23,7 +24,7 @@ pub(super) struct Shadow {
     policy: Arc<Policy>,
     /// Of all paths, from 0 to 1.
     share: f64,
-    comparison: Comparison,
+    comparison: Arc<Comparison>,
     calls: Arc<Semaphore>,
 }
 
@@ -39,9 +40,13 @@ pub struct Shadowed {
 }
 
 impl Shadow {
-    pub(super) fn new(policy: Arc<Policy>, share: f64) -> Self {
+    /// Compares with what `space`, which stands for the route in its cache keys, tells of the active
+    /// policies.
+    pub(super) fn new(policy: Arc<Policy>, route: &Route, space: &str, lasting: &Lasting) -> Self {
         let calls = Arc::new(Semaphore::new(MOST_CALLS));
-        Self { policy, share, comparison: Comparison::default(), calls }
+        let compared = key::space(space, policy.name(), [Some(&policy), None]);
+        let comparison = lasting.comparison(&route.name, compared);
+        Self { policy, share: route.shadow_share, comparison, calls }
     }
 
     /// All requests for a path are taken, or none: a key that merges some of them is only seen to

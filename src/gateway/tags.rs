@@ -6,8 +6,6 @@
 //! only that is what `Cache-Group-Invalidation` reaches. So neither two upstreams nor two
 //! authorities behind one upstream can invalidate each other's responses by responses of theirs.
 
-use std::collections::BTreeSet;
-
 use http::HeaderMap;
 
 use crate::semantics::{self, NotStored, Tags};
@@ -46,11 +44,12 @@ pub(super) fn invalidated(fields: &HeaderMap, authority: &str) -> Vec<Invalidati
 }
 
 impl Gateway {
-    /// What bears this tag, of all upstreams that routes have.
+    /// What bears this tag, of all upstreams that there are or have been.
     pub fn tagged(&self, label: &str) -> Vec<Scope> {
-        let upstreams: BTreeSet<_> = self.plans.iter().map(|plan| &*plan.upstream_name).collect();
-        let scope =
-            |upstream| Scope::Mark { mark: Mark::tag(upstream, label), label: label.to_owned() };
-        upstreams.into_iter().map(scope).collect()
+        let scope = |upstream: Box<str>| Scope::Mark {
+            mark: Mark::tag(&upstream, label),
+            label: label.to_owned(),
+        };
+        self.lasting.upstreams().into_iter().map(scope).collect()
     }
 }

@@ -64,6 +64,9 @@ mod foreign;
 // What operators see and do.
 mod admin;
 
+// Another configuration, and other plugins, while requests run.
+mod reload;
+
 // The program: its arguments and the faults it tells, and how it ends.
 mod cli;
 mod shutdown;

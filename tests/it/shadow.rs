@@ -26,7 +26,8 @@ async fn shadows(gateway: &Gateway) -> Value {
 /// The comparison on the route, once so many requests have been compared.
 async fn compared(gateway: &Gateway, requests: u64) -> Value {
     until("the shadow has answered", || {
-        let mut shadows = gateway.service().gateway().shadows();
+        let answering = gateway.service().gateway();
+        let mut shadows = answering.shadows();
         shadows.next().is_some_and(|(_, it)| json!(it)["requests"] == requests)
     })
     .await;

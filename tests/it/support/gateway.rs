@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use larder::clock::Clock;
-use larder::config::Draft;
+use larder::config::{Draft, Faults};
 use larder::server::Drained;
-use larder::service::{Assembly, Listeners, Service};
+use larder::service::{Assembly, Listeners, Service, Source};
 use larder::store;
 use larder::stored::Position;
 use serde_json::Value;
@@ -229,6 +229,17 @@ impl Setup {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let draft = Draft::parse(&self.text(), "test.toml", root, &|_| None);
         let assembly = Assembly::new(draft, "test.toml");
+        self.serve(assembly).await
+    }
+
+    /// Writes it into this file, and starts from there.
+    pub(crate) async fn start_from(self, file: &Path) -> Gateway {
+        std::fs::write(file, self.text()).unwrap();
+        let assembly = Assembly::read(Source { file: file.to_owned(), listen: None });
+        self.serve(assembly).await
+    }
+
+    async fn serve(self, assembly: Result<Assembly, Faults>) -> Gateway {
         let assembly = assembly.unwrap_or_else(|faults| panic!("{faults}\n{}", self.text()));
         let listeners = Listeners::bind(assembly.config()).await.unwrap();
         let service = assembly.start(listeners, self.clock.clone()).unwrap();

@@ -35,7 +35,7 @@ pub(crate) struct Running {
     address: SocketAddr,
     admin: Option<SocketAddr>,
     log: UnboundedReceiver<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Running {
@@ -66,7 +66,7 @@ impl Running {
             text.trim_start_matches("Some(").trim_end_matches(')').parse().ok()
         };
         let (address, admin) = (address("address").unwrap(), address("admin"));
-        Self { child, address, admin, log, _folder: folder }
+        Self { child, address, admin, log, folder }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -77,9 +77,14 @@ impl Running {
         self.admin.unwrap()
     }
 
+    /// The folder that it was started in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Waits until the log has a line with this message.
-    pub(crate) async fn says(&mut self, message: &str) {
-        said(&mut self.log, message).await;
+    pub(crate) async fn says(&mut self, message: &str) -> Value {
+        said(&mut self.log, message).await
     }
 
     /// Sends a signal by its name, as `TERM`.

@@ -1,0 +1,149 @@
+//! What answers now. A configuration has a gateway of its own, and a reload puts another in its
+//! place: requests under way end with the one that they began with.
+//!
+//! What must not begin anew with a configuration (the store, the fetches that requests share, the
+//! figures) is [`Lasting`], which all of them have in common.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use http::Request;
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::collapse::Collapse;
+use crate::comparison::Comparison;
+use crate::plugin::Policy;
+use crate::routes::Routes;
+use crate::stats::Stats;
+use crate::store::Store;
+use crate::upstream::Upstream;
+
+use super::{Answer, Gateway, Peer, Plan};
+
+/// So many names of upstreams that are no more are remembered.
+const MOST_FORMER: usize = 1000;
+
+/// The gateway that answers requests from now on. Shared by all workers.
+pub struct Current(ArcSwap<Gateway>);
+
+impl Gateway {
+    /// The routes that `former` had, too, and that find nothing of what they stored there.
+    pub fn cold_after(&self, former: &Self) -> Vec<String> {
+        let is_cold = |plan: &&Plan| {
+            let mut before = former.plans.iter().filter(|other| other.name == plan.name);
+            before.next().is_some_and(|before| before.space != plan.space)
+        };
+        self.plans.iter().filter(is_cold).map(|plan| plan.name.to_string()).collect()
+    }
+}
+
+impl Current {
+    /// Begins with this one.
+    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::new(gateway)))
+    }
+
+    /// Answers one request by the configuration of this moment; see [`Gateway::answer`].
+    pub fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        self.0.load().answer(request, peer)
+    }
+
+    /// The gateway of this moment.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.0.load_full()
+    }
+
+    /// Has requests answered by `next` from now on. Answers the one before, which requests under way
+    /// still use.
+    pub fn replace(&self, next: Arc<Gateway>) -> Arc<Gateway> {
+        self.0.swap(next)
+    }
+}
+
+/// What a gateway works with, besides its configuration.
+pub struct Equipment {
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// In the order of the configuration.
+    pub policies: Vec<Arc<Policy>>,
+    /// The route table of the same configuration.
+    pub routes: Routes,
+    /// What a former gateway worked with, too.
+    pub lasting: Lasting,
+}
+
+/// What lives on from one configuration to the next. Cheap to clone.
+#[derive(Clone)]
+pub struct Lasting {
+    /// The tiers and the invalidation log.
+    pub(super) store: Arc<Store>,
+    /// A fetch is shared across a reload, too: its key says all that its response depends on.
+    pub(super) collapse: Arc<Collapse>,
+    /// By route name.
+    pub(super) stats: Arc<Stats>,
+    /// Where fetches run, so that the drain waits for them.
+    pub(super) tasks: TaskTracker,
+    /// The time.
+    pub(super) clock: Clock,
+    /// The names of all upstreams there have been, lately used last: responses of a former one may
+    /// come back with it, and a purge in between has to reach them.
+    upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
+    /// By route name, with what is compared there.
+    comparisons: Arc<Mutex<BTreeMap<Box<str>, Compared>>>,
+}
+
+/// Which policies are compared, and what that came to so far.
+type Compared = (String, Weak<Comparison>);
+
+impl Lasting {
+    /// Nothing counted, and no fetch under way. Fetches run on `tasks`, for which the drain waits.
+    pub fn new(store: Arc<Store>, tasks: TaskTracker, clock: Clock) -> Self {
+        Self {
+            store,
+            collapse: Collapse::new(),
+            stats: Arc::default(),
+            tasks,
+            clock,
+            upstreams: Arc::default(),
+            comparisons: Arc::default(),
+        }
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Remembers the upstreams of a configuration.
+    pub(super) fn remember<'a>(&self, names: impl ExactSizeIterator<Item = &'a str>) {
+        let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = MOST_FORMER + names.len();
+        for name in names {
+            known.retain(|former| **former != *name);
+            known.push_back(name.into());
+        }
+        let excess = known.len().saturating_sub(most);
+        known.drain(..excess);
+    }
+
+    /// The comparison on a route: the one that was there, if the same policies were compared.
+    pub(super) fn comparison(&self, route: &str, compared: String) -> Arc<Comparison> {
+        let mut known = self.comparisons.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, comparison)| comparison.strong_count() > 0);
+        let same = known.get(route).filter(|(before, _)| *before == compared);
+        if let Some(comparison) = same.and_then(|(_, comparison)| comparison.upgrade()) {
+            return comparison;
+        }
+        let comparison = Arc::new(Comparison::default());
+        known.insert(route.into(), (compared, Arc::downgrade(&comparison)));
+        comparison
+    }
+
+    /// The names of all upstreams that are remembered.
+    pub(super) fn upstreams(&self) -> Vec<Box<str>> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

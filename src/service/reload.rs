@@ -1,0 +1,208 @@
+//! Another configuration while requests run.
+//!
+//! One task does all reloads, one after the other: when it is told to by a signal or by a call of
+//! the admin listener, and when a file has changed. Reading and compiling happens on a thread of its
+//! own; what comes of it takes the place of what was in service in one step. What is faulty changes
+//! nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::admin::Reloaded;
+use crate::clock::{self, Clock};
+use crate::config::{Changes, Fault, Faults};
+use crate::gateway::{Current, Gateway, Lasting};
+use crate::plugin::Policy;
+
+use super::watch::Watched;
+use super::{Parts, Source, assemble};
+
+/// How often the files are looked at. What has changed is read at the next look, if it is at rest.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a service can have read again.
+pub(super) struct Reloader {
+    pub(super) source: Source,
+    pub(super) watched: Watched,
+    pub(super) parts: Arc<Parts>,
+    pub(super) current: Arc<Current>,
+    pub(super) lasting: Lasting,
+    pub(super) clock: Clock,
+}
+
+/// The running task. Dropping it leaves the task to its runtime.
+pub(super) struct Reloading {
+    asked: Arc<Notify>,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What a reload has changed, as `POST /reload` tells it.
+#[derive(Serialize)]
+struct Done {
+    #[serde(flatten)]
+    changes: Changes,
+    /// Policies that were not there before as they are now, those with another plugin among them.
+    policies_loaded: Vec<String>,
+    /// Routes that were there before and find nothing of what they stored.
+    routes_cold: Vec<String>,
+    /// Keys that have another value now, which counts after a restart.
+    waiting_for_restart: Vec<&'static str>,
+    seconds: f64,
+}
+
+impl Reloading {
+    /// Has the file read again. Asked several times before that begins, it is read once.
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Ends with the reload that is under way, if it has been read.
+    pub(super) async fn stop(self) {
+        self.end.cancel();
+        // It ends at the token; its result holds nothing.
+        drop(self.task.await);
+    }
+}
+
+impl Reloader {
+    /// Reloads until [`Reloading::stop`].
+    pub(super) fn start(self, calls: mpsc::Receiver<oneshot::Sender<Reloaded>>) -> Reloading {
+        let (asked, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        let running = self.run(calls, Arc::clone(&asked), end.clone());
+        Reloading { asked, end, task: TaskTracker::new().spawn(running) }
+    }
+
+    async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+        asked: Arc<Notify>,
+        end: CancellationToken,
+    ) {
+        // Those that requests under way began with. They are let go of here: to free what a policy
+        // remembers, and its code, would hold up a thread that serves.
+        let mut retired: Vec<Arc<Gateway>> = Vec::new();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (cause, answer) = tokio::select! {
+                () = end.cancelled() => return,
+                () = asked.notified() => ("signal", None),
+                Some(answer) = calls.recv() => ("call", Some(answer)),
+                _ = looks.tick() => {
+                    retired.retain(|gateway| Arc::strong_count(gateway) > 1);
+                    self.lasting.stats().tidy();
+                    if !self.have_files_changed().await {
+                        continue;
+                    }
+                    ("change of a file", None)
+                }
+            };
+            let done = tokio::select! {
+                () = end.cancelled() => return,
+                done = self.reload(cause, &mut retired) => done,
+            };
+            if let Some(answer) = answer {
+                // Whoever asked may have gone.
+                drop(answer.send(done));
+            }
+        }
+    }
+
+    async fn have_files_changed(&mut self) -> bool {
+        if !self.parts.config.server.watch {
+            return false;
+        }
+        // A file system that hangs must not hold up signals and operators.
+        let mut watched = std::mem::take(&mut self.watched);
+        let look = tokio::task::spawn_blocking(move || (watched.have_changed(), watched));
+        let Ok((have_changed, watched)) = look.await else { return false };
+        self.watched = watched;
+        have_changed
+    }
+
+    async fn reload(&mut self, cause: &str, retired: &mut Vec<Arc<Gateway>>) -> Reloaded {
+        let began = clock::instant();
+        let (source, former) = (self.source.clone(), Arc::clone(&self.parts));
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut watched, mut draft) = source.read();
+            // What is in service counts as long as nothing better was read.
+            for file in former.config.files() {
+                watched.add(file);
+            }
+            let waiting = draft.config.keep_until_restart(&former.config);
+            let assembled = assemble(draft, &source.name(), Some(&former));
+            (watched, waiting, assembled)
+        });
+        let stats = Arc::clone(self.lasting.stats());
+        let (waiting, assembled) = match reading.await {
+            Ok((watched, waiting, assembled)) => {
+                self.watched = watched;
+                (waiting, assembled)
+            }
+            Err(error) => {
+                let fault = Fault::new(self.source.name(), None, error.to_string());
+                (Vec::new(), Err(Faults::from(vec![fault])))
+            }
+        };
+        let (parts, routes) = match assembled {
+            Ok(assembled) => assembled,
+            Err(faults) => {
+                stats.reloads.failed();
+                warn!(cause, %faults, "not reloaded, what was in service stays");
+                return Reloaded::Faulty(faults.iter().map(ToString::to_string).collect());
+            }
+        };
+        let gateway = parts.gateway(routes, &self.lasting);
+        let former = self.current.replace(Arc::clone(&gateway));
+        stats.reloads.succeeded(self.clock.now());
+        let done = Done {
+            changes: parts.config.changes(&self.parts.config),
+            policies_loaded: loaded(&parts.policies, &self.parts.policies),
+            routes_cold: gateway.cold_after(&former),
+            waiting_for_restart: waiting,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.parts = Arc::new(parts);
+        retired.push(former);
+        done.log(cause);
+        Reloaded::Done(serde_json::to_value(&done).unwrap_or_default())
+    }
+}
+
+impl Done {
+    fn log(&self, cause: &str) {
+        let Self { changes, policies_loaded, routes_cold, waiting_for_restart, seconds } = self;
+        let Changes { routes, upstreams, policies } = changes;
+        info!(
+            cause,
+            routes_added = ?routes.added,
+            routes_removed = ?routes.removed,
+            routes_changed = ?routes.changed,
+            ?routes_cold,
+            upstreams_added = ?upstreams.added,
+            upstreams_removed = ?upstreams.removed,
+            upstreams_changed = ?upstreams.changed,
+            policies_removed = ?policies.removed,
+            ?policies_loaded,
+            ?waiting_for_restart,
+            seconds,
+            "reloaded"
+        );
+    }
+}
+
+/// The names of policies that are not among the former ones.
+fn loaded(policies: &[Arc<Policy>], former: &[Arc<Policy>]) -> Vec<String> {
+    let is_kept = |policy: &Arc<Policy>| former.iter().any(|other| Arc::ptr_eq(policy, other));
+    let loaded = policies.iter().filter(|policy| !is_kept(policy));
+    loaded.map(|policy| policy.name().to_owned()).collect()
+}
