@@ -19,9 +19,9 @@ use tracing::debug;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Config, Draft, Fault, Faults, Place};
+use crate::config::{self, Config, Draft, Fault, Faults, Place};
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
-use crate::plugin::{Engine, Policy};
+use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
 use crate::store::{self, NotRedis, Store};
@@ -313,6 +313,10 @@ fn upstreams(
     upstreams
 }
 
+fn new_engine(server: &config::Server) -> Result<Arc<Engine>, LoadError> {
+    Engine::with_compiled(server.workers, server.compiled_cache.as_deref())
+}
+
 /// Loads the policies, and checks that each is asked only what it answers.
 fn policies(
     config: &Config,
@@ -324,7 +328,7 @@ fn policies(
     if config.policies.is_empty() {
         return Vec::new();
     }
-    let engine = match engine.take().map_or_else(|| Engine::new(config.server.workers), Ok) {
+    let engine = match engine.take().map_or_else(|| new_engine(&config.server), Ok) {
         Ok(made) => Arc::clone(engine.insert(made)),
         Err(error) => {
             faults.push(Fault::new(file, None, error.to_string()));

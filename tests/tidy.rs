@@ -67,6 +67,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin"]),
     ("serde_json_path", &["plugin"]),
     ("flate2", &["plugin"]),
+    ("rustix", &["plugin"]),
     ("matchit", &["routes"]),
     ("toml", &["config"]),
     ("axum", &["admin", "cli"]),

@@ -97,6 +97,7 @@ impl Config {
         keep("[server] max_connections", new.max_connections != old.max_connections);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
         keep("[server] drain", new.drain != old.drain);
+        keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
         *new = super::Server { watch: new.watch, ..old.clone() };
 
         match (&self.admin, &running.admin) {
@@ -266,6 +267,7 @@ mod tests {
                 "max_connections = 7\nheader_timeout = \"1s\"\ndrain = \"1s\"\n[admin]",
                 &["[server] max_connections", "[server] header_timeout", "[server] drain"],
             ),
+            ("[admin]", "compiled_cache = \"c\"\n[admin]", &["[server] compiled_cache"]),
             ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),
             ("[cache.l2]", "token = \"t\"\n[cache.l2]", &["[admin] token"]),
             ("[admin]\n        listen = \"127.0.0.1:2\"", "", &["[admin]"]),

@@ -32,6 +32,7 @@ impl Default for Server {
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             watch: true,
+            compiled_cache: None,
         }
     }
 }

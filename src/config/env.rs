@@ -1,7 +1,10 @@
 //! `${NAME}` and `${NAME:-default}` in string values.
 //!
 //! Expansion follows the parsing of TOML, so that no variable can add a key, and what it brings is
-//! not expanded again. `$${` stands for `${`; any other `$` for itself.
+//! not expanded again. `$${` stands for `${`; any other `$` for itself. And the folder that the system
+//! has for what may be lost.
+
+use std::path::PathBuf;
 
 use super::fault::Wrong;
 
@@ -45,6 +48,17 @@ pub(super) fn expand(
     }
     expanded.push_str(rest);
     if wrong.is_empty() { Ok(expanded) } else { Err(wrong) }
+}
+
+/// Where compiled plugins are kept unless the file says so: the folder that systemd has made for us,
+/// or the user's own. What is not an absolute path is passed over, as the XDG specification wants it.
+pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // systemd.exec(5): several folders are separated by colons.
+    let made = env("CACHE_DIRECTORY").and_then(|all| all.split(':').next().map(PathBuf::from));
+    made.filter(|path| path.is_absolute())
+        .or_else(|| absolute("XDG_CACHE_HOME").map(|path| path.join("larder")))
+        .or_else(|| absolute("HOME").map(|path| path.join(".cache/larder")))
 }
 
 fn variable(inner: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
@@ -117,5 +131,22 @@ mod tests {
             assert_eq!(expand(value, &env).unwrap_err()[0].complaint, complaint, "{value}");
         }
         assert_eq!(expand("${A} ${B}", &env).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn the_cache_folder_is_the_first_that_there_is() {
+        for (set, folder) in [
+            (&[][..], None),
+            (&[("HOME", "/home/u")], Some("/home/u/.cache/larder")),
+            (&[("HOME", "/home/u"), ("XDG_CACHE_HOME", "/x")], Some("/x/larder")),
+            (&[("HOME", "/home/u"), ("XDG_CACHE_HOME", "x")], Some("/home/u/.cache/larder")),
+            (&[("HOME", "/home/u"), ("CACHE_DIRECTORY", "/var/cache/a:/b")], Some("/var/cache/a")),
+            (&[("HOME", ""), ("CACHE_DIRECTORY", "")], None),
+        ] {
+            let env = |name: &str| {
+                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(cache_folder(&env), folder.map(PathBuf::from), "{set:?}");
+        }
     }
 }

@@ -79,6 +79,10 @@ pub struct Server {
     pub drain: Duration,
     /// `watch`, default true: reload when this file changes, or one that it names.
     pub watch: bool,
+    /// `compiled_cache`: the folder for compiled plugins, found from the folder of `gateway.toml`;
+    /// none for `off`. Default: `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/larder`, else
+    /// `$HOME/.cache/larder`; none if no such variable names an absolute path.
+    pub compiled_cache: Option<PathBuf>,
 }
 
 /// `[admin]`. Its `Debug` hides the token.

@@ -18,7 +18,7 @@ pub(super) struct Source<'a> {
     text: &'a str,
     /// Where each line begins.
     lines: Vec<usize>,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     faults: RefCell<Vec<Fault>>,
 }
 

@@ -1,6 +1,6 @@
 //! The walk through `gateway.toml`: every table but `[[routes]]`, its keys and their bounds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::{Admin, Cache, Config, Draft, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, routes, setting, shown, value};
+use super::{address, env, routes, setting, shown, value};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,7 +55,11 @@ fn toml_hint(message: &str) -> Option<String> {
 
 fn config(mut root: Table<'_>, folder: &Path) -> Config {
     let source = root.source;
-    let server = root.table("server", "[server]").map(server).unwrap_or_default();
+    let compiled_cache = env::cache_folder(source.env);
+    let server = match root.table("server", "[server]") {
+        Some(table) => server(table, folder, compiled_cache),
+        None => Server { compiled_cache, ..Server::default() },
+    };
     let admin = root.table("admin", "[admin]").map(|table| admin(table, &server));
     let cache = root.table("cache", "[cache]").map(cache).unwrap_or_default();
     let upstreams = named(&mut root, "upstreams", "upstream");
@@ -116,7 +120,7 @@ fn named<'a>(
     Some(tables)
 }
 
-fn server(mut table: Table<'_>) -> Server {
+fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) -> Server {
     let default = Server::default();
     let server = Server {
         listen: table.read("listen", default.listen, address::listen),
@@ -129,6 +133,10 @@ fn server(mut table: Table<'_>) -> Server {
         ),
         drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
         watch: table.boolean("watch", default.watch),
+        compiled_cache: table.read("compiled_cache", compiled_cache, |text| match text {
+            "off" => Ok(None),
+            path => self::folder(path).map(|()| Some(folder.join(path))),
+        }),
     };
     table.not_yet(&["tls"]);
     table.finish();
@@ -253,6 +261,13 @@ fn upstream(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
     };
     table.finish();
     upstream
+}
+
+fn folder(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new("is not a path").with_hint("write the path of a folder, or \"off\""));
+    }
+    Ok(())
 }
 
 fn file(text: &str) -> Result<(), Wrong> {

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use super::bindings;
+use super::compiled::Compiled;
 use super::counters::{self, Counters};
 use super::lane::Lane;
 use super::load::LoadError;
@@ -44,6 +46,7 @@ pub struct Engine {
     slow: usize,
     lane: Mutex<Option<Arc<Lane>>>,
     counters: counters::ByName,
+    compiled: Option<Compiled>,
 }
 
 impl Engine {
@@ -52,28 +55,37 @@ impl Engine {
     /// # Errors
     /// [`LoadError::Machine`], if this processor or system cannot run plugins at all.
     pub fn new(workers: usize) -> Result<Arc<Self>, LoadError> {
+        Self::with_compiled(workers, None)
+    }
+
+    /// An engine that keeps compiled code in this folder, unless others might write to it.
+    ///
+    /// # Errors
+    /// As for [`Engine::new`].
+    pub fn with_compiled(workers: usize, folder: Option<&Path>) -> Result<Arc<Self>, LoadError> {
         let engine = wasmtime::Engine::new(&pooled(SLOW + LOADING + workers)).or_else(|error| {
             tracing::warn!(error = %error, "no address space for a pool of instances, policy calls take longer");
             wasmtime::Engine::new(&on_demand())
         });
-        Self::build(engine, SLOW)
+        Self::build(engine, SLOW, folder.and_then(open))
     }
 
     /// An engine with so few slow calls, for tests.
     #[cfg(test)]
     pub(super) fn with_slow(slow: usize) -> Result<Arc<Self>, LoadError> {
-        Self::build(wasmtime::Engine::new(&pooled(slow + LOADING)), slow)
+        Self::build(wasmtime::Engine::new(&pooled(slow + LOADING)), slow, None)
     }
 
     /// An engine without a pool, for tests.
     #[cfg(test)]
     pub(super) fn without_pool() -> Result<Arc<Self>, LoadError> {
-        Self::build(wasmtime::Engine::new(&on_demand()), SLOW)
+        Self::build(wasmtime::Engine::new(&on_demand()), SLOW, None)
     }
 
     fn build(
         engine: wasmtime::Result<wasmtime::Engine>,
         slow: usize,
+        compiled: Option<Compiled>,
     ) -> Result<Arc<Self>, LoadError> {
         let machine = |error: wasmtime::Error| LoadError::Machine(format!("{error:#}"));
         let wasmtime = engine.map_err(machine)?;
@@ -86,7 +98,16 @@ impl Engine {
             slow,
             lane: Mutex::default(),
             counters: counters::ByName::default(),
+            compiled,
         }))
+    }
+
+    /// The component of these octets, which nobody has checked yet.
+    pub(super) fn component(&self, octets: &[u8]) -> wasmtime::Result<Component> {
+        match &self.compiled {
+            Some(compiled) => compiled.component(&self.wasmtime, octets),
+            None => Component::new(&self.wasmtime, octets),
+        }
     }
 
     /// Where calls of the policy of this name are counted.
@@ -103,6 +124,19 @@ impl Engine {
         let started = Arc::new(Lane::start(self.wasmtime.clone(), self.slow)?);
         Ok(Arc::clone(lane.insert(started)))
     }
+}
+
+/// The folder for compiled code, if it is safe.
+fn open(folder: &Path) -> Option<Compiled> {
+    let opened = Compiled::open(folder);
+    if let Err(why) = &opened {
+        tracing::warn!(
+            folder = %folder.display(), %why,
+            "compiled plugins are not kept, each start takes longer: make it a folder of this user's \
+             that nobody else may write to, or set `[server] compiled_cache`, to another or to \"off\""
+        );
+    }
+    opened.ok()
 }
 
 /// What any engine here has: answers that depend on the input alone, and ticks.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::debug;
 use wasmtime::component::Component;
 use wit_component::ComponentEncoder;
 
@@ -112,8 +113,9 @@ impl Policy {
         bytes: &[u8],
         digest: [u8; 32],
     ) -> Result<Self, LoadError> {
-        let component = Component::new(&engine.wasmtime, component(bytes)?)
-            .map_err(|error| LoadError::unfit(&error))?;
+        let began = clock::instant();
+        let component =
+            engine.component(&component(bytes)?).map_err(|error| LoadError::unfit(&error))?;
         check_imports(engine, &component)?;
         let exports = Exports::find(&component);
         let configure = exports.configure.ok_or_else(|| other_world(engine, &component))?;
@@ -144,6 +146,8 @@ impl Policy {
             Failure::Refused(text) => LoadError::Refused(text),
             failure => LoadError::Failed(failure),
         })?;
+        let seconds = began.elapsed().as_secs_f64();
+        debug!(policy = policy.name, seconds, "policy loaded");
         Self::new(sandbox, exports, configured, policy.essence(), digest).map_err(LoadError::Failed)
     }
 }

@@ -5,11 +5,14 @@
 //! instance with a limit on time and memory, so a policy is a pure function of what it declared, and
 //! answers of `key` are remembered. What a [`Failure`] leads to is the gateway's work.
 //!
+//! Compiling takes tens of milliseconds, so compiled code is kept on disk (`compiled`).
+//!
 //! A guest never holds a worker for long: what does not answer within two milliseconds moves to a
 //! thread of its own (`lane`), and other requests go on.
 
 mod bindings;
 mod bundled;
+mod compiled;
 
 mod counters;
 mod failure;

@@ -2,7 +2,7 @@
 //! what that changes, and what it leaves alone.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -526,6 +526,82 @@ async fn in_a_fleet_both_versions_keep_to_themselves() {
     }
     fill().await;
     origin.saw("/a/1", 4);
+}
+
+#[tokio::test]
+async fn compiled_plugins_are_kept_for_the_next_start() {
+    let (origin, files) = (Origin::start().await, Files::new());
+    files.write("p.wasm", plugin(1));
+    let tables = [files.policy("p", "p.wasm"), route("a", "/a/", "key = \"p\"")].concat();
+    origin.on("/a/1").reply(ok("1").max_age(600));
+    let start = async || {
+        let setup = Gateway::setup(&origin)
+            .server("workers = 1\nwatch = false\ncompiled_cache = \"compiled\"")
+            .routes(&tables);
+        let gateway = setup.start_from(&files.toml()).await;
+        gateway.get("/a/1").await.body("1").status(MISS);
+        gateway
+    };
+    let kept = || {
+        let mut kept: Vec<_> = fs::read_dir(files.at("compiled"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap()))
+            .collect();
+        kept.sort();
+        kept
+    };
+    let gateway = start().await;
+    let first = kept();
+    assert_eq!(first.len(), 1);
+    // Nothing is compiled again: the file is still the same.
+    start().await;
+    assert_eq!(kept(), first);
+
+    // Another version is another file, and the way back has its own still.
+    files.write("p.wasm", plugin(2));
+    reload(&gateway).await;
+    let both = kept();
+    assert_eq!(both.len(), 2);
+    files.write("p.wasm", plugin(1));
+    reload(&gateway).await;
+    assert_eq!(kept(), both);
+
+    // What is damaged is compiled anew.
+    for entry in fs::read_dir(files.at("compiled")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut octets = fs::read(&path).unwrap();
+        let middle = octets.len() / 2;
+        octets[middle] ^= 0x55;
+        fs::write(path, octets).unwrap();
+    }
+    start().await;
+    let octets = |kept: Vec<(u64, Vec<u8>)>| kept.into_iter().map(|(_, octets)| octets);
+    let sound = octets(first).next().unwrap();
+    assert!(octets(kept()).any(|octets| octets == sound));
+}
+
+#[tokio::test]
+async fn compiled_plugins_are_not_loaded_from_where_others_may_write() {
+    let (origin, files) = (Origin::start().await, Files::new());
+    fs::create_dir(files.at("open")).unwrap();
+    fs::set_permissions(files.at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    origin.on("/a/1").reply(ok("1").max_age(600));
+    let open = files.at("open");
+    let server = format!("watch = false\ncompiled_cache = \"{}\"", open.display());
+    let text = |tables: &str| Gateway::setup(&origin).server(&server).routes(tables).text();
+    let mut running = Running::with(&text(&route("a", "/a/", ""))).await;
+    // The folder is looked at with the first policy.
+    files.write("p.wasm", plugin(1));
+    let tables = [files.policy("p", "p.wasm"), route("a", "/a/", "key = \"p\"")].concat();
+    fs::write(running.folder().join("gateway.toml"), text(&tables)).unwrap();
+    running.signal("HUP");
+    let told = running.says("compiled plugins are not kept").await;
+    let open = open.canonicalize().unwrap();
+    assert_eq!(told["why"], format!("others may write to `{}` (mode 777)", open.display()));
+    running.says("reloaded").await;
+    Ask::new(running.address(), "GET", "/a/1").send().await.body("1").status(MISS);
+    assert_eq!(fs::read_dir(open).unwrap().count(), 0);
 }
 
 /// Asks again and again, over connections that stay and over new ones, until told to stop. How often
