@@ -182,6 +182,7 @@ class Starter:
 [server]
 listen  = "{HOST}:{port}"
 workers = 1
+compiled_cache = "off"
 
 [cache.l1]
 capacity = "{capacity}"
