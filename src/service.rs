@@ -207,7 +207,7 @@ impl Service {
     /// Takes no more connections, lets running requests end, and says whether they all did.
     pub async fn drain(self) -> Drained {
         if let Some(reloading) = self.reloading {
-            reloading.stop().await;
+            reloading.stop();
         }
         let drained = self.server.drain().await;
         if let Some(admin) = self.admin {

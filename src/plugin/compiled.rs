@@ -5,8 +5,8 @@
 //! file is named by what it was made of, the component and everything about the engine that the code
 //! depends on, and begins with a digest of itself: what is damaged is compiled anew.
 //!
-//! wasmtime has such a cache of its own. It takes files as they come, from whoever wrote them, and code
-//! that the disk has changed it runs; this is why Larder has one.
+//! wasmtime has such a cache of its own, which looks neither at who may write its files nor at a digest
+//! of them; this is why Larder has one.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};

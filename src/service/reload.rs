@@ -12,7 +12,6 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -41,7 +40,6 @@ pub(super) struct Reloader {
 /// The running task. Dropping it leaves the task to its runtime.
 pub(super) struct Reloading {
     asked: Arc<Notify>,
-    end: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -65,27 +63,24 @@ impl Reloading {
         self.asked.notify_one();
     }
 
-    /// Ends with the reload that is under way, if it has been read.
-    pub(super) async fn stop(self) {
-        self.end.cancel();
-        // It ends at the token; its result holds nothing.
-        drop(self.task.await);
+    /// Ends, at once: what is being read comes to nothing, and what was read is in service whole.
+    pub(super) fn stop(self) {
+        self.task.abort();
     }
 }
 
 impl Reloader {
     /// Reloads until [`Reloading::stop`].
     pub(super) fn start(self, calls: mpsc::Receiver<oneshot::Sender<Reloaded>>) -> Reloading {
-        let (asked, end) = (Arc::new(Notify::new()), CancellationToken::new());
-        let running = self.run(calls, Arc::clone(&asked), end.clone());
-        Reloading { asked, end, task: TaskTracker::new().spawn(running) }
+        let asked = Arc::new(Notify::new());
+        let running = self.run(calls, Arc::clone(&asked));
+        Reloading { asked, task: TaskTracker::new().spawn(running) }
     }
 
     async fn run(
         mut self,
         mut calls: mpsc::Receiver<oneshot::Sender<Reloaded>>,
         asked: Arc<Notify>,
-        end: CancellationToken,
     ) {
         // Those that requests under way began with. They are let go of here: to free what a policy
         // remembers, and its code, would hold up a thread that serves.
@@ -94,7 +89,6 @@ impl Reloader {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (cause, answer) = tokio::select! {
-                () = end.cancelled() => return,
                 () = asked.notified() => ("signal", None),
                 Some(answer) = calls.recv() => ("call", Some(answer)),
                 _ = looks.tick() => {
@@ -106,10 +100,7 @@ impl Reloader {
                     ("change of a file", None)
                 }
             };
-            let done = tokio::select! {
-                () = end.cancelled() => return,
-                done = self.reload(cause, &mut retired) => done,
-            };
+            let done = self.reload(cause, &mut retired).await;
             if let Some(answer) = answer {
                 // Whoever asked may have gone.
                 drop(answer.send(done));
@@ -121,7 +112,7 @@ impl Reloader {
         if !self.parts.config.server.watch {
             return false;
         }
-        // A file system that hangs must not hold up signals and operators.
+        // A file system that hangs must not hold up the thread of signals and operators.
         let mut watched = std::mem::take(&mut self.watched);
         let look = tokio::task::spawn_blocking(move || (watched.have_changed(), watched));
         let Ok((have_changed, watched)) = look.await else { return false };
