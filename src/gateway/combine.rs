@@ -1,5 +1,5 @@
-//! Parts on their way into the store: one that a client asked for, and the rest of what is held, which
-//! makes it whole (RFC 9111 §3.3, §3.4).
+//! Parts on their way into the store: one that a client asked for, the rest of what is held, which
+//! makes it whole, and what came of a content that broke off (RFC 9111 §3.3, §3.4).
 //!
 //! A client's part is fetched as the client asked for it, even where some of it is held: what is
 //! held serves whoever asks for no more. Only a request for the whole is narrowed to the one gap that
@@ -14,17 +14,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::IF_RANGE;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tracing::debug;
 
 use crate::collapse::{Head, Variant};
 use crate::message;
-use crate::semantics::{self, NotStored, Span, Times};
+use crate::semantics::{self, NotStored, Span, Times, Trouble};
 use crate::store::LookUp;
 use crate::stored::StoredResponse;
 use crate::upstream::Reply;
 
-use super::fetch::{Fetch, Storing, length};
+use super::fetch::{Came, Fetch, Storing, length};
 use super::partial::Sought;
 
 /// A part that may be stored, together with what is held.
@@ -50,13 +50,15 @@ impl Fetch {
                 let length = head.length;
                 self.lead.begin(Arc::new(head));
                 let mut reply = reply.into_body();
-                let Some((octets, trailers)) = self.pass_on(&mut reply, length).await else {
-                    return;
-                };
-                if let Some(octets) = octets {
-                    self.put_part(part, &octets);
+                match self.pass_on(&mut reply, length).await {
+                    Came::Whole(octets, trailers) => {
+                        if let Some(octets) = octets {
+                            self.put_part(part, &octets);
+                        }
+                        self.lead.finish(trailers);
+                    }
+                    Came::Beginning(octets) => self.put_beginning(part, &octets),
                 }
-                self.lead.finish(trailers);
             }
             Err(why) => self.hand_over(reply, why),
         }
@@ -86,8 +88,13 @@ impl Fetch {
         if let Some(before) = before {
             self.lead.push(before);
         }
-        let (octets, _) = self.pass_on(&mut rest, Some(part.span.length())).await?;
-        let octets = octets?;
+        let octets = match self.pass_on(&mut rest, Some(part.span.length())).await {
+            Came::Whole(octets, _) => octets?,
+            Came::Beginning(octets) => {
+                self.put_beginning(part, &octets);
+                return None;
+            }
+        };
         if let Some(behind) = behind {
             self.lead.push(behind);
         }
@@ -95,14 +102,56 @@ impl Fetch {
         Some(())
     }
 
+    /// Stores what came of a response to this method before it broke off.
+    pub(super) fn store_beginning(
+        &self,
+        method: &Method,
+        Head { status, fields, .. }: &Head,
+        octets: &Bytes,
+        storing: Storing,
+    ) {
+        let (whole, length) = match semantics::whole_to_store(method, *status, fields) {
+            Ok(whole) => whole,
+            Err(why) => return debug!(why = why.as_str(), "nothing stored of what broke off"),
+        };
+        if self.may_stand_in() {
+            return debug!("what is stored is worth more than what broke off");
+        }
+        let (held, fields) = (self.held(fields).cloned(), fields.clone());
+        self.put_beginning(Part { span: whole, length, held, fields, storing }, octets);
+    }
+
+    /// Whether a whole response is stored that can be served while the upstream is in trouble, as one
+    /// that breaks off may be.
+    fn may_stand_in(&self) -> bool {
+        let Sought::Whole { stale: Some(stale), .. } = &self.sought else { return false };
+        let (rules, now) = (&self.plan().rules, self.gateway.clock.now());
+        let directives = &self.presented.directives;
+        let trouble = Trouble::Disconnected;
+        let served = semantics::reuse_in_trouble(&stale.freshness, directives, trouble, rules, now);
+        served.is_some()
+    }
+
+    /// Stores the first octets of a part that broke off behind them.
+    fn put_beginning(&self, part: Part, octets: &Bytes) {
+        match semantics::beginning_to_store(part.span, octets.len() as u64) {
+            Ok(span) => self.put_part(Part { span, ..part }, octets),
+            Err(why) => debug!(why = why.as_str(), "nothing stored of what broke off"),
+        }
+    }
+
+    /// What is held that a part with these fields may be combined with.
+    fn held(&self, fields: &HeaderMap) -> Option<&Arc<StoredResponse>> {
+        let (Sought::Part(Some(held)) | Sought::Rest { held, .. }) = &self.sought else {
+            return None;
+        };
+        semantics::may_combine(&held.fields.to_map(0), fields).then_some(held)
+    }
+
     /// Whether the fields of a 206 that the client asked for let it be stored.
     async fn may_store_part(&self, fields: &HeaderMap, times: &Times) -> Result<Part, NotStored> {
         let (span, length) = semantics::part_to_store(fields)?;
-        let held = match &self.sought {
-            Sought::Part(Some(held)) => Some(held),
-            _ => None,
-        };
-        let held = held.filter(|held| semantics::may_combine(&held.fields.to_map(0), fields));
+        let held = self.held(fields);
         // RFC 9110 §15.3.7: to a request with `If-Range` a server need not send all fields.
         if held.is_none() && self.presented.head.headers.contains_key(IF_RANGE) {
             return Err(NotStored::Partial);
@@ -118,11 +167,11 @@ impl Fetch {
         fields: &HeaderMap,
         times: &Times,
     ) -> Option<Part> {
-        let Sought::Rest { held, gap, .. } = &self.sought else { return None };
+        let Sought::Rest { gap, .. } = &self.sought else { return None };
+        let held = self.held(fields)?;
         let is_rest = status == StatusCode::PARTIAL_CONTENT
             && semantics::part_to_store(fields).ok()? == (*gap, held.length())
-            && length(fields) == Some(gap.length())
-            && semantics::may_combine(&held.fields.to_map(0), fields);
+            && length(fields) == Some(gap.length());
         if !is_rest {
             return None;
         }

@@ -77,6 +77,14 @@ impl Alone {
     }
 }
 
+/// What came of a content that was passed on.
+pub(super) enum Came {
+    /// All of it, unless it is larger than the route keeps, and the trailers behind it.
+    Whole(Option<Bytes>, Option<HeaderMap>),
+    /// Its beginning. It broke off, or nobody waits for what is not stored.
+    Beginning(Bytes),
+}
+
 /// What decides about a response that may be stored.
 pub(super) struct Storing {
     pub(super) freshness: Freshness,
@@ -115,7 +123,10 @@ impl Fetch {
             return self.headed(reply, &times).await;
         }
         match self.storing(reply.status(), reply.headers(), &times).await {
-            Ok(storing) => self.store(reply, storing).await,
+            Ok(storing) => {
+                let method = self.presented.head.method.clone();
+                self.store(&method, reply, storing).await;
+            }
             Err(why) => {
                 if let Sought::Whole { stale: Some(stale), .. } = &self.sought
                     && semantics::supersedes(&self.presented.head.headers, reply.status(), why)
@@ -245,8 +256,8 @@ impl Fetch {
         }
     }
 
-    /// Passes the response on while it is put together, and stores it when it is whole.
-    pub(super) async fn store(self, reply: Response<Reply>, storing: Storing) {
+    /// Passes the response to this method on while it is put together, and stores it when it is whole.
+    pub(super) async fn store(self, method: &Method, reply: Response<Reply>, storing: Storing) {
         let (mut head, mut reply) = reply.into_parts();
         message::remove_hop_by_hop(&mut head.headers);
         message::add_via(&mut head.headers, head.version);
@@ -255,20 +266,28 @@ impl Fetch {
         };
         let key = self.variant_key(&nominated, &shared_fields);
         let length = length(&head.headers);
-        self.lead.begin(Arc::new(Head {
+        let head = Arc::new(Head {
             status: head.status,
             forward_status: head.status,
             fields: head.headers,
-            shared_fields: shared_fields.clone(),
+            shared_fields,
             length,
             freshness: storing.freshness.clone(),
-            variant: Variant { nominated: nominated.clone(), key },
-        }));
+            variant: Variant { nominated, key },
+        });
+        self.lead.begin(Arc::clone(&head));
 
-        let Some((content, trailers)) = self.pass_on(&mut reply, length).await else { return };
+        let (content, trailers) = match self.pass_on(&mut reply, length).await {
+            Came::Whole(content, trailers) => (content, trailers),
+            // Dropping the lead tells the readers that it is not whole.
+            Came::Beginning(octets) => {
+                return self.store_beginning(method, &head, &octets, storing);
+            }
+        };
         if let Some(content) = content {
+            let Head { status, shared_fields, variant, .. } = &*head;
             let content = Combined::Whole(content);
-            self.put(head.status, &shared_fields, content, storing, &nominated, None);
+            self.put(*status, shared_fields, content, storing, &variant.nominated, None);
         }
         self.lead.finish(trailers);
     }
@@ -287,13 +306,8 @@ impl Fetch {
         }
     }
 
-    /// Passes the content on as it comes. Answers it whole, unless it is larger than the route keeps,
-    /// and the trailers behind it. None: it broke off, or nobody waits for what is not stored.
-    pub(super) async fn pass_on(
-        &self,
-        reply: &mut Reply,
-        length: Option<u64>,
-    ) -> Option<(Option<Bytes>, Option<HeaderMap>)> {
+    /// Passes the content on as it comes.
+    pub(super) async fn pass_on(&self, reply: &mut Reply, length: Option<u64>) -> Came {
         let plan = self.plan();
         let (max_body, patience) = (plan.max_body, plan.idle_timeout);
         let mut content = Some(BytesMut::with_capacity(
@@ -303,10 +317,9 @@ impl Fetch {
         while let Some(frame) = reply.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // Dropping the lead tells the readers that it is not whole.
                 Err(error) => {
-                    debug!(%error, "content broke off, nothing stored");
-                    return None;
+                    debug!(%error, "content broke off");
+                    return Came::Beginning(content.unwrap_or_default().freeze());
                 }
             };
             let chunk = match frame.into_data() {
@@ -327,12 +340,12 @@ impl Fetch {
                 content.extend_from_slice(&chunk);
             }
             self.lead.push(chunk);
-            if content.is_none() {
-                self.lead.room(patience).await.ok()?;
+            if content.is_none() && self.lead.room(patience).await.is_err() {
+                return Came::Beginning(Bytes::new());
             }
         }
         // A buffer of the right size: what is put is kept with all its spare room.
-        Some((content.map(|content| Bytes::copy_from_slice(&content)), trailers))
+        Came::Whole(content.map(|content| Bytes::copy_from_slice(&content)), trailers)
     }
 
     /// Stores a response, in the place of another variant `also`. `None`: its fields are too long to

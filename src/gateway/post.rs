@@ -62,7 +62,7 @@ impl Gateway {
         };
         match fetch.storing(reply.status(), reply.headers(), &times).await {
             Ok(storing) => {
-                self.tasks.spawn(fetch.store(reply, storing));
+                self.tasks.spawn(async move { fetch.store(&Method::POST, reply, storing).await });
                 match seat.outcome().await {
                     Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
                     _ => respond::lost(&status),

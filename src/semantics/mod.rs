@@ -7,6 +7,7 @@
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
 //! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`]
 //! for a 304, [`matches_head`] for a response to `HEAD`, [`part_to_store`] and [`combine`] for a 206,
+//! [`whole_to_store`] and [`beginning_to_store`] for what broke off,
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
@@ -14,8 +15,8 @@
 //!
 //! # Not supported
 //!
-//! - A 206 of several parts, or of a content whose length it does not tell, is not stored; nor is a
-//!   200 that broke off (§3.3).
+//! - A 206 of several parts, or of a content whose length it does not tell, is not stored (§3.3).
+//! - Of a response that broke off nothing is kept where its length or a strong validator is missing.
 //! - Range units other than `bytes`: the field is ignored, as RFC 9110 §14.2 wants it.
 //! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
@@ -60,7 +61,8 @@ pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, select};
 pub use reuse::{Reuse, Trouble, may_answer, reuse, reuse_in_trouble};
 pub use spans::{
-    Combined, Spans, combine, combined_fields, fields_of_part, may_combine, part_to_store,
+    Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
+    part_to_store, whole_to_store,
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes};

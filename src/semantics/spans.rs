@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, TRAILER,
 };
+use http::{Method, StatusCode};
 
 use super::ranges::{ContentRange, OF_THE_CONTENT, Span, strong_validator};
 use super::storing::NotStored;
@@ -18,6 +19,11 @@ use super::validation::freshen;
 
 /// How many spans of one content are kept.
 pub const MAX_SPANS: usize = 16;
+
+/// How many octets must have come of what broke off to be kept. Fewer come again about as fast as the
+/// rest alone would, as a connection sends no more in its first two or three round trips; to keep them
+/// would give away a simple request for the whole, which any origin answers, for nothing.
+pub const WORTH_KEEPING: u64 = 64 * 1024;
 
 /// The octets of a content that an incomplete response has: one span or more, but not all of it, in
 /// order, and something missing between any two of them.
@@ -56,6 +62,41 @@ pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, u64), NotStored> {
     }
     strong_validator(fields).ok_or(NotStored::NoStrongValidator)?;
     Ok((span, length))
+}
+
+/// Which octets a response would have had if it had not broken off, and how many they are; or why
+/// none of them are stored. §3.3: "If the request method is GET, the response status code is 200 (OK),
+/// and the entire response header section has been received, a cache MAY store a response that is not
+/// complete".
+pub fn whole_to_store(
+    method: &Method,
+    status: StatusCode,
+    fields: &HeaderMap,
+) -> Result<(Span, u64), NotStored> {
+    if *method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    if status != StatusCode::OK {
+        return Err(NotStored::Status);
+    }
+    let mut lines = fields.get_all(CONTENT_LENGTH).iter();
+    let said = lines.next().filter(|_| lines.next().is_none());
+    let length = said.and_then(|said| said.to_str().ok()?.parse().ok());
+    let whole = length.and_then(|length| Some((Span::new(0, length)?, length)));
+    // Without it, nobody could ask for the rest, nor tell when it is complete.
+    let whole = whole.ok_or(NotStored::Partial)?;
+    strong_validator(fields).ok_or(NotStored::NoStrongValidator)?;
+    Ok(whole)
+}
+
+/// Which octets there are of a part, or of the whole, that broke off after so many of them. What broke
+/// off behind its last octet was not what it said to be.
+pub fn beginning_to_store(part: Span, came: u64) -> Result<Span, NotStored> {
+    if came < WORTH_KEEPING {
+        return Err(NotStored::TooLittle);
+    }
+    let end = part.start().saturating_add(came);
+    Span::new(part.start(), end).filter(|_| came < part.length()).ok_or(NotStored::ContentRange)
 }
 
 /// Whether a part may be combined with a stored response (RFC 9110 §15.3.7.3): they "share the same
@@ -246,6 +287,57 @@ mod tests {
             ),
         ] {
             assert_eq!(part_to_store(&fields(&lines)), expected, "{lines:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn responses_that_broke_off() {
+        let etag = ("etag", "\"1\"");
+        let length = ("content-length", "10");
+        let dates = [
+            ("last-modified", "Sun, 06 Nov 1994 11:00:00 GMT"),
+            ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
+        ];
+        let whole = Ok((Span::new(0, 10).unwrap(), 10));
+        for (method, status, lines, expected, why) in [
+            ("GET", 200, vec![etag, length], whole, "§3.3: the method is GET, the status 200 (OK)"),
+            ("GET", 200, vec![dates[0], dates[1], length], whole, "RFC 9110 §8.8.2.2: strong"),
+            ("QUERY", 200, vec![etag, length], Err(NotStored::Method), "§3.3: the method is GET"),
+            ("POST", 200, vec![etag, length], Err(NotStored::Method), "§3.3: the method is GET"),
+            ("GET", 404, vec![etag, length], Err(NotStored::Status), "§3.3: the status is 200"),
+            ("GET", 203, vec![etag, length], Err(NotStored::Status), "§3.3: the status is 200"),
+            ("GET", 200, vec![etag], Err(NotStored::Partial), "no length"),
+            ("GET", 200, vec![etag, length, length], Err(NotStored::Partial), "two lengths"),
+            ("GET", 200, vec![etag, ("content-length", "x")], Err(NotStored::Partial), "none"),
+            ("GET", 200, vec![etag, ("content-length", "0")], Err(NotStored::Partial), "no octets"),
+            ("GET", 200, vec![length], Err(NotStored::NoStrongValidator), "none"),
+            (
+                "GET",
+                200,
+                vec![("etag", "W/\"1\""), length],
+                Err(NotStored::NoStrongValidator),
+                "§3.4: the same strong validator",
+            ),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(whole_to_store(&method, status, &fields(&lines)), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn beginnings_that_are_worth_keeping() {
+        let span = |start, end| Span::new(start, end).unwrap();
+        let (part, most) = (span(5, 5 + 2 * WORTH_KEEPING), 2 * WORTH_KEEPING);
+        for (came, expected, why) in [
+            (0, Err(NotStored::TooLittle), "nothing"),
+            (WORTH_KEEPING - 1, Err(NotStored::TooLittle), "little"),
+            (WORTH_KEEPING, Ok(span(5, 5 + WORTH_KEEPING)), "enough"),
+            (most - 1, Ok(span(5, 4 + most)), "all but one"),
+            (most, Err(NotStored::ContentRange), "all of it, and yet it broke off"),
+            (u64::MAX, Err(NotStored::ContentRange), "more than it said"),
+        ] {
+            assert_eq!(beginning_to_store(part, came), expected, "{why}");
         }
     }
 

@@ -57,6 +57,8 @@ pub enum NotStored {
     ContentRange,
     /// A 206 without a validator by which parts can be told to be of the same content.
     NoStrongValidator,
+    /// It broke off, and what came of it is not worth keeping. Found out by whoever reads the content.
+    TooLittle,
     /// It answers a request for a part, and may be about that only. Found out by whoever asked.
     Range,
     /// The response said `no-store`.
@@ -110,6 +112,7 @@ impl NotStored {
             Self::Partial => "partial",
             Self::ContentRange => "content-range",
             Self::NoStrongValidator => "no-strong-validator",
+            Self::TooLittle => "too-little",
             Self::Range => "range",
             Self::NoStore => "no-store",
             Self::Private => "private",

@@ -13,6 +13,7 @@ mod support;
 
 // Responses from the cache, by RFC 9111: which are stored, which are served, which of several, which
 // parts of them, how they are validated, and what makes them invalid.
+mod broken;
 mod examples;
 mod groups;
 mod head;
