@@ -1,10 +1,10 @@
 //! Parts on their way into the store: one that a client asked for, the rest of what is held, which
 //! makes it whole, and what came of a content that broke off (RFC 9111 §3.3, §3.4).
 //!
-//! A client's part is fetched as the client asked for it, even where some of it is held: what is
-//! held serves whoever asks for no more. Only a request for the whole is narrowed to the one gap that
-//! there is; what is held goes to the clients at once, before the rest comes. If the upstream
-//! answers with anything but that rest, the whole is asked for.
+//! A request for the whole, or for one part of which some is held, is narrowed to the one gap that
+//! there is; what is held before it goes to the clients at once. If the upstream answers with
+//! anything but that rest, the whole is asked for, or the part as the client asked for it. So it is
+//! where more than one span is missing.
 //!
 //! A known cost: each part that is added copies what is held, at most the route's `max_body`.
 //! Two parts that come at the same moment may each be added to what was held before, so that one
@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::IF_RANGE;
+use http::header::{CONTENT_RANGE, IF_RANGE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use tracing::debug;
 
@@ -64,27 +64,45 @@ impl Fetch {
         }
     }
 
-    /// Puts the rest that came to what is held, and answers all who wait for the whole.
+    /// Puts the rest that came to what is held, and answers all who wait for it.
     pub(super) async fn complete(self, reply: Response<Reply>, times: &Times) {
         let fields = end_to_end(&reply);
-        let Some(part) = self.is_the_rest(reply.status(), &fields, times).await else {
-            return self.ask_for_the_whole().await;
+        let Some((part, of)) = self.is_the_rest(reply.status(), &fields, times).await else {
+            return self.ask_for_all_of_it().await;
         };
-        let Some(mut head) = self.head(&part, StatusCode::OK, part.fields.clone()) else { return };
+        let (status, fields) = if of.length() == part.length {
+            (StatusCode::OK, part.fields.clone())
+        } else {
+            let mut fields = semantics::fields_of_part(&part.fields);
+            fields.insert(CONTENT_RANGE, of.content_range(part.length));
+            (StatusCode::PARTIAL_CONTENT, fields)
+        };
+        let Some(mut head) = self.head(&part, status, fields) else { return };
         head.forward_status = reply.status();
-        head.length = Some(part.length);
+        head.length = Some(of.length());
         self.lead.begin(Arc::new(head));
         // Dropping the lead tells the readers that it is not whole.
-        if self.tell_all(part, reply.into_body()).await.is_some() {
+        if self.tell_all(part, of, reply.into_body()).await.is_some() {
             self.lead.finish(None);
         }
     }
 
+    /// Begins again, as if nothing of what is asked for were held.
+    async fn ask_for_all_of_it(self) {
+        let is_part = self.sought.is_part();
+        match self.sought {
+            Sought::Rest { held, .. } if is_part => {
+                Box::pin(Self { sought: Sought::Part(Some(held)), ..self }.run()).await;
+            }
+            _ => self.ask_for_the_whole().await,
+        }
+    }
+
     /// `None` if the rest does not come to its end.
-    async fn tell_all(&self, part: Part, mut rest: Reply) -> Option<()> {
+    async fn tell_all(&self, part: Part, of: Span, mut rest: Reply) -> Option<()> {
         let held = part.held.as_ref()?;
-        let before = Span::new(0, part.span.start()).and_then(|span| held.cut(span));
-        let behind = Span::new(part.span.end(), part.length).and_then(|span| held.cut(span));
+        let before = Span::new(of.start(), part.span.start()).and_then(|span| held.cut(span));
+        let behind = Span::new(part.span.end(), of.end()).and_then(|span| held.cut(span));
         if let Some(before) = before {
             self.lead.push(before);
         }
@@ -159,15 +177,15 @@ impl Fetch {
         self.part(span, length, held.cloned(), fields, times).await
     }
 
-    /// Whether what came is the rest that was asked for: of the same content, and as long as the
-    /// gap by both its fields. `None` too if it may no longer be stored.
+    /// Whether what came is the rest that was asked for, and what it is the rest of: of the same
+    /// content, and as long as the gap by both its fields. `None` too if it may no longer be stored.
     async fn is_the_rest(
         &self,
         status: StatusCode,
         fields: &HeaderMap,
         times: &Times,
-    ) -> Option<Part> {
-        let Sought::Rest { gap, .. } = &self.sought else { return None };
+    ) -> Option<(Part, Span)> {
+        let Sought::Rest { gap, of, .. } = &self.sought else { return None };
         let held = self.held(fields)?;
         let is_rest = status == StatusCode::PARTIAL_CONTENT
             && semantics::part_to_store(fields).ok()? == (*gap, held.length())
@@ -175,7 +193,8 @@ impl Fetch {
         if !is_rest {
             return None;
         }
-        self.part(*gap, held.length(), Some(Arc::clone(held)), fields, times).await.ok()
+        let part = self.part(*gap, held.length(), Some(Arc::clone(held)), fields, times).await;
+        Some((part.ok()?, *of))
     }
 
     async fn part(

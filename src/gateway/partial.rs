@@ -11,7 +11,10 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER, VIA};
+use http::header::{
+    AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRAILER,
+    VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
@@ -33,8 +36,9 @@ pub(super) enum Sought {
     Whole { stale: Option<Arc<StoredResponse>>, variants: Option<Arc<Variants>> },
     /// The part that the client asks for, in the client's own words. It may be added to this.
     Part(Option<Arc<StoredResponse>>),
-    /// The one span that this lacks, by its strong validator, or else the whole.
-    Rest { held: Arc<StoredResponse>, gap: Span, validator: HeaderValue },
+    /// The one span that this lacks of what is to be answered, the whole or a part, by its strong
+    /// validator; or else all of that.
+    Rest { held: Arc<StoredResponse>, of: Span, gap: Span, validator: HeaderValue },
 }
 
 impl Sought {
@@ -49,7 +53,9 @@ impl Sought {
         }
         match stored {
             // What the part itself says of its validator makes the rest of it fresh, too.
-            Some(stored) if stored.part.is_some() => Self::Part(Some(stored)),
+            Some(stored) if stored.part.is_some() => {
+                Self::rest_of_part(presented, &stored).unwrap_or(Self::Part(Some(stored)))
+            }
             // If it is still good, the part is at hand. Without validators it is as good as none.
             Some(stored) if !Validators::of(&stored.fields.to_map(0)).is_empty() => {
                 Self::Whole { stale: Some(stored), variants }
@@ -66,19 +72,39 @@ impl Sought {
         let Some(held) = stale.as_ref().filter(|stale| stale.part.is_some()) else {
             return Self::Whole { stale, variants };
         };
-        let gap = held.part.as_ref().and_then(|spans| spans.gap());
-        match (gap, ranges::strong_validator(&held.fields.to_map(0))) {
-            (Some(gap), Some(validator)) => {
-                let held = Arc::clone(held);
-                Self::Rest { held, gap, validator: validator.into_value() }
-            }
-            _ => Self::Whole { stale: None, variants },
+        let all = Span::new(0, held.length());
+        let rest = all.and_then(|all| Self::rest(held, all, &held.fields.to_map(0)));
+        rest.unwrap_or(Self::Whole { stale: None, variants })
+    }
+
+    /// What is missing of the one part that the client asks for, if some of it is held.
+    fn rest_of_part(presented: &Presented, held: &Arc<StoredResponse>) -> Option<Self> {
+        // A 304 that they bring about would be about the part as it was asked for.
+        let own = &presented.head.headers;
+        if own.contains_key(IF_NONE_MATCH) || own.contains_key(IF_MODIFIED_SINCE) {
+            return None;
         }
+        let fields = held.fields.to_map(0);
+        match wanted(presented, held.status, &fields, held.length())? {
+            Wanted::Part(of) => Self::rest(held, of, &fields),
+            Wanted::Parts(_) | Wanted::Unsatisfiable => None,
+        }
+    }
+
+    /// What is missing of this, if that is one span and not all of it.
+    fn rest(held: &Arc<StoredResponse>, of: Span, fields: &HeaderMap) -> Option<Self> {
+        let gap = held.part.as_ref()?.missing(of).filter(|gap| *gap != of)?;
+        let validator = ranges::strong_validator(fields)?.into_value();
+        Some(Self::Rest { held: Arc::clone(held), of, gap, validator })
     }
 
     /// Whether what comes is for one client, as it asks for a part of its own choice.
     pub(super) fn is_part(&self) -> bool {
-        matches!(self, Self::Part(_))
+        match self {
+            Self::Whole { .. } => false,
+            Self::Part(_) => true,
+            Self::Rest { held, of, .. } => of.length() < held.length(),
+        }
     }
 }
 

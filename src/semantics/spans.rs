@@ -165,9 +165,15 @@ impl Spans {
 
     /// What is missing, if that is one span.
     pub fn gap(&self) -> Option<Span> {
+        self.missing(Span::new(0, self.length)?)
+    }
+
+    /// What is missing of a part, if that is one span.
+    pub fn missing(&self, part: Span) -> Option<Span> {
         let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end()));
         let ends = self.spans.iter().map(|span| span.start()).chain([self.length]);
-        let mut gaps = starts.zip(ends).filter_map(|(start, end)| Span::new(start, end));
+        let within = |(start, end)| Span::new(part.start().max(start), part.end().min(end));
+        let mut gaps = starts.zip(ends).filter_map(within);
         gaps.next().filter(|_| gaps.next().is_none())
     }
 
@@ -408,6 +414,22 @@ mod tests {
         ] {
             assert_eq!(Spans::new(ends.clone(), 9).unwrap().gap(), expected, "{ends:?}");
         }
+        let held = Spans::new([(2, 4), (6, 7)], 9).unwrap();
+        for ((start, end), expected, why) in [
+            ((2, 4), None, "nothing"),
+            ((3, 4), None, "nothing"),
+            ((0, 2), Span::new(0, 2), "all of it"),
+            ((4, 6), Span::new(4, 6), "all of it"),
+            ((8, 9), Span::new(8, 9), "all of it"),
+            ((1, 4), Span::new(1, 2), "its beginning"),
+            ((2, 6), Span::new(4, 6), "its end"),
+            ((3, 7), Span::new(4, 6), "what lies within"),
+            ((6, 9), Span::new(7, 9), "its end"),
+            ((1, 5), None, "two spans"),
+            ((0, 9), None, "three spans"),
+        ] {
+            assert_eq!(held.missing(Span::new(start, end).unwrap()), expected, "{why}");
+        }
     }
 
     #[test]
@@ -479,6 +501,12 @@ mod tests {
                         let span = Span::new(from as u64, to as u64).unwrap();
                         let is_held = model[from..to].iter().all(Option::is_some);
                         prop_assert_eq!(spans.has(span), is_held);
+                        let lacks = (from..to).filter(|n| model[*n].is_none());
+                        let ends = lacks.clone().min().zip(lacks.clone().max());
+                        let gap = ends.filter(|(first, last)| last - first + 1 == lacks.count());
+                        let gap = gap.map(|(first, last)| (first as u64, last as u64 + 1));
+                        let missing = spans.missing(span).map(|gap| (gap.start(), gap.end()));
+                        prop_assert_eq!(missing, gap);
                         let cut = spans.cut(content, span);
                         let expected = is_held.then(|| Bytes::copy_from_slice(&whole[from..to]));
                         prop_assert_eq!(cut, expected);

@@ -140,9 +140,15 @@ async fn part_that_broke_off_is_kept_as_well() {
     head.has("content-range", "bytes 10-200009/300000");
     let got = part(&gateway, "bytes=10-100009").send().await.code(206).status("hit");
     got.body(&content()[10..100_010]).has("content-range", "bytes 10-100009/300000");
-    origin.on("/a").answer(serve("1"));
-    let got = part(&gateway, "bytes=100009-100010").send().await.code(206).status(PARTIAL);
-    got.body(&content()[100_009..100_011]);
+    // So is the rest of one.
+    let (reply, sending) = broken_part(100_010, 199_999);
+    origin.on("/a").reply(reply);
+    let ask = part(&gateway, "bytes=99999-199999");
+    let head = breaks(ask, sending, &content()[100_010..170_010]).await.code(206).status(PARTIAL);
+    head.has("content-range", "bytes 99999-199999/300000").has("content-length", "100001");
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=100010-199999"));
+    let got = part(&gateway, "bytes=10-170009").send().await.code(206).status("hit");
+    got.body(&content()[10..170_010]);
     origin.saw("/a", 2);
 }
 

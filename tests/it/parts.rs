@@ -112,10 +112,10 @@ async fn parts_are_combined_to_the_whole() {
     let first = Gateway::of_fleet(&origin, &redis).await;
     fetched(&first, get(&first, "bytes=0-9")).await.code(206).body("0123456789").status(MISS);
     fetched(&first, get(&first, "bytes=12-15")).await.code(206).body("cdef").status(PARTIAL);
-    // One that lies across a gap is fetched as it is asked for, and fills it.
+    // Of one that lies across a gap, what fills it is fetched.
     let got = fetched(&first, get(&first, "bytes=8-13")).await.code(206).body("89abcd");
     got.status(PARTIAL).has("content-range", "bytes 8-13/20");
-    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=8-13"));
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=10-11"));
     get(&first, "bytes=0-15").send().await.code(206).body("0123456789abcdef").status("hit");
     fetched(&first, get(&first, "bytes=16-19")).await.code(206).body("ghij").status(PARTIAL);
 
@@ -187,6 +187,135 @@ async fn request_for_the_whole_asks_for_the_gap() {
 }
 
 #[tokio::test]
+async fn part_that_is_partly_held_is_completed() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/a").answer(move |asked| {
+        serve(TEXT, "1")(asked).field("x-a", "1").field("content-digest", "sha-256=:abc=:")
+    });
+    for (held, range, gap, first, last) in [
+        (vec!["bytes=0-9"], "bytes=5-14", "bytes=10-14", 5, 14),
+        (vec!["bytes=8-15"], "bytes=4-9", "bytes=4-7", 4, 9),
+        (vec!["bytes=0-3", "bytes=12-19"], "bytes=2-13", "bytes=4-11", 2, 13),
+        (vec!["bytes=8-15"], "bytes=-8", "bytes=16-19", 12, 19),
+        (vec!["bytes=8-15"], "bytes=10-", "bytes=16-19", 10, 19),
+        (vec!["bytes=8-15"], "bytes=15-99", "bytes=16-19", 15, 19),
+        // The whole, as a range.
+        (vec!["bytes=0-9"], "bytes=0-", "bytes=10-19", 0, 19),
+    ] {
+        let l1 = Gateway::before(&origin).await;
+        let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
+        let l2 = l2.start().await.in_step().await;
+        for gateway in [&l1, &l2] {
+            gateway.admin("POST", "/clear").send().await.code(200);
+            for range in &held {
+                fetched(gateway, get(gateway, range)).await.code(206);
+                gateway.settled().await;
+            }
+            let ask = get(gateway, range).field("if-range", "\"1\"");
+            let got = fetched(gateway, ask).await.code(206).body(&TEXT[first..=last]);
+            let got = got.status(PARTIAL).has("etag", "\"1\"").has("x-a", "1");
+            let got = got.has("content-range", &format!("bytes {first}-{last}/20"));
+            got.has("content-length", &(last - first + 1).to_string()).lacks("content-digest");
+            let asked = origin.last("/a");
+            assert_eq!(asked.field("range").as_deref(), Some(gap));
+            assert_eq!(asked.field("if-range").as_deref(), Some("\"1\""));
+            gateway.settled().await;
+            let got = get(gateway, range).send().await.code(206).body(&TEXT[first..=last]);
+            got.status("hit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn part_is_fetched_as_it_is_asked_for_where_that_is_simpler() {
+    let origin = Origin::start().await;
+    let (condition, tag) = (("if-none-match", "\"0\""), ("if-range", "\"0\""));
+    for (held, range, more, why) in [
+        ("bytes=5-9", "bytes=0-14", None, "two spans are missing"),
+        ("bytes=0-9", "bytes=10-14", None, "all of it is missing"),
+        ("bytes=0-9", "bytes=5-14", Some(condition), "a 304 would be about the part"),
+        ("bytes=0-9", "bytes=5-14", Some(tag), "another representation is asked for"),
+    ] {
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").answer(serve(TEXT, "1"));
+        fetched(&gateway, get(&gateway, held)).await.status(MISS);
+        let ask = get(&gateway, range);
+        let ask = more.into_iter().fold(ask, |ask, (name, value)| ask.field(name, value));
+        let got = fetched(&gateway, ask).await.status(PARTIAL);
+        assert_eq!(got.status == 200, more == Some(tag), "{why}");
+        let asked = origin.last("/a");
+        assert_eq!(asked.field("range").as_deref(), Some(range), "{why}");
+        assert_eq!(asked.field("if-range").is_some(), more == Some(tag), "{why}");
+    }
+    // Several parts of one content are not looked into.
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(says("0123456789", "bytes 0-9/1000"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").reply(ok("x".repeat(1000)).max_age(60).etag("1"));
+    fetched(&gateway, get(&gateway, "bytes=0-4,900-909")).await.code(200);
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=0-4,900-909"));
+}
+
+#[tokio::test]
+async fn part_of_what_has_changed_is_not_put_together() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").answer(serve("ABCDEFGHIJKLMNOPQRST", "2"));
+    let got = fetched(&gateway, get(&gateway, "bytes=5-14")).await.code(206).body("FGHIJKLMNO");
+    got.status("fwd=partial; fwd-status=200; stored").has("etag", "\"2\"");
+    assert_eq!(origin.last("/a").field("if-range").as_deref(), Some("\"1\""));
+    gateway.get("/a").await.code(200).body("ABCDEFGHIJKLMNOPQRST").status("hit");
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn what_is_not_the_rest_of_a_part_is_not_believed() {
+    let origin = Origin::start().await;
+    for rest in [
+        status(416).field("content-range", "bytes */20"),
+        status(404),
+        status(304).etag("1"),
+        says("abcde", "bytes 10-14/20").etag("1"),
+        says("abcd", "bytes 10-13/20"),
+        says("abcd", "bytes 10-14/20"),
+        says("abcde", "bytes 9-13/20"),
+        says("56789abcde", "bytes 5-14/20"),
+        says("abcde", "bytes 10-14/21"),
+        says("abcde", "bytes 10-14/*"),
+        says("abcde", "bytes 14-10/20"),
+        says("abcde", "bytes 10-14/20").field("content-encoding", "gzip"),
+        says("abcde", "bytes 10-14/20").field("cache-control", "no-store"),
+        status(206).body("VWXYZ").max_age(60).field("content-range", "bytes 10-14/20").etag("2"),
+        status(206).body("abcde").max_age(60).field("content-range", "bytes 10-14/20"),
+        status(206).body("abcde").etag("1").max_age(60),
+    ] {
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").answer(serve(TEXT, "1"));
+        fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+        origin.on("/a").with("range", "bytes=10-14").reply(rest);
+        let got = fetched(&gateway, get(&gateway, "bytes=5-14")).await;
+        let got = got.code(206).body("56789abcde").status(PARTIAL);
+        got.has("content-range", "bytes 5-14/20");
+        let asked = origin.last("/a");
+        assert_eq!(asked.field("range").as_deref(), Some("bytes=5-14"));
+        assert_eq!(asked.field("if-range"), None);
+        get(&gateway, "bytes=0-14").send().await.code(206).body("0123456789abcde").status("hit");
+    }
+    // An origin in trouble is not asked twice.
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").reply(status(503).body("sorry"));
+    let asked = origin.count("/a");
+    let got = get(&gateway, "bytes=5-14").send().await.code(503).body("sorry");
+    got.status("fwd=partial; detail=no-freshness");
+    origin.saw("/a", asked + 1);
+    get(&gateway, "bytes=0-9").send().await.code(206).status("hit");
+}
+
+#[tokio::test]
 async fn stale_part_is_validated_by_what_completes_it() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
@@ -202,6 +331,14 @@ async fn stale_part_is_validated_by_what_completes_it() {
     got.status("fwd=stale; fwd-status=206; stored");
     gateway.get("/a").await.body(TEXT).status("hit");
     origin.saw("/a", 3);
+
+    let gateway = Gateway::before(&origin).await;
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    gateway.clock().advance(secs(61));
+    let got = fetched(&gateway, get(&gateway, "bytes=5-14")).await.code(206).body("56789abcde");
+    got.status("fwd=stale; stored");
+    assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=10-14"));
+    get(&gateway, "bytes=0-14").send().await.body("0123456789abcde").status("hit");
 }
 
 #[tokio::test]
