@@ -20,7 +20,7 @@ use tracing::debug;
 use crate::collapse::{Head, Variant};
 use crate::message;
 use crate::semantics::{self, NotStored, Span, Times, Trouble};
-use crate::store::LookUp;
+use crate::store::{Hit, LookUp};
 use crate::stored::StoredResponse;
 use crate::upstream::Reply;
 
@@ -237,16 +237,21 @@ impl Fetch {
         let store = &self.gateway.store;
         let now = self.gateway.clock.now();
         let held = match store.look_in_l1(&self.key.hash, &self.presented.head.headers, now) {
-            LookUp::Found(hit)
-                if semantics::may_combine(&hit.stored.fields.to_map(0), &stored_fields) =>
-            {
-                // Another request has brought the whole.
-                if hit.stored.part.is_none() {
-                    return;
+            LookUp::Found(Hit { stored, soft, .. }) => {
+                let is_whole = stored.part.is_none();
+                let is_fresh = !soft && stored.freshness.is_fresh(now);
+                let own = stored.fields.to_map(0);
+                match semantics::may_combine(&own, &stored_fields) {
+                    // Another request has brought the whole.
+                    true if is_whole => return,
+                    true => Some(stored),
+                    false if semantics::may_replace(&own, is_whole, is_fresh, &stored_fields) => {
+                        held
+                    }
+                    false => return debug!("what is stored is worth more than the part"),
                 }
-                Some(hit.stored)
             }
-            _ => held,
+            LookUp::UriMiss | LookUp::VaryMiss(_) => held,
         };
         let parts = held.as_ref().and_then(|held| Some((&**held.part.as_ref()?, &held.body)));
         let Some(content) = semantics::combine(parts, span, octets, length) else {

@@ -62,7 +62,7 @@ pub use ranges::{Span, Wanted, asks_for_part, select};
 pub use reuse::{Reuse, Trouble, may_answer, reuse, reuse_in_trouble};
 pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
-    part_to_store, whole_to_store,
+    may_replace, part_to_store, whole_to_store,
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{Asked, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes};

@@ -4,18 +4,19 @@
 //! Section 3.4: "A cache MAY combine these ranges into a single stored response, and reuse that
 //! response to satisfy later requests, if they all share the same strong validator". A 206 may be
 //! "stored as if it were an incomplete 200 (OK) response" (§3.3): [`storable`](super::storable) is
-//! asked about it as about a 200. Parts whose complete length is not known are not stored, nor are
+//! asked about it as about a 200. One without a strong validator is stored alone. Parts whose complete length is not known are not stored, nor are
 //! those of a multipart content.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, TRAILER,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HeaderMap, TRAILER,
 };
 use http::{Method, StatusCode};
 
+use super::date;
 use super::ranges::{ContentRange, OF_THE_CONTENT, Span, strong_validator};
 use super::storing::NotStored;
-use super::validation::freshen;
+use super::validation::{Validators, freshen};
 
 /// How many spans of one content are kept.
 pub const MAX_SPANS: usize = 16;
@@ -60,8 +61,17 @@ pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, u64), NotStored> {
     if fields.get_all(CONTENT_LENGTH).iter().any(says_otherwise) {
         return Err(NotStored::ContentRange);
     }
-    strong_validator(fields).ok_or(NotStored::NoStrongValidator)?;
+    if strong_validator(fields).is_none() && is_strong_when_dated(fields) {
+        return Err(NotStored::NoStrongValidator);
+    }
     Ok((span, length))
+}
+
+/// Whether the `Date` that is stored where the origin sends none would make a strong validator of its
+/// `Last-Modified`.
+fn is_strong_when_dated(fields: &HeaderMap) -> bool {
+    let Validators { etag, last_modified } = Validators::of(fields);
+    etag.is_none() && last_modified.is_some() && date::only(fields, DATE).is_none()
 }
 
 /// Which octets a response would have had if it had not broken off, and how many they are; or why
@@ -106,6 +116,14 @@ pub fn may_combine(stored: &HeaderMap, part: &HeaderMap) -> bool {
     validator.is_some()
         && validator == strong_validator(stored)
         && part.get(CONTENT_ENCODING) == stored.get(CONTENT_ENCODING)
+}
+
+/// Whether a part that cannot be combined with what is stored takes its place. One without a strong
+/// validator tells nothing of other parts, nor of the whole: what is still fresh is worth more, unless
+/// it is such a part itself.
+pub fn may_replace(stored: &HeaderMap, is_whole: bool, is_fresh: bool, part: &HeaderMap) -> bool {
+    let is_alone = |fields| strong_validator(fields).is_none();
+    !is_alone(part) || !is_fresh || !is_whole && is_alone(stored)
 }
 
 /// The fields of a part without what is about the part alone.
@@ -261,9 +279,16 @@ mod tests {
             (vec![etag, range], part, "§3.3"),
             (vec![etag, range, ("content-length", "3")], part, "§3.3"),
             (vec![dates[0], dates[1], range], part, "RFC 9110 §8.8.2.2: a strong date"),
-            (vec![dates[0], range], Err(NotStored::NoStrongValidator), "a date alone is weak"),
-            (vec![range], Err(NotStored::NoStrongValidator), "§3.4: the same strong validator"),
-            (vec![("etag", "W/\"1\""), range], Err(NotStored::NoStrongValidator), "a weak one"),
+            (vec![range], part, "alone"),
+            (vec![("etag", "W/\"1\""), range], part, "alone"),
+            (vec![etag, etag, range], part, "alone"),
+            (vec![dates[0], ("date", dates[0].1), range], part, "RFC 9110 §8.8.2.2: alone"),
+            (vec![dates[0], ("etag", "W/\"1\""), range], part, "alone, whatever its date"),
+            (
+                vec![dates[0], range],
+                Err(NotStored::NoStrongValidator),
+                "nobody could tell it from a strong one later",
+            ),
             (vec![etag], Err(NotStored::Partial), "no Content-Range"),
             (
                 vec![etag, range, ("content-type", "Multipart/byteranges; boundary=a")],
@@ -371,6 +396,23 @@ mod tests {
             ),
         ] {
             assert_eq!(may_combine(&fields(stored), &fields(part)), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn parts_that_replace_what_is_stored() {
+        let (strong, weak) = (fields(&[("etag", "\"1\"")]), fields(&[("etag", "W/\"1\"")]));
+        for (stored, is_whole, is_fresh, part, expected, why) in [
+            (&strong, true, true, &strong, true, "the origin has another representation"),
+            (&strong, true, true, &weak, false, "the whole is still fresh"),
+            (&weak, true, true, &weak, false, "the whole is still fresh"),
+            (&weak, true, false, &weak, true, "the whole is stale"),
+            (&strong, false, true, &weak, false, "more may be added to what is held"),
+            (&strong, false, false, &weak, true, "what is held is stale"),
+            (&weak, false, true, &weak, true, "each is as good as the other, and this is newer"),
+            (&weak, false, true, &strong, true, "more may be added to it"),
+        ] {
+            assert_eq!(may_replace(stored, is_whole, is_fresh, part), expected, "{why}");
         }
     }
 

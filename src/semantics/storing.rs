@@ -55,7 +55,8 @@ pub enum NotStored {
     Partial,
     /// A 206 whose `Content-Range` contradicts itself or the length of its content.
     ContentRange,
-    /// A 206 without a validator by which parts can be told to be of the same content.
+    /// It broke off, or is a 206, and its validator cannot tell whether other parts are of the same
+    /// content, or would seem to be one that can.
     NoStrongValidator,
     /// It broke off, and what came of it is not worth keeping. Found out by whoever reads the content.
     TooLittle,

@@ -34,12 +34,16 @@ fn serve(text: &'static str, etag: &'static str) -> impl Fn(&Asked) -> Reply {
         let is_meant =
             asked.field("if-range").is_none_or(|condition| condition == format!("\"{etag}\""));
         let range = asked.field("range").filter(|_| is_meant);
-        let Some(range) = range else { return fields(ok(text)) };
-        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-        let reply = fields(status(206).body(&text[first..=last]));
-        reply.field("content-range", &format!("bytes {first}-{last}/{}", text.len()))
+        fields(range.map_or_else(|| ok(text), |range| of_range(text, &range)))
     }
+}
+
+/// A 206 with what `bytes=A-B` asks for.
+fn of_range(text: &'static str, range: &str) -> Reply {
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let reply = status(206).body(&text[first..=last]);
+    reply.field("content-range", &format!("bytes {first}-{last}/{}", text.len()))
 }
 
 /// A 206 that says so.
@@ -428,7 +432,7 @@ async fn parts_that_lie_are_not_stored() {
         (says("456", "bytes 4-6/20").field("cache-control", "private"), "private"),
         (says("456", "bytes 4-6/20").field("set-cookie", "a=b"), "set-cookie"),
         (says("456", "bytes 4-6/20").field("vary", "*"), "vary-any"),
-        (says("456", "bytes 4-6/20").field("etag", "\"2\""), "no-strong-validator"),
+        (dateless("456", "bytes 4-6/20"), "no-strong-validator"),
     ] {
         let gateway = Gateway::before(&origin).await;
         origin.on("/a").reply(reply);
@@ -445,6 +449,89 @@ async fn parts_that_lie_are_not_stored() {
     let got = get(&gateway, "bytes=4-6").field("if-range", "\"1\"").send().await;
     got.code(206).status("fwd=uri-miss; detail=partial");
     assert_eq!(gateway.figure("stored"), 0);
+}
+
+/// A 206 with a `Last-Modified` of which nobody can tell how long before the response it was.
+fn dateless(body: &'static str, content_range: &str) -> Reply {
+    let reply = status(206).body(body).max_age(60).field("content-range", content_range);
+    reply.date("soon").field("last-modified", "Sun, 06 Nov 1994 11:00:00 GMT")
+}
+
+#[tokio::test]
+async fn part_without_a_strong_validator_is_stored_alone() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let l1 = Gateway::before(&origin).await;
+    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
+    let l2 = l2.start().await.in_step().await;
+    let (noon, fresh) = ("Sun, 06 Nov 1994 12:00:00 GMT", ("cache-control", "max-age=2147483648"));
+    for (target, lines) in [
+        ("/none", vec![fresh]),
+        ("/weak", vec![fresh, ("etag", "W/\"1\"")]),
+        ("/two", vec![fresh, ("etag", "\"1\""), ("etag", "\"2\"")]),
+        ("/same-second", vec![fresh, ("last-modified", noon), ("date", noon)]),
+    ] {
+        origin.on(target).answer(move |asked| {
+            let reply = match asked.field("range") {
+                None => ok(TEXT),
+                Some(range) => of_range(TEXT, &range),
+            };
+            lines.iter().fold(reply, |reply, (name, value)| reply.field(name, value))
+        });
+        for gateway in [&l1, &l2] {
+            let ask = |range| gateway.ask("GET", target).field("range", range);
+            fetched(gateway, ask("bytes=0-9")).await.body("0123456789").status(MISS);
+            gateway.settled().await;
+            let got = ask("bytes=2-3").send().await.code(206).body("23").status("hit");
+            got.has("content-range", "bytes 2-3/20");
+            // Nothing tells that the next one is of the same content: it comes as it is asked for, and
+            // replaces it.
+            fetched(gateway, ask("bytes=5-14")).await.body("56789abcde").status(PARTIAL);
+            assert_eq!(origin.last(target).field("range").as_deref(), Some("bytes=5-14"));
+            assert_eq!(origin.last(target).field("if-range"), None);
+            gateway.settled().await;
+            ask("bytes=5-14").send().await.code(206).body("56789abcde").status("hit");
+            fetched(gateway, ask("bytes=4-5")).await.code(206).body("45").status(PARTIAL);
+            gateway.settled().await;
+            // Nor is it completed.
+            let got = fetched(gateway, gateway.ask("GET", target)).await.code(200).body(TEXT);
+            got.status(PARTIAL);
+            assert_eq!(origin.last(target).field("range"), None);
+            gateway.settled().await;
+            gateway.ask("GET", target).send().await.code(200).body(TEXT).status("hit");
+        }
+    }
+}
+
+#[tokio::test]
+async fn part_without_a_strong_validator_replaces_nothing_better() {
+    let origin = Origin::start().await;
+    // In pieces, so that its client sees the end only when it is stored, or is not.
+    let weak = |content_range| {
+        let (reply, content) = pieces();
+        content.send("XYZ");
+        content.end();
+        reply.code(206).max_age(60).field("content-range", content_range)
+    };
+    // The whole, without a validator by which it could be asked about.
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok(TEXT).max_age(60));
+    fetched(&gateway, gateway.ask("GET", "/a")).await.status(MISS);
+    origin.on("/a").reply(weak("bytes 4-6/20"));
+    let ask = get(&gateway, "bytes=4-6").field("cache-control", "no-cache");
+    ask.send().await.code(206).body("XYZ").status("fwd=request; stored");
+    gateway.get("/a").await.code(200).body(TEXT).status("hit");
+    gateway.clock().advance(secs(61));
+    origin.on("/a").reply(weak("bytes 4-6/20"));
+    fetched(&gateway, get(&gateway, "bytes=4-6")).await.body("XYZ").status("fwd=stale; stored");
+    get(&gateway, "bytes=4-6").send().await.code(206).body("XYZ").status("hit");
+
+    // Parts of which more can be had.
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").answer(serve(TEXT, "1"));
+    fetched(&gateway, get(&gateway, "bytes=0-9")).await.status(MISS);
+    origin.on("/a").reply(weak("bytes 12-14/20"));
+    get(&gateway, "bytes=12-14").send().await.code(206).body("XYZ").status(PARTIAL);
+    get(&gateway, "bytes=0-9").send().await.code(206).body("0123456789").status("hit");
 }
 
 #[tokio::test]
