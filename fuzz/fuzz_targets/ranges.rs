@@ -17,8 +17,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::semantics::ranges::{ContentRange, MAX_PARTS, MAX_SPECS, Whole, unsatisfied};
 use larder::semantics::spans::MAX_SPANS;
 use larder::semantics::{
-    Combined, Multipart, Span, Spans, Wanted, asks_for_part, combine, combined_fields, may_combine,
-    multipart, part_to_store, select,
+    Combined, Multipart, Span, Spans, Wanted, asks_for_part, beginning_to_store, combine,
+    combined_fields, may_combine, may_replace, multipart, part_to_store, select, whole_to_store,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -37,8 +37,13 @@ fuzz_target!(|text: &[u8]| {
     sent(&input.fields, &whole);
     combined(&input.parts, &whole);
     part_to_store(&input.fields).ok();
-    may_combine(&input.fields, &input.fields);
     combined_fields(&input.fields, &input.fields);
+    broken_off(&input);
+    // What has no strong validator is for itself, and makes way for its like.
+    if !may_combine(&input.fields, &input.fields) {
+        assert!(may_replace(&input.fields, false, true, &input.fields));
+        assert!(!may_replace(&input.fields, true, true, &input.fields));
+    }
 });
 
 struct Input<'a> {
@@ -262,6 +267,24 @@ fn take_apart(parts: &Multipart) -> Vec<(String, Vec<u8>)> {
 
 // --- How it becomes whole --------------------------------------------------------------------------
 
+/// What came before a break is less than what was to come.
+fn broken_off(input: &Input<'_>) {
+    let mut spans: Vec<_> =
+        input.parts.iter().filter_map(|(start, end)| Span::new(*start, *end)).collect();
+    if let Ok((whole, length)) = whole_to_store(&Method::GET, StatusCode::OK, &input.fields) {
+        assert_eq!((whole.start(), whole.end()), (0, length));
+        spans.push(whole);
+    }
+    for span in spans {
+        for came in [0, 1 << 16, span.length() - 1, span.length(), u64::MAX] {
+            if let Ok(beginning) = beginning_to_store(span, came) {
+                assert_eq!((beginning.start(), beginning.length()), (span.start(), came));
+                assert!(beginning.end() < span.end(), "all of it came");
+            }
+        }
+    }
+}
+
 fn combined(parts: &[(u64, u64)], whole: &Bytes) {
     let length = whole.len() as u64;
     let mut held: Option<(Spans, Bytes)> = None;
@@ -285,6 +308,10 @@ fn combined(parts: &[(u64, u64)], whole: &Bytes) {
             Combined::Part(spans, octets) => (spans, octets),
         };
         check(&spans, &octets, whole, &mut has);
+        for (start, end) in parts {
+            let part = Span::new(*start, *end).filter(|part| part.end() <= length);
+            part.map(|part| missing(&spans, &has, part));
+        }
         held = Some((spans, octets));
     }
 }
@@ -313,5 +340,18 @@ fn check(spans: &Spans, octets: &Bytes, whole: &Bytes, has: &mut [bool]) {
     if let (Some(gap), [missing]) = (gap, gaps.as_slice()) {
         assert_eq!(place(gap.length()), missing.len());
         assert!(!spans.has(gap) && spans.cut(octets, gap).is_none());
+    }
+}
+
+/// What is missing of a part, octet by octet.
+fn missing(spans: &Spans, holds: &[bool], part: Span) {
+    let within = &holds[place(part.start())..place(part.end())];
+    let gaps: Vec<_> = within.chunk_by(|one, next| one == next).filter(|run| !run[0]).collect();
+    let found = spans.missing(part);
+    assert_eq!(found.is_some(), gaps.len() == 1);
+    if let (Some(gap), [run]) = (found, gaps.as_slice()) {
+        assert_eq!(place(gap.length()), run.len());
+        assert!(part.start() <= gap.start() && gap.end() <= part.end());
+        assert!(holds[place(gap.start())..place(gap.end())].iter().all(|holds| !holds));
     }
 }
