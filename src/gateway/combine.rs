@@ -30,8 +30,8 @@ use super::partial::Sought;
 /// A part that may be stored, together with what is held.
 struct Part {
     span: Span,
-    /// Of the whole content.
-    length: u64,
+    /// Of the whole content, where it is known.
+    length: Option<u64>,
     held: Option<Arc<StoredResponse>>,
     /// Of both, as received.
     fields: HeaderMap,
@@ -70,7 +70,7 @@ impl Fetch {
         let Some((part, of)) = self.is_the_rest(reply.status(), &fields, times).await else {
             return self.ask_for_all_of_it().await;
         };
-        let (status, fields) = if of.length() == part.length {
+        let (status, fields) = if Some(of.length()) == part.length {
             (StatusCode::OK, part.fields.clone())
         } else {
             let mut fields = semantics::fields_of_part(&part.fields);
@@ -136,6 +136,7 @@ impl Fetch {
             return debug!("what is stored is worth more than what broke off");
         }
         let (held, fields) = (self.held(fields).cloned(), fields.clone());
+        let length = Some(length);
         self.put_beginning(Part { span: whole, length, held, fields, storing }, octets);
     }
 
@@ -200,12 +201,12 @@ impl Fetch {
     async fn part(
         &self,
         span: Span,
-        length: u64,
+        length: Option<u64>,
         held: Option<Arc<StoredResponse>>,
         fields: &HeaderMap,
         times: &Times,
     ) -> Result<Part, NotStored> {
-        if length > self.plan().max_body as u64 {
+        if length.unwrap_or(span.end()) > self.plan().max_body as u64 {
             return Err(NotStored::TooLarge);
         }
         let fields = match &held {

@@ -72,7 +72,7 @@ impl Sought {
         let Some(held) = stale.as_ref().filter(|stale| stale.part.is_some()) else {
             return Self::Whole { stale, variants };
         };
-        let all = Span::new(0, held.length());
+        let all = held.length().and_then(|length| Span::new(0, length));
         let rest = all.and_then(|all| Self::rest(held, all, &held.fields.to_map(0)));
         rest.unwrap_or(Self::Whole { stale: None, variants })
     }
@@ -84,8 +84,8 @@ impl Sought {
         if own.contains_key(IF_NONE_MATCH) || own.contains_key(IF_MODIFIED_SINCE) {
             return None;
         }
-        let fields = held.fields.to_map(0);
-        match wanted(presented, held.status, &fields, held.length())? {
+        let (fields, length) = (held.fields.to_map(0), held.length()?);
+        match wanted(presented, held.status, &fields, Some(length))? {
             Wanted::Part(of) => Self::rest(held, of, &fields),
             Wanted::Parts(_) | Wanted::Unsatisfiable => None,
         }
@@ -103,7 +103,7 @@ impl Sought {
         match self {
             Self::Whole { .. } => false,
             Self::Part(_) => true,
-            Self::Rest { held, of, .. } => of.length() < held.length(),
+            Self::Rest { held, of, .. } => Some(of.length()) != held.length(),
         }
     }
 }
@@ -115,21 +115,26 @@ pub(super) fn has_enough(presented: &Presented, stored: &StoredResponse) -> bool
     let Some(held) = &stored.part else { return true };
     match wanted(presented, stored.status, &stored.fields.to_map(0), held.length()) {
         Some(Wanted::Part(span)) => held.has(span),
-        Some(Wanted::Parts(spans)) => spans.into_iter().all(|span| held.has(span)),
+        // Each of several parts is sent with the complete length.
+        Some(Wanted::Parts(spans)) => {
+            held.length().is_some() && spans.into_iter().all(|span| held.has(span))
+        }
         Some(Wanted::Unsatisfiable) | None => false,
     }
 }
 
-/// What of a content of this length a request is to be sent; `None` is the whole.
+/// What of a content of this length a request is to be sent; `None` is the whole. Where the length is
+/// not known, what needs it lies behind all that is held.
 pub(super) fn wanted(
     presented: &Presented,
     status: StatusCode,
     fields: &HeaderMap,
-    length: u64,
+    length: Option<u64>,
 ) -> Option<Wanted> {
     if !presented.asks_for_part() {
         return None;
     }
+    let length = length.unwrap_or(u64::MAX);
     semantics::select(&presented.head.headers, status, fields, length).ok()
 }
 
@@ -145,14 +150,14 @@ pub(super) fn of_stored(
         Wanted::Parts(spans) => {
             let parts = spans.into_iter().map(|span| Some((span, stored.cut(span)?)));
             let parts: Vec<_> = parts.collect::<Option<_>>()?;
-            let parts = semantics::multipart(parts, length, fields.get(CONTENT_TYPE));
+            let parts = semantics::multipart(parts, length?, fields.get(CONTENT_TYPE));
             // §15.3.7.2: "MUST NOT generate a Content-Range header field in the HTTP header
             // section of a multiple part response".
             fields.remove(CONTENT_RANGE);
             fields.insert(CONTENT_TYPE, parts.content_type);
             partial(fields, Body::pieces(parts.pieces))
         }
-        Wanted::Unsatisfiable => unsatisfiable(&fields, length),
+        Wanted::Unsatisfiable => unsatisfiable(&fields, length?),
     })
 }
 
@@ -165,18 +170,18 @@ pub(super) fn of_stream(
     seat: Seat,
 ) -> Result<Response<Body>, (HeaderMap, Seat)> {
     let Some(length) = head.length else { return Err((fields, seat)) };
-    match wanted(presented, head.status, &fields, length) {
+    match wanted(presented, head.status, &fields, Some(length)) {
         Some(Wanted::Part(span)) => {
             fields.insert(CONTENT_LENGTH, span.length().into());
             let body = Body::Part { seat, before: span.start(), left: span.length() };
-            Ok(part(fields, span, length, body))
+            Ok(part(fields, span, Some(length), body))
         }
         Some(Wanted::Unsatisfiable) => Ok(unsatisfiable(&fields, length)),
         Some(Wanted::Parts(_)) | None => Err((fields, seat)),
     }
 }
 
-fn part(mut fields: HeaderMap, span: Span, length: u64, body: Body) -> Response<Body> {
+fn part(mut fields: HeaderMap, span: Span, length: Option<u64>, body: Body) -> Response<Body> {
     fields.insert(CONTENT_RANGE, span.content_range(length));
     partial(fields, body)
 }

@@ -15,7 +15,7 @@
 //!
 //! # Not supported
 //!
-//! - A 206 of several parts, or of a content whose length it does not tell, is not stored (§3.3).
+//! - A 206 of several parts is not stored (§3.3).
 //! - Of a response that broke off nothing is kept where its length or a strong validator is missing.
 //! - Range units other than `bytes`: the field is ignored, as RFC 9110 §14.2 wants it.
 //! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.

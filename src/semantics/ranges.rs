@@ -319,9 +319,12 @@ impl Span {
         of_text(&format!("bytes={self}"))
     }
 
-    /// `Content-Range` of this part of a content of so many octets.
-    pub fn content_range(self, length: u64) -> HeaderValue {
-        of_text(&format!("bytes {self}/{length}"))
+    /// `Content-Range` of this part of a content of so many octets, where it is known how many.
+    pub fn content_range(self, length: Option<u64>) -> HeaderValue {
+        of_text(&match length {
+            Some(length) => format!("bytes {self}/{length}"),
+            None => format!("bytes {self}/*"),
+        })
     }
 }
 
@@ -618,7 +621,8 @@ mod tests {
             assert_eq!(ContentRange::of(&fields(&lines)), expected, "{lines:?}: {why}");
         }
         assert_eq!(unsatisfied(1234), "bytes */1234");
-        assert_eq!(Span::new(42, 1234).unwrap().content_range(1234), "bytes 42-1233/1234");
+        assert_eq!(Span::new(42, 1234).unwrap().content_range(Some(1234)), "bytes 42-1233/1234");
+        assert_eq!(Span::new(42, 1234).unwrap().content_range(None), "bytes 42-1233/*");
     }
 
     /// Whether a range has this octet, by the words of §14.1.2 and nothing else.
@@ -696,7 +700,7 @@ mod tests {
         fn content_range_is_read_as_it_is_written(start in 0_u64..1 << 40, count in 1_u64..1 << 40) {
             let span = Span::new(start, start + count).unwrap();
             let mut fields = HeaderMap::new();
-            fields.insert(CONTENT_RANGE, span.content_range(start + count));
+            fields.insert(CONTENT_RANGE, span.content_range(Some(start + count)));
             let expected = ContentRange::Part(span, Some(start + count));
             prop_assert_eq!(ContentRange::of(&fields), Some(expected));
         }

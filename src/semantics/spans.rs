@@ -4,8 +4,8 @@
 //! Section 3.4: "A cache MAY combine these ranges into a single stored response, and reuse that
 //! response to satisfy later requests, if they all share the same strong validator". A 206 may be
 //! "stored as if it were an incomplete 200 (OK) response" (§3.3): [`storable`](super::storable) is
-//! asked about it as about a 200. One without a strong validator is stored alone. Parts whose complete length is not known are not stored, nor are
-//! those of a multipart content.
+//! asked about it as about a 200. One without a strong validator is stored alone. Those of a multipart
+//! content are not stored.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -31,7 +31,8 @@ pub const WORTH_KEEPING: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spans {
     spans: Box<[Span]>,
-    length: u64,
+    /// Of the whole content; none if nobody has said it.
+    length: Option<u64>,
 }
 
 /// What parts come to.
@@ -43,8 +44,9 @@ pub enum Combined {
     Part(Spans, Bytes),
 }
 
-/// Which part a 206 to a `GET` has, and of how long a content; or why it is not stored.
-pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, u64), NotStored> {
+/// Which part a 206 to a `GET` has, and of how long a content, where it says that; or why it is not
+/// stored.
+pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, Option<u64>), NotStored> {
     let is_multipart = fields.get(CONTENT_TYPE).is_some_and(|value| {
         let prefix = value.as_bytes().get(..b"multipart/byteranges".len());
         prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"multipart/byteranges"))
@@ -53,8 +55,7 @@ pub fn part_to_store(fields: &HeaderMap) -> Result<(Span, u64), NotStored> {
         return Err(NotStored::Partial);
     }
     let (span, length) = match ContentRange::of(fields) {
-        Some(ContentRange::Part(span, Some(length))) => (span, length),
-        Some(ContentRange::Part(_, None)) => return Err(NotStored::Partial),
+        Some(ContentRange::Part(span, length)) => (span, length),
         Some(ContentRange::Unsatisfied(_)) | None => return Err(NotStored::ContentRange),
     };
     let says_otherwise = |said: &http::HeaderValue| *said != *span.length().to_string();
@@ -143,7 +144,7 @@ pub fn combined_fields(stored: &HeaderMap, part: &HeaderMap) -> HeaderMap {
 
 impl Spans {
     /// `None` if these are not as the type says.
-    pub fn new(spans: impl IntoIterator<Item = (u64, u64)>, length: u64) -> Option<Self> {
+    pub fn new(spans: impl IntoIterator<Item = (u64, u64)>, length: Option<u64>) -> Option<Self> {
         let spans: Box<[Span]> = spans
             .into_iter()
             .take(MAX_SPANS + 1)
@@ -151,8 +152,10 @@ impl Spans {
             .collect::<Option<_>>()?;
         let in_order = spans.is_sorted_by(|before, behind| before.end() < behind.start());
         let (first, last) = (spans.first()?, spans.last()?);
-        let is_all = first.start() == 0 && last.end() == length && spans.len() == 1;
-        let fits = last.end() <= length && spans.len() <= MAX_SPANS;
+        let is_all = first.start() == 0 && Some(last.end()) == length && spans.len() == 1;
+        // So that no part up to the end of an unknown content is ever at hand.
+        let most = length.unwrap_or(u64::MAX - 1);
+        let fits = last.end() <= most && spans.len() <= MAX_SPANS;
         (in_order && fits && !is_all).then_some(Self { spans, length })
     }
 
@@ -166,9 +169,16 @@ impl Spans {
         size_of::<Self>() + size_of_val(&*self.spans)
     }
 
-    /// Of the whole content.
-    pub fn length(&self) -> u64 {
+    /// Of the whole content; none if nobody has said it.
+    pub fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Whether a content of this length, where that is known, may be the one that these are of.
+    fn may_be_of(&self, length: Option<u64>) -> bool {
+        let end = self.spans.last().map_or(0, |last| last.end());
+        self.length.is_none_or(|own| Some(own) == length)
+            && length.is_none_or(|length| end <= length)
     }
 
     /// How many octets are at hand.
@@ -183,13 +193,14 @@ impl Spans {
 
     /// What is missing, if that is one span.
     pub fn gap(&self) -> Option<Span> {
-        self.missing(Span::new(0, self.length)?)
+        self.missing(Span::new(0, self.length?)?)
     }
 
     /// What is missing of a part, if that is one span.
     pub fn missing(&self, part: Span) -> Option<Span> {
         let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end()));
-        let ends = self.spans.iter().map(|span| span.start()).chain([self.length]);
+        let ends =
+            self.spans.iter().map(|span| span.start()).chain([self.length.unwrap_or(u64::MAX)]);
         let within = |(start, end)| Span::new(part.start().max(start), part.end().min(end));
         let mut gaps = starts.zip(ends).filter_map(within);
         gaps.next().filter(|_| gaps.next().is_none())
@@ -212,18 +223,20 @@ impl Spans {
 
 /// Adds a part to what is held of the same content, in a buffer of its own. Octets that both have are
 /// taken from the new one. `None` if the part is not as long as its span, or ends behind the content.
-/// What is held of a content of another length is left out. Of too many spans the shortest go.
+/// What is held of a content of another length is left out; where only one of them tells the length,
+/// it is that of both. Of too many spans the shortest go.
 pub fn combine(
     held: Option<(&Spans, &Bytes)>,
     span: Span,
     octets: &Bytes,
-    length: u64,
+    length: Option<u64>,
 ) -> Option<Combined> {
-    if octets.len() as u64 != span.length() || span.end() > length {
+    let length = length.or(held.and_then(|(spans, _)| spans.length));
+    if octets.len() as u64 != span.length() || length.is_some_and(|length| span.end() > length) {
         return None;
     }
     let mut pieces = vec![(span, octets.clone())];
-    if let Some((spans, content)) = held.filter(|(spans, _)| spans.length == length) {
+    if let Some((spans, content)) = held.filter(|(spans, _)| spans.may_be_of(length)) {
         for own in &spans.spans {
             let before = Span::new(own.start(), own.end().min(span.start()));
             let behind = Span::new(own.start().max(span.end()), own.end());
@@ -244,7 +257,7 @@ pub fn combine(
         content.extend_from_slice(octets);
     }
     let content = content.freeze();
-    if count == length {
+    if Some(count) == length {
         return Some(Combined::Whole(content));
     }
     Some(Combined::Part(Spans::new(ends, length)?, content))
@@ -274,7 +287,7 @@ mod tests {
             ("last-modified", "Sun, 06 Nov 1994 11:00:00 GMT"),
             ("date", "Sun, 06 Nov 1994 12:00:00 GMT"),
         ];
-        let part = Ok((Span::new(2, 5).unwrap(), 10));
+        let part = Ok((Span::new(2, 5).unwrap(), Some(10)));
         for (lines, expected, why) in [
             (vec![etag, range], part, "§3.3"),
             (vec![etag, range, ("content-length", "3")], part, "§3.3"),
@@ -297,8 +310,8 @@ mod tests {
             ),
             (
                 vec![etag, ("content-range", "bytes 2-4/*")],
-                Err(NotStored::Partial),
-                "the complete length is not known",
+                Ok((Span::new(2, 5).unwrap(), None)),
+                "RFC 9110 §14.4: the complete length is unknown",
             ),
             (
                 vec![etag, ("content-range", "bytes 2-4/4")],
@@ -445,7 +458,7 @@ mod tests {
             ((0..16).map(|n| (2 * n, 2 * n + 1)).collect(), 40, true),
             ((0..17).map(|n| (2 * n, 2 * n + 1)).collect(), 40, false),
         ] {
-            assert_eq!(Spans::new(ends.clone(), length).is_some(), is_sound, "{ends:?}");
+            assert_eq!(Spans::new(ends.clone(), Some(length)).is_some(), is_sound, "{ends:?}");
         }
         for (ends, expected) in [
             (vec![(0, 2)], Span::new(2, 9)),
@@ -454,9 +467,9 @@ mod tests {
             (vec![(1, 8)], None),
             (vec![(0, 2), (5, 8)], None),
         ] {
-            assert_eq!(Spans::new(ends.clone(), 9).unwrap().gap(), expected, "{ends:?}");
+            assert_eq!(Spans::new(ends.clone(), Some(9)).unwrap().gap(), expected, "{ends:?}");
         }
-        let held = Spans::new([(2, 4), (6, 7)], 9).unwrap();
+        let held = Spans::new([(2, 4), (6, 7)], Some(9)).unwrap();
         for ((start, end), expected, why) in [
             ((2, 4), None, "nothing"),
             ((3, 4), None, "nothing"),
@@ -478,13 +491,43 @@ mod tests {
     fn lies_are_not_combined() {
         let octets = Bytes::from_static(b"abc");
         let span = |start, end| Span::new(start, end).unwrap();
-        assert_eq!(combine(None, span(0, 2), &octets, 9), None, "shorter than it says");
-        assert_eq!(combine(None, span(0, 4), &octets, 9), None, "longer than it says");
-        assert_eq!(combine(None, span(7, 10), &octets, 9), None, "behind the end");
+        assert_eq!(combine(None, span(0, 2), &octets, Some(9)), None, "shorter than it says");
+        assert_eq!(combine(None, span(0, 4), &octets, Some(9)), None, "longer than it says");
+        assert_eq!(combine(None, span(7, 10), &octets, Some(9)), None, "behind the end");
         // Of another length it cannot be the same content, whatever its validator.
-        let spans = Spans::new([(5, 8)], 9).unwrap();
-        let expected = Combined::Part(Spans::new([(0, 3)], 10).unwrap(), octets.clone());
-        assert_eq!(combine(Some((&spans, &octets)), span(0, 3), &octets, 10), Some(expected));
+        let spans = Spans::new([(5, 8)], Some(9)).unwrap();
+        let expected = Combined::Part(Spans::new([(0, 3)], Some(10)).unwrap(), octets.clone());
+        assert_eq!(combine(Some((&spans, &octets)), span(0, 3), &octets, Some(10)), Some(expected));
+    }
+
+    #[test]
+    fn parts_of_a_content_of_unknown_length() {
+        let octets = Bytes::from_static(b"abc");
+        let span = |start, end| Span::new(start, end).unwrap();
+        let held = |ends, length| Spans::new([ends], length).unwrap();
+        let both = Bytes::from_static(b"abcabc");
+        for (own, own_length, part, length, expected, why) in [
+            ((3, 6), None, (0, 3), None, Some((vec![(0, 6)], None)), "it may go on"),
+            ((3, 6), None, (0, 3), Some(9), Some((vec![(0, 6)], Some(9))), "now it is known"),
+            ((3, 6), Some(9), (0, 3), None, Some((vec![(0, 6)], Some(9))), "it is known"),
+            ((3, 6), None, (0, 3), Some(5), Some((vec![(0, 3)], Some(5))), "it cannot be the same"),
+            ((0, 3), Some(4), (3, 6), None, None, "it ends behind the content"),
+        ] {
+            let spans = held(own, own_length);
+            let found = combine(Some((&spans, &octets)), span(part.0, part.1), &octets, length);
+            let expected = expected.map(|(ends, length)| {
+                let spans = Spans::new(ends, length).unwrap();
+                let count = usize::try_from(spans.held()).unwrap();
+                Combined::Part(spans, both.slice(..count))
+            });
+            assert_eq!(found, expected, "{why}");
+        }
+        let spans = held((3, 6), None);
+        let whole = combine(Some((&spans, &octets)), span(0, 3), &octets, Some(6));
+        assert_eq!(whole, Some(Combined::Whole(both)), "nothing is missing");
+        assert_eq!(spans.gap(), None);
+        assert_eq!(spans.missing(span(0, 5)), Some(span(0, 3)));
+        assert_eq!(Spans::new([(u64::MAX - 2, u64::MAX)], None), None, "its end would be known");
     }
 
     #[test]
@@ -496,7 +539,8 @@ mod tests {
             let octets =
                 Bytes::from(vec![u8::try_from(n).unwrap(); usize::try_from(count).unwrap()]);
             let before = held.as_ref().map(|(spans, content)| (spans, content));
-            let Some(Combined::Part(spans, content)) = combine(before, span, &octets, 999) else {
+            let Some(Combined::Part(spans, content)) = combine(before, span, &octets, Some(999))
+            else {
                 panic!("it is not whole");
             };
             held = Some((spans, content));
@@ -526,7 +570,7 @@ mod tests {
                 let span = Span::new(start as u64, end as u64).unwrap();
                 let octets = Bytes::copy_from_slice(&whole[start..end]);
                 let before = held.as_ref().map(|(spans, content)| (spans, content));
-                match combine(before, span, &octets, length as u64).unwrap() {
+                match combine(before, span, &octets, Some(length as u64)).unwrap() {
                     Combined::Whole(content) => {
                         prop_assert!(model.iter().all(Option::is_some));
                         prop_assert_eq!(&content[..], &whole[..]);

@@ -51,7 +51,7 @@ pub enum NotStored {
     RequestNoStore,
     /// A status that no cache may answer others with: not final, 304, or not one of HTTP's.
     Status,
-    /// A 206 that nobody asked for, of several parts, or of a content of unknown length.
+    /// A 206 that nobody asked for, or of several parts; or what broke off and has no length.
     Partial,
     /// A 206 whose `Content-Range` contradicts itself or the length of its content.
     ContentRange,

@@ -265,9 +265,9 @@ impl StoredResponse {
         self.part.is_none().then_some(&self.body)
     }
 
-    /// How long the whole content is.
-    pub fn length(&self) -> u64 {
-        self.part.as_ref().map_or(self.body.len() as u64, |spans| spans.length())
+    /// How long the whole content is. `None` if it is not all here and nobody has said it.
+    pub fn length(&self) -> Option<u64> {
+        self.part.as_ref().map_or(Some(self.body.len() as u64), |spans| spans.length())
     }
 
     /// These octets of the content; `None` if some of them are not here. Nothing is copied.

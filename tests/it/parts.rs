@@ -421,7 +421,6 @@ async fn parts_that_lie_are_not_stored() {
         (says("456", "bytes 6-4/20"), "content-range"),
         (says("456", "bytes 4-6/6"), "content-range"),
         (says("456", "bytes 4-6/20").field("content-range", "bytes 4-6/20"), "content-range"),
-        (says("456", "bytes 4-6/*"), "partial"),
         (says("456", "items 4-6/20"), "content-range"),
         (says("456", "bytes 4-6/99999999"), "too-large"),
         (
@@ -500,6 +499,48 @@ async fn part_without_a_strong_validator_is_stored_alone() {
             gateway.ask("GET", target).send().await.code(200).body(TEXT).status("hit");
         }
     }
+}
+
+#[tokio::test]
+async fn part_of_a_content_of_unknown_length_answers_what_does_not_need_it() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let l1 = Gateway::before(&origin).await;
+    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
+    let l2 = l2.start().await.in_step().await;
+    for gateway in [&l1, &l2] {
+        origin.on("/a").reply(says("456789", "bytes 4-9/*"));
+        let got = fetched(gateway, get(gateway, "bytes=4-9")).await.code(206).body("456789");
+        got.status(MISS).has("content-range", "bytes 4-9/*");
+        gateway.settled().await;
+        for (range, body, content_range) in
+            [("bytes=4-9", "456789", "bytes 4-9/*"), ("bytes=5-5,6-7", "567", "bytes 5-7/*")]
+        {
+            let got = get(gateway, range).send().await.code(206).body(body).status("hit");
+            got.has("content-range", content_range).has("content-length", &body.len().to_string());
+        }
+        let cached = ("cache-control", "only-if-cached");
+        for range in
+            ["bytes=4-", "bytes=-1", "bytes=-0", "bytes=4-10", "bytes=4-4,99-99", "bytes=99-"]
+        {
+            let got = get(gateway, range).field(cached.0, cached.1).send().await.code(504);
+            got.status("fwd=partial; detail=only-if-cached");
+        }
+        // Parts of it are combined, and it is completed when its length is known.
+        origin.on("/a").reply(says("0123", "bytes 0-3/*"));
+        fetched(gateway, get(gateway, "bytes=0-3")).await.status(PARTIAL);
+        gateway.settled().await;
+        get(gateway, "bytes=2-5").send().await.code(206).body("2345").status("hit");
+        origin.on("/a").answer(serve(TEXT, "1"));
+        fetched(gateway, get(gateway, "bytes=10-14")).await.status(PARTIAL);
+        gateway.settled().await;
+        let got = fetched(gateway, gateway.ask("GET", "/a")).await.code(200).body(TEXT);
+        got.status(COMPLETED);
+        assert_eq!(origin.last("/a").field("range").as_deref(), Some("bytes=15-19"));
+    }
+    let gateway = Gateway::setup(&origin).route("max_body = \"8B\"").start().await;
+    origin.on("/a").reply(says("89", "bytes 8-9/*"));
+    let got = get(&gateway, "bytes=8-9").send().await.code(206);
+    got.status("fwd=uri-miss; detail=too-large");
 }
 
 #[tokio::test]
