@@ -26,6 +26,7 @@ use crate::upstream::Reply;
 
 use super::fetch::{Came, Fetch, Storing, length};
 use super::partial::Sought;
+use super::shown::Source;
 
 /// A part that may be stored, together with what is held.
 struct Part {
@@ -213,7 +214,7 @@ impl Fetch {
             Some(held) => semantics::combined_fields(&held.fields.to_map(4), fields),
             None => semantics::fields_of_part(fields),
         };
-        let storing = self.storing(StatusCode::OK, &fields, times).await?;
+        let storing = self.storing(StatusCode::OK, &fields, Source::Elsewhere, times).await?;
         Ok(Part { span, length, held, fields, storing })
     }
 

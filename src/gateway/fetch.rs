@@ -26,6 +26,7 @@ use crate::upstream::{Failure, Reply};
 
 use super::key::Key;
 use super::partial::Sought;
+use super::shown::Source;
 use super::validate::Validation;
 use super::{Gateway, Plan, Presented, tags};
 
@@ -122,7 +123,11 @@ impl Fetch {
         if self.presented.head.method == Method::HEAD {
             return self.headed(reply, &times).await;
         }
-        match self.storing(reply.status(), reply.headers(), &times).await {
+        let (head, mut content) = reply.into_parts();
+        let source = Source::Coming(&mut content);
+        let decision = self.storing(head.status, &head.headers, source, &times).await;
+        let reply = Response::from_parts(head, content);
+        match decision {
             Ok(storing) => {
                 let method = self.presented.head.method.clone();
                 self.store(&method, reply, storing).await;
@@ -188,6 +193,7 @@ impl Fetch {
         &self,
         status: StatusCode,
         fields: &HeaderMap,
+        source: Source<'_>,
         times: &Times,
     ) -> Result<Storing, NotStored> {
         let Presented { head, directives, .. } = &*self.presented;
@@ -218,7 +224,7 @@ impl Fetch {
             marks.push(Mark::search(authority, uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);
-        self.ask_storing(status, fields, Storing { freshness, marks }).await
+        self.ask_storing(status, fields, source, Storing { freshness, marks }).await
     }
 
     /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
@@ -226,14 +232,15 @@ impl Fetch {
         &self,
         status: StatusCode,
         fields: &HeaderMap,
+        source: Source<'_>,
         mut storing: Storing,
     ) -> Result<Storing, NotStored> {
         let plan = self.plan();
         let Some(ask) = &plan.storing else { return Ok(storing) };
         let captures = self.gateway.captures(&self.presented);
         let seen = self.presented.seen(&captures);
-        let response =
-            SeenResponse { status, fields, content: None, longest: plan.max_policy_body };
+        let content = source.shown(plan, ask, fields).await;
+        let response = SeenResponse { status, fields, content, longest: plan.max_policy_body };
         match ask.policy.storing(&seen, &response).await {
             Ok(answer) if !answer.store => Err(NotStored::Policy),
             Ok(answer) => {

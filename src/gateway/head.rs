@@ -14,6 +14,7 @@ use crate::upstream::Reply;
 
 use super::fetch::{Alone, Fetch};
 use super::partial::Sought;
+use super::shown::Source;
 
 impl Fetch {
     /// Lets a response to `HEAD` update the stored response, or make it stale, before its client hears
@@ -50,13 +51,14 @@ impl Fetch {
         let mut fields = reply.headers().clone();
         message::add_via(&mut fields, reply.version());
         let merged = semantics::freshen(&stored, &fields);
-        let storing = match self.storing(stale.status, &merged, times).await {
-            Ok(storing) => storing,
-            Err(why) => {
-                debug!(why = why.as_str(), "stored response not updated by HEAD");
-                return false;
-            }
-        };
+        let storing =
+            match self.storing(stale.status, &merged, Source::Stored(&stale.body), times).await {
+                Ok(storing) => storing,
+                Err(why) => {
+                    debug!(why = why.as_str(), "stored response not updated by HEAD");
+                    return false;
+                }
+            };
         let Some((merged, nominated)) = self.to_store(merged, &storing) else { return false };
         let content = Combined::Whole(stale.body.clone());
         let put = self.put(stale.status, &merged, content, storing, &nominated, None);

@@ -21,6 +21,7 @@ use crate::upstream::Reply;
 use super::fetch::Fetch;
 use super::key::{Key, Keyed};
 use super::partial::Sought;
+use super::shown::Source;
 use super::write::Invalidated;
 use super::{Gateway, Presented, respond};
 
@@ -60,7 +61,11 @@ impl Gateway {
             lead,
             mine,
         };
-        match fetch.storing(reply.status(), reply.headers(), &times).await {
+        let (head, mut content) = reply.into_parts();
+        let source = Source::Coming(&mut content);
+        let decision = fetch.storing(head.status, &head.headers, source, &times).await;
+        let reply = Response::from_parts(head, content);
+        match decision {
             Ok(storing) => {
                 self.tasks.spawn(async move { fetch.store(&Method::POST, reply, storing).await });
                 match seat.outcome().await {

@@ -16,6 +16,7 @@ use crate::upstream::Reply;
 
 use super::fetch::{Alone, Fetch};
 use super::partial::Sought;
+use super::shown::Source;
 
 /// What a forward request asks about.
 pub(super) struct Validation {
@@ -103,7 +104,7 @@ impl Fetch {
         times: &Times,
     ) {
         let merged = semantics::freshen(&stale.fields.to_map(4), fields);
-        match self.storing(stale.status, &merged, times).await {
+        match self.storing(stale.status, &merged, Source::Stored(&stale.body), times).await {
             Ok(storing) => {
                 let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
                     return;

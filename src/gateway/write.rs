@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
 use tracing::warn;
 
@@ -17,7 +17,7 @@ use crate::store::{Invalidation, Receipt, Scope};
 use crate::stored::Mark;
 use crate::upstream::{Content, Failure, Reply};
 
-use super::{Ask, Gateway, Plan, Presented, respond, tags};
+use super::{Ask, Gateway, Plan, Presented, respond, shown, tags};
 
 /// What an unsafe request has invalidated.
 pub(super) struct Invalidated {
@@ -49,9 +49,9 @@ impl Gateway {
         let write = self.tasks.spawn(async move {
             let before = gateway.store.lease();
             let requested = gateway.clock.now();
-            let result = gateway.send(&presented, content).await;
+            let mut result = gateway.send(&presented, content).await;
             let times = Times { requested, received: gateway.clock.now() };
-            let invalidated = gateway.invalidate_after(&presented, &result).await;
+            let invalidated = gateway.invalidate_after(&presented, &mut result).await;
             match result {
                 Ok(reply) => {
                     gateway.pass_and_keep(presented, reply, times, before, invalidated).await
@@ -131,28 +131,28 @@ impl Gateway {
     async fn invalidate_after(
         &self,
         presented: &Presented,
-        result: &Result<Response<Reply>, Failure>,
+        result: &mut Result<Response<Reply>, Failure>,
     ) -> Option<Invalidated> {
         let plan = self.plan(presented);
-        let nothing = HeaderMap::new();
-        let (fields, status) = match result {
+        let invalidations = match result {
             Ok(reply) if !semantics::invalidates(&presented.head.method, reply.status()) => {
                 return None;
             }
-            Ok(reply) => (reply.headers(), Some(reply.status())),
+            Ok(reply) => {
+                let mut named = self.named(presented, reply.headers());
+                if let Some(ask) = &plan.invalidation {
+                    named.extend(self.ask_invalidation(presented, ask, reply).await);
+                }
+                named
+            }
             Err(Failure::Connect(_)) => return None,
             // The request had left: the upstream may have done what it asked.
-            Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => (&nothing, None),
+            Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {
+                let mut named = self.named(presented, &HeaderMap::new());
+                named.extend(plan.invalidation.iter().map(|_| whole_route(plan)));
+                named
+            }
         };
-        let mut invalidations = self.targets(presented, fields);
-        invalidations.extend(tags::invalidated(fields, &presented.authority));
-        if let Some(ask) = &plan.invalidation {
-            let more = match status {
-                Some(status) => self.ask_invalidation(presented, ask, status, fields).await,
-                None => vec![hard(Mark::route(&plan.name), &plan.name)],
-            };
-            invalidations.extend(more);
-        }
         let records = invalidations.len();
         let receipt = self.store.invalidate(invalidations).await;
         if !receipt.shared {
@@ -160,6 +160,13 @@ impl Gateway {
             tracing::debug!(position = %receipt.position, "invalidation not shared yet");
         }
         Some(Invalidated { records, receipt })
+    }
+
+    /// What a write invalidates without any policy, by the fields of what it got.
+    fn named(&self, presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation> {
+        let mut named = self.targets(presented, fields);
+        named.extend(tags::invalidated(fields, &presented.authority));
+        named
     }
 
     /// RFC 9111 §4.4: the target URI, and `Location` and `Content-Location` of the same origin.
@@ -194,14 +201,16 @@ impl Gateway {
         &self,
         presented: &Presented,
         ask: &Ask,
-        status: StatusCode,
-        fields: &HeaderMap,
+        reply: &mut Response<Reply>,
     ) -> Vec<Invalidation> {
         let plan = self.plan(presented);
         let captures = self.captures(presented);
         let seen = presented.seen(&captures);
-        let response =
-            SeenResponse { status, fields, content: None, longest: plan.max_policy_body };
+        let is_shown = shown::wants_values(ask, reply.headers());
+        let longest = plan.max_policy_body;
+        let content = if is_shown { reply.body_mut().ahead(longest).await } else { None };
+        let (status, fields) = (reply.status(), reply.headers());
+        let response = SeenResponse { status, fields, content, longest };
         match ask.policy.invalidation(&seen, &response).await {
             Ok(named) => {
                 let scopes = named.into_iter().map(|named| Invalidation {
@@ -217,7 +226,7 @@ impl Gateway {
                     OnError::Default => Vec::new(),
                     // What the write made wrong is not known: nothing of the route can be trusted.
                     OnError::Bypass | OnError::Fail => {
-                        vec![hard(Mark::route(&plan.name), &plan.name)]
+                        vec![whole_route(plan)]
                     }
                 }
             }
@@ -232,6 +241,10 @@ fn scope(plan: &Plan, authority: &str, named: Named) -> Scope {
         Named::Path(path) => Scope::Mark { mark: Mark::path(authority, &path), label: path },
         Named::Pattern(pattern) => Scope::Pattern(pattern),
     }
+}
+
+fn whole_route(plan: &Plan) -> Invalidation {
+    hard(Mark::route(&plan.name), &plan.name)
 }
 
 pub(super) fn hard(mark: Mark, label: &str) -> Invalidation {

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use wit_component::ComponentEncoder;
 
 use super::{
-    Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Policy, Scope, Seen, SeenResponse,
+    Engine, Failure, Invalidated, KeyAnswer, KeySpace, LoadError, Operation, Policy, Scope, Seen,
+    SeenChange, SeenResponse,
 };
 use crate::config::{self, Plugin, Setting};
 use crate::stored::CacheKey;
@@ -116,6 +117,92 @@ async fn all_three_roles_answer() {
     let scope = Scope::Path("/users/42".to_owned());
     assert_eq!(wrong, [Invalidated { scope, soft: true }]);
     assert_eq!((policy.snapshot().calls, policy.snapshot().failures), (3, 0));
+}
+
+/// Wants `$.a` of documents, and names as a tag what is at this place of a change: a text, or the list
+/// of a query's values, of which it takes the first.
+fn tells_changes(at: u32, is_values: bool) -> Policy {
+    let wants = "(i32.store (i32.const 1072) (i32.const 1216))
+        (i32.store (i32.const 1076) (i32.const 1))";
+    let query = "(data (i32.const 1200) \"$.a\") (data (i32.const 1216) \"\\b0\\04\\00\\00\\03\\00\\00\\00\")";
+    let text = if is_values {
+        // Absent: the scope is empty, which is refused.
+        format!(
+            "(if (i32.load8_u offset={at} (local.get $cause)) (then
+               (local.set $cause (i32.load (i32.load offset={} (local.get $cause)))))
+             (else (local.set $cause (i32.const 2048))))",
+            at + 4
+        )
+    } else {
+        format!("(local.set $cause (i32.add (local.get $cause) (i32.const {at})))")
+    };
+    let answer = format!(
+        "{text} (i32.store8 (i32.const 280) (i32.const 0))
+         (i32.store (i32.const 284) (i32.load (local.get $cause)))
+         (i32.store (i32.const 288) (i32.load offset=4 (local.get $cause)))
+         (return (i32.const 260))"
+    );
+    let places = [("configure", wants), ("more", query), ("invalidation", &answer)];
+    load(&fixture(&places), AMPLE).unwrap()
+}
+
+#[tokio::test]
+async fn a_change_is_shown_with_the_values_of_its_document() {
+    let document = |text: &str| Some(Arc::new(serde_json::from_str(text).unwrap()));
+    let change = SeenChange {
+        mongodb: "m",
+        database: "d",
+        collection: "c",
+        operation: Operation::Replace,
+        id: "1",
+        after: document(r#"{"a": [1.0, 1]}"#),
+        before: document(r#"{"a": "x"}"#),
+    };
+    for (at, is_values, expected, why) in [
+        (12, false, "m", "the source"),
+        (20, false, "d", "the database"),
+        (28, false, "c", "the collection"),
+        (40, false, "1", "the id"),
+        (48, true, "[1.0,1]", "what it holds"),
+        (60, true, "\"x\"", "what it held"),
+    ] {
+        let answer = tells_changes(at, is_values).change(&change).await;
+        let scope = Scope::Tag(expected.to_owned());
+        assert_eq!(answer, Ok(vec![Invalidated { scope, soft: true }]), "{why}");
+    }
+    let gone = SeenChange { operation: Operation::Delete, after: None, before: None, ..change };
+    for at in [48, 60] {
+        let answer = tells_changes(at, true).change(&gone).await;
+        assert!(answer.is_err_and(|failure| nonsense(&failure)), "there is none");
+    }
+}
+
+#[test]
+fn queries_that_are_none_are_refused_by_name() {
+    let wants = "(i32.store (i32.const 1064) (i32.const 1216))
+        (i32.store (i32.const 1068) (i32.const 1))";
+    let query = "(data (i32.const 1200) \"$.a[\") (data (i32.const 1216) \"\\b0\\04\\00\\00\\04\\00\\00\\00\")";
+    let error = refusal(&fixture(&[("configure", wants), ("more", query)]));
+    assert!(matches!(error, LoadError::Failed(Failure::Nonsense(_))), "{error:?}");
+    assert!(error.to_string().contains("`response-values` has `$.a[`"), "{error}");
+}
+
+#[tokio::test]
+async fn content_may_be_as_long_as_the_plugin_has_memory() {
+    let wants = "(i32.store8 (i32.const 1028) (i32.const 0x48))";
+    let grows =
+        "(local.set $size (i32.and (i32.add (local.get $size) (i32.const 7)) (i32.const -8)))
+        (if (i32.gt_u (i32.add (global.get $heap) (local.get $size))
+              (i32.mul (memory.size) (i32.const 65536)))
+          (then (drop (memory.grow (i32.add (i32.const 1)
+            (i32.div_u (local.get $size) (i32.const 65536)))))))";
+    let policy = load(&fixture(&[("configure", wants), ("realloc", grows)]), AMPLE).unwrap();
+    for (octets, fits) in [(700 << 10, true), (2 << 20, false)] {
+        let content = vec![b'x'; octets];
+        let asked = Seen { content: Some(&content), ..seen("/a") };
+        let answer = policy.key(SPACE, &asked).await;
+        assert_eq!(answer.is_ok(), fits, "{answer:?}");
+    }
 }
 
 #[tokio::test]

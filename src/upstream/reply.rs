@@ -1,11 +1,13 @@
 //! The content of a response on its way from the upstream.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
@@ -19,6 +21,16 @@ pub struct Reply {
     idle_timeout: Duration,
     /// Set while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
+    ahead: Option<Box<Ahead>>,
+}
+
+/// What was read before anyone took it.
+#[derive(Default)]
+struct Ahead {
+    frames: VecDeque<Result<Frame<Bytes>, Incomplete>>,
+    octets: usize,
+    /// Nothing follows them.
+    is_over: bool,
 }
 
 /// The response's content did not come whole.
@@ -34,22 +46,38 @@ pub enum Incomplete {
 
 impl Reply {
     pub(super) fn new(incoming: Incoming, idle_timeout: Duration) -> Self {
-        Self { incoming, idle_timeout, silence: None }
+        Self { incoming, idle_timeout, silence: None, ahead: None }
     }
-}
 
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reply").field(&self.incoming).finish()
+    /// The whole content, if it has at most so many octets and comes within the upstream's
+    /// `idle_timeout`. Whatever was read is still there to be taken, an error included; so this may be
+    /// dropped and asked again.
+    pub async fn ahead(&mut self, most: usize) -> Option<Bytes> {
+        // Not to be read, if its length was said.
+        if self.size_hint().lower() > most as u64 {
+            return None;
+        }
+        tokio::time::timeout(self.idle_timeout, self.read_ahead(most)).await.ok()?;
+        let ahead = self.ahead.as_deref().filter(|ahead| ahead.is_over && ahead.octets <= most)?;
+        let mut content = BytesMut::with_capacity(ahead.octets);
+        for frame in &ahead.frames {
+            content.extend_from_slice(frame.as_ref().ok()?.data_ref().map_or(&[], |data| data));
+        }
+        Some(content.freeze())
     }
-}
 
-impl Body for Reply {
-    type Data = Bytes;
-    type Error = Incomplete;
+    async fn read_ahead(&mut self, most: usize) {
+        loop {
+            if self.ahead.as_ref().is_some_and(|ahead| ahead.is_over || ahead.octets > most) {
+                return;
+            }
+            let frame = poll_fn(|cx| self.poll_incoming(cx)).await;
+            self.ahead.get_or_insert_default().push(frame);
+        }
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+    fn poll_incoming(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
@@ -67,12 +95,69 @@ impl Body for Reply {
             self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
         silence.as_mut().poll(cx).map(|()| Some(Err(Incomplete::Silent)))
     }
+}
+
+impl Ahead {
+    fn push(&mut self, frame: Option<Result<Frame<Bytes>, Incomplete>>) {
+        self.is_over = !matches!(frame, Some(Ok(_)));
+        self.octets += frame.as_ref().map_or(0, length);
+        self.frames.extend(frame);
+    }
+
+    fn pop(&mut self) -> Option<Result<Frame<Bytes>, Incomplete>> {
+        let frame = self.frames.pop_front()?;
+        self.octets -= length(&frame);
+        Some(frame)
+    }
+}
+
+/// Of the content in a frame, in octets.
+fn length(frame: &Result<Frame<Bytes>, Incomplete>) -> usize {
+    frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len)
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reply").field(&self.incoming).finish()
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Incomplete;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
+        if let Some(ahead) = &mut self.ahead {
+            if let Some(frame) = ahead.pop() {
+                return Poll::Ready(Some(frame));
+            }
+            if ahead.is_over {
+                return Poll::Ready(None);
+            }
+        }
+        self.poll_incoming(cx)
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.ahead {
+            Some(ahead) if !ahead.frames.is_empty() => false,
+            Some(ahead) if ahead.is_over => true,
+            _ => self.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        let Some(ahead) = &self.ahead else { return rest };
+        let octets = ahead.octets as u64;
+        let mut whole = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(octets));
+        }
+        whole.set_lower(rest.lower().saturating_add(octets));
+        whole
     }
 }
