@@ -27,9 +27,16 @@ pub(super) fn cut(text: &str, octets: usize) -> &str {
     text.get(..text.floor_char_boundary(octets)).unwrap_or_default()
 }
 
-/// A plugin's text for a log or a terminal: on one line, without control characters, cut.
+/// A plugin's text for a log or a terminal: on one line, cut, without characters that control either.
 pub(super) fn printable(text: &str, octets: usize) -> String {
-    cut(text, octets).chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect()
+    cut(text, octets).chars().map(|shown| if controls(shown) { ' ' } else { shown }).collect()
+}
+
+/// Whether a character does something instead of being shown: ends a line, begins an escape sequence,
+/// or makes the rest of the line read backwards (Unicode Standard Annex #9).
+fn controls(shown: char) -> bool {
+    shown.is_control()
+        || matches!(shown, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -52,6 +59,7 @@ mod tests {
     #[test]
     fn printable_text_has_one_line_and_whole_characters() {
         assert_eq!(printable("a\nb\x1b[31m", 100), "a b [31m");
+        assert_eq!(printable("a\u{9b}b\u{2028}c\u{202e}d\u{2066}\u{e9}", 100), "a b c d \u{e9}");
         assert_eq!(printable("a\u{20ac}", 3), "a");
     }
 }
