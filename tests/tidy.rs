@@ -68,6 +68,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("serde_json_path", &["plugin"]),
     ("flate2", &["plugin"]),
     ("rustix", &["plugin"]),
+    ("wasmparser", &["plugin"]),
     ("matchit", &["routes"]),
     ("toml", &["config"]),
     ("axum", &["admin", "cli"]),

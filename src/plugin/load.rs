@@ -11,6 +11,7 @@ use tracing::debug;
 use wasmtime::component::Component;
 use wit_component::ComponentEncoder;
 
+use super::amount;
 use super::bindings::types::{Setting, SettingValue};
 use super::bundled;
 use super::engine::Engine;
@@ -114,8 +115,9 @@ impl Policy {
         digest: [u8; 32],
     ) -> Result<Self, LoadError> {
         let began = clock::instant();
-        let component =
-            engine.component(&component(bytes)?).map_err(|error| LoadError::unfit(&error))?;
+        let bytes = component(bytes)?;
+        amount::check(&bytes).map_err(LoadError::Unfit)?;
+        let component = engine.component(&bytes).map_err(|error| LoadError::unfit(&error))?;
         check_imports(engine, &component)?;
         let exports = Exports::find(&component);
         let configure = exports.configure.ok_or_else(|| other_world(engine, &component))?;

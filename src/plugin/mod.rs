@@ -14,6 +14,7 @@ mod bindings;
 mod bundled;
 mod compiled;
 
+mod amount;
 mod counters;
 mod failure;
 mod text;
