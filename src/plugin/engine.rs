@@ -19,7 +19,7 @@ use super::sandbox::{
     MOST_INSTANCES, MOST_MEMORIES, MOST_MEMORY, MOST_TABLE_ELEMENTS, MOST_TABLES, State,
 };
 
-/// How many calls may be slow at once.
+/// How many calls may be slow at once; a fourth of them of one policy.
 const SLOW: usize = 64;
 
 /// Instances for loading policies while requests are served.

@@ -25,7 +25,7 @@ pub enum Failure {
     /// The answer breaks the contract; the text says which rule.
     #[error("the plugin's answer breaks the contract: {0}")]
     Nonsense(String),
-    /// As many calls as may be were under way already, or slow.
+    /// As many calls as may be were under way already, or slow, of this policy or of all.
     #[error("too many slow policy calls at once")]
     Busy,
 }

@@ -3,11 +3,16 @@
 //!
 //! The gateway has one thread for each processor, so a plugin that loops must not hold one. A guest
 //! gives its thread back at every tick of the epoch; ordinary calls take microseconds and never
-//! see one.
+//! see one, save where the machine is busy and their thread had to wait.
+//!
+//! So any policy may come to need the slow lane, and one that loops must not hold that either: each
+//! has only so many places in it, and each goes on in turn, however many calls it has there.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -19,12 +24,23 @@ use super::ticks::Ticks;
 /// A call under way. Pending means that its guest used up its ticks, so it can always go on.
 pub(super) type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// One policy may have this part of the places for slow calls.
+const PART: usize = 4;
+
 /// The thread for slow calls, and the ticks that interrupt guests. Both end after it was dropped, as
 /// soon as no slow call is left.
 pub(super) struct Lane {
-    calls: Sender<Call<()>>,
-    permits: Arc<Semaphore>,
+    calls: Sender<(u64, Call<()>)>,
+    places: Arc<Semaphore>,
+    slow: usize,
+    shares: AtomicU64,
     ticks: Arc<Ticks>,
+}
+
+/// What one policy may have of the lane.
+pub(super) struct Share {
+    number: u64,
+    places: Arc<Semaphore>,
 }
 
 impl Lane {
@@ -33,25 +49,39 @@ impl Lane {
         let (calls, waiting) = channel();
         let ticks = Ticks::start(engine)?;
         thread::Builder::new().name("larder-slow".to_owned()).spawn(move || go_on(&waiting))?;
-        Ok(Self { calls, permits: Arc::new(Semaphore::new(slow)), ticks })
+        let places = Arc::new(Semaphore::new(slow));
+        Ok(Self { calls, places, slow, shares: AtomicU64::new(0), ticks })
     }
 
-    /// The result of `call`; none if it was slow and too many were. When this future is dropped, a
-    /// slow call runs on to its own end or limit.
-    pub(super) async fn run<T: Send + 'static>(&self, mut call: Call<T>) -> Option<T> {
+    /// A share for one policy.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            number: self.shares.fetch_add(1, Ordering::Relaxed),
+            places: Arc::new(Semaphore::new((self.slow / PART).max(1))),
+        }
+    }
+
+    /// The result of `call`; none if it was slow and too many were, of this share or of all. When
+    /// this future is dropped, a slow call runs on to its own end or limit.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        share: &Share,
+        mut call: Call<T>,
+    ) -> Option<T> {
         let running = self.ticks.enter();
         if let Poll::Ready(result) = poll(call.as_mut()) {
             return Some(result);
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let of_share = Arc::clone(&share.places).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let (answer, answered) = oneshot::channel();
         let slow = Box::pin(async move {
             let result = call.await;
-            drop((permit, running));
+            drop((of_share, of_all, running));
             // Whoever asked may have gone.
             drop(answer.send(result));
         });
-        self.calls.send(slow).ok()?;
+        self.calls.send((share.number, slow)).ok()?;
         answered.await.ok()
     }
 
@@ -67,20 +97,75 @@ impl Lane {
     }
 }
 
-/// The slow lane: each call gets a tick in turn.
-fn go_on(waiting: &Receiver<Call<()>>) {
-    let mut running = Vec::new();
+/// The slow lane: each share gets a tick in turn, and its calls take turns at that.
+fn go_on(waiting: &Receiver<(u64, Call<()>)>) {
+    let mut running: Vec<(u64, VecDeque<Call<()>>)> = Vec::new();
     loop {
-        if running.is_empty() {
-            let Ok(call) = waiting.recv() else { return };
-            running.push(call);
+        // It waits for a call only where there is none.
+        let first = if running.is_empty() { waiting.recv().map(Some) } else { Ok(None) };
+        let Ok(first) = first else { return };
+        for (share, call) in first.into_iter().chain(waiting.try_iter()) {
+            match running.iter_mut().find(|(number, _)| *number == share) {
+                Some((_, calls)) => calls.push_back(call),
+                None => running.push((share, VecDeque::from([call]))),
+            }
         }
-        running.extend(waiting.try_iter());
-        running.retain_mut(|call: &mut Call<()>| poll(call.as_mut()).is_pending());
+        running.retain_mut(|(_, calls)| {
+            let Some(mut call) = calls.pop_front() else { return false };
+            if poll(call.as_mut()).is_pending() {
+                calls.push_back(call);
+            }
+            !calls.is_empty()
+        });
     }
 }
 
 /// Nobody needs to be woken: a pending call only gave its thread back.
 fn poll<T>(call: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
     call.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// A call that counts its turns and goes on until it is told to end.
+    fn endless(turns: &Arc<AtomicU64>, end: &Arc<AtomicBool>) -> Call<()> {
+        let (turns, end) = (Arc::clone(turns), Arc::clone(end));
+        Box::pin(std::future::poll_fn(move |_| {
+            turns.fetch_add(1, Ordering::SeqCst);
+            if end.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        }))
+    }
+
+    #[tokio::test]
+    async fn shares_take_turns_however_many_calls_they_have() {
+        let lane = Lane::start(wasmtime::Engine::default(), 16).unwrap();
+        let (many, one) = (lane.share(), lane.share());
+        let (turns, end) = <(Arc<AtomicU64>, Arc<AtomicBool>)>::default();
+        let mut others: Vec<_> =
+            (0..4).map(|_| Box::pin(lane.run(&many, endless(&turns, &end)))).collect();
+        for other in &mut others {
+            assert!(poll(other.as_mut()).is_pending());
+        }
+
+        // This begins to look when it is in the lane, and counts ten turns from there.
+        let (mut own, mut first, seen) = (0, 0, Arc::clone(&turns));
+        let looks = std::future::poll_fn(move |_| {
+            own += 1;
+            let others = seen.load(Ordering::SeqCst);
+            first = if own <= 2 { others } else { first };
+            if own < 12 { Poll::Pending } else { Poll::Ready(others - first) }
+        });
+        assert_eq!(lane.run(&one, Box::pin(looks)).await, Some(10), "one of four for each of it");
+
+        let fifth = lane.run(&many, endless(&turns, &end)).await;
+        assert_eq!(fifth, None, "the share is used up");
+        end.store(true, Ordering::SeqCst);
+        for other in others {
+            assert_eq!(other.await, Some(()));
+        }
+    }
 }

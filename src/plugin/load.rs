@@ -125,6 +125,7 @@ impl Policy {
             return Err(other_world(engine, &component));
         }
         let machine = |error: io::Error| LoadError::Machine(error.to_string());
+        let lane = engine.lane().map_err(machine)?;
         let sandbox = Arc::new(Sandbox {
             policy: policy.name.as_str().into(),
             instance: engine
@@ -132,7 +133,8 @@ impl Policy {
                 .instantiate_pre(&component)
                 .map_err(|error| LoadError::unfit(&error))?,
             memory: policy.memory,
-            lane: engine.lane().map_err(machine)?,
+            share: lane.share(),
+            lane,
             counters: engine.counters(&policy.name),
         });
 

@@ -10,7 +10,7 @@ use super::bindings::{log, types};
 use super::counters::Counters;
 use super::exports::{Export, Exports};
 use super::failure::Failure;
-use super::lane::Lane;
+use super::lane::{Lane, Share};
 use super::text;
 use crate::clock;
 
@@ -40,6 +40,7 @@ pub(super) struct Sandbox {
     pub(super) instance: InstancePre<State>,
     pub(super) memory: usize,
     pub(super) lane: Arc<Lane>,
+    pub(super) share: Share,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -64,7 +65,7 @@ impl Sandbox {
             sandbox.counters.call(started.elapsed(), result.is_err(), state.dropped_lines);
             result
         };
-        self.lane.run(Box::pin(call)).await.unwrap_or_else(|| {
+        self.lane.run(&self.share, Box::pin(call)).await.unwrap_or_else(|| {
             self.counters.call(Duration::ZERO, true, 0);
             Err(Failure::Busy)
         })
