@@ -58,6 +58,9 @@ mod contents;
 mod policies;
 mod shadow;
 
+// Plugins that mean harm, one each: what the client gets, what the operator sees, what goes on.
+mod hostile;
+
 // Before an API and a test suite that nobody here wrote.
 mod conformance;
 mod foreign;

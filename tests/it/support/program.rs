@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::PATIENCE;
+use super::client::Ask;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -85,6 +86,25 @@ impl Running {
     /// Waits until the log has a line with this message.
     pub(crate) async fn says(&mut self, message: &str) -> Value {
         said(&mut self.log, message).await
+    }
+
+    /// As [`Running::says`], and the fields of that line.
+    pub(crate) async fn logs(&mut self, message: &str) -> Value {
+        said(&mut self.log, message).await
+    }
+
+    /// `GET /stats`.
+    pub(crate) async fn stats(&self) -> Value {
+        let got = Ask::new(self.admin(), "GET", "/stats").send().await.code(200);
+        serde_json::from_slice(&got.body).unwrap()
+    }
+
+    /// A figure of its memory in MiB, by its name in `/proc/PID/status`, as `VmRSS`.
+    pub(crate) fn memory(&self, figure: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines().filter_map(|line| line.strip_prefix(figure));
+        let line = lines.next().and_then(|line| line.split_whitespace().nth(1));
+        line.unwrap().parse::<u64>().unwrap() >> 10
     }
 
     /// Sends a signal by its name, as `TERM`.
