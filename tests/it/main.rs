@@ -58,6 +58,9 @@ mod contents;
 mod policies;
 mod shadow;
 
+// One small policy in several languages.
+mod languages;
+
 // Plugins that mean harm, one each: what the client gets, what the operator sees, what goes on.
 mod hostile;
 
