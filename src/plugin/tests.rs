@@ -485,3 +485,81 @@ async fn a_bundled_plugin_answers() {
     assert_eq!(answers.0, answers.1);
     assert!(answers.0.is_ok(), "{answers:?}");
 }
+
+/// The plugin in `tests/contract/0.1.0`, which is never built again.
+fn first() -> Policy {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(include_bytes!("../../tests/contract/0.1.0/first.wasm")).unwrap();
+    let config = vec![("prefix".to_owned(), Setting::Text("first ".to_owned()))];
+    let plugin = Plugin::File(file.path().to_owned());
+    let policy = config::Policy { config, memory: 2 << 20, ..configuration(plugin, AMPLE) };
+    Policy::load(&ENGINE, &policy).unwrap()
+}
+
+fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    let line = |(name, value): &(&'static str, &'static str)| {
+        (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    lines.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn a_plugin_made_for_0_1_0_goes_on_deciding_keys() {
+    let policy = first();
+    let asked = Seen {
+        method: &Method::QUERY,
+        query: Some("a=1&b"),
+        captures: &[("id", "42")],
+        fields: &fields(&[("x-field", "f"), ("cookie", "cookie=c")]),
+        content: Some(b"asked"),
+        ..seen("/users/42")
+    };
+    let parts = [
+        ("path", "/users/42"),
+        ("query", "a=1&b"),
+        ("head", "QUERY http a.example"),
+        ("capture", "42"),
+        ("field", "f"),
+        ("cookie", "c"),
+        ("claim", "-"),
+        ("content", "asked"),
+    ];
+    let Ok(KeyAnswer::Key { key, .. }) = policy.key(SPACE, &asked).await else { panic!() };
+    assert_eq!(key, CacheKey::new("test", "route", "a.example", parts));
+    let bypassed = policy.key(SPACE, &Seen { content: Some(b"bypass"), ..asked }).await;
+    assert_eq!(bypassed, Ok(KeyAnswer::Bypass("as asked".into())));
+}
+
+#[tokio::test]
+async fn a_plugin_made_for_0_1_0_goes_on_tagging_and_invalidating() {
+    let policy = first();
+    let asked = Seen { content: Some(b"asked"), ..seen("/users/42") };
+    let content = Some(Bytes::from_static(br#"{"id":1,"in":{"id":"1"}}"#));
+    let fields = fields(&[("content-type", "application/json"), ("x-response", "7")]);
+    let response = SeenResponse { fields: &fields, content, ..response(None) };
+    let tags = ["first 1", "first \"1\""].map(str::to_owned);
+    let stored = policy.storing(&asked, &response).await.unwrap();
+    assert!(stored.store);
+    assert_eq!((stored.max_age, &*stored.tags), (Some(Duration::from_secs(7)), &tags[..]));
+    let unsaid = policy.storing(&asked, &SeenResponse { content: None, ..response.clone() }).await;
+    assert!(unsaid.is_ok_and(|answer| !answer.store));
+
+    let written = policy.invalidation(&asked, &response).await.unwrap();
+    let [one, two] = tags.map(Scope::Tag);
+    let scopes = [one, two, Scope::Path("asked".to_owned())];
+    assert_eq!(written, scopes.map(|scope| Invalidated { scope, soft: true }));
+
+    let change = SeenChange {
+        mongodb: "m",
+        database: "d",
+        collection: "c",
+        operation: Operation::Update,
+        id: "1",
+        after: Some(Arc::new(serde_json::json!({ "owner": 2 }))),
+        before: None,
+    };
+    let changed = policy.change(&change).await.unwrap();
+    let pattern = "m/d/c/Operation::Update/1".to_owned();
+    let scopes = [Scope::Tag("first 2".to_owned()), Scope::Pattern(pattern)];
+    assert_eq!(changed, scopes.map(|scope| Invalidated { scope, soft: false }));
+}
