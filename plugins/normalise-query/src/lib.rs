@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use larder_policy::Setting;
     use larder_policy::configure;
+    use larder_policy::schema;
 
     /// The query part of the key, if there is one.
     fn query(policy: &NormaliseQuery, query: &str) -> Option<String> {
@@ -279,5 +280,10 @@ mod tests {
         let policy: NormaliseQuery = configure([]).unwrap();
         let wants = Wants { inputs: Inputs::PATH | Inputs::QUERY, ..Wants::default() };
         assert_eq!(policy.wants(), wants);
+    }
+
+    #[test]
+    fn the_schema_lists_the_settings() {
+        assert_eq!(schema::compare::<NormaliseQuery>(include_str!("../schema.json")), Ok(()));
     }
 }

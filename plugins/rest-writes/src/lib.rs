@@ -208,6 +208,7 @@ mod tests {
     use larder_policy::Pair;
     use larder_policy::Setting;
     use larder_policy::configure;
+    use larder_policy::schema;
 
     fn request(method: &str, path: &str) -> Request {
         Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() }
@@ -379,5 +380,10 @@ mod tests {
         ] {
             assert_eq!(configure::<RestWrites>([setting]).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn the_schema_lists_the_settings() {
+        assert_eq!(schema::compare::<RestWrites>(include_str!("../schema.json")), Ok(()));
     }
 }

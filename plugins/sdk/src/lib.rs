@@ -47,6 +47,7 @@
 //! `cargo test`: [`configure()`] reads settings as the gateway would.
 
 pub mod log;
+pub mod schema;
 
 #[doc(hidden)]
 pub mod bindings;
@@ -59,6 +60,7 @@ mod prepared;
 mod request;
 mod response;
 mod settings;
+mod value;
 
 use std::marker::PhantomData;
 
@@ -75,7 +77,9 @@ pub use json::text as json_text;
 pub use pattern::Patterns;
 pub use pattern::matches;
 pub use prepared::Prepared;
+pub use settings::NamedTexts;
 pub use settings::Settings;
+pub use value::Json;
 
 use bindings::configure::exports::larder::policy::configure;
 use bindings::invalidation::exports::larder::policy::invalidation;

@@ -77,6 +77,37 @@ impl Settings {
         }
     }
 
+    /// A table of strings, or of arrays of strings, sorted by name: `{ a = "x", b = ["y", "z"] }`.
+    /// Empty if it is not there.
+    pub fn named_texts(&mut self, name: &'static str) -> Vec<NamedTexts> {
+        self.known.push(name);
+        let mut found = Vec::new();
+        let mut unread = Vec::new();
+        for setting in std::mem::take(&mut self.unread) {
+            let inner = setting.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+            match (inner, &setting.value) {
+                (Some(inner), SettingValue::Text(text)) => {
+                    found.push(NamedTexts { name: inner.to_owned(), texts: vec![text.clone()] });
+                }
+                (Some(inner), SettingValue::Texts(texts)) => {
+                    found.push(NamedTexts { name: inner.to_owned(), texts: texts.clone() });
+                }
+                (Some(_), other) => {
+                    let example = format!("{} = \"...\"", setting.name);
+                    let expected = "a string or an array of strings";
+                    self.wrong_type::<()>(&setting.name, other, expected, &example);
+                }
+                (None, other) if setting.name == name => {
+                    let example = format!("{name} = {{ name = \"...\" }}");
+                    self.wrong_type::<()>(name, other, "a table of strings", &example);
+                }
+                (None, _) => unread.push(setting),
+            }
+        }
+        self.unread = unread;
+        found
+    }
+
     /// Reports a problem of the policy's own finding, and goes on. Say which setting it is and what
     /// to write instead. Answers `None`, so that it can stand where the value would.
     pub fn refuse<T>(&mut self, problem: String) -> Option<T> {
@@ -136,6 +167,17 @@ impl Settings {
     }
 }
 
+/// One key of a table of strings, and what stands under it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTexts {
+    /// The key; `b.c` where the table has a table `b` with a key `c`.
+    pub name: String,
+    /// The one string, or those of the array.
+    pub texts: Vec<String>,
+}
+
+crate::prepared!(NamedTexts { name, texts });
+
 impl Setting {
     /// A setting as it stands in `config`, for tests.
     pub fn new(name: &str, value: impl Into<SettingValue>) -> Self {
@@ -193,6 +235,32 @@ mod tests {
         assert_eq!(settings.texts("e.f"), Some(vec!["x".to_owned(), "y".to_owned()]));
         assert_eq!(settings.text("g"), None);
         assert_eq!(settings.finish(Ok(())), Ok(()));
+    }
+
+    #[test]
+    fn tables_are_read_whole() {
+        let mut settings = Settings::new(vec![
+            Setting::new("values", "x"),
+            Setting::new("values.a", "x"),
+            Setting::new("values.b.c", ["y", "z"]),
+            Setting::new("values.d", 1),
+            Setting::new("values2", true),
+        ]);
+        let read = [("a", vec!["x"]), ("b.c", vec!["y", "z"])].map(|(name, texts)| NamedTexts {
+            name: name.to_owned(),
+            texts: texts.into_iter().map(str::to_owned).collect(),
+        });
+        assert_eq!(settings.named_texts("values"), read);
+        assert_eq!(settings.named_texts("others"), []);
+        assert_eq!(settings.boolean("values2"), Some(true));
+        assert_eq!(
+            settings.finish(Ok(())),
+            Err("`values` must be a table of strings, not a string: \
+                 write `values = { name = \"...\" }`; \
+                 `values.d` must be a string or an array of strings, not a number: \
+                 write `values.d = \"...\"`"
+                .to_owned())
+        );
     }
 
     #[test]

@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use larder_policy::Setting;
     use larder_policy::configure;
+    use larder_policy::schema;
 
     fn both() -> Variants {
         let config = [
@@ -241,5 +242,10 @@ mod tests {
         ] {
             assert_refused(config, expected);
         }
+    }
+
+    #[test]
+    fn the_schema_lists_the_settings() {
+        assert_eq!(schema::compare::<Variants>(include_str!("../schema.json")), Ok(()));
     }
 }
