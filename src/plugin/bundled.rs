@@ -4,6 +4,7 @@
 const BUNDLED: &[(&str, &[u8])] = &[
     ("normalise-query", include_bytes!("../../plugins/bundled/normalise-query.wasm")),
     ("rest-writes", include_bytes!("../../plugins/bundled/rest-writes.wasm")),
+    ("tenant", include_bytes!("../../plugins/bundled/tenant.wasm")),
     ("variants", include_bytes!("../../plugins/bundled/variants.wasm")),
 ];
 

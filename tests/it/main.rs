@@ -54,6 +54,7 @@ mod tiers;
 mod outages;
 
 // Plugins on routes: what they decide, and what their failure leads to.
+mod bundled;
 mod contents;
 mod policies;
 mod shadow;
