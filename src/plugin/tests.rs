@@ -464,8 +464,8 @@ fn missing_plugins_are_named() {
     let bundled = load(Plugin::Bundled("normalize-query".to_owned())).to_string();
     assert_eq!(
         bundled,
-        "no plugin is bundled as `normalize-query`; there are `content-tags`, `normalise-query`, \
-         `rest-writes`, `tenant`, `variants`"
+        "no plugin is bundled as `normalize-query`; there are `content-tags`, `document-changes`, \
+         `normalise-query`, `rest-writes`, `tenant`, `variants`"
     );
     let file = load(Plugin::File(PathBuf::from("/nowhere/a.wasm"))).to_string();
     assert_eq!(file, "plugin `/nowhere/a.wasm` does not exist");
