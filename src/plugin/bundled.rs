@@ -4,6 +4,7 @@
 const BUNDLED: &[(&str, &[u8])] = &[
     ("content-tags", include_bytes!("../../plugins/bundled/content-tags.wasm")),
     ("document-changes", include_bytes!("../../plugins/bundled/document-changes.wasm")),
+    ("graphql", include_bytes!("../../plugins/bundled/graphql.wasm")),
     ("normalise-query", include_bytes!("../../plugins/bundled/normalise-query.wasm")),
     ("rest-writes", include_bytes!("../../plugins/bundled/rest-writes.wasm")),
     ("tenant", include_bytes!("../../plugins/bundled/tenant.wasm")),

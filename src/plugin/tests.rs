@@ -465,7 +465,7 @@ fn missing_plugins_are_named() {
     assert_eq!(
         bundled,
         "no plugin is bundled as `normalize-query`; there are `content-tags`, `document-changes`, \
-         `normalise-query`, `rest-writes`, `tenant`, `variants`"
+         `graphql`, `normalise-query`, `rest-writes`, `tenant`, `variants`"
     );
     let file = load(Plugin::File(PathBuf::from("/nowhere/a.wasm"))).to_string();
     assert_eq!(file, "plugin `/nowhere/a.wasm` does not exist");

@@ -1,5 +1,6 @@
 //! Policies that ship inside the binary, each before an API as it is made for. `policies` has others.
 
+use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Asked, Origin, Reply, ok};
 
@@ -120,4 +121,154 @@ async fn what_cannot_be_tagged_is_not_stored() {
     }
     gateway.get("/all").await.status(MISS);
     gateway.get("/all").await.status("hit");
+}
+
+// GraphQL.
+
+const ROLES: [&str; 3] = ["key", "storing", "invalidation"];
+
+/// Answers each GraphQL request with data of these types.
+fn answer_with(origin: &Origin, target: &str, data: &'static str) {
+    origin.on(target).reply(json(data));
+}
+
+fn graphql(gateway: &Gateway, method: &str, target: &str, content: &str) -> Ask {
+    let ask = gateway.ask(method, target).body(content.to_owned());
+    ask.field("content-type", "application/json")
+}
+
+async fn query(gateway: &Gateway, content: &str) -> Got {
+    graphql(gateway, "QUERY", "/graphql", content).send().await
+}
+
+#[tokio::test]
+async fn queries_are_answered_by_what_they_ask() {
+    let origin = Origin::start().await;
+    let gateway = start(&origin, "graphql", "{}", &ROLES).await;
+    let echo = |asked: &Asked| {
+        let asked = serde_json::from_slice::<serde_json::Value>(&asked.body).unwrap();
+        json(&serde_json::json!({ "data": { "__typename": "Query", "asked": asked } }).to_string())
+    };
+    origin.on("/graphql").method("QUERY").answer(echo);
+    let contents = [
+        r#"{"query": "{ users { id } }"}"#,
+        r#"{"query": "{ teams { id } }"}"#,
+        r#"{"query": "query Q($n: Int) { users(first: $n) { id } }", "variables": {"n": 1}}"#,
+        r#"{"query": "query Q($n: Int) { users(first: $n) { id } }", "variables": {"n": 2}}"#,
+        r#"{"query": "query A { a } query B { b }", "operationName": "A"}"#,
+        r#"{"query": "query A { a } query B { b }", "operationName": "B"}"#,
+        r#"{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "ab"}}}"#,
+    ];
+    for content in contents {
+        query(&gateway, content).await.code(200).status(MISS);
+    }
+    for content in contents {
+        let got = query(&gateway, content).await.code(200).status("hit");
+        let got: serde_json::Value = serde_json::from_slice(&got.body).unwrap();
+        let asked: serde_json::Value = serde_json::from_str(content).unwrap();
+        assert_eq!(got["data"]["asked"], asked);
+    }
+    origin.saw("/graphql", contents.len());
+
+    for (content, why) in [
+        (r#"{"query": "mutation { a }"}"#, "mutation"),
+        (r#"{"query": "subscription { a }"}"#, "subscription"),
+        (r#"[{"query": "{ a }"}]"#, "batch"),
+        (r#"{"query": "{ a"}"#, "not-understood"),
+        (r#"{"query": "{ a }", "query": "{ b }"}"#, "not-understood"),
+        ("{}", "no-operation"),
+    ] {
+        for _ in 0..2 {
+            let status = format!("fwd=bypass; detail={why}");
+            query(&gateway, content).await.code(200).status(&status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_documents_neither_fail_nor_mix() {
+    let origin = Origin::start().await;
+    let tables = "[policies.asked]\nplugin = \"bundled:graphql\"\ntime = \"10s\"\non_error = \"fail\"\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+         key = \"asked\"\nmax_query_body = \"1MiB\"\n";
+    let gateway = Gateway::setup(&origin).routes(tables).start().await;
+    let echo = |asked: &Asked| ok(asked.body.len().to_string()).max_age(600);
+    origin.on("/graphql").method("QUERY").answer(echo);
+    let document = |text: String| serde_json::json!({ "query": text }).to_string();
+    let variables = |text: &str| format!(r#"{{"query":"{{a}}","variables":{{"a":{text}}}}}"#);
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for (content, expected) in [
+        (document("{a".repeat(6_000) + &"}".repeat(6_000)), MISS),
+        (document("{a".repeat(400_000)), "fwd=bypass; detail=not-understood"),
+        (document("#".repeat(900_000) + "\n{a}"), MISS),
+        (document(format!("{{a(x:\"{}\")}}", "x".repeat(900_000))), MISS),
+        (variables(&nested(60)), MISS),
+        (variables(&nested(400_000)), "fwd=bypass; detail=not-understood"),
+        (variables(&format!("\"{}\"", "x".repeat(900_000))), MISS),
+        (variables("\"\\ud800\""), "fwd=bypass; detail=not-understood"),
+    ] {
+        let length = content.len().to_string();
+        query(&gateway, &content).await.code(200).body(&length).status(expected);
+    }
+}
+
+#[tokio::test]
+async fn mutation_invalidates_the_types_it_touched() {
+    let origin = Origin::start().await;
+    let config = "{ mutations = { ping = [], createTeam = [\"Team\"] } }";
+    let gateway = start(&origin, "graphql", config, &ROLES).await;
+    let users = "/graphql?query={users{__typename,id}}";
+    let teams = "/graphql?query={teams{__typename,id}}";
+    let none = "/graphql?query={none:teams{__typename,id}}";
+    let untyped = "/graphql?query={teams{id}}";
+    answer_with(&origin, users, r#"{"data": {"users": [{"__typename": "User", "id": 1}]}}"#);
+    answer_with(&origin, teams, r#"{"data": {"teams": [{"__typename": "Team", "id": 1}]}}"#);
+    answer_with(&origin, none, r#"{"data": {"none": []}}"#);
+    answer_with(&origin, untyped, r#"{"data": {"teams": [{"id": 1}]}}"#);
+    let targets = [users, teams, none, untyped];
+    for (document, answer, gone) in [
+        (
+            "mutation { rename { __typename id } }",
+            r#"{"data": {"rename": {"__typename": "User", "id": 1}}}"#,
+            &[users, none, untyped][..],
+        ),
+        (
+            "mutation { createTeam { id } }",
+            r#"{"data": {"createTeam": {"id": 2}}}"#,
+            &[teams, none, untyped],
+        ),
+        ("mutation { remove }", r#"{"data": {"remove": true}}"#, &targets),
+        ("mutation { ping }", r#"{"data": {"ping": true}}"#, &[]),
+        ("{ users { id } }", r#"{"data": {"users": []}}"#, &[]),
+    ] {
+        for target in targets {
+            gateway.get(target).await;
+            gateway.get(target).await.status("hit");
+        }
+        // RFC 9111 §4.4 has a write invalidate its own path whole.
+        origin.on("/mutate").method("POST").reply(json(answer));
+        let content = serde_json::json!({ "query": document }).to_string();
+        graphql(&gateway, "POST", "/mutate", &content).send().await.code(200).body(answer);
+        for target in targets {
+            let expected = if gone.contains(&target) { MISS } else { "hit" };
+            assert_eq!(gateway.get(target).await.cache_status(), expected, "{target}, {document}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_of_graphql_are_not_stored() {
+    let origin = Origin::start().await;
+    let gateway = start(&origin, "graphql", "{}", &ROLES).await;
+    let target = "/graphql?query={users{__typename}}";
+    answer_with(&origin, target, r#"{"data": null, "errors": [{"message": "no"}]}"#);
+    for times in 1..=2 {
+        gateway.get(target).await.code(200).status("fwd=uri-miss; detail=policy");
+        origin.saw(target, times);
+    }
+    answer_with(&origin, target, r#"{"data": {"users": [{"__typename": "User"}]}}"#);
+    gateway.get(target).await.status(MISS);
+    gateway.get(target).await.status("hit");
+    gateway.admin("DELETE", "/tag/field:users").send().await.code(200);
+    gateway.get(target).await.status(MISS);
 }

@@ -205,8 +205,8 @@ fn faults_of_plugins_are_told_at_their_lines_among_the_others() {
         // What follows is the engine's.
         "18:10: policy `cut`: not a policy plugin: ".to_owned(),
         "20:10: policy `unknown`: no plugin is bundled as `normalize-query`; there are \
-         `content-tags`, `document-changes`, `normalise-query`, `rest-writes`, `tenant`, \
-         `variants`"
+         `content-tags`, `document-changes`, `graphql`, `normalise-query`, `rest-writes`, \
+         `tenant`, `variants`"
             .to_owned(),
         "23:10: policy `refused`: unknown setting `dorp`: this policy has `drop`, `keep`, `sort`"
             .to_owned(),
