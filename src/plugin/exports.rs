@@ -31,6 +31,7 @@ impl<Arguments, Answer> Clone for Export<Arguments, Answer> {
 impl<Arguments, Answer> Copy for Export<Arguments, Answer> {}
 
 /// Those of the four functions that a plugin has.
+#[derive(Clone, Copy)]
 pub(super) struct Exports {
     pub(super) configure: Option<Export<(Vec<Setting>,), Configured>>,
     pub(super) key: Option<Export<(Prepared, Request), key::Decision>>,

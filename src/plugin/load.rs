@@ -7,18 +7,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tracing::debug;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, InstancePre};
 use wit_component::ComponentEncoder;
 
 use super::amount;
+use super::bindings::Configured;
 use super::bindings::types::{Setting, SettingValue};
 use super::bundled;
 use super::engine::Engine;
-use super::exports::Exports;
+use super::exports::{Export, Exports};
 use super::failure::Failure;
 use super::policy::Policy;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, State};
 use super::text::printable;
 use super::version;
 use crate::clock;
@@ -84,6 +86,29 @@ impl LoadError {
     }
 }
 
+/// What a plugin's file is, before anything is asked of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// `module` or `component`; none if it is neither.
+    pub form: Option<&'static str>,
+    /// The file's octets.
+    pub size: usize,
+    /// Its BLAKE3 digest in hexadecimal.
+    pub blake3: String,
+    /// What its component imports, by name.
+    pub imports: Vec<String>,
+    /// What its component exports, by name.
+    pub exports: Vec<String>,
+}
+
+/// A plugin that was compiled and checked against the contract, not configured yet. It can be
+/// configured many times.
+pub struct Compiled {
+    instance: InstancePre<State>,
+    exports: Exports,
+    configure: Export<(Vec<Setting>,), Configured>,
+}
+
 impl Policy {
     /// Loads the policy's plugin and configures it. It reads a file, compiles for 20 ms or more, and
     /// waits for the plugin: not for a thread that serves requests.
@@ -115,23 +140,74 @@ impl Policy {
         digest: [u8; 32],
     ) -> Result<Self, LoadError> {
         let began = clock::instant();
-        let bytes = component(bytes)?;
-        amount::check(&bytes).map_err(LoadError::Unfit)?;
-        let component = engine.component(&bytes).map_err(|error| LoadError::unfit(&error))?;
-        check_imports(engine, &component)?;
-        let exports = Exports::find(&component);
-        let configure = exports.configure.ok_or_else(|| other_world(engine, &component))?;
+        let component = compile(engine, bytes)?;
+        let policy = Compiled::check(engine, &component)?.configure_as(engine, policy, digest)?;
+        let seconds = began.elapsed().as_secs_f64();
+        debug!(policy = policy.name(), seconds, "policy loaded");
+        Ok(policy)
+    }
+}
+
+impl Compiled {
+    /// Reads a plugin and compiles it.
+    pub fn read(engine: &Engine, plugin: &config::Plugin) -> Result<Self, LoadError> {
+        Self::check(engine, &compile(engine, &read(plugin)?)?)
+    }
+
+    /// Reads a plugin, compiles it, and says what it is even if it is no policy.
+    pub fn inspect(
+        engine: &Engine,
+        plugin: &config::Plugin,
+    ) -> Result<(About, Result<Self, LoadError>), LoadError> {
+        let bytes = read(plugin)?;
+        let mut about = About {
+            form: form(&bytes),
+            size: bytes.len(),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            imports: Vec::new(),
+            exports: Vec::new(),
+        };
+        let component = match compile(engine, &bytes) {
+            Ok(component) => component,
+            Err(error) => return Ok((about, Err(error))),
+        };
+        let shown = |name: &str| printable(name, LONGEST);
+        let of_component = component.component_type();
+        let imports = of_component.imports(&engine.wasmtime).map(|(name, _)| shown(name));
+        let exports = of_component.exports(&engine.wasmtime).map(|(name, _)| shown(name));
+        (about.imports, about.exports) = (imports.collect(), exports.collect());
+        Ok((about, Self::check(engine, &component)))
+    }
+
+    fn check(engine: &Engine, component: &Component) -> Result<Self, LoadError> {
+        check_imports(engine, component)?;
+        let exports = Exports::find(component);
+        let configure = exports.configure.ok_or_else(|| other_world(engine, component))?;
         if exports.key.is_none() && exports.storing.is_none() && exports.invalidation.is_none() {
-            return Err(other_world(engine, &component));
+            return Err(other_world(engine, component));
         }
+        let instance = engine.linker.instantiate_pre(component);
+        let instance = instance.map_err(|error| LoadError::unfit(&error))?;
+        Ok(Self { instance, exports, configure })
+    }
+
+    /// Configures it as this policy, whatever that names as its plugin. No later policy takes its
+    /// place, so its digest is that of the settings alone.
+    pub fn configure(&self, engine: &Engine, policy: &config::Policy) -> Result<Policy, LoadError> {
+        self.configure_as(engine, policy, version::digest(&[], &policy.config))
+    }
+
+    fn configure_as(
+        &self,
+        engine: &Engine,
+        policy: &config::Policy,
+        digest: [u8; 32],
+    ) -> Result<Policy, LoadError> {
         let machine = |error: io::Error| LoadError::Machine(error.to_string());
         let lane = engine.lane().map_err(machine)?;
         let sandbox = Arc::new(Sandbox {
             policy: policy.name.as_str().into(),
-            instance: engine
-                .linker
-                .instantiate_pre(&component)
-                .map_err(|error| LoadError::unfit(&error))?,
+            instance: self.instance.clone(),
             memory: policy.memory,
             share: lane.share(),
             lane,
@@ -141,19 +217,30 @@ impl Policy {
         let deadline = || clock::instant() + policy.time.max(TIME_TO_LOAD);
         sandbox
             .lane
-            .finish(sandbox.check(&exports, deadline()))
+            .finish(sandbox.check(&self.exports, deadline()))
             .map_err(LoadError::Failed)?
             .map_err(|error| LoadError::unfit(&error))?;
         let settings: Vec<Setting> = policy.config.iter().map(setting).collect();
-        let (configured, _) = sandbox.lane.finish(sandbox.run(configure, (settings,), deadline()));
+        let call = sandbox.run(self.configure, (settings,), deadline());
+        let (configured, _) = sandbox.lane.finish(call);
         let configured = configured.map_err(|failure| match failure {
             Failure::Refused(text) => LoadError::Refused(text),
             failure => LoadError::Failed(failure),
         })?;
-        let seconds = began.elapsed().as_secs_f64();
-        debug!(policy = policy.name, seconds, "policy loaded");
-        Self::new(sandbox, exports, configured, policy.essence(), digest).map_err(LoadError::Failed)
+        Policy::new(sandbox, self.exports, configured, policy.essence(), digest)
+            .map_err(LoadError::Failed)
     }
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
+    let bytes = component(bytes)?;
+    amount::check(&bytes).map_err(LoadError::Unfit)?;
+    engine.component(&bytes).map_err(|error| LoadError::unfit(&error))
+}
+
+fn form(bytes: &[u8]) -> Option<&'static str> {
+    let is = |magic| bytes.starts_with(magic);
+    if is(MODULE) { Some("module") } else { is(COMPONENT).then_some("component") }
 }
 
 fn read(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {

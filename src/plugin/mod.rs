@@ -7,6 +7,8 @@
 //!
 //! Compiling takes tens of milliseconds, so compiled code is kept on disk (`compiled`).
 //!
+//! `larder policy` asks the same plugins in the same way, and watches the calls (`trial`).
+//!
 //! A guest never holds a worker for long: what does not answer within two milliseconds moves to a
 //! thread of its own (`lane`), and other requests go on.
 
@@ -30,6 +32,7 @@ mod sandbox;
 mod answers;
 mod memo;
 mod policy;
+mod trial;
 mod values;
 mod wants;
 
@@ -47,8 +50,10 @@ pub use bundled::names as bundled_names;
 pub use counters::Snapshot;
 pub use engine::Engine;
 pub use failure::Failure;
-pub use load::LoadError;
+pub use load::{About, Compiled, LoadError};
 pub use policy::Policy;
+pub use trial::{Claims, KeyTrial, Line, Watched};
+pub use wants::Declared;
 
 /// A request as the gateway sees it. A policy is shown the parts of it that it declared.
 #[derive(Clone, Copy, Debug)]

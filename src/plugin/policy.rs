@@ -20,11 +20,11 @@ const LONGEST_PREPARED: usize = 64 << 10;
 
 /// A plugin with its configuration. Dropping it lets calls under way end by themselves.
 pub struct Policy {
-    sandbox: Arc<Sandbox>,
-    exports: Exports,
-    wants: Wants,
-    prepared: Prepared,
-    time: Duration,
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) exports: Exports,
+    pub(super) wants: Wants,
+    pub(super) prepared: Prepared,
+    pub(super) time: Duration,
     memo: Option<Memo>,
     /// What it was made of, its plugin aside.
     essence: config::Policy,
@@ -171,6 +171,6 @@ impl Policy {
 }
 
 /// Routes are checked when they are loaded, so this is not met in a gateway.
-fn missing(export: &str) -> Failure {
+pub(super) fn missing(export: &str) -> Failure {
     Failure::Nonsense(format!("it does not export `{export}`"))
 }

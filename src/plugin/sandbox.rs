@@ -12,6 +12,7 @@ use super::exports::{Export, Exports};
 use super::failure::Failure;
 use super::lane::{Lane, Share};
 use super::text;
+use super::trial::{Line, Watched};
 use crate::clock;
 
 // What one plugin may be made of. JavaScript plugins have 13 core instances and 3 memories.
@@ -82,7 +83,43 @@ impl Sandbox {
         Arguments: ComponentNamedList + Lower + Send + 'static,
         Answer: ComponentType + Lift + Send + 'static,
     {
-        let mut store = self.store(deadline);
+        self.run_in(self.store(deadline, None), export, arguments).await
+    }
+
+    /// A call to its end on this thread, watched.
+    pub(super) fn watch<Arguments, Answer>(
+        &self,
+        export: Export<Arguments, Answer>,
+        arguments: Arguments,
+        time: Duration,
+        check: fn(&Answer) -> Result<(), Failure>,
+    ) -> Watched<Answer>
+    where
+        Arguments: ComponentNamedList + Lower + Send + 'static,
+        Answer: ComponentType + Lift + Send + 'static,
+    {
+        let started = clock::instant();
+        let store = self.store(started + time, Some(Vec::new()));
+        let (result, state) = self.lane.finish(self.run_in(store, export, arguments));
+        Watched {
+            spent: started.elapsed(),
+            answer: result.and_then(|answer| check(&answer).map(|()| answer)),
+            memory: self.memory.saturating_sub(state.memory),
+            lines: state.kept.unwrap_or_default(),
+            dropped_lines: state.dropped_lines,
+        }
+    }
+
+    async fn run_in<Arguments, Answer>(
+        &self,
+        mut store: Store<State>,
+        export: Export<Arguments, Answer>,
+        arguments: Arguments,
+    ) -> (Result<Answer, Failure>, State)
+    where
+        Arguments: ComponentNamedList + Lower + Send + 'static,
+        Answer: ComponentType + Lift + Send + 'static,
+    {
         let result = async {
             let instance = self.instance.instantiate_async(&mut store).await?;
             let function = export.function(&mut store, &instance)?;
@@ -112,16 +149,18 @@ impl Sandbox {
         exports: &Exports,
         deadline: Instant,
     ) -> Result<wasmtime::Result<()>, Failure> {
-        let mut store = self.store(deadline);
+        let mut store = self.store(deadline, None);
         match self.instance.instantiate_async(&mut store).await {
             Ok(instance) => Ok(exports.check(&mut store, &instance)),
             Err(error) => Err(Failure::of(&error, store.data().starved)),
         }
     }
 
-    fn store(&self, deadline: Instant) -> Store<State> {
+    /// A store for one call. Log lines are `kept`, or go to the gateway's log.
+    fn store(&self, deadline: Instant, kept: Option<Vec<Line>>) -> Store<State> {
         let state = State {
             policy: Arc::clone(&self.policy),
+            kept,
             memory: self.memory,
             starved: false,
             lines: 0,
@@ -142,6 +181,7 @@ impl Sandbox {
 /// The host's side of one call.
 pub(super) struct State {
     policy: Arc<str>,
+    kept: Option<Vec<Line>>,
     /// What the guest may still have, in octets.
     memory: usize,
     /// It was denied some.
@@ -204,11 +244,23 @@ impl log::Host for State {
         }
         self.lines += 1;
         let message = text::printable(&message, LONGEST_LINE);
+        if let Some(kept) = &mut self.kept {
+            kept.push(Line { level: word(level), message });
+            return;
+        }
         let policy = &*self.policy;
         match level {
             log::Level::Debug => tracing::debug!(target: "larder::policy", policy, "{message}"),
             log::Level::Info => tracing::info!(target: "larder::policy", policy, "{message}"),
             log::Level::Warn => tracing::warn!(target: "larder::policy", policy, "{message}"),
         }
+    }
+}
+
+fn word(level: log::Level) -> &'static str {
+    match level {
+        log::Level::Debug => "debug",
+        log::Level::Info => "info",
+        log::Level::Warn => "warn",
     }
 }

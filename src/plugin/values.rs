@@ -63,6 +63,11 @@ impl Queries {
         self.0.is_empty()
     }
 
+    /// The queries as they were written, more or less.
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// What the queries select in a response's content.
     pub(super) async fn read(&self, response: &SeenResponse<'_>) -> Option<Shown> {
         if self.is_empty() {

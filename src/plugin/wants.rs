@@ -3,6 +3,8 @@
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::bindings::invalidation::{self, Change};
 use super::bindings::types::{self, Inputs, Pair, Parameter, Request, Response};
@@ -29,7 +31,73 @@ pub(super) struct Wants {
     document_values: Queries,
 }
 
+/// What a policy asked to see, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Declared {
+    /// Parts of requests: `method`, `scheme`, `authority`, `path`, `captures`, `query`, `content`.
+    pub inputs: Vec<&'static str>,
+    /// Request fields, in lower case.
+    pub fields: Vec<String>,
+    /// Cookies.
+    pub cookies: Vec<String>,
+    /// Claims.
+    pub claims: Vec<String>,
+    /// Response fields, in lower case.
+    pub response_fields: Vec<String>,
+    /// Queries into the content of responses.
+    pub response_values: Vec<String>,
+    /// Queries into changed documents.
+    pub document_values: Vec<String>,
+}
+
+impl Declared {
+    /// All names by what they are names of.
+    pub fn names(&self) -> [(&'static str, &[String]); 6] {
+        [
+            ("field", &self.fields),
+            ("cookie", &self.cookies),
+            ("claim", &self.claims),
+            ("response field", &self.response_fields),
+            ("response value", &self.response_values),
+            ("document value", &self.document_values),
+        ]
+    }
+}
+
 impl Wants {
+    /// The same for people.
+    pub(super) fn declared(&self) -> Declared {
+        let inputs = [
+            (Inputs::METHOD, "method"),
+            (Inputs::SCHEME, "scheme"),
+            (Inputs::AUTHORITY, "authority"),
+            (Inputs::PATH, "path"),
+            (Inputs::CAPTURES, "captures"),
+            (Inputs::QUERY, "query"),
+            (Inputs::CONTENT, "content"),
+        ];
+        let inputs = inputs.into_iter().filter(|(input, _)| self.wants(*input));
+        let names = |fields: &[HeaderName]| fields.iter().map(ToString::to_string).collect();
+        Declared {
+            inputs: inputs.map(|(_, name)| name).collect(),
+            fields: names(&self.fields),
+            cookies: self.cookies.clone(),
+            claims: self.claims.clone(),
+            response_fields: names(&self.response_fields),
+            response_values: self.response_values.texts(),
+            document_values: self.document_values.texts(),
+        }
+    }
+
+    /// The claims that it asked for, each as JSON.
+    pub(super) fn claims(&self, of: &Map<String, Value>) -> Vec<Option<String>> {
+        let whole = Value::Object(of.clone());
+        let find = |name: &String| {
+            if name.starts_with('/') { whole.pointer(name) } else { of.get(name) }
+        };
+        self.claims.iter().map(|name| find(name).map(Value::to_string)).collect()
+    }
+
     /// Checks what `configure` answered.
     pub(super) fn new(wants: types::Wants) -> Result<Self, Failure> {
         for names in [
