@@ -28,12 +28,11 @@ pub struct Draft {
 
 impl Draft {
     /// Reads a file; variables are the process's.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn load(path: &Path) -> Self {
         let file = path.display().to_string();
         let folder = path.parent().unwrap_or(Path::new(""));
         match text(path) {
-            Ok(text) => Self::parse(&text, &file, folder, &|name| std::env::var(name).ok()),
+            Ok(text) => Self::parse(&text, &file, folder, &variable),
             Err(message) => {
                 let fault = Fault::new(file, None, message);
                 Self { config: Config::empty(), faults: vec![fault] }
@@ -114,8 +113,14 @@ impl Config {
     }
 }
 
+/// A variable of the process's environment.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The text of a file, or why there is none.
-fn text(path: &Path) -> Result<String, String> {
+pub(super) fn text(path: &Path) -> Result<String, String> {
     let mut octets = Vec::new();
     // One octet more than allowed tells a file that is too large from one that just fits.
     File::open(path)

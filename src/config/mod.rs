@@ -19,6 +19,7 @@
 
 mod address;
 mod amount;
+pub mod cases;
 mod changes;
 mod defaults;
 mod env;

@@ -99,6 +99,11 @@ impl<'a> Table<'a> {
         Some(self.value(key, value))
     }
 
+    /// Whether a key is there, and not taken yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, ..)| *name == key)
+    }
+
     /// All keys that are left, with their places: for tables whose keys are names.
     pub(super) fn take_all(&mut self) -> Vec<(&'a str, Place, Value<'a>)> {
         let entries = std::mem::take(&mut self.entries);
@@ -306,7 +311,7 @@ impl<'a> Value<'a> {
         number
     }
 
-    fn boolean(&self) -> Option<bool> {
+    pub(super) fn boolean(&self) -> Option<bool> {
         match self.content {
             DeValue::Boolean(value) => Some(*value),
             DeValue::String(text) if text.contains("${") => self

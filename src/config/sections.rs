@@ -1,9 +1,11 @@
 //! The walk through `gateway.toml`: every table but `[[routes]]`, its keys and their bounds.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
@@ -16,6 +18,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
+/// The bounds of a policy's `time` and `memory`.
+pub(super) const POLICY_TIME: RangeInclusive<Duration> = MILLISECOND..=Duration::from_secs(10);
+pub(super) const POLICY_MEMORY: RangeInclusive<u64> = 64 << 10..=64 << 20;
+
 /// Reads a text. `file` is what faults call it, `folder` where relative paths begin.
 pub(super) fn read(
     text: &str,
@@ -25,20 +31,26 @@ pub(super) fn read(
 ) -> Draft {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(file, text, env);
-    let (document, errors) = DeTable::parse_recoverable(text);
-    // Recovery leaves made-up values behind, so what is not TOML is not read any further.
-    if !errors.is_empty() {
-        for error in errors {
-            let place = error.span().map(|span| source.place(span.start));
-            let message = error.message();
-            let message = message.strip_suffix(", expected nothing").unwrap_or(message);
-            source.report(place, format!("not TOML: {message}"), toml_hint(message));
-        }
+    let Some(document) = document(text, &source) else {
         return Draft { config: Config::empty(), faults: source.into_faults() };
-    }
+    };
     let root = Table::new(&source, "", source.place(0), document.get_ref());
     let config = config(root, folder);
     Draft { config, faults: source.into_faults() }
+}
+
+/// The text as TOML; none, and its faults reported, if it is not.
+pub(super) fn document<'a>(text: &'a str, source: &Source<'_>) -> Option<Spanned<DeTable<'a>>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let is_toml = errors.is_empty();
+    // Recovery leaves made-up values behind, so what is not TOML is not read any further.
+    for error in errors {
+        let place = error.span().map(|span| source.place(span.start));
+        let message = error.message();
+        let message = message.strip_suffix(", expected nothing").unwrap_or(message);
+        source.report(place, format!("not TOML: {message}"), toml_hint(message));
+    }
+    is_toml.then_some(document)
 }
 
 /// What the parser does not say. The text itself is not shown: it may be a secret without quotes.
@@ -299,8 +311,8 @@ fn policy(name: String, mut table: Table<'_>, folder: &Path) -> Option<Policy> {
         Policy::new(name, plugin.clone().unwrap_or(Plugin::Bundled(String::new())), plugin_place);
     let policy = Policy {
         on_error: table.read("on_error", default.on_error, value::on_error),
-        time: table.duration("time", default.time, MILLISECOND..=10 * SECOND),
-        memory: table.memory("memory", default.memory, 64 << 10..=64 << 20),
+        time: table.duration("time", default.time, POLICY_TIME),
+        memory: table.memory("memory", default.memory, POLICY_MEMORY),
         remember: table.count("remember", default.remember, 0..=10_000_000),
         config_place,
         ..default
