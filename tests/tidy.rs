@@ -53,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "service",
         &["admin", "clock", "config", "gateway", "plugin", "routes", "server", "store", "upstream"],
     ),
-    ("cli", &["clock", "config", "server", "service", "telemetry", "stats"]),
+    ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

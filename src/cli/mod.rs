@@ -1,11 +1,12 @@
 //! The command line: arguments → a command → an exit code.
 //!
-//! Exit codes: 0 done, drained · 1 the work could not be done (an address is taken, say) · 2 wrong
-//! arguments or a faulty configuration · 3 stopped, and the drain's time was over before every
-//! request had its answer.
+//! Exit codes: 0 done, drained · 1 the work could not be done (an address is taken, say), a policy
+//! is not what it must be · 2 wrong arguments or a faulty configuration · 3 stopped, and the drain's
+//! time was over before every request had its answer.
 
 mod check;
 pub mod demo;
+mod policy;
 mod run;
 
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ Examples:
       Find every fault of a configuration, its plugins included.
   larder run --config gateway.toml
       Serve by a route table.
+  larder policy new by-tenant
+      Begin a cache policy; `larder policy test` tries it.
 
 Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 stopped while
 requests were still running.";
@@ -98,6 +101,8 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Write a policy: begin one, try its cases, look into it, measure it.
+    Policy(policy::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +143,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check { file } => check::check(&file, &mut out, &mut err),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
+        Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()
 }

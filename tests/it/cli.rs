@@ -54,6 +54,11 @@ fn help_teaches() {
         ),
         (&["demo", "--help"], &["--once", "Nothing else has to be installed", "loopback"]),
         (&["help", "run"], &["--upstream <URL>"]),
+        (&["policy", "--help"], &["  new ", "  test ", "  inspect ", "  bench "]),
+        (
+            &["policy", "test", "--help"],
+            &["[default: .]", "--cases <FILE>", "--json", "0 all hold · 1 some do not"],
+        ),
     ] {
         let ran = larder(root(), arguments);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}");
@@ -103,6 +108,9 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["run", "extra"], "unexpected argument 'extra'"),
         (&["check", "a", "b"], "unexpected argument 'b'"),
         (&["demo", "--twice"], "unexpected argument '--twice'"),
+        (&["policy"], "Usage: larder policy"),
+        (&["policy", "new"], "<NAME>"),
+        (&["policy", "bench", "--seconds", "0"], "invalid value '0'"),
         (&["check", "--log", "=,="], "--log `=,=`: "),
     ] {
         let ran = larder(root(), arguments);

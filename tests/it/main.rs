@@ -75,6 +75,9 @@ mod admin;
 // Another configuration, and other plugins, while requests run.
 mod reload;
 
+// A policy's author: begin one, try its cases, look into it, measure it.
+mod author;
+
 // The program: its arguments and the faults it tells, and how it ends.
 mod cli;
 mod shutdown;
