@@ -39,7 +39,9 @@ const SDK: &[(&str, &str)] = &[
     ("src/prepared.rs", include_str!("../../../plugins/sdk/src/prepared.rs")),
     ("src/request.rs", include_str!("../../../plugins/sdk/src/request.rs")),
     ("src/response.rs", include_str!("../../../plugins/sdk/src/response.rs")),
+    ("src/schema.rs", include_str!("../../../plugins/sdk/src/schema.rs")),
     ("src/settings.rs", include_str!("../../../plugins/sdk/src/settings.rs")),
+    ("src/value.rs", include_str!("../../../plugins/sdk/src/value.rs")),
     ("wit/policy.wit", include_str!("../../../wit/policy.wit")),
 ];
 
