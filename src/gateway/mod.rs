@@ -2,19 +2,20 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `query` reads the content of one that asks by it, `key` says
-//! what a response is found by, `look` what there is, `fetch` is the leader's forward request on its
-//! way into the store, `validate` what a 304 to it means, `combine` puts parts together there, `head`
-//! what a response to HEAD does there, `stale` serves what is stale all the same. `write` forwards
-//! what may change something and invalidates what it made wrong, `post` stores what such a request got
-//! for the GETs to come, `shown` reads contents that policies want to see, `tags` says what tags are
-//! scoped to, `shadow` asks a second policy beside the first. `respond` makes responses out of what was
-//! found or what failed, `partial` parts of them.
+//! what a response is found by, `look` what there is. `forward` sends equal misses on together, `fetch`
+//! is the leader's forward request on its way into the store, `validate` what a 304 to it means,
+//! `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what
+//! is stale all the same. `write` forwards what may change something and invalidates what it made
+//! wrong, `post` stores what such a request got for the GETs to come, `shown` reads contents that
+//! policies want to see, `tags` says what tags are scoped to, `shadow` asks a second policy beside the
+//! first. `respond` makes responses out of what was found or what failed, `partial` parts of them.
 //! `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod combine;
 mod current;
 mod fetch;
+mod forward;
 mod head;
 mod key;
 mod look;
@@ -36,19 +37,18 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::collapse::{Collapse, Lead, Outcome, Seat, Turn};
+use crate::collapse::Collapse;
 use crate::config::{Config, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
-use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Rules, Trouble};
+use crate::semantics::{self, Forward, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
-use crate::store::{Lease, Store};
+use crate::store::Store;
 use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
@@ -56,10 +56,8 @@ pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
 
-use self::fetch::{Errand, Fetch};
 use self::key::Key;
 use self::look::{Looked, Missing};
-use self::partial::Sought;
 use self::presented::Presented;
 use self::shadow::Shadow;
 
@@ -285,148 +283,6 @@ impl Gateway {
             }
         }
         self.forward(presented, key, missing).await
-    }
-
-    /// Sends a request forward that could have been answered from the cache, together with equal
-    /// ones, and stores what may be stored.
-    async fn forward(
-        self: &Arc<Self>,
-        presented: Presented,
-        key: Key,
-        missing: Missing,
-    ) -> Response<Body> {
-        let why = missing.why;
-        if presented.directives.only_if_cached {
-            return respond::only_if_cached(why);
-        }
-        // A response to HEAD has no content to store, so it passes by. It can say whether what is
-        // stored, and whole, is still right; it is then for this client and the store alone.
-        let is_head = presented.head.method == Method::HEAD;
-        let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
-        if is_head && !is_stored {
-            let content = presented.upstream_content();
-            return self.pass_reading(presented, content, CacheStatus::forward(why)).await;
-        }
-        let sought = Sought::new(&presented, &missing);
-        let (presented, stale) = (Arc::new(presented), missing.stale);
-        let mut errand = Errand { presented, key, why, collapsed: None, stale, sought };
-        let key = self.collapsed(&errand.presented, &errand.key);
-        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
-        // that to `no-store` is for nobody else.
-        let mut alone = is_head
-            || !self.plan(&errand.presented).collapse
-            || errand.presented.directives.no_cache
-            || errand.presented.directives.no_store
-            || self.collapse.is_apart(&key);
-        loop {
-            let lease = self.store.lease();
-            let turn = if alone {
-                let (lead, seat) = self.collapse.alone(key, lease.records());
-                Turn::Leader(lead, seat)
-            } else if errand.sought.is_part() {
-                // What is fetched so is of no use to others, but a whole that is on its way serves.
-                self.collapse.join(key, lease.records())
-            } else {
-                self.collapse.enter(key, lease.records())
-            };
-            match turn {
-                Turn::Leader(lead, seat) => return self.lead(errand, lease, lead, seat).await,
-                Turn::Follower(seat) => {
-                    if let Some(response) = self.follow(&errand, seat).await {
-                        return response;
-                    }
-                    // What the leader got is not for this request, nor will the next one's be.
-                    (alone, errand.collapsed) = (true, Some(false));
-                }
-            }
-        }
-    }
-
-    /// Fetches, in a task that outlives this request, and answers with what comes of it.
-    async fn lead(
-        self: &Arc<Self>,
-        errand: Errand,
-        lease: Lease,
-        lead: Lead,
-        seat: Seat,
-    ) -> Response<Body> {
-        let Errand { presented, key, why, collapsed, stale, sought } = errand;
-        // Another leader may have finished between the look-up and this turn.
-        if let Looked::Serve { stored, age, ttl } = self.look_in_l1(&presented, &key) {
-            drop(lead);
-            self.route_stats(&presented).l1_hits.count();
-            return respond::hit(&presented, &stored, age, ttl);
-        }
-        let (mine, alone) = oneshot::channel();
-        let fetch = Fetch {
-            gateway: Arc::clone(self),
-            presented: Arc::clone(&presented),
-            key,
-            sought,
-            lease,
-            lead,
-            mine,
-        };
-        self.tasks.spawn(fetch.run());
-        let status = CacheStatus { collapsed, ..CacheStatus::forward(why) };
-        match seat.outcome().await {
-            Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
-            Outcome::Validated(validated) => {
-                let now = self.clock.now();
-                respond::validated(&presented, &validated, now, status)
-            }
-            Outcome::Failed(failure) => self
-                .instead(&presented, stale.as_ref(), Trouble::Disconnected, &status)
-                .unwrap_or_else(|| respond::failed(&failure, &status)),
-            Outcome::Apart | Outcome::Trouble(_) | Outcome::Lost => match alone.await {
-                Ok(response) => self
-                    .instead(&presented, stale.as_ref(), response.trouble(), &status)
-                    .unwrap_or_else(|| {
-                        respond::apart(&presented, response, self.clock.now(), &status)
-                    }),
-                Err(_) => respond::lost(&status),
-            },
-        }
-    }
-
-    /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
-    async fn follow(&self, errand: &Errand, seat: Seat) -> Option<Response<Body>> {
-        let Errand { presented, key, why, stale, sought, .. } = errand;
-        let stale = stale.as_ref();
-        self.route_stats(presented).followers.count();
-        let status = CacheStatus { collapsed: Some(true), ..CacheStatus::forward(*why) };
-        let response = match seat.outcome().await {
-            // Without the length there is no telling where a part lies.
-            Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,
-            Outcome::Shared(head)
-                if self.answers(&head.variant, &head.shared_fields, presented, key) =>
-            {
-                let age = head.freshness.age(self.clock.now());
-                respond::follower(presented, &head, seat, age, status)
-            }
-            Outcome::Validated(validated)
-                if self.answers(
-                    &validated.variant,
-                    &validated.stored.fields.to_map(0),
-                    presented,
-                    key,
-                ) =>
-            {
-                respond::validated(presented, &validated, self.clock.now(), status)
-            }
-            Outcome::Failed(failure) => {
-                let stale = self.instead(presented, stale, Trouble::Disconnected, &status);
-                return stale.or_else(|| Some(respond::failed(&failure, &status)));
-            }
-            Outcome::Trouble(code) => {
-                return self.instead(presented, stale, Trouble::Status(code), &status);
-            }
-            Outcome::Shared(_) | Outcome::Validated(_) | Outcome::Apart | Outcome::Lost => {
-                return None;
-            }
-        };
-        self.route_stats(presented).collapsed.count();
-        Some(response)
     }
 
     /// What the route's path captured. Few hits need it, so it is looked for once more.
