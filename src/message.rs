@@ -162,6 +162,16 @@ pub fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
+/// The first cookie of this name (RFC 6265 §4.2), its value as it was sent.
+pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let lines = fields.get_all(COOKIE).iter();
+    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
+    pairs.find_map(|pair| {
+        let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
+        rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
+    })
+}
+
 /// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
 /// `X-Forwarded-For`, `-Host` and `-Proto`.
 ///

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
-    ("plugin", &["stored", "semantics", "config", "clock", "recent"]),
+    ("plugin", &["stored", "semantics", "config", "clock", "message", "recent"]),
     ("upstream", &["config", "interim", "message"]),
     ("comparison", &["stored", "stats"]),
     ("collapse", &["stored", "semantics", "upstream"]),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Config, L1, L2, OnError, Place, Plugin, Policy, Route, Server, Upstream,
+    Admin, Cache, Config, Forward, L1, L2, OnError, Place, Plugin, Policy, Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -124,6 +124,8 @@ impl Route {
             max_policy_body: 1 << 20,
             variants: 32,
             collapse: true,
+            forward: Forward::default(),
+            forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
             place: Place::default(),
             key_place: Place::default(),
             storing_place: Place::default(),

@@ -233,6 +233,16 @@ pub enum OnError {
     Default,
 }
 
+/// What of a request that may be answered from the cache goes forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forward {
+    /// Everything but what is for one connection, and what names another host or client.
+    #[default]
+    All,
+    /// What the key was made of.
+    Keyed,
+}
+
 /// `[[routes]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -274,6 +284,11 @@ pub struct Route {
     pub variants: usize,
     /// `collapse`, default true: equal misses share one forward request.
     pub collapse: bool,
+    /// `forward`, default `all`.
+    pub forward: Forward,
+    /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With
+    /// `forward = "keyed"` these go forward, and are in every key by what they mean.
+    pub forward_fields: Vec<http::HeaderName>,
     /// Where `path`'s value stands.
     pub place: Place,
     /// Where `key`'s value stands.

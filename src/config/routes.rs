@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Place, Policy, Route, Upstream};
+use super::{Forward, Place, Policy, Route, Upstream};
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
@@ -95,6 +95,7 @@ fn route(
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let (shadow, shadow_place) = policy("shadow", table, policies);
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
+    let (forward, forward_fields) = forward(table, &default);
     let route = Route {
         key,
         storing,
@@ -110,6 +111,8 @@ fn route(
         max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),
         variants: table.count("variants", default.variants, 1..=1000),
         collapse: table.boolean("collapse", default.collapse),
+        forward,
+        forward_fields,
         place,
         key_place,
         storing_place,
@@ -118,6 +121,31 @@ fn route(
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+/// What goes forward, and what is in every key for it.
+fn forward(table: &mut Table<'_>, default: &Route) -> (Forward, Vec<HeaderName>) {
+    const HINT: &str = "write forward_fields = [\"accept-encoding\"], or [] for none";
+    const MOST: usize = 16;
+
+    let forward = table.read("forward", default.forward, value::forward);
+    let Some(value) = table.take("forward_fields") else {
+        return (forward, default.forward_fields.clone());
+    };
+    if forward != Forward::Keyed {
+        let hint = Some("write forward = \"keyed\", or leave it out".to_owned());
+        value.report("forward_fields means nothing where all fields go forward", hint);
+    }
+    if let DeValue::Array(elements) = value.content
+        && elements.is_empty()
+    {
+        return (forward, Vec::new());
+    }
+    let fields = all(&value, HINT, value::forward_field).unwrap_or_default();
+    if fields.len() > MOST {
+        value.report(&format!("forward_fields names more than {MOST} fields"), None);
+    }
+    (forward, fields)
 }
 
 /// The place of a policy among those that are right, and where it is named.

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{OnError, Plugin, nearest};
+use super::{Forward, OnError, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -83,6 +83,54 @@ pub(super) fn on_error(text: &str) -> Result<OnError, Wrong> {
             Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
         }
     }
+}
+
+pub(super) fn forward(text: &str) -> Result<Forward, Wrong> {
+    match text {
+        "all" => Ok(Forward::All),
+        "keyed" => Ok(Forward::Keyed),
+        _ => {
+            let hint = nearest::hint(text, "write one of", ["all", "keyed"]);
+            Err(Wrong { complaint: "is neither `all` nor `keyed`".to_owned(), hint })
+        }
+    }
+}
+
+/// A request field that may be forwarded and be in every key.
+pub(super) fn forward_field(text: &str) -> Result<HeaderName, Wrong> {
+    /// What the gateway sees to itself.
+    const OWN: [&str; 17] = [
+        "cache-control",
+        "connection",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+
+    let name = HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| Wrong::new("is no field name").with_hint("write one as in \"accept\""))?;
+    if matches!(name.as_str(), "authorization" | "cookie") {
+        return Err(Wrong::new("tells one user from another")
+            .with_hint("let the route's key policy look at it, and leave it out here"));
+    }
+    if OWN.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+        return Err(
+            Wrong::new("is a field that the gateway sees to itself").with_hint("leave it out")
+        );
+    }
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -308,7 +308,10 @@ impl Fetch {
     ) -> Option<(HeaderMap, Vec<HeaderName>)> {
         semantics::fields_to_store(&mut fields, &self.plan().rules, storing.freshness.received);
         match Vary::of(&fields) {
-            Vary::Fields(nominated) => Some((fields, nominated)),
+            Vary::Fields(nominated) => Some(match &self.plan().kept {
+                Some(kept) => (fields, semantics::kept_nominated(nominated, kept)),
+                None => (fields, nominated),
+            }),
             Vary::Any => None,
         }
     }

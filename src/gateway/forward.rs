@@ -24,13 +24,16 @@ impl Gateway {
     /// ones, and stores what may be stored.
     pub(super) async fn forward(
         self: &Arc<Self>,
-        presented: Presented,
+        mut presented: Presented,
         key: Key,
         missing: Missing,
     ) -> Response<Body> {
         let why = missing.why;
         if presented.directives.only_if_cached {
             return respond::only_if_cached(why);
+        }
+        if self.narrow(&mut presented, &key).is_err() {
+            return self.bypass(presented, "query-rewritten".into()).await;
         }
         // A response to HEAD has no content to store, so it passes by. It can say whether what is
         // stored, and whole, is still right; it is then for this client and the store alone.

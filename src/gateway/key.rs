@@ -7,12 +7,12 @@ use tracing::warn;
 
 use crate::collapse::Variant;
 use crate::config::OnError;
-use crate::plugin::{KeyAnswer, KeySpace, Policy};
+use crate::plugin::{KeyAnswer, KeySpace, Parts, Policy};
 use crate::semantics::{self, CacheStatus, NoVarySearch};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Answer, Ask, Gateway, Presented, query, respond};
+use super::{Answer, Ask, Gateway, Plan, Presented, query, respond};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -20,6 +20,8 @@ pub(super) struct Key {
     pub(super) hash: CacheKey,
     /// What the policy's parts give; none for path and query as they are.
     name: Option<Arc<str>>,
+    /// The policy's parts, where the route forwards nothing else.
+    parts: Option<Parts>,
 }
 
 /// What the key policy came to.
@@ -34,10 +36,11 @@ pub(super) enum Keyed {
 
 impl Keyed {
     /// A policy's answer, and what it has not seen of the request.
-    pub(super) fn of(answer: KeyAnswer, presented: &Presented) -> Self {
+    pub(super) fn of(answer: KeyAnswer, plan: &Plan, presented: &Presented) -> Self {
         match answer {
-            KeyAnswer::Key { key, name } => {
-                Self::Key(Key { hash: query::key(key, presented), name: Some(name) })
+            KeyAnswer::Key { key, name, parts } => {
+                let hash = plan.with_forwarded(query::key(key, presented), presented);
+                Self::Key(Key { hash, name: Some(name), parts })
             }
             KeyAnswer::Bypass(reason) => Self::Bypass(reason),
         }
@@ -51,6 +54,11 @@ impl Key {
             Some(name) => name.as_ref().into(),
             None => stored::readable_name(plain(presented)).into(),
         }
+    }
+
+    /// What the policy answered; none for path and query as they are.
+    pub(super) fn parts(&self) -> Option<impl Iterator<Item = (&str, &str)>> {
+        self.parts.as_ref().map(|parts| parts.iter().map(|(name, value)| (&**name, &**value)))
     }
 }
 
@@ -79,22 +87,24 @@ impl Gateway {
     /// The key of a request, where no policy has to be asked: the route has none, or its answer is
     /// remembered.
     pub(super) fn known_key(&self, presented: &Presented) -> Option<Keyed> {
-        let Some(ask) = &self.plan(presented).key else {
+        let plan = self.plan(presented);
+        let Some(ask) = &plan.key else {
             return Some(Keyed::Key(self.plain_key(presented)));
         };
         let captures = self.key_captures(ask, presented);
         let answer = ask.policy.remembered(self.space(presented), &presented.seen(&captures));
-        answer.map(|answer| Keyed::of(answer, presented))
+        answer.map(|answer| Keyed::of(answer, plan, presented))
     }
 
     /// The key of a request, by a call of the route's policy.
     pub(super) async fn ask_key(&self, presented: &Presented) -> Keyed {
-        let Some(ask) = &self.plan(presented).key else {
+        let plan = self.plan(presented);
+        let Some(ask) = &plan.key else {
             return Keyed::Key(self.plain_key(presented));
         };
         let captures = self.key_captures(ask, presented);
         match ask.policy.key(self.space(presented), &presented.seen(&captures)).await {
-            Ok(answer) => Keyed::of(answer, presented),
+            Ok(answer) => Keyed::of(answer, plan, presented),
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
                 warn!(policy = ask.policy.name(), error = %failure, "key policy failed");
@@ -135,22 +145,26 @@ impl Gateway {
     }
 
     fn plain_key(&self, presented: &Presented) -> Key {
-        let KeySpace { namespace, route } = self.space(presented);
+        let KeySpace { namespace, route, .. } = self.space(presented);
         let hash = CacheKey::new(namespace, route, &presented.authority, plain(presented));
-        Key { hash: query::key(hash, presented), name: None }
+        let hash = query::key(hash, presented);
+        let hash = self.plan(presented).with_forwarded(hash, presented);
+        Key { hash, name: None, parts: None }
     }
 
     /// Where responses lie that answer other queries than their own. None on a route with a key
     /// policy, which decides by itself what of the query counts; nor for a request with content, which
     /// asks for more than its URI tells.
     pub(super) fn search<'a>(&self, presented: &'a Presented) -> Option<Search<'a>> {
-        if self.plan(presented).key.is_some() || presented.content.is_some() {
+        let plan = self.plan(presented);
+        if plan.key.is_some() || presented.content.is_some() {
             return None;
         }
-        let KeySpace { namespace, route } = self.space(presented);
+        let KeySpace { namespace, route, .. } = self.space(presented);
         // No key has these parts: where no policy is asked they are `path` and `query`.
         let parts = [("path", presented.head.uri.path()), ("no-vary-search", "")];
         let key = CacheKey::new(namespace, route, &presented.authority, parts);
+        let key = plan.with_forwarded(key, presented);
         Some(Search { key, query: presented.head.uri.query() })
     }
 
@@ -191,7 +205,12 @@ impl Gateway {
     }
 
     pub(super) fn space(&self, presented: &Presented) -> KeySpace<'_> {
-        KeySpace { namespace: &self.namespace, route: &self.plan(presented).space }
+        let plan = self.plan(presented);
+        KeySpace {
+            namespace: &self.namespace,
+            route: &plan.space,
+            forwards_keyed: plan.kept.is_some(),
+        }
     }
 }
 

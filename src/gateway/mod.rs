@@ -2,7 +2,7 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `query` reads the content of one that asks by it, `key` says
-//! what a response is found by, `look` what there is. `forward` sends equal misses on together, `fetch`
+//! what a response is found by, `look` what there is, `narrow` what of the request goes forward. `forward` sends equal misses on together, `fetch`
 //! is the leader's forward request on its way into the store, `validate` what a 304 to it means,
 //! `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what
 //! is stale all the same. `write` forwards what may change something and invalidates what it made
@@ -19,6 +19,7 @@ mod forward;
 mod head;
 mod key;
 mod look;
+mod narrow;
 mod partial;
 mod post;
 mod presented;
@@ -46,7 +47,7 @@ use crate::config::{Config, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
-use crate::semantics::{self, Forward, RequestDirectives, Rules};
+use crate::semantics::{self, Forward, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -95,6 +96,8 @@ struct Plan {
     idle_timeout: Duration,
     variants: usize,
     collapse: bool,
+    /// What of a request goes forward, if that is less than all.
+    kept: Option<Kept>,
 }
 
 /// A policy and what its failure leads to.
@@ -122,6 +125,7 @@ impl Gateway {
             let policy = |place: Option<usize>| policies.get(place?).map(Arc::as_ref);
             let deciding = [route.key, route.storing].map(policy);
             let space = key::space(&route.name, &upstream.name, deciding);
+            let kept = narrow::kept(route, route.key.and_then(|place| policies.get(place)));
             Some(Plan {
                 name: route.name.as_str().into(),
                 shadow: shadow(route, &space),
@@ -136,6 +140,7 @@ impl Gateway {
                     ttl: route.ttl,
                     targets: config.cache.targeted.clone(),
                     stale_if_error: route.stale_if_error,
+                    authorized: narrow::authorized(kept.as_ref()),
                 },
                 max_body: route.max_body,
                 max_query_body: route.max_query_body,
@@ -143,6 +148,7 @@ impl Gateway {
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
                 collapse: route.collapse,
+                kept,
             })
         });
         let plans = plans.collect();
@@ -208,7 +214,16 @@ impl Gateway {
         };
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
-        let presented = Presented { place, head, content: None, authority, peer, directives, now };
+        let presented = Presented {
+            place,
+            head,
+            content: None,
+            authority,
+            peer,
+            directives,
+            now,
+            narrowed: None,
+        };
         self.route_stats(&presented).requests.count();
         if let Err(why) = self.may_answer(&presented, &content) {
             let gateway = Arc::clone(self);

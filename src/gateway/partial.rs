@@ -48,7 +48,7 @@ impl Sought {
     /// What to ask for, where this is missing.
     pub(super) fn new(presented: &Presented, missing: &Missing) -> Self {
         let (stored, variants) = (missing.stale.clone(), missing.variants.clone());
-        if !presented.asks_for_part() {
+        if !presented.asks_for_part() || !presented.forwards_range() {
             return Self::whole(stored, variants);
         }
         match stored {

@@ -88,7 +88,9 @@ impl Gateway {
         let Found::Route { place, .. } = found else { return None };
         let upstream = &self.plan(&presented).upstream;
         let is_same = |plan: &super::Plan| Arc::ptr_eq(&plan.upstream, upstream);
-        self.plans.get(place).filter(|plan| is_same(plan))?;
+        // The request went forward with more than the key of a GET holds.
+        let may_keep = |plan: &super::Plan| is_same(plan) && plan.kept.is_none();
+        self.plans.get(place).filter(|plan| may_keep(plan))?;
         let mut presented = Presented { place, ..presented };
         presented.head.method = Method::GET;
         presented.content = None;

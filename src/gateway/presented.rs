@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::header::RANGE;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Version};
 
 use crate::interim::{self, Interims};
@@ -37,6 +39,15 @@ pub(super) struct Presented {
     pub(super) peer: Peer,
     pub(super) directives: RequestDirectives,
     pub(super) now: SystemTime,
+    /// What goes forward of it, if that is less than all.
+    pub(super) narrowed: Option<Box<Narrowed>>,
+}
+
+/// What of a request its key was made of.
+#[derive(Clone)]
+pub(super) struct Narrowed {
+    pub(super) target: PathAndQuery,
+    pub(super) fields: HeaderMap,
 }
 
 impl Presented {
@@ -65,6 +76,18 @@ impl Presented {
         semantics::asks_for_part(&self.head.method, &self.head.headers)
     }
 
+    /// Whether its own `Range` goes forward.
+    pub(super) fn forwards_range(&self) -> bool {
+        let narrowed = self.narrowed.as_ref();
+        narrowed.is_none_or(|narrowed| narrowed.fields.contains_key(RANGE))
+    }
+
+    /// The path and query to ask the upstream for.
+    pub(super) fn upstream_target(&self) -> Option<&PathAndQuery> {
+        let narrowed = self.narrowed.as_ref().map(|narrowed| &narrowed.target);
+        narrowed.or(self.head.uri.path_and_query())
+    }
+
     /// The content to send to the upstream, as often as is needed.
     pub(super) fn upstream_content(&self) -> Content {
         Content::whole(self.content.clone().unwrap_or_default())
@@ -72,7 +95,8 @@ impl Presented {
 
     /// The end-to-end fields to send to the upstream, those of this hop added.
     pub(super) fn upstream_fields(&self) -> HeaderMap {
-        let mut fields = self.head.headers.clone();
+        let narrowed = self.narrowed.as_ref().map(|narrowed| &narrowed.fields);
+        let mut fields = narrowed.unwrap_or(&self.head.headers).clone();
         message::remove_hop_by_hop(&mut fields);
         if message::takes_trailers(&self.head.headers) {
             message::take_trailers(&mut fields);

@@ -63,7 +63,8 @@ impl Shadow {
 impl Gateway {
     /// Asks the route's shadow about a request, too. The answer does not wait for it.
     pub(super) fn compare(self: &Arc<Self>, presented: &Presented, keyed: &Keyed) {
-        let Some(shadow) = &self.plan(presented).shadow else { return };
+        let plan = self.plan(presented);
+        let Some(shadow) = &plan.shadow else { return };
         if !shadow.takes(presented) {
             return;
         }
@@ -72,7 +73,7 @@ impl Gateway {
         let remembered =
             shadow.policy.remembered(self.space(presented), &presented.seen(&captures));
         if let Some(answer) = remembered {
-            let answer = verdict(&Keyed::of(answer, presented), presented);
+            let answer = verdict(&Keyed::of(answer, plan, presented), presented);
             return shadow.comparison.add(target(presented), &active, &answer);
         }
         let Ok(permit) = Arc::clone(&shadow.calls).try_acquire_owned() else {
@@ -86,11 +87,12 @@ impl Gateway {
     }
 
     async fn ask_shadow(&self, presented: &Presented, active: &Verdict) {
-        let Some(shadow) = &self.plan(presented).shadow else { return };
+        let plan = self.plan(presented);
+        let Some(shadow) = &plan.shadow else { return };
         let captures = self.shadow_captures(shadow, presented);
         let answer =
             match shadow.policy.key(self.space(presented), &presented.seen(&captures)).await {
-                Ok(answer) => verdict(&Keyed::of(answer, presented), presented),
+                Ok(answer) => verdict(&Keyed::of(answer, plan, presented), presented),
                 Err(failure) => {
                     debug!(policy = shadow.policy.name(), error = %failure, "shadow failed");
                     Verdict::Failed

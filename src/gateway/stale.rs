@@ -41,6 +41,10 @@ impl Gateway {
 
     /// Has a stored response validated, or replaced, by a fetch of its own; unless one is under way.
     fn revalidate(self: &Arc<Self>, presented: Presented, key: Key, stale: Arc<StoredResponse>) {
+        let mut presented = presented;
+        if self.narrow(&mut presented, &key).is_err() {
+            return;
+        }
         let lease = self.store.lease();
         let key_of_all = self.collapsed(&presented, &key);
         let Turn::Leader(lead, seat) = self.collapse.enter(key_of_all, lease.records()) else {
@@ -49,7 +53,6 @@ impl Gateway {
         // Nobody waits for it.
         drop(seat);
         let (mine, _) = oneshot::channel();
-        let mut presented = presented;
         // The client does not wait, either.
         presented.peer.interims = None;
         // What HEAD asks for has no content to store.

@@ -106,7 +106,7 @@ impl Gateway {
         let figures = self.route_stats(presented);
         figures.upstream_requests.count();
         let Presented { head, authority, .. } = presented;
-        let (method, target) = (&head.method, head.uri.path_and_query());
+        let (method, target) = (&head.method, presented.upstream_target());
         let upstream = &self.plan(presented).upstream;
         let result =
             upstream.send(method, target, authority, fields, content, presented.interim()).await;

@@ -19,6 +19,9 @@ const LONGEST_TAG: usize = 256;
 const MOST_SCOPES: usize = 64;
 const LONGEST_SCOPE: usize = 1024;
 
+/// Names and values.
+pub type Parts = Arc<[(Box<str>, Box<str>)]>;
+
 /// Where the response to a request is stored. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyAnswer {
@@ -28,6 +31,8 @@ pub enum KeyAnswer {
         key: CacheKey,
         /// What operators call it.
         name: Arc<str>,
+        /// The policy's parts, where the route forwards nothing else.
+        parts: Option<Parts>,
     },
     /// Nowhere: forward the request and store nothing. The reason is on one line, at most 128 octets.
     Bypass(Arc<str>),
@@ -102,12 +107,19 @@ pub(super) fn key(space: KeySpace<'_>, seen: &Seen<'_>, decision: &key::Decision
             KeyAnswer::Bypass(printable(reason, LONGEST_REASON).into())
         }
         key::Decision::Parts(parts) => {
+            // Before all others, and whether or not it is one of them: two lists stay two.
+            let path = space.forwards_keyed.then_some(("path", seen.path));
             let exact = parts.iter().map(|part| (part.name.as_str(), part.value.as_str()));
+            let exact = path.into_iter().chain(exact);
             let key = CacheKey::new(space.namespace, space.route, seen.authority, exact);
             let readable: Vec<_> =
                 parts.iter().map(|part| (rejoined(&part.name), rejoined(&part.value))).collect();
-            let name = readable_name(readable.iter().map(|(name, value)| (&**name, &**value)));
-            KeyAnswer::Key { key, name: name.into() }
+            let pairs = || readable.iter().map(|(name, value)| (&**name, &**value));
+            let path = path.filter(|_| pairs().all(|(name, _)| name != "path"));
+            let name = readable_name(path.into_iter().chain(pairs()));
+            let parts = || pairs().map(|(name, value)| (name.into(), value.into())).collect();
+            let parts = space.forwards_keyed.then(parts);
+            KeyAnswer::Key { key, name: name.into(), parts }
         }
     }
 }

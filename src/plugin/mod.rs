@@ -45,7 +45,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-pub use answers::{Invalidated, KeyAnswer, Scope, StoringAnswer};
+pub use answers::{Invalidated, KeyAnswer, Parts, Scope, StoringAnswer};
 pub use bundled::names as bundled_names;
 pub use counters::Snapshot;
 pub use engine::Engine;
@@ -130,4 +130,7 @@ pub struct KeySpace<'a> {
     pub namespace: &'a str,
     /// What stands for the route.
     pub route: &'a str,
+    /// The host holds the path itself, and wants to know the policy's parts: the route forwards
+    /// nothing else.
+    pub forwards_keyed: bool,
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::answers::{self, Invalidated, KeyAnswer, StoringAnswer};
 use super::bindings::Configured;
 use super::bindings::invalidation::{Cause, Write};
@@ -101,6 +103,16 @@ impl Policy {
     /// Whether it is shown values of the content of responses.
     pub fn wants_response_values(&self) -> bool {
         self.wants.response_values()
+    }
+
+    /// The request fields that it is shown.
+    pub fn wanted_fields(&self) -> &[HeaderName] {
+        self.wants.fields()
+    }
+
+    /// The names of the cookies that it is shown.
+    pub fn wanted_cookies(&self) -> &[String] {
+        self.wants.cookies()
     }
 
     /// What its calls come to so far.

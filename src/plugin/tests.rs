@@ -29,7 +29,7 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// For calls that never end.
 const BRIEF: Duration = Duration::from_millis(20);
 
-const SPACE: KeySpace<'_> = KeySpace { namespace: "test", route: "route" };
+const SPACE: KeySpace<'_> = KeySpace { namespace: "test", route: "route", forwards_keyed: false };
 
 static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| Engine::new(2).unwrap());
 static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
@@ -99,7 +99,7 @@ async fn key(policy: &Policy, path: &str) -> Result<KeyAnswer, Failure> {
 /// What the plugin answers when nothing is wrong.
 fn echoed(path: &str) -> KeyAnswer {
     let key = CacheKey::new("test", "route", "a.example", [("path", path)]);
-    KeyAnswer::Key { key, name: path.trim_start_matches('/').into() }
+    KeyAnswer::Key { key, name: path.trim_start_matches('/').into(), parts: None }
 }
 
 #[tokio::test]

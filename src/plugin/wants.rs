@@ -1,7 +1,6 @@
 //! What a policy declared to be shown, and the two forms of it: the WIT record for a call, and packed
 //! octets for remembering. Both must hold the same; so they stand side by side.
 
-use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,6 +12,7 @@ use super::memo;
 use super::text::{self, from_octets};
 use super::values::Queries;
 use super::{KeySpace, Operation, Seen, SeenChange, SeenResponse};
+use crate::message::cookie;
 
 /// How many names each list of `wants` may have.
 const MOST_NAMES: usize = 32;
@@ -185,6 +185,9 @@ impl Wants {
         for own in [space.namespace, space.route, seen.authority] {
             put(packed, own.as_bytes());
         }
+        if space.forwards_keyed {
+            put(packed, seen.path.as_bytes());
+        }
         for (input, part) in [
             (Inputs::METHOD, shown_by_key(seen.method).as_str()),
             (Inputs::SCHEME, seen.scheme),
@@ -215,6 +218,16 @@ impl Wants {
             let content = seen.content.map(|octets| octets.get(..=memo::LONGEST).unwrap_or(octets));
             put_optional(packed, content);
         }
+    }
+
+    /// The names of the request fields.
+    pub(super) fn fields(&self) -> &[HeaderName] {
+        &self.fields
+    }
+
+    /// The names of the cookies.
+    pub(super) fn cookies(&self) -> &[String] {
+        &self.cookies
     }
 
     /// Whether it wants what the path captured.
@@ -280,16 +293,6 @@ fn value(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
         joined.push_str(&from_octets(line.as_bytes()));
     }
     Some(joined)
-}
-
-/// The first cookie of this name (RFC 6265 §4.2), its value as it was sent.
-fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let lines = fields.get_all(COOKIE).iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
-    pairs.find_map(|pair| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-        rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
-    })
 }
 
 fn put(packed: &mut Vec<u8>, part: &[u8]) {
@@ -426,7 +429,7 @@ mod tests {
         for head in &heads {
             for query in [None, Some(""), Some("a"), Some("a=")] {
                 let mut packed = Vec::new();
-                let space = KeySpace { namespace: "n", route: "r" };
+                let space = KeySpace { namespace: "n", route: "r", forwards_keyed: false };
                 all().pack(space, &seen(query, head), &mut packed);
                 all_packed.push(packed);
             }
@@ -440,7 +443,7 @@ mod tests {
 
     #[test]
     fn joined_lines_pack_as_they_are_shown() {
-        let space = KeySpace { namespace: "n", route: "r" };
+        let space = KeySpace { namespace: "n", route: "r", forwards_keyed: false };
         let [mut lines, mut line] = [Vec::new(), Vec::new()];
         all().pack(space, &seen(None, &fields(&[("x-a", b"1"), ("x-a", b"2")])), &mut lines);
         all().pack(space, &seen(None, &fields(&[("x-a", b"1, 2")])), &mut line);
@@ -449,7 +452,7 @@ mod tests {
 
     #[test]
     fn content_packs_unless_it_is_too_long_to_be_remembered() {
-        let space = KeySpace { namespace: "n", route: "r" };
+        let space = KeySpace { namespace: "n", route: "r", forwards_keyed: false };
         let head = fields(&[]);
         let packed = |content: Option<&[u8]>| {
             let mut packed = Vec::new();

@@ -5,9 +5,10 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`Candidates`], then [`freshen`]
-//! for a 304, [`matches_head`] for a response to `HEAD`, [`part_to_store`] and [`combine`] for a 206,
-//! [`whole_to_store`] and [`beginning_to_store`] for what broke off,
+//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`kept_query`] and [`kept_fields`],
+//! [`Candidates`], then [`freshen`] for a 304, [`matches_head`] for a response to `HEAD`,
+//! [`part_to_store`] and [`combine`] for a 206, [`whole_to_store`] and [`beginning_to_store`] for what
+//! broke off,
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
@@ -33,6 +34,7 @@ pub mod cache_control;
 pub mod candidates;
 pub mod content;
 pub mod date;
+pub mod forwarding;
 pub mod freshness;
 pub mod invalidation;
 pub mod multipart;
@@ -53,6 +55,7 @@ pub mod vary;
 pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
 pub use content::{JsonCoding, json_coding};
+pub use forwarding::{Kept, Rewritten, kept_fields, kept_nominated, kept_query};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates, normal_target};
 pub use multipart::{Multipart, multipart};
@@ -65,7 +68,9 @@ pub use spans::{
     may_replace, part_to_store, whole_to_store,
 };
 pub use status::{CacheStatus, Forward};
-pub use storing::{Asked, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes};
+pub use storing::{
+    Asked, Authorized, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes,
+};
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use understood::{Chosen, Preferred};
 pub use validation::{

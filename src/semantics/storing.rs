@@ -30,6 +30,16 @@ pub struct Asked<'a> {
     pub directives: &'a RequestDirectives,
 }
 
+/// When responses to requests with `Authorization` are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authorized {
+    /// Where they say that they may be shared (§3.5).
+    #[default]
+    Public,
+    /// Never: what they depend on is not in the key.
+    Never,
+}
+
 /// What the configuration says about storing and reuse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -40,6 +50,8 @@ pub struct Rules {
     /// So long after it became stale a response may be served where the origin fails, by a contract
     /// with the origin (RFC 9111 §4.2.4).
     pub stale_if_error: Option<Duration>,
+    /// Of requests with `Authorization`.
+    pub authorized: Authorized,
 }
 
 /// Why a response is not stored.
@@ -162,7 +174,7 @@ pub fn storable(
     rules: &Rules,
 ) -> Result<Freshness, NotStored> {
     let directives = response_directives(fields, &rules.targets);
-    allowed(asked, status, fields, &directives)?;
+    allowed(asked, status, fields, &directives, rules)?;
 
     // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
     // it where the origin asks for validation each time, and a guess in disguise elsewhere.
@@ -189,6 +201,7 @@ fn allowed(
     status: StatusCode,
     fields: &HeaderMap,
     directives: &ResponseDirectives,
+    rules: &Rules,
 ) -> Result<(), NotStored> {
     let refusals = [
         (!matches!(*asked.method, Method::GET | Method::QUERY), NotStored::Method),
@@ -207,14 +220,21 @@ fn allowed(
         // the origin; too many forget it.
         (fields.contains_key(SET_COOKIE), NotStored::SetCookie),
         (
-            // §3.5
-            asked.fields.contains_key(AUTHORIZATION) && !directives.authorized,
+            asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
             NotStored::Authorization,
         ),
         (Vary::of(fields) == Vary::Any, NotStored::VaryAny),
         (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
     ];
     refusals.into_iter().find(|(applies, _)| *applies).map_or(Ok(()), |(_, why)| Err(why))
+}
+
+/// §3.5, of a response to a request with `Authorization`.
+fn may_be_shared(directives: &ResponseDirectives, rules: &Rules) -> bool {
+    match rules.authorized {
+        Authorized::Public => directives.authorized,
+        Authorized::Never => false,
+    }
 }
 
 /// Whether this cache knows what the status asks of it (§5.2.2.3): the final ones of RFC 9110 §15.

@@ -65,6 +65,9 @@ mod languages;
 // Plugins that mean harm, one each: what the client gets, what the operator sees, what goes on.
 mod hostile;
 
+// What a policy may share, and what reaches the upstream.
+mod poisoning;
+
 // Before an API and a test suite that nobody here wrote.
 mod conformance;
 mod foreign;

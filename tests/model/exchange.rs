@@ -199,6 +199,7 @@ impl Cache {
             ttl: self.config.ttl.map(span),
             targets: vec![HeaderName::from_static(rfc::TARGET)],
             stale_if_error: self.config.stale_if_error.map(span),
+            ..Rules::default()
         };
         match *step {
             Step::Request { after, is_invalidated } => {
