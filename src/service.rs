@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{AUTHORIZATION, COOKIE};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use tracing::debug;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{self, Config, Draft, Fault, Faults, Place};
+use crate::config::{self, Config, Draft, Fault, Faults, Grant, Place};
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
@@ -373,5 +374,46 @@ fn policies(
             }
         }
     }
+    check_grants(config, &policies, file, faults);
     policies.into_iter().flatten().collect()
+}
+
+/// Checks that each key policy looks at what it must know to answer for what its route grants.
+fn check_grants(
+    config: &Config,
+    policies: &[Option<Arc<Policy>>],
+    file: &str,
+    faults: &mut Vec<Fault>,
+) {
+    for route in &config.routes {
+        let policy = route.key.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
+        let Some(policy) = policy else { continue };
+        for grant in route.grants.iter().filter(|grant| !tells_apart(policy, **grant)) {
+            let message = format!(
+                "route `{}`: grant `{}` is for a policy that tells users apart, and `{}` looks at {}",
+                route.name,
+                grant.name(),
+                policy.name(),
+                match grant {
+                    Grant::Authorization => "no field `authorization`",
+                    Grant::Private | Grant::SetCookie => "neither `authorization` nor a cookie",
+                }
+            );
+            let hint = "leave the grant out, or name a key policy whose `configure` wants it";
+            faults.push(Fault::new(file, route.grants_place, message).with_hint(hint.to_owned()));
+        }
+    }
+}
+
+/// Whether a policy looks at what it must know to answer for this.
+fn tells_apart(policy: &Policy, grant: Grant) -> bool {
+    let sees_authorization = policy.wanted_fields().contains(&AUTHORIZATION);
+    let sees_cookie =
+        !policy.wanted_cookies().is_empty() || policy.wanted_fields().contains(&COOKIE);
+    match grant {
+        Grant::Authorization => sees_authorization,
+        Grant::Private => sees_authorization || sees_cookie,
+        // What is stored has no cookie.
+        Grant::SetCookie => true,
+    }
 }

@@ -76,6 +76,7 @@ impl Config {
                 storing_place: Place::default(),
                 invalidation_place: Place::default(),
                 shadow_place: Place::default(),
+                grants_place: Place::default(),
                 ..route.clone()
             },
             self.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str()),

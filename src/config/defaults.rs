@@ -126,11 +126,13 @@ impl Route {
             collapse: true,
             forward: Forward::default(),
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
+            grants: Vec::new(),
             place: Place::default(),
             key_place: Place::default(),
             storing_place: Place::default(),
             invalidation_place: Place::default(),
             shadow_place: Place::default(),
+            grants_place: Place::default(),
         }
     }
 }

@@ -243,6 +243,28 @@ pub enum Forward {
     Keyed,
 }
 
+/// Something that a key policy may share by a route's word, though RFC 9111 does not let it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Responses to requests with `Authorization` that do not say that they may be shared.
+    Authorization,
+    /// Responses that are `private`.
+    Private,
+    /// Responses with `Set-Cookie`, without it.
+    SetCookie,
+}
+
+impl Grant {
+    /// Its name in `grants`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Authorization => "authorization",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+        }
+    }
+}
+
 /// `[[routes]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -289,6 +311,8 @@ pub struct Route {
     /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With
     /// `forward = "keyed"` these go forward, and are in every key by what they mean.
     pub forward_fields: Vec<http::HeaderName>,
+    /// `grants`: what `key`'s policy may share besides what RFC 9111 allows.
+    pub grants: Vec<Grant>,
     /// Where `path`'s value stands.
     pub place: Place,
     /// Where `key`'s value stands.
@@ -299,6 +323,8 @@ pub struct Route {
     pub invalidation_place: Place,
     /// Where `shadow`'s value stands.
     pub shadow_place: Place,
+    /// Where `grants`' value stands.
+    pub grants_place: Place,
 }
 
 /// A place in the file, counted from 1; columns in characters.

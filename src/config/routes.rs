@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Forward, Place, Policy, Route, Upstream};
+use super::{Forward, Grant, OnError, Place, Policy, Route, Upstream};
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
@@ -90,12 +90,15 @@ fn route(
     });
     let methods = methods.map(with_head);
     let upstream = upstream(table, upstreams);
+    let names_key = table.has("key");
     let (key, key_place) = policy("key", table, policies);
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let (shadow, shadow_place) = policy("shadow", table, policies);
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let (forward, forward_fields) = forward(table, &default);
+    let key_policy = key.and_then(|place| policies.valid.get(place));
+    let (grants, grants_place) = grants(table, key_policy, names_key);
     let route = Route {
         key,
         storing,
@@ -113,14 +116,38 @@ fn route(
         collapse: table.boolean("collapse", default.collapse),
         forward,
         forward_fields,
+        grants,
         place,
         key_place,
         storing_place,
         invalidation_place,
         shadow_place,
+        grants_place,
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+/// What the key policy may share, and where that stands. Without a policy whose answer counts there is
+/// nobody to say who is who.
+fn grants(table: &mut Table<'_>, key: Option<&Policy>, names_key: bool) -> (Vec<Grant>, Place) {
+    const HINT: &str = "write grants = [\"private\"], or leave it out";
+
+    let Some(value) = table.take("grants") else { return (Vec::new(), table.place) };
+    let grants = all(&value, HINT, value::grant).unwrap_or_default();
+    if !names_key {
+        let hint = "name the policy that makes the key, as in key = \"NAME\"".to_owned();
+        value.report("grants are for a key policy, and there is none", Some(hint));
+    }
+    if let Some(policy) = key.filter(|policy| policy.on_error == OnError::Default) {
+        let message = format!(
+            "grants are for the answers of policy `{}`, and its on_error goes on without one",
+            policy.name
+        );
+        let hint = "write on_error = \"bypass\" or \"fail\" for the policy".to_owned();
+        value.report(&message, Some(hint));
+    }
+    (grants, value.place)
 }
 
 /// What goes forward, and what is in every key for it.

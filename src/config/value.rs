@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{Forward, OnError, Plugin, nearest};
+use super::{Forward, Grant, OnError, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -94,6 +94,18 @@ pub(super) fn forward(text: &str) -> Result<Forward, Wrong> {
             Err(Wrong { complaint: "is neither `all` nor `keyed`".to_owned(), hint })
         }
     }
+}
+
+pub(super) fn grant(text: &str) -> Result<Grant, Wrong> {
+    const ALL: [Grant; 3] = [Grant::Authorization, Grant::Private, Grant::SetCookie];
+
+    ALL.into_iter().find(|grant| grant.name() == text).ok_or_else(|| {
+        let hint = match text {
+            "no-store" => Some("what must not be stored is not, whatever a route says".to_owned()),
+            _ => nearest::hint(text, "write some of", ALL.map(Grant::name)),
+        };
+        Wrong { complaint: "is nothing that can be granted".to_owned(), hint }
+    })
 }
 
 /// A request field that may be forwarded and be in every key.

@@ -43,11 +43,11 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
-use crate::config::{Config, OnError, Route};
+use crate::config::{Config, Grant, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
-use crate::semantics::{self, Forward, Kept, RequestDirectives, Rules};
+use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -106,6 +106,15 @@ struct Ask {
     on_error: OnError,
 }
 
+/// What a route grants its key policy to share.
+fn grants(named: &[Grant]) -> Grants {
+    Grants {
+        authorization: named.contains(&Grant::Authorization),
+        private: named.contains(&Grant::Private),
+        set_cookie: named.contains(&Grant::SetCookie),
+    }
+}
+
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
@@ -141,6 +150,7 @@ impl Gateway {
                     targets: config.cache.targeted.clone(),
                     stale_if_error: route.stale_if_error,
                     authorized: narrow::authorized(kept.as_ref()),
+                    grants: grants(&route.grants),
                 },
                 max_body: route.max_body,
                 max_query_body: route.max_query_body,

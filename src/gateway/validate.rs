@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::collapse::{Validated, Variant};
@@ -104,7 +105,13 @@ impl Fetch {
         times: &Times,
     ) {
         let merged = semantics::freshen(&stale.fields.to_map(4), fields);
-        match self.storing(stale.status, &merged, Source::Stored(&stale.body), times).await {
+        let storing = self.storing(stale.status, &merged, Source::Stored(&stale.body), times).await;
+        // What is freshened is what everyone gets, and a cookie is for this client.
+        let storing = match storing {
+            Ok(_) if fields.contains_key(SET_COOKIE) => Err(NotStored::SetCookie),
+            storing => storing,
+        };
+        match storing {
             Ok(storing) => {
                 let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
                     return;

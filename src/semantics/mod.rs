@@ -27,7 +27,8 @@
 //!   content, octet by octet: it is not normalised (RFC 10008 §2.7). `No-Vary-Search` does not reach
 //!   them. Of other methods the response to a `POST` is stored for `GET` where it says that it may be
 //!   (RFC 9110 §9.3.3), if it is a 200.
-//! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it.
+//! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it, unless [`Grants`]
+//!   say so; and then without it.
 //! - `no-transform` needs nothing: content is never transformed.
 
 pub mod cache_control;
@@ -69,7 +70,7 @@ pub use spans::{
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{
-    Asked, Authorized, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes,
+    Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes,
 };
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use understood::{Chosen, Preferred};

@@ -40,6 +40,18 @@ pub enum Authorized {
     Never,
 }
 
+/// What may be stored though §3 forbids it, or reason does: under a key that tells apart whom the
+/// response is for, which the route's key policy answers for. `no-store` is never granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Responses to requests with `Authorization` that do not say that they may be shared (§3.5).
+    pub authorization: bool,
+    /// `private` ones (§5.2.2.7).
+    pub private: bool,
+    /// Those with `Set-Cookie`, without it (§7.3).
+    pub set_cookie: bool,
+}
+
 /// What the configuration says about storing and reuse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -52,6 +64,8 @@ pub struct Rules {
     pub stale_if_error: Option<Duration>,
     /// Of requests with `Authorization`.
     pub authorized: Authorized,
+    /// What the operator allows besides.
+    pub grants: Grants,
 }
 
 /// Why a response is not stored.
@@ -215,10 +229,10 @@ fn allowed(
             directives.no_store && !directives.excuses_no_store,
             NotStored::NoStore,
         ),
-        (directives.private, NotStored::Private),
+        (directives.private && !rules.grants.private, NotStored::Private),
         // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
-        // the origin; too many forget it.
-        (fields.contains_key(SET_COOKIE), NotStored::SetCookie),
+        // the origin; too many forget it. Where it is granted, the cookie is not stored with it.
+        (fields.contains_key(SET_COOKIE) && !rules.grants.set_cookie, NotStored::SetCookie),
         (
             asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
             NotStored::Authorization,
@@ -232,7 +246,7 @@ fn allowed(
 /// §3.5, of a response to a request with `Authorization`.
 fn may_be_shared(directives: &ResponseDirectives, rules: &Rules) -> bool {
     match rules.authorized {
-        Authorized::Public => directives.authorized,
+        Authorized::Public => directives.authorized || rules.grants.authorization,
         Authorized::Never => false,
     }
 }
@@ -313,6 +327,51 @@ mod tests {
         for method in [Method::GET, Method::QUERY] {
             let found = decide(&method, &[], 200, &[("cache-control", "max-age=60")], None);
             assert!(found.is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn grants() {
+        let nothing = Grants::default();
+        let authorization = Grants { authorization: true, ..nothing };
+        let private = Grants { private: true, ..nothing };
+        let set_cookie = Grants { set_cookie: true, ..nothing };
+        let all = Grants { authorization: true, private: true, set_cookie: true };
+        for (user, control, cookie, grants, expected, why) in [
+            (true, "max-age=9", false, nothing, Some(Authorization), "§3.5"),
+            (true, "max-age=9", false, authorization, None, "granted"),
+            (true, "max-age=9", false, private, Some(Authorization), "another grant"),
+            (true, "max-age=9, private", false, authorization, Some(Private), "one is not enough"),
+            (true, "max-age=9, private", false, all, None, "both"),
+            (false, "max-age=9, private", false, private, None, "granted"),
+            (false, "max-age=9, private", false, nothing, Some(Private), "§5.2.2.7"),
+            (false, "max-age=9, private", true, private, Some(SetCookie), "another grant"),
+            (false, "max-age=9", true, set_cookie, None, "granted"),
+            (false, "max-age=9", true, nothing, Some(SetCookie), "§7.3"),
+            (true, "max-age=9, no-store", true, all, Some(NoStore), "§5.2.2.5: never"),
+            (true, "no-store, public", false, all, Some(NoStore), "never"),
+            (true, "private", false, all, Some(NoFreshness), "a lifetime is not granted"),
+        ] {
+            let request = if user { fields(&[("authorization", "x")]) } else { fields(&[]) };
+            let mut response = vec![("cache-control", control)];
+            response.extend(cookie.then_some(("set-cookie", "a=1")));
+            let times = Times { requested: noon(), received: noon() };
+            for (authorized, expected) in [
+                (Authorized::Public, expected),
+                // Whatever is granted, what the key does not hold is not shared.
+                (Authorized::Never, expected.or(user.then_some(Authorization))),
+            ] {
+                let asked = Asked {
+                    method: &Method::GET,
+                    fields: &request,
+                    directives: &RequestDirectives::default(),
+                };
+                let rules = Rules { authorized, grants, ..Rules::default() };
+                let found = storable(&asked, StatusCode::OK, &fields(&response), &times, &rules);
+                let is_expected = found.as_ref().err() == expected.as_ref();
+                // Of two reasons either will do.
+                assert!(is_expected || expected.is_some() && found.is_err(), "{control}: {why}");
+            }
         }
     }
 

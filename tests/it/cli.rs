@@ -237,6 +237,45 @@ fn faults_of_plugins_are_told_at_their_lines_among_the_others() {
     assert!(ran.err.ends_with("\n15 faults\n"), "{}", ran.err);
 }
 
+#[test]
+fn grant_needs_a_policy_that_tells_users_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let route = |number: u32, key: &str, grant: &str| {
+        format!(
+            "[[routes]]\nname = \"r{number}\"\npath = \"/{number}\"\nupstream = \"api\"\n\
+             key = \"{key}\"\ngrants = [\"{grant}\"]\n"
+        )
+    };
+    let tables = "[upstreams.api]\nservers = [\"http://127.0.0.1:3000\"]\n\
+         [policies.blind]\nplugin = \"bundled:normalise-query\"\n\
+         [policies.cookie]\nplugin = \"bundled:variants\"\nconfig = { cookie = \"user\" }\n";
+    let routes = [
+        route(1, "blind", "private"),
+        route(2, "cookie", "private"),
+        route(3, "blind", "authorization"),
+        route(4, "cookie", "authorization"),
+        route(5, "blind", "set-cookie"),
+    ];
+    fs::write(folder.path().join("gateway.toml"), format!("{tables}{}", routes.concat())).unwrap();
+    let ran = larder(folder.path(), &["check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    let hint = "  hint: leave the grant out, or name a key policy whose `configure` wants it";
+    let apart = "is for a policy that tells users apart";
+    let expected = [
+        format!(
+            "gateway.toml:13:10: route `r1`: grant `private` {apart}, and `blind` looks at neither `authorization` nor a cookie\n{hint}"
+        ),
+        format!(
+            "gateway.toml:25:10: route `r3`: grant `authorization` {apart}, and `blind` looks at no field `authorization`\n{hint}"
+        ),
+        format!(
+            "gateway.toml:31:10: route `r4`: grant `authorization` {apart}, and `cookie` looks at no field `authorization`\n{hint}"
+        ),
+        "3 faults\n".to_owned(),
+    ];
+    assert_eq!(ran.err, expected.join("\n"));
+}
+
 const FAULTY: &str = r#"[server]
 listen = "127.0.0.1:0"
 workers = "many"

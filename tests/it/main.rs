@@ -66,6 +66,7 @@ mod languages;
 mod hostile;
 
 // What a policy may share, and what reaches the upstream.
+mod grants;
 mod poisoning;
 
 // Before an API and a test suite that nobody here wrote.
