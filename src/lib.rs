@@ -37,6 +37,7 @@
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
+//!    token                          whose a request is, by a JSON Web Token
 //! 0  message   config   clock   recent   stats   telemetry
 //! ```
 //!
@@ -65,6 +66,7 @@ pub mod telemetry;
 
 pub mod interim;
 pub mod semantics;
+pub mod token;
 
 pub mod stored;
 

@@ -2,6 +2,7 @@
 //! anew while it runs, drained.
 
 mod reload;
+mod sharing;
 mod watch;
 
 use std::io;
@@ -10,7 +11,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -20,12 +20,13 @@ use tracing::debug;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{self, Config, Draft, Fault, Faults, Grant, Place};
+use crate::config::{self, Config, Draft, Fault, Faults, Place};
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
 use crate::store::{self, NotRedis, Store};
+use crate::token::Reader;
 use crate::upstream::Upstream;
 
 use self::reload::{Reloader, Reloading};
@@ -56,6 +57,8 @@ struct Parts {
     /// Each with a digest of the file that it believes.
     upstreams: Vec<(Option<blake3::Hash>, Arc<Upstream>)>,
     policies: Vec<Arc<Policy>>,
+    /// Keys are read anew each time.
+    tokens: Vec<Arc<Reader>>,
     /// None before the first policy. There is one for the process.
     engine: Option<Arc<Engine>>,
 }
@@ -253,6 +256,7 @@ impl Parts {
         let equipment = Equipment {
             upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
             policies: self.policies.clone(),
+            tokens: self.tokens.clone(),
             routes,
             lasting: lasting.clone(),
         };
@@ -273,9 +277,10 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let upstreams = upstreams(&config, file, former, &mut faults);
     let mut engine = former.and_then(|former| former.engine.clone());
     let policies = policies(&config, file, former, &mut engine, &mut faults);
+    let tokens = sharing::tokens(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
-            Ok((Parts { config, upstreams, policies, engine }, routes))
+            Ok((Parts { config, upstreams, policies, tokens, engine }, routes))
         }
         _ => Err(faults.into()),
     }
@@ -372,48 +377,19 @@ fn policies(
                 );
                 faults.push(Fault::new(file, place, message));
             }
+            if let Some(policy) =
+                named.filter(|policy| policy.wants_claims() && route.jwt.is_none())
+            {
+                let message = format!(
+                    "route `{}`: policy `{}` asks for claims, and the route reads no token",
+                    route.name,
+                    policy.name()
+                );
+                let hint = "write jwt = \"NAME\", and a table `[jwt.NAME]`".to_owned();
+                faults.push(Fault::new(file, place, message).with_hint(hint));
+            }
         }
     }
-    check_grants(config, &policies, file, faults);
+    sharing::check_grants(config, &policies, file, faults);
     policies.into_iter().flatten().collect()
-}
-
-/// Checks that each key policy looks at what it must know to answer for what its route grants.
-fn check_grants(
-    config: &Config,
-    policies: &[Option<Arc<Policy>>],
-    file: &str,
-    faults: &mut Vec<Fault>,
-) {
-    for route in &config.routes {
-        let policy = route.key.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
-        let Some(policy) = policy else { continue };
-        for grant in route.grants.iter().filter(|grant| !tells_apart(policy, **grant)) {
-            let message = format!(
-                "route `{}`: grant `{}` is for a policy that tells users apart, and `{}` looks at {}",
-                route.name,
-                grant.name(),
-                policy.name(),
-                match grant {
-                    Grant::Authorization => "no field `authorization`",
-                    Grant::Private | Grant::SetCookie => "neither `authorization` nor a cookie",
-                }
-            );
-            let hint = "leave the grant out, or name a key policy whose `configure` wants it";
-            faults.push(Fault::new(file, route.grants_place, message).with_hint(hint.to_owned()));
-        }
-    }
-}
-
-/// Whether a policy looks at what it must know to answer for this.
-fn tells_apart(policy: &Policy, grant: Grant) -> bool {
-    let sees_authorization = policy.wanted_fields().contains(&AUTHORIZATION);
-    let sees_cookie =
-        !policy.wanted_cookies().is_empty() || policy.wanted_fields().contains(&COOKIE);
-    match grant {
-        Grant::Authorization => sees_authorization,
-        Grant::Private => sees_authorization || sees_cookie,
-        // What is stored has no cookie.
-        Grant::SetCookie => true,
-    }
 }

@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recent", &[]),
     ("stats", &[]),
     ("telemetry", &[]),
+    ("token", &["config", "message"]),
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "config", "clock", "message", "recent"]),
@@ -44,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stats",
             "store",
             "stored",
+            "token",
             "upstream",
         ],
     ),
@@ -51,7 +53,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["gateway", "message", "plugin", "stats", "store"]),
     (
         "service",
-        &["admin", "clock", "config", "gateway", "plugin", "routes", "server", "store", "upstream"],
+        &[
+            "admin", "clock", "config", "gateway", "plugin", "routes", "server", "store", "token",
+            "upstream",
+        ],
     ),
     ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats"]),
     ("main", &["cli"]),
@@ -62,7 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "cli"]),
     ("redis", &["store"]),
-    ("moka", &["store", "plugin", "collapse", "comparison"]),
+    ("moka", &["store", "plugin", "collapse", "comparison", "token"]),
     ("wasmtime", &["plugin"]),
     ("wit_component", &["plugin"]),
     ("serde_json_path", &["plugin"]),
@@ -74,6 +79,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["admin", "cli"]),
     ("clap", &["cli"]),
     ("postcard", &["store"]),
+    ("ring", &["token"]),
     ("rustls", &["upstream", "store"]),
 ];
 

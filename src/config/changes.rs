@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, OnError, Place, Plugin, Policy, Route, Upstream};
+use super::{Config, Jwt, JwtKeys, OnError, Place, Plugin, Policy, Route, Upstream};
 
 /// What differs between two configurations, by name, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,7 +62,7 @@ impl Config {
     }
 
     /// A route, and what its places stand for.
-    fn parts(&self, route: &Route) -> (Route, Option<&str>, [Option<&str>; 4]) {
+    fn parts(&self, route: &Route) -> (Route, Option<&str>, [Option<&str>; 4], Option<Jwt>) {
         let policy = |place: Option<usize>| Some(self.policies.get(place?)?.name.as_str());
         (
             Route {
@@ -71,6 +71,7 @@ impl Config {
                 storing: None,
                 invalidation: None,
                 shadow: None,
+                jwt: None,
                 place: Place::default(),
                 key_place: Place::default(),
                 storing_place: Place::default(),
@@ -81,6 +82,7 @@ impl Config {
             },
             self.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str()),
             [route.key, route.storing, route.invalidation, route.shadow].map(policy),
+            route.jwt.and_then(|place| self.jwts.get(place)).map(Jwt::essence),
         )
     }
 
@@ -128,13 +130,18 @@ impl Config {
         waiting
     }
 
-    /// The files that it names: plugins and certificate authorities.
+    /// The files that it names: plugins, certificate authorities and keys.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let plugins = self.policies.iter().filter_map(|policy| match &policy.plugin {
             Plugin::File(path) => Some(path),
             Plugin::Bundled(_) => None,
         });
-        plugins.chain(self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()))
+        let keys = self.jwts.iter().filter_map(|jwt| match &jwt.keys {
+            JwtKeys::Pem(path) | JwtKeys::Jwks(path) => Some(path),
+            JwtKeys::Secret(_) | JwtKeys::Trusted => None,
+        });
+        let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
+        plugins.chain(authorities).chain(keys)
     }
 }
 
@@ -158,6 +165,14 @@ impl Policy {
             config_place: Place::default(),
             ..self.clone()
         }
+    }
+}
+
+impl Jwt {
+    /// All but where it stands in the file.
+    #[must_use]
+    pub fn essence(&self) -> Self {
+        Self { place: Place::default(), ..self.clone() }
     }
 }
 

@@ -18,6 +18,7 @@ impl Config {
             cache: Cache::default(),
             upstreams: Vec::new(),
             policies: Vec::new(),
+            jwts: Vec::new(),
             routes: Vec::new(),
         }
     }
@@ -126,6 +127,7 @@ impl Route {
             collapse: true,
             forward: Forward::default(),
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
+            jwt: None,
             grants: Vec::new(),
             place: Place::default(),
             key_place: Place::default(),

@@ -5,7 +5,7 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections` and `routes` walk through it, with the help of `reader`,
+//! - `load` opens the file, `sections`, `jwt` and `routes` walk through it, with the help of `reader`,
 //!   which replaces what is wrong by its default and goes on;
 //! - `address`, `amount`, `pattern`, `setting`, `value` and `env` each know one kind of value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -24,6 +24,7 @@ mod changes;
 mod defaults;
 mod env;
 mod fault;
+mod jwt;
 mod load;
 mod nearest;
 pub(crate) mod pattern;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use changes::{Changes, Differences};
 pub use fault::{Fault, Faults};
+pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, load, parse};
 
 /// A valid configuration.
@@ -59,6 +61,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// By name, in the order of the file.
     pub policies: Vec<Policy>,
+    /// By name, in the order of the file.
+    pub jwts: Vec<Jwt>,
     /// In the order of the file, which does not decide anything: the most specific wins.
     pub routes: Vec<Route>,
 }
@@ -311,6 +315,8 @@ pub struct Route {
     /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With
     /// `forward = "keyed"` these go forward, and are in every key by what they mean.
     pub forward_fields: Vec<http::HeaderName>,
+    /// `jwt`: a place in [`Config::jwts`].
+    pub jwt: Option<usize>,
     /// `grants`: what `key`'s policy may share besides what RFC 9111 allows.
     pub grants: Vec<Grant>,
     /// Where `path`'s value stands.

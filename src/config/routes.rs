@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Forward, Grant, OnError, Place, Policy, Route, Upstream};
+use super::{Forward, Grant, Jwt, OnError, Place, Policy, Route, Upstream};
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
@@ -24,10 +24,17 @@ pub(super) struct Policies<'p> {
     pub(super) valid: &'p [Policy],
 }
 
+/// All tables `[jwt.NAME]` by name, and those that are right as well.
+pub(super) struct Jwts<'p> {
+    pub(super) names: Vec<String>,
+    pub(super) valid: &'p [Jwt],
+}
+
 /// All routes whose name, host, path and methods are right; none if there is no route at all.
 pub(super) fn read(
     value: Option<Value<'_>>,
     upstreams: &[Upstream],
+    jwts: &Jwts<'_>,
     policies: &Policies<'_>,
 ) -> Option<Vec<Route>> {
     let value = value?;
@@ -45,7 +52,7 @@ pub(super) fn read(
         let table = value.element(element).table(&label, || "write `[[routes]]`".to_owned());
         let Some(mut table) = table else { continue };
         let name = name(&mut table, &mut names);
-        let route = route(name.unwrap_or_default(), &mut table, upstreams, policies);
+        let route = route(name.unwrap_or_default(), &mut table, upstreams, jwts, policies);
         table.not_yet(&NOT_YET);
         table.finish();
         routes.extend(route);
@@ -75,6 +82,7 @@ fn route(
     name: String,
     table: &mut Table<'_>,
     upstreams: &[Upstream],
+    jwts: &Jwts<'_>,
     policies: &Policies<'_>,
 ) -> Option<Route> {
     let path = table.take("path");
@@ -116,6 +124,10 @@ fn route(
         collapse: table.boolean("collapse", default.collapse),
         forward,
         forward_fields,
+        jwt: table.take("jwt").and_then(|value| {
+            let name = jwts.names.get(refer(&value, "jwt", &jwts.names)?)?;
+            jwts.valid.iter().position(|it| it.name == *name)
+        }),
         grants,
         place,
         key_place,
@@ -202,7 +214,11 @@ fn refer(value: &Value<'_>, kind: &str, names: &[String]) -> Option<usize> {
     let name = value.text()?;
     let found = names.iter().position(|known| *known == name);
     if found.is_none() {
-        let table = if kind == "policy" { "policies" } else { "upstreams" };
+        let table = match kind {
+            "policy" => "policies",
+            "jwt" => "jwt",
+            _ => "upstreams",
+        };
         let hint =
             nearest::hint(&name, &format!("known {table}"), names.iter().map(String::as_str))
                 .unwrap_or_else(|| format!("add a table `[{table}.NAME]`"));

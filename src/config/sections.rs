@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
-use super::{Admin, Cache, Config, Draft, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, env, routes, setting, shown, value};
+use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Plugin, Policy, Server, Upstream};
+use super::{address, env, jwt, routes, setting, shown, value};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,9 +90,14 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     // A policy without a plugin is no policy, but its name may be referred to all the same.
     let policies: Vec<Policy> =
         policies.into_iter().filter_map(|(name, table)| policy(name, table, folder)).collect();
+    let jwts = named(&mut root, "jwt", "jwt").unwrap_or_default();
+    let jwt_names = jwts.iter().map(|(name, _)| name.clone()).collect();
+    let jwts: Vec<Jwt> =
+        jwts.into_iter().filter_map(|(name, table)| jwt::read(name, table, folder)).collect();
     let routes = routes::read(
         root.take("routes"),
         &upstreams,
+        &routes::Jwts { names: jwt_names, valid: &jwts },
         &routes::Policies { names, valid: &policies },
     );
     if routes.is_none() {
@@ -101,7 +106,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     }
     root.not_yet(&["mongodb", "changes"]);
     root.finish();
-    Config { server, admin, cache, upstreams, policies, routes: routes.unwrap_or_default() }
+    Config { server, admin, cache, upstreams, policies, jwts, routes: routes.unwrap_or_default() }
 }
 
 /// The tables `[key.NAME]`; none if there is no `key`, or nothing in it.

@@ -19,6 +19,7 @@ use crate::plugin::Policy;
 use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::token::Reader;
 use crate::upstream::Upstream;
 
 use super::{Answer, Gateway, Peer, Plan};
@@ -69,6 +70,8 @@ pub struct Equipment {
     pub upstreams: Vec<Arc<Upstream>>,
     /// In the order of the configuration.
     pub policies: Vec<Arc<Policy>>,
+    /// In the order of the configuration.
+    pub tokens: Vec<Arc<Reader>>,
     /// The route table of the same configuration.
     pub routes: Routes,
     /// What a former gateway worked with, too.

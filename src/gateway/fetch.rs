@@ -201,7 +201,8 @@ impl Fetch {
         let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let asked = Asked { method, fields: &head.headers, directives };
         let plan = self.plan();
-        let freshness = semantics::storable(&asked, status, fields, times, &plan.rules)?;
+        let freshness =
+            semantics::storable(&asked, status, fields, times, plan.rules(&self.presented))?;
         // A 416 with a lifetime, say, is about the range, which no key holds.
         if self.sought.is_part() && status != StatusCode::OK {
             return Err(NotStored::Range);

@@ -50,6 +50,7 @@ use crate::routes::{Found, Routes};
 use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::Store;
+use crate::token::Reader;
 use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
@@ -96,6 +97,10 @@ struct Plan {
     idle_timeout: Duration,
     variants: usize,
     collapse: bool,
+    /// Reads the tokens of requests, if a policy asks for claims.
+    tokens: Option<Arc<Reader>>,
+    /// Those of requests without claims where claims are what tells users apart.
+    unnamed: Option<Box<Rules>>,
     /// What of a request goes forward, if that is less than all.
     kept: Option<Kept>,
 }
@@ -118,7 +123,7 @@ fn grants(named: &[Grant]) -> Grants {
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
-        let Equipment { upstreams, policies, routes, lasting } = equipment;
+        let Equipment { upstreams, policies, tokens, routes, lasting } = equipment;
         lasting.remember(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
         let ask = |place: Option<usize>| {
             let place = place?;
@@ -134,7 +139,16 @@ impl Gateway {
             let policy = |place: Option<usize>| policies.get(place?).map(Arc::as_ref);
             let deciding = [route.key, route.storing].map(policy);
             let space = key::space(&route.name, &upstream.name, deciding);
-            let kept = narrow::kept(route, route.key.and_then(|place| policies.get(place)));
+            let policy = route.key.and_then(|place| policies.get(place));
+            let jwt = route.jwt.and_then(|place| config.jwts.get(place));
+            let kept = narrow::kept(route, policy, jwt);
+            let rules = Rules {
+                ttl: route.ttl,
+                targets: config.cache.targeted.clone(),
+                stale_if_error: route.stale_if_error,
+                authorized: narrow::authorized(kept.as_ref()),
+                grants: grants(&route.grants),
+            };
             Some(Plan {
                 name: route.name.as_str().into(),
                 shadow: shadow(route, &space),
@@ -145,13 +159,9 @@ impl Gateway {
                 key: ask(route.key),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
-                rules: Rules {
-                    ttl: route.ttl,
-                    targets: config.cache.targeted.clone(),
-                    stale_if_error: route.stale_if_error,
-                    authorized: narrow::authorized(kept.as_ref()),
-                    grants: grants(&route.grants),
-                },
+                unnamed: narrow::unnamed(policy, kept.as_ref(), &rules),
+                rules,
+                tokens: narrow::tokens(route, &policies, &tokens),
                 max_body: route.max_body,
                 max_query_body: route.max_query_body,
                 max_policy_body: route.max_policy_body,
@@ -224,6 +234,8 @@ impl Gateway {
         };
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
+        let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
+        let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
         let presented = Presented {
             place,
             head,
@@ -232,6 +244,7 @@ impl Gateway {
             peer,
             directives,
             now,
+            claims,
             narrowed: None,
         };
         self.route_stats(&presented).requests.count();

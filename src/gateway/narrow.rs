@@ -9,21 +9,59 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 
-use crate::config::{Forward, Route};
+use crate::config::{Forward, Jwt, Route, TokenFrom};
 use crate::plugin::Policy;
-use crate::semantics::{self, Authorized, Kept, Rewritten};
+use crate::semantics::{self, Authorized, Grants, Kept, Rewritten, Rules};
 use crate::stored::CacheKey;
+use crate::token::Reader;
 
 use super::key::Key;
 use super::presented::Narrowed;
 use super::{Gateway, Plan, Presented};
 
-/// What of its requests a route forwards; none where it is all.
-pub(super) fn kept(route: &Route, policy: Option<&Arc<Policy>>) -> Option<Kept> {
-    (route.forward == Forward::Keyed).then(|| Kept {
-        keyed: route.forward_fields.clone(),
-        fields: policy.map(|policy| policy.wanted_fields().into()).unwrap_or_default(),
-        cookies: policy.map(|policy| policy.wanted_cookies().into()).unwrap_or_default(),
+/// What of its requests a route forwards; none where it is all. A token goes forward with its claims.
+pub(super) fn kept(route: &Route, policy: Option<&Arc<Policy>>, jwt: Option<&Jwt>) -> Option<Kept> {
+    if route.forward != Forward::Keyed {
+        return None;
+    }
+    let mut kept = Kept { keyed: route.forward_fields.clone(), ..Kept::default() };
+    let Some(policy) = policy else { return Some(kept) };
+    kept.fields = policy.wanted_fields().into();
+    kept.cookies = policy.wanted_cookies().into();
+    if let Some(jwt) = jwt.filter(|_| policy.wants_claims()) {
+        match &jwt.from {
+            TokenFrom::Authorization => kept.fields.push(AUTHORIZATION),
+            TokenFrom::Cookie(name) => kept.cookies.push(name.clone()),
+            TokenFrom::Field(name) => kept.fields.push(name.clone()),
+        }
+    }
+    Some(kept)
+}
+
+/// What reads the tokens of a route's requests, if one of its policies asks for claims.
+pub(super) fn tokens(
+    route: &Route,
+    policies: &[Arc<Policy>],
+    tokens: &[Arc<Reader>],
+) -> Option<Arc<Reader>> {
+    let mut roles = [route.key, route.storing, route.invalidation].into_iter().flatten();
+    let asks = roles.any(|place| policies.get(place).is_some_and(|policy| policy.wants_claims()));
+    tokens.get(route.jwt.filter(|_| asks)?).cloned()
+}
+
+/// The rules for requests without claims, where it is by claims that the key policy tells users
+/// apart: a token that does not hold, or credentials of another kind, may name a user that the key
+/// knows nothing of. So nothing is granted then.
+pub(super) fn unnamed(
+    policy: Option<&Arc<Policy>>,
+    kept: Option<&Kept>,
+    rules: &Rules,
+) -> Option<Box<Rules>> {
+    let policy = policy?;
+    let by_claims = policy.wants_claims() && !policy.wanted_fields().contains(&AUTHORIZATION);
+    by_claims.then(|| {
+        let authorized = if kept.is_some() { Authorized::Never } else { Authorized::Public };
+        Box::new(Rules { authorized, grants: Grants::default(), ..rules.clone() })
     })
 }
 
@@ -36,6 +74,12 @@ pub(super) fn authorized(kept: Option<&Kept>) -> Authorized {
 }
 
 impl Plan {
+    /// What may be stored of the responses to this request.
+    pub(super) fn rules(&self, presented: &Presented) -> &Rules {
+        let unnamed = self.unnamed.as_deref().filter(|_| presented.claims.is_none());
+        unnamed.unwrap_or(&self.rules)
+    }
+
     /// This key, and the fields that every key of the route holds. Not as a `Vary` is treated, which
     /// lets a response answer requests with other preferences: what was sent forward may be in it.
     pub(super) fn with_forwarded(&self, key: CacheKey, presented: &Presented) -> CacheKey {

@@ -1,6 +1,7 @@
 //! The request that is being answered: what came, from whom, and what of it goes on.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http::header::RANGE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Version};
+use serde_json::Value;
 
 use crate::interim::{self, Interims};
 use crate::message;
@@ -39,6 +41,8 @@ pub(super) struct Presented {
     pub(super) peer: Peer,
     pub(super) directives: RequestDirectives,
     pub(super) now: SystemTime,
+    /// Those of its token, if it has one that holds and a policy asks.
+    pub(super) claims: Option<Arc<Value>>,
     /// What goes forward of it, if that is less than all.
     pub(super) narrowed: Option<Box<Narrowed>>,
 }
@@ -61,6 +65,7 @@ impl Presented {
             query: self.head.uri.query(),
             captures,
             fields: &self.head.headers,
+            claims: self.claims.as_deref(),
             content: self.content.as_deref().filter(|content| !content.is_empty()),
         }
     }

@@ -72,6 +72,8 @@ pub struct Seen<'a> {
     pub captures: &'a [(&'a str, &'a str)],
     /// The request's fields.
     pub fields: &'a HeaderMap,
+    /// The claims of its token; none if it has none that holds.
+    pub claims: Option<&'a Value>,
     /// All of its content; none if it has none to show, or more than a policy may read.
     pub content: Option<&'a [u8]>,
 }

@@ -105,6 +105,11 @@ impl Policy {
         self.wants.response_values()
     }
 
+    /// Whether it is shown claims of the request's token.
+    pub fn wants_claims(&self) -> bool {
+        self.wants.claims()
+    }
+
     /// The request fields that it is shown.
     pub fn wanted_fields(&self) -> &[HeaderName] {
         self.wants.fields()

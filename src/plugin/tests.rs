@@ -82,6 +82,7 @@ fn seen(path: &str) -> Seen<'_> {
         query: None,
         captures: &[],
         fields: &NO_FIELDS,
+        claims: None,
         content: None,
     }
 }

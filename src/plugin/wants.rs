@@ -143,8 +143,11 @@ impl Wants {
                 .iter()
                 .map(|name| cookie(seen.fields, name).map(from_octets))
                 .collect(),
-            // No route reads tokens yet.
-            claims: vec![None; self.claims.len()],
+            claims: self
+                .claims
+                .iter()
+                .map(|name| claim(seen.claims, name).map(Value::to_string))
+                .collect(),
             content: seen.content.filter(|_| self.content()).map(<[u8]>::to_vec),
         }
     }
@@ -213,6 +216,9 @@ impl Wants {
         for name in &self.cookies {
             put_optional(packed, cookie(seen.fields, name));
         }
+        for name in &self.claims {
+            put_claim(packed, claim(seen.claims, name));
+        }
         if self.content() {
             // What is too long to be remembered need not be copied to be found out.
             let content = seen.content.map(|octets| octets.get(..=memo::LONGEST).unwrap_or(octets));
@@ -228,6 +234,11 @@ impl Wants {
     /// The names of the cookies.
     pub(super) fn cookies(&self) -> &[String] {
         &self.cookies
+    }
+
+    /// Whether it wants claims of a token.
+    pub(super) fn claims(&self) -> bool {
+        !self.claims.is_empty()
     }
 
     /// Whether it wants what the path captured.
@@ -248,6 +259,11 @@ impl Wants {
     fn wants(&self, input: Inputs) -> bool {
         self.inputs & input == input
     }
+}
+
+/// A member of a token's claims, or what a JSON Pointer finds.
+fn claim<'a>(claims: Option<&'a Value>, name: &str) -> Option<&'a Value> {
+    if name.starts_with('/') { claims?.pointer(name) } else { claims?.get(name) }
 }
 
 /// `HEAD` is answered from what `GET` stored.
@@ -305,6 +321,17 @@ fn put_optional(packed: &mut Vec<u8>, part: Option<&[u8]>) {
         None => packed.extend(ABSENT.to_le_bytes()),
         Some(part) => put(packed, part),
     }
+}
+
+/// As it is shown, without a string of its own.
+fn put_claim(packed: &mut Vec<u8>, claim: Option<&Value>) {
+    let Some(claim) = claim else { return put_optional(packed, None) };
+    let place = packed.len();
+    put(packed, b"");
+    let start = packed.len();
+    serde_json::to_writer(&mut *packed, claim).expect("memory takes it, and its keys are strings");
+    let whole = length(packed.len() - start);
+    packed.splice(place..start, whole);
 }
 
 /// As [`value`], without a string.
@@ -376,7 +403,34 @@ mod tests {
             query,
             captures: &[("id", "42")],
             fields,
+            claims: None,
             content: Some(b"\xff"),
+        }
+    }
+
+    #[test]
+    fn claims_are_json_and_two_that_differ_are_told_apart() {
+        let claims = ["sub".to_owned(), "/a~1b/0".to_owned(), "a/b".to_owned()].into();
+        let wants = Wants::new(types::Wants { claims, ..nothing() }).unwrap();
+        let head = fields(&[]);
+        let space = KeySpace { namespace: "n", route: "r", forwards_keyed: false };
+        let mut known = Vec::new();
+        for (token, expected) in [
+            (r#"{"sub": "1"}"#, [Some("\"1\""), None, None]),
+            (r#"{"sub": 1}"#, [Some("1"), None, None]),
+            (r#"{"sub": null}"#, [Some("null"), None, None]),
+            ("{}", [None, None, None]),
+            (r#"{"a/b": [ 1, {"c" : 2} ]}"#, [None, Some("1"), Some(r#"[1,{"c":2}]"#)]),
+            (r#"{"sub": "", "a/b": ["1"]}"#, [Some("\"\""), Some("\"1\""), Some(r#"["1"]"#)]),
+        ] {
+            let token: Value = serde_json::from_str(token).unwrap();
+            let seen = Seen { claims: Some(&token), ..seen(None, &head) };
+            let shown = wants.request(&seen, &Method::GET).claims;
+            assert_eq!(shown, expected.map(|claim| claim.map(str::to_owned)), "{token}");
+            let mut packed = Vec::new();
+            wants.pack(space, &seen, &mut packed);
+            assert!(!known.contains(&packed), "{token}");
+            known.push(packed);
         }
     }
 

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use crate::support::client::Ask;
 use crate::support::origin::{Origin, ok};
+use crate::support::plugin::fixture;
 use crate::support::program::{Running, larder};
+use crate::tokens::CLAIM_IN_KEY;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -238,6 +240,28 @@ fn faults_of_plugins_are_told_at_their_lines_among_the_others() {
 }
 
 #[test]
+fn claims_need_a_route_that_reads_tokens_and_keys_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("claims.wasm"), fixture(&CLAIM_IN_KEY)).unwrap();
+    let tables = "[upstreams.api]\nservers = [\"http://127.0.0.1:3000\"]\n\
+         [policies.claims]\nplugin = \"claims.wasm\"\n\
+         [jwt.users]\njwks = \"absent.json\"\nalgorithms = [\"ES256\"]\n\
+         [[routes]]\nname = \"blind\"\npath = \"/\"\nupstream = \"api\"\nkey = \"claims\"\n";
+    fs::write(folder.path().join("gateway.toml"), tables).unwrap();
+    let ran = larder(folder.path(), &["check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    let expected = [
+        "gateway.toml:6:8: jwt `users`: `absent.json` cannot be read: No such file or directory \
+         (os error 2)",
+        "gateway.toml:12:7: route `blind`: policy `claims` asks for claims, and the route reads no \
+         token",
+        "  hint: write jwt = \"NAME\", and a table `[jwt.NAME]`",
+        "2 faults\n",
+    ];
+    assert_eq!(ran.err, expected.join("\n"));
+}
+
+#[test]
 fn grant_needs_a_policy_that_tells_users_apart() {
     let folder = tempfile::tempdir().unwrap();
     let route = |number: u32, key: &str, grant: &str| {
@@ -263,13 +287,13 @@ fn grant_needs_a_policy_that_tells_users_apart() {
     let apart = "is for a policy that tells users apart";
     let expected = [
         format!(
-            "gateway.toml:13:10: route `r1`: grant `private` {apart}, and `blind` looks at neither `authorization` nor a cookie\n{hint}"
+            "gateway.toml:13:10: route `r1`: grant `private` {apart}, and `blind` looks at no claim, no `authorization` and no cookie\n{hint}"
         ),
         format!(
-            "gateway.toml:25:10: route `r3`: grant `authorization` {apart}, and `blind` looks at no field `authorization`\n{hint}"
+            "gateway.toml:25:10: route `r3`: grant `authorization` {apart}, and `blind` looks at neither a claim nor `authorization`\n{hint}"
         ),
         format!(
-            "gateway.toml:31:10: route `r4`: grant `authorization` {apart}, and `cookie` looks at no field `authorization`\n{hint}"
+            "gateway.toml:31:10: route `r4`: grant `authorization` {apart}, and `cookie` looks at neither a claim nor `authorization`\n{hint}"
         ),
         "3 faults\n".to_owned(),
     ];

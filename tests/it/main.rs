@@ -68,6 +68,7 @@ mod hostile;
 // What a policy may share, and what reaches the upstream.
 mod grants;
 mod poisoning;
+mod tokens;
 
 // Before an API and a test suite that nobody here wrote.
 mod conformance;

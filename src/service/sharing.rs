@@ -1,0 +1,64 @@
+//! What routes share between users: who tells them apart, and by which keys tokens are verified.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, COOKIE};
+
+use crate::config::{Config, Fault, Grant};
+use crate::plugin::Policy;
+use crate::token::Reader;
+
+/// What reads the tokens of each `[jwt.NAME]`.
+pub(super) fn tokens(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Reader>> {
+    let mut readers = Vec::with_capacity(config.jwts.len());
+    for jwt in &config.jwts {
+        match Reader::new(jwt) {
+            Ok(reader) => readers.push(Arc::new(reader)),
+            Err(error) => {
+                faults.push(Fault::new(file, jwt.place, format!("jwt `{}`: {error}", jwt.name)));
+            }
+        }
+    }
+    readers
+}
+
+/// Checks that each key policy looks at what it must know to answer for what its route grants.
+pub(super) fn check_grants(
+    config: &Config,
+    policies: &[Option<Arc<Policy>>],
+    file: &str,
+    faults: &mut Vec<Fault>,
+) {
+    for route in &config.routes {
+        let policy = route.key.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
+        let Some(policy) = policy else { continue };
+        for grant in route.grants.iter().filter(|grant| !tells_apart(policy, **grant)) {
+            let message = format!(
+                "route `{}`: grant `{}` is for a policy that tells users apart, and `{}` looks at {}",
+                route.name,
+                grant.name(),
+                policy.name(),
+                match grant {
+                    Grant::Authorization => "neither a claim nor `authorization`",
+                    Grant::Private | Grant::SetCookie =>
+                        "no claim, no `authorization` and no cookie",
+                }
+            );
+            let hint = "leave the grant out, or name a key policy whose `configure` wants it";
+            faults.push(Fault::new(file, route.grants_place, message).with_hint(hint.to_owned()));
+        }
+    }
+}
+
+/// Whether a policy looks at what it must know to answer for this.
+fn tells_apart(policy: &Policy, grant: Grant) -> bool {
+    let sees_authorization = policy.wanted_fields().contains(&AUTHORIZATION);
+    let sees_cookie =
+        !policy.wanted_cookies().is_empty() || policy.wanted_fields().contains(&COOKIE);
+    match grant {
+        Grant::Authorization => sees_authorization || policy.wants_claims(),
+        Grant::Private => sees_authorization || sees_cookie || policy.wants_claims(),
+        // What is stored has no cookie.
+        Grant::SetCookie => true,
+    }
+}

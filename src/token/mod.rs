@@ -1,0 +1,174 @@
+//! JSON Web Tokens (RFC 7519): whose a request is, as far as somebody vouches for it.
+//!
+//! A [`Reader`] finds a request's token, checks its signature (RFC 7515), its time, its issuer and its
+//! audience, and hands out its claims. What does not hold has none: nothing here refuses a request.
+//! Tokens that hold are remembered by their hash, so that the next request does no cryptography.
+//!
+//! `jws` takes tokens apart, `keys` verifies signatures. Claims are for the policies of the route.
+//!
+//! *Not supported:* encrypted tokens (RFC 7516), `ES512`, keys from a URL, X.509 chains. Members of the
+//! header that only name a key elsewhere (`jku`, `x5u`, `jwk`) are never followed: a token does not
+//! choose who vouches for it.
+
+mod jws;
+mod keys;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use moka::sync::Cache;
+use serde_json::Value;
+
+use crate::config::{Jwt, TokenFrom};
+use crate::message::cookie;
+
+use self::jws::Parts;
+use self::keys::Keys;
+
+pub use self::keys::NotKeys;
+
+/// A longer token is none.
+const LONGEST: usize = 8 << 10;
+
+/// How many octets of tokens are remembered.
+const REMEMBERED: u64 = 16 << 20;
+
+/// Above it a number's neighbours are not told apart (RFC 8259 §6).
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Reads the tokens of routes with one `[jwt.NAME]`.
+pub struct Reader {
+    from: TokenFrom,
+    keys: Keys,
+    issuer: Option<String>,
+    audience: Vec<String>,
+    leeway: Duration,
+    /// By the BLAKE3 of the token: those that held when they were read, their time apart.
+    read: Cache<[u8; 32], Arc<Token>>,
+}
+
+/// A token of which everything holds but its time, which passes.
+#[derive(Debug)]
+struct Token {
+    claims: Arc<Value>,
+    not_before: Option<f64>,
+    expires: Option<f64>,
+    octets: u32,
+}
+
+impl Reader {
+    /// Reads the keys that it names, once.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds no key of the named algorithms.
+    pub fn new(jwt: &Jwt) -> Result<Self, NotKeys> {
+        let weigh = |_: &[u8; 32], token: &Arc<Token>| token.octets;
+        Ok(Self {
+            from: jwt.from.clone(),
+            keys: Keys::new(jwt)?,
+            issuer: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            leeway: jwt.leeway,
+            read: Cache::builder().max_capacity(REMEMBERED).weigher(weigh).build(),
+        })
+    }
+
+    /// The claims of the request with these fields, if it has a token that holds at `now`.
+    pub fn claims(&self, fields: &HeaderMap, now: SystemTime) -> Option<Arc<Value>> {
+        let token = self.token(fields).filter(|token| token.len() <= LONGEST)?;
+        let hash = *blake3::hash(token).as_bytes();
+        if let Some(read) = self.read.get(&hash) {
+            return self.is_in_time(&read, now).then(|| Arc::clone(&read.claims));
+        }
+        let read = Arc::new(self.read(token)?);
+        // What does not hold any more is not worth a place.
+        self.is_in_time(&read, now).then(|| {
+            self.read.insert(hash, Arc::clone(&read));
+            Arc::clone(&read.claims)
+        })
+    }
+
+    /// The one token of a request. Of two, each server would choose its own.
+    fn token<'a>(&self, fields: &'a HeaderMap) -> Option<&'a [u8]> {
+        match &self.from {
+            TokenFrom::Cookie(name) => cookie(fields, name),
+            TokenFrom::Field(name) => only(fields, name).map(<[u8]>::trim_ascii),
+            TokenFrom::Authorization => {
+                let value = only(fields, &AUTHORIZATION)?;
+                // RFC 9110 §11.1: the scheme is case-insensitive.
+                let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+                scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+            }
+        }
+    }
+
+    fn read(&self, token: &[u8]) -> Option<Token> {
+        let parts = Parts::of(token)?;
+        if !self.keys.verify(&parts) {
+            return None;
+        }
+        let claims: Value = serde_json::from_slice(&parts.payload).ok()?;
+        let members = claims.as_object()?;
+        // RFC 7519 §4.1.4: a NumericDate. What is there and none cannot be obeyed.
+        let time = |name: &str| match members.get(name) {
+            None => Some(None),
+            Some(value) => value.as_f64().map(Some),
+        };
+        let (not_before, expires) = (time("nbf")?, time("exp")?);
+        let is_issuer = self.issuer.as_ref().is_none_or(|issuer| {
+            members.get("iss").and_then(Value::as_str) == Some(issuer.as_str())
+        });
+        if !is_issuer || !self.is_audience(members.get("aud")) || !is_exact(&claims) {
+            return None;
+        }
+        let octets = u32::try_from(token.len()).unwrap_or(u32::MAX);
+        Some(Token { claims: Arc::new(claims), not_before, expires, octets })
+    }
+
+    /// RFC 7519 §4.1.3: a string, or an array of them.
+    fn is_audience(&self, aud: Option<&Value>) -> bool {
+        let is_ours = |name: &Value| {
+            name.as_str().is_some_and(|name| self.audience.iter().any(|ours| ours == name))
+        };
+        self.audience.is_empty()
+            || match aud {
+                Some(Value::Array(names)) => names.iter().any(is_ours),
+                Some(name) => is_ours(name),
+                None => false,
+            }
+    }
+
+    /// RFC 7519 §4.1.4: "on or after which the JWT MUST NOT be accepted", "a small leeway" apart.
+    fn is_in_time(&self, token: &Token, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let leeway = self.leeway.as_secs_f64();
+        token.expires.is_none_or(|expires| now < expires + leeway)
+            && token.not_before.is_none_or(|from| now + leeway >= from)
+    }
+}
+
+/// The value of a field that has one line.
+fn only<'a>(fields: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a [u8]> {
+    let mut lines = fields.get_all(name).iter();
+    let line = lines.next().filter(|_| lines.next().is_none());
+    line.map(http::HeaderValue::as_bytes)
+}
+
+/// Whether two tokens with different numbers can be told apart by what was read of them.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|n| n.abs() < EXACT)
+        }
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(members) => members.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
