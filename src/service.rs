@@ -377,19 +377,9 @@ fn policies(
                 );
                 faults.push(Fault::new(file, place, message));
             }
-            if let Some(policy) =
-                named.filter(|policy| policy.wants_claims() && route.jwt.is_none())
-            {
-                let message = format!(
-                    "route `{}`: policy `{}` asks for claims, and the route reads no token",
-                    route.name,
-                    policy.name()
-                );
-                let hint = "write jwt = \"NAME\", and a table `[jwt.NAME]`".to_owned();
-                faults.push(Fault::new(file, place, message).with_hint(hint));
-            }
         }
     }
+    sharing::check_claims(config, &policies, file, faults);
     sharing::check_grants(config, &policies, file, faults);
     policies.into_iter().flatten().collect()
 }

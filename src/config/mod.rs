@@ -256,6 +256,8 @@ pub enum Grant {
     Private,
     /// Responses with `Set-Cookie`, without it.
     SetCookie,
+    /// Responses to `POST` where the policy makes a key of it.
+    Post,
 }
 
 impl Grant {
@@ -265,6 +267,7 @@ impl Grant {
             Self::Authorization => "authorization",
             Self::Private => "private",
             Self::SetCookie => "set-cookie",
+            Self::Post => "post",
         }
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn forward(text: &str) -> Result<Forward, Wrong> {
 }
 
 pub(super) fn grant(text: &str) -> Result<Grant, Wrong> {
-    const ALL: [Grant; 3] = [Grant::Authorization, Grant::Private, Grant::SetCookie];
+    const ALL: [Grant; 4] = [Grant::Authorization, Grant::Private, Grant::SetCookie, Grant::Post];
 
     ALL.into_iter().find(|grant| grant.name() == text).ok_or_else(|| {
         let hint = match text {

@@ -213,15 +213,18 @@ impl Fetch {
         let uri = &head.uri;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let authority = &self.presented.authority;
-        let mut marks = vec![
-            Mark::route(&plan.name),
-            Mark::key(&self.key.hash),
-            Mark::path(authority, uri.path()),
-            Mark::target(authority, target),
-        ];
+        let is_asked_by_post = *method == Method::POST;
+        let mut marks = vec![Mark::route(&plan.name), Mark::key(&self.key.hash)];
+        if is_asked_by_post {
+            marks.push(Mark::asked_by_post(authority, uri.path()));
+        } else {
+            marks.push(Mark::path(authority, uri.path()));
+            marks.push(Mark::target(authority, target));
+        }
         // Either may have it answer other queries. After a reload a write may find the route without
         // the policy, and what this policy's keys have will be back when the policy is.
-        if plan.key.is_some() || NoVarySearch::of(fields).is_some() {
+        let answers_others = plan.key.is_some() || NoVarySearch::of(fields).is_some();
+        if answers_others && !is_asked_by_post {
             marks.push(Mark::search(authority, uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);

@@ -1,7 +1,7 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `presented` is the request, `query` reads the content of one that asks by it, `key` says
+//! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it, `key` says
 //! what a response is found by, `look` what there is, `narrow` what of the request goes forward. `forward` sends equal misses on together, `fetch`
 //! is the leader's forward request on its way into the store, `validate` what a 304 to it means,
 //! `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what
@@ -12,6 +12,7 @@
 //! `current` is which gateway answers, after a reload another.
 
 mod answer;
+mod asking;
 mod combine;
 mod current;
 mod fetch;
@@ -111,12 +112,19 @@ struct Ask {
     on_error: OnError,
 }
 
-/// What a route grants its key policy to share.
-fn grants(named: &[Grant]) -> Grants {
-    Grants {
-        authorization: named.contains(&Grant::Authorization),
-        private: named.contains(&Grant::Private),
-        set_cookie: named.contains(&Grant::SetCookie),
+fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rules {
+    let grants = |grant| route.grants.contains(&grant);
+    Rules {
+        ttl: route.ttl,
+        targets: config.cache.targeted.clone(),
+        stale_if_error: route.stale_if_error,
+        authorized: narrow::authorized(kept),
+        grants: Grants {
+            authorization: grants(Grant::Authorization),
+            private: grants(Grant::Private),
+            set_cookie: grants(Grant::SetCookie),
+            post: grants(Grant::Post),
+        },
     }
 }
 
@@ -138,17 +146,11 @@ impl Gateway {
             let upstream = config.upstreams.get(route.upstream)?;
             let policy = |place: Option<usize>| policies.get(place?).map(Arc::as_ref);
             let deciding = [route.key, route.storing].map(policy);
-            let space = key::space(&route.name, &upstream.name, deciding);
             let policy = route.key.and_then(|place| policies.get(place));
             let jwt = route.jwt.and_then(|place| config.jwts.get(place));
+            let space = key::space(&route.name, &upstream.name, deciding);
             let kept = narrow::kept(route, policy, jwt);
-            let rules = Rules {
-                ttl: route.ttl,
-                targets: config.cache.targeted.clone(),
-                stale_if_error: route.stale_if_error,
-                authorized: narrow::authorized(kept.as_ref()),
-                grants: grants(&route.grants),
-            };
+            let rules = rules(config, route, kept.as_ref());
             Some(Plan {
                 name: route.name.as_str().into(),
                 shadow: shadow(route, &space),
@@ -248,6 +250,10 @@ impl Gateway {
             narrowed: None,
         };
         self.route_stats(&presented).requests.count();
+        if self.may_ask_by_post(&presented) {
+            let gateway = Arc::clone(self);
+            return Answer::later(async move { gateway.ask_by_post(presented, content).await });
+        }
         if let Err(why) = self.may_answer(&presented, &content) {
             let gateway = Arc::clone(self);
             return Answer::later(async move { gateway.pass(presented, content, why).await });

@@ -44,7 +44,8 @@ pub(super) fn tokens(
     policies: &[Arc<Policy>],
     tokens: &[Arc<Reader>],
 ) -> Option<Arc<Reader>> {
-    let mut roles = [route.key, route.storing, route.invalidation].into_iter().flatten();
+    let roles = [route.key, route.shadow, route.storing, route.invalidation];
+    let mut roles = roles.into_iter().flatten();
     let asks = roles.any(|place| policies.get(place).is_some_and(|policy| policy.wants_claims()));
     tokens.get(route.jwt.filter(|_| asks)?).cloned()
 }

@@ -14,29 +14,26 @@ use tokio::sync::oneshot;
 use crate::body::Body;
 use crate::collapse::Outcome;
 use crate::routes::Found;
-use crate::semantics::{self, CacheStatus, Forward, Posted, Rules, Times};
-use crate::store::Lease;
+use crate::semantics::{self, CacheStatus, Posted, Rules, Times};
 use crate::upstream::Reply;
 
 use super::fetch::Fetch;
 use super::key::{Key, Keyed};
 use super::partial::Sought;
 use super::shown::Source;
-use super::write::Invalidated;
+use super::write::{Invalidated, Written};
 use super::{Gateway, Presented, respond};
 
 impl Gateway {
-    /// Passes on what an unsafe request got, and stores it if it answers a `GET`. `before` is a lease
-    /// from before the request went out.
+    /// Passes on what an unsafe request got, and stores it if it answers a `GET`.
     pub(super) async fn pass_and_keep(
         self: &Arc<Self>,
         presented: Presented,
         reply: Response<Reply>,
         times: Times,
-        before: Lease,
-        invalidated: Option<Invalidated>,
+        written: Written,
     ) -> Response<Body> {
-        let status = CacheStatus::forward(Forward::Method);
+        let Written { before, invalidated, status } = written;
         let rules = &self.plan(&presented).rules;
         let answers_get = answers_get(&presented, &reply, &times, rules);
         let Some(Invalidated { records, receipt }) = invalidated.filter(|_| answers_get) else {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderName, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -103,6 +103,9 @@ impl Gateway {
 /// The key of a request, of which the other parts gave this one.
 pub(super) fn key(key: CacheKey, presented: &Presented) -> CacheKey {
     let Some(content) = &presented.content else { return key };
+    // What of the content of a `POST` counts, its route leaves to the policy, which has seen it.
+    let is_post = presented.head.method == Method::POST;
+    let content = if is_post { &[][..] } else { content };
     let fields = &presented.head.headers;
     let metadata = METADATA.iter().map(|name| (name, semantics::nominated_value(fields, name)));
     key.with_content(&presented.head.method, metadata, content)

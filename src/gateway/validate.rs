@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use crate::collapse::{Validated, Variant};
 use crate::message;
@@ -44,6 +44,8 @@ impl Fetch {
     /// has already stored").
     pub(super) fn validation(&self) -> Validation {
         let (stale, variants) = match &self.sought {
+            // RFC 9110 §13.1.2: another method than `GET` and `HEAD` gets 412 for what did not change.
+            Sought::Whole { .. } if self.presented.head.method == Method::POST => (None, None),
             Sought::Whole { stale, variants } => (stale.as_ref(), variants.as_ref()),
             Sought::Part(_) | Sought::Rest { .. } => (None, None),
         };

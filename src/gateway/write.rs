@@ -13,7 +13,7 @@ use crate::config::OnError;
 use crate::plugin::{Scope as Named, SeenResponse};
 use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
-use crate::store::{Invalidation, Receipt, Scope};
+use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::Mark;
 use crate::upstream::{Content, Failure, Reply};
 
@@ -25,6 +25,15 @@ pub(super) struct Invalidated {
     pub(super) records: usize,
     /// Where the log was then.
     pub(super) receipt: Receipt,
+}
+
+/// An unsafe request that was answered.
+pub(super) struct Written {
+    /// A lease from before it went out.
+    pub(super) before: Lease,
+    pub(super) invalidated: Option<Invalidated>,
+    /// Why it went forward.
+    pub(super) status: CacheStatus,
 }
 
 impl Gateway {
@@ -44,6 +53,17 @@ impl Gateway {
             Ok(content) => content,
             Err(response) => return response,
         };
+        self.pass_writing(presented, content, status).await
+    }
+
+    /// Passes an unsafe request on, and invalidates what it made wrong.
+    pub(super) async fn pass_writing(
+        self: &Arc<Self>,
+        presented: Presented,
+        content: Content,
+        status: CacheStatus,
+    ) -> Response<Body> {
+        let lost = status.clone();
         // In a task, since the invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
         let write = self.tasks.spawn(async move {
@@ -54,14 +74,15 @@ impl Gateway {
             let invalidated = gateway.invalidate_after(&presented, &mut result).await;
             match result {
                 Ok(reply) => {
-                    gateway.pass_and_keep(presented, reply, times, before, invalidated).await
+                    let written = Written { before, invalidated, status };
+                    gateway.pass_and_keep(presented, reply, times, written).await
                 }
                 Err(failure) => respond::failed(&failure, &status),
             }
         });
         match write.await {
             Ok(response) => response,
-            Err(_) => respond::lost(&CacheStatus::forward(why)),
+            Err(_) => respond::lost(&lost),
         }
     }
 
@@ -140,16 +161,27 @@ impl Gateway {
             }
             Ok(reply) => {
                 let mut named = self.named(presented, reply.headers());
-                if let Some(ask) = &plan.invalidation {
-                    named.extend(self.ask_invalidation(presented, ask, reply).await);
-                }
+                let answered = match &plan.invalidation {
+                    Some(ask) => self.ask_invalidation(presented, ask, reply).await,
+                    None => Err(Vec::new()),
+                };
+                named.extend(match answered {
+                    Ok(scopes) => scopes,
+                    // Nobody has said what the write made wrong.
+                    Err(scopes) => {
+                        let asked = asked_by_post(presented, reply.headers());
+                        scopes.into_iter().chain(asked).collect()
+                    }
+                });
                 named
             }
             Err(Failure::Connect(_)) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {
-                let mut named = self.named(presented, &HeaderMap::new());
+                let nothing = HeaderMap::new();
+                let mut named = self.named(presented, &nothing);
                 named.extend(plan.invalidation.iter().map(|_| whole_route(plan)));
+                named.extend(asked_by_post(presented, &nothing));
                 named
             }
         };
@@ -197,13 +229,16 @@ impl Gateway {
         }
     }
 
+    /// What the route's policy says that a write has made wrong; or, if it failed, what its `on_error`
+    /// makes of that.
     async fn ask_invalidation(
         &self,
         presented: &Presented,
         ask: &Ask,
         reply: &mut Response<Reply>,
-    ) -> Vec<Invalidation> {
+    ) -> Result<Vec<Invalidation>, Vec<Invalidation>> {
         let plan = self.plan(presented);
+        let authority = presented.authority.as_str();
         let captures = self.captures(presented);
         let seen = presented.seen(&captures);
         let is_shown = shown::wants_values(ask, reply.headers());
@@ -213,25 +248,46 @@ impl Gateway {
         let response = SeenResponse { status, fields, content, longest };
         match ask.policy.invalidation(&seen, &response).await {
             Ok(named) => {
-                let scopes = named.into_iter().map(|named| Invalidation {
-                    scope: scope(plan, &presented.authority, named.scope),
-                    soft: named.soft,
+                let scopes = named.into_iter().flat_map(|named| {
+                    let soft = named.soft;
+                    // Whoever names a path means all that is stored of it.
+                    let asked = match &named.scope {
+                        Named::Path(path) => Some(Scope::Mark {
+                            mark: Mark::asked_by_post(authority, path),
+                            label: path.clone(),
+                        }),
+                        _ => None,
+                    };
+                    let scopes = [Some(scope(plan, authority, named.scope)), asked];
+                    scopes.into_iter().flatten().map(move |scope| Invalidation { scope, soft })
                 });
-                scopes.collect()
+                Ok(scopes.collect())
             }
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
                 warn!(policy = ask.policy.name(), error = %failure, "invalidation policy failed");
-                match ask.on_error {
+                Err(match ask.on_error {
                     OnError::Default => Vec::new(),
                     // What the write made wrong is not known: nothing of the route can be trusted.
                     OnError::Bypass | OnError::Fail => {
                         vec![whole_route(plan)]
                     }
-                }
+                })
             }
         }
     }
+}
+
+/// What `POST`s that asked have brought of a write's targets, where no policy has said what the
+/// write made wrong.
+///
+/// Also where no route grants that: one may have done so before a reload, or in another gateway.
+fn asked_by_post(presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation> {
+    let Presented { head, authority, peer, .. } = presented;
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let targets = semantics::invalidated_targets(peer.scheme, authority, target, fields);
+    let paths = targets.iter().map(|target| target.split('?').next().unwrap_or_default());
+    paths.map(|path| hard(Mark::asked_by_post(authority, path), path)).collect()
 }
 
 /// What a policy named, within the upstream and the authority that it was asked about.

@@ -26,7 +26,7 @@
 //! - Only `GET`, `HEAD` and `QUERY` are answered, the latter from responses to a `QUERY` with the same
 //!   content, octet by octet: it is not normalised (RFC 10008 §2.7). `No-Vary-Search` does not reach
 //!   them. Of other methods the response to a `POST` is stored for `GET` where it says that it may be
-//!   (RFC 9110 §9.3.3), if it is a 200.
+//!   (RFC 9110 §9.3.3), if it is a 200; and for the same `POST` where [`Grants`] say so.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it, unless [`Grants`]
 //!   say so; and then without it.
 //! - `no-transform` needs nothing: content is never transformed.
@@ -63,7 +63,7 @@ pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
 pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, select};
-pub use reuse::{Reuse, Trouble, may_answer, reuse, reuse_in_trouble};
+pub use reuse::{Reuse, Trouble, may_answer, may_ask_by_post, reuse, reuse_in_trouble};
 pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
     may_replace, part_to_store, whole_to_store,

@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode};
 
@@ -69,6 +69,16 @@ fn may_query(fields: &HeaderMap) -> bool {
         _ => !is_for_the_origin(name, fields),
     });
     fields.get_all(CONTENT_TYPE).iter().count() == 1 && are_allowed.all(|is_allowed| is_allowed)
+}
+
+/// The same for a `POST` that may be a read by its route's word. Conditions are not for a cache here
+/// (RFC 9110 §13.1.2: for it, "412" is what fails), and parts are not defined.
+pub fn may_ask_by_post(fields: &HeaderMap) -> bool {
+    fields.keys().all(|name| match *name {
+        CONTENT_LENGTH | TRANSFER_ENCODING => true,
+        RANGE | IF_RANGE | IF_NONE_MATCH | IF_MODIFIED_SINCE => false,
+        _ => !is_for_the_origin(name, fields),
+    })
 }
 
 /// Whether only the origin can answer a request because it has this field.

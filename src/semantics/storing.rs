@@ -43,6 +43,7 @@ pub enum Authorized {
 /// What may be stored though §3 forbids it, or reason does: under a key that tells apart whom the
 /// response is for, which the route's key policy answers for. `no-store` is never granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one grant, and any go together")]
 pub struct Grants {
     /// Responses to requests with `Authorization` that do not say that they may be shared (§3.5).
     pub authorization: bool,
@@ -50,6 +51,8 @@ pub struct Grants {
     pub private: bool,
     /// Those with `Set-Cookie`, without it (§7.3).
     pub set_cookie: bool,
+    /// Those to `POST` where the policy holds that it asks and changes nothing, for the same `POST`.
+    pub post: bool,
 }
 
 /// What the configuration says about storing and reuse.
@@ -218,7 +221,7 @@ fn allowed(
     rules: &Rules,
 ) -> Result<(), NotStored> {
     let refusals = [
-        (!matches!(*asked.method, Method::GET | Method::QUERY), NotStored::Method),
+        (!is_stored_for(asked.method, rules), NotStored::Method),
         (asked.directives.no_store, NotStored::RequestNoStore),
         (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
         // §3: 206 requires a cache that understands it. One that was asked for is asked about as
@@ -241,6 +244,16 @@ fn allowed(
         (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
     ];
     refusals.into_iter().find(|(applies, _)| *applies).map_or(Ok(()), |(_, why)| Err(why))
+}
+
+/// RFC 9110 §9.3.3 lets a response to `POST` answer a later `GET` alone; to answer the same `POST`
+/// again is granted by the operator.
+fn is_stored_for(method: &Method, rules: &Rules) -> bool {
+    match *method {
+        Method::GET | Method::QUERY => true,
+        Method::POST => rules.grants.post,
+        _ => false,
+    }
 }
 
 /// §3.5, of a response to a request with `Authorization`.
@@ -336,7 +349,7 @@ mod tests {
         let authorization = Grants { authorization: true, ..nothing };
         let private = Grants { private: true, ..nothing };
         let set_cookie = Grants { set_cookie: true, ..nothing };
-        let all = Grants { authorization: true, private: true, set_cookie: true };
+        let all = Grants { authorization: true, private: true, set_cookie: true, post: true };
         for (user, control, cookie, grants, expected, why) in [
             (true, "max-age=9", false, nothing, Some(Authorization), "§3.5"),
             (true, "max-age=9", false, authorization, None, "granted"),

@@ -22,6 +22,33 @@ pub(super) fn tokens(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Ve
     readers
 }
 
+/// Checks that each policy that asks for claims is shown some.
+pub(super) fn check_claims(
+    config: &Config,
+    policies: &[Option<Arc<Policy>>],
+    file: &str,
+    faults: &mut Vec<Fault>,
+) {
+    for route in config.routes.iter().filter(|route| route.jwt.is_none()) {
+        for (policy, place) in [
+            (route.key, route.key_place),
+            (route.shadow, route.shadow_place),
+            (route.storing, route.storing_place),
+            (route.invalidation, route.invalidation_place),
+        ] {
+            let policy = policy.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
+            let Some(policy) = policy.filter(|policy| policy.wants_claims()) else { continue };
+            let message = format!(
+                "route `{}`: policy `{}` asks for claims, and the route reads no token",
+                route.name,
+                policy.name()
+            );
+            let hint = "write jwt = \"NAME\", and a table `[jwt.NAME]`".to_owned();
+            faults.push(Fault::new(file, place, message).with_hint(hint));
+        }
+    }
+}
+
 /// Checks that each key policy looks at what it must know to answer for what its route grants.
 pub(super) fn check_grants(
     config: &Config,
@@ -34,12 +61,13 @@ pub(super) fn check_grants(
         let Some(policy) = policy else { continue };
         for grant in route.grants.iter().filter(|grant| !tells_apart(policy, **grant)) {
             let message = format!(
-                "route `{}`: grant `{}` is for a policy that tells users apart, and `{}` looks at {}",
+                "route `{}`: grant `{}` is for a policy that tells apart what it shares, and `{}` looks at {}",
                 route.name,
                 grant.name(),
                 policy.name(),
                 match grant {
                     Grant::Authorization => "neither a claim nor `authorization`",
+                    Grant::Post => "no content",
                     Grant::Private | Grant::SetCookie =>
                         "no claim, no `authorization` and no cookie",
                 }
@@ -60,5 +88,6 @@ fn tells_apart(policy: &Policy, grant: Grant) -> bool {
         Grant::Private => sees_authorization || sees_cookie || policy.wants_claims(),
         // What is stored has no cookie.
         Grant::SetCookie => true,
+        Grant::Post => policy.wants_content(),
     }
 }

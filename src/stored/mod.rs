@@ -211,6 +211,12 @@ impl Mark {
         Self::new("search", authority, &normal_target(path))
     }
 
+    /// Every response to a `POST` to this path that was taken for a read: what is stored of it is none
+    /// of the path's `GET`s.
+    pub fn asked_by_post(authority: &str, path: &str) -> Self {
+        Self::new("post", authority, &normal_target(path))
+    }
+
     /// Every response of a route.
     pub fn route(route: &str) -> Self {
         Self::new("route", "", route)

@@ -279,12 +279,13 @@ fn grant_needs_a_policy_that_tells_users_apart() {
         route(3, "blind", "authorization"),
         route(4, "cookie", "authorization"),
         route(5, "blind", "set-cookie"),
+        route(6, "blind", "post"),
     ];
     fs::write(folder.path().join("gateway.toml"), format!("{tables}{}", routes.concat())).unwrap();
     let ran = larder(folder.path(), &["check"]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
     let hint = "  hint: leave the grant out, or name a key policy whose `configure` wants it";
-    let apart = "is for a policy that tells users apart";
+    let apart = "is for a policy that tells apart what it shares";
     let expected = [
         format!(
             "gateway.toml:13:10: route `r1`: grant `private` {apart}, and `blind` looks at no claim, no `authorization` and no cookie\n{hint}"
@@ -295,7 +296,10 @@ fn grant_needs_a_policy_that_tells_users_apart() {
         format!(
             "gateway.toml:31:10: route `r4`: grant `authorization` {apart}, and `cookie` looks at neither a claim nor `authorization`\n{hint}"
         ),
-        "3 faults\n".to_owned(),
+        format!(
+            "gateway.toml:43:10: route `r6`: grant `post` {apart}, and `blind` looks at no content\n{hint}"
+        ),
+        "4 faults\n".to_owned(),
     ];
     assert_eq!(ran.err, expected.join("\n"));
 }

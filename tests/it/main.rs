@@ -66,6 +66,7 @@ mod languages;
 mod hostile;
 
 // What a policy may share, and what reaches the upstream.
+mod asking;
 mod grants;
 mod poisoning;
 mod tokens;

@@ -301,8 +301,9 @@ async fn invalidation_without_redis_holds_here_and_reaches_the_others_later() {
     }
     first.get("/c").await.body("1").status("hit");
     is_down(&first).await;
-    // The write has two: one for its target, one for what answers other queries of its path.
-    assert_eq!(first.l2().log_waiting, 3);
+    // The write has three: one for its target, one for what answers other queries of its path, one for
+    // what was asked of it by `POST`.
+    assert_eq!(first.l2().log_waiting, 4);
 
     redis.release();
     until("the records are shared", || first.l2().log_waiting == 0).await;
