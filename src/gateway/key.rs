@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use tracing::warn;
 
 use crate::collapse::Variant;
-use crate::config::OnError;
+use crate::config::{Forward, Jwt, JwtKeys, OnError, Route};
 use crate::plugin::{KeyAnswer, KeySpace, Parts, Policy};
 use crate::semantics::{self, CacheStatus, NoVarySearch};
 use crate::store::Search;
@@ -232,6 +232,26 @@ pub(super) fn space(route: &str, upstream: &str, deciding: [Option<&Policy>; 2])
         space.push('/');
         space.push_str(digest.get(..32).unwrap_or_default());
     }
+    space
+}
+
+/// Adds what a route lets be shared or leaves behind, and whose word it takes for who a user is. What was
+/// stored by another word does not answer by this one, nor once a grant has ended.
+///
+/// Where keys lie is left out: it may be another place in each gateway of a fleet.
+pub(super) fn with_sharing(mut space: String, route: &Route, jwt: Option<&Jwt>) -> String {
+    let is_plain = route.grants.is_empty() && route.forward == Forward::All && jwt.is_none();
+    if is_plain {
+        return space;
+    }
+    let word = jwt.map(|jwt| {
+        let is_trusted = matches!(jwt.keys, JwtKeys::Trusted);
+        (is_trusted, &jwt.algorithms, &jwt.issuer, &jwt.audience, &jwt.from)
+    });
+    let sharing = format!("{:?}", (&route.grants, route.forward, word));
+    let digest = blake3::hash(sharing.as_bytes()).to_hex();
+    space.push_str("/shares-");
+    space.push_str(digest.get(..32).unwrap_or_default());
     space
 }
 

@@ -149,6 +149,7 @@ impl Gateway {
             let policy = route.key.and_then(|place| policies.get(place));
             let jwt = route.jwt.and_then(|place| config.jwts.get(place));
             let space = key::space(&route.name, &upstream.name, deciding);
+            let space = key::with_sharing(space, route, jwt);
             let kept = narrow::kept(route, policy, jwt);
             let rules = rules(config, route, kept.as_ref());
             Some(Plan {

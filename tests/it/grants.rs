@@ -8,6 +8,7 @@ use crate::support::client::Ask;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Asked, Origin, Reply, ok, status};
 use crate::support::plugin::fixture;
+use crate::support::redis::Redis;
 
 const STORED: &str = "fwd=uri-miss; stored";
 
@@ -49,9 +50,13 @@ fn by_cookie() -> String {
 }
 
 async fn start(origin: &Origin, policy: &str, lines: &str) -> Gateway {
+    Gateway::setup(origin).routes(&tables(policy, lines)).start().await
+}
+
+fn tables(policy: &str, lines: &str) -> String {
     let route = "[[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
          key = \"users\"\n";
-    Gateway::setup(origin).routes(&format!("{policy}{route}{lines}\n")).start().await
+    format!("{policy}{route}{lines}\n")
 }
 
 fn ask(gateway: &Gateway, target: &str, field: &str, user: &str) -> Ask {
@@ -128,6 +133,24 @@ async fn nothing_crosses_users_whatever_is_granted() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_granted_ends_with_the_grant() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/a").answer(|asked| user(asked).field("cache-control", "private, max-age=600"));
+    for (lines, expected) in [
+        ("grants = [\"private\"]", STORED),
+        ("grants = [\"private\"]", "hit"),
+        ("", "fwd=uri-miss; detail=private"),
+        ("grants = [\"set-cookie\"]", "fwd=uri-miss; detail=private"),
+        ("grants = [\"private\"]\nforward = \"keyed\"", STORED),
+    ] {
+        let setup = Gateway::setup(&origin).redis(&redis).routes(&tables(&by_cookie(), lines));
+        let gateway = setup.start().await.in_step().await;
+        ask(&gateway, "/a", "cookie", "1").send().await.body("1").status(expected);
+        gateway.settled().await;
     }
 }
 
