@@ -52,7 +52,7 @@ pub use engine::Engine;
 pub use failure::Failure;
 pub use load::{About, Compiled, LoadError};
 pub use policy::Policy;
-pub use trial::{Claims, KeyTrial, Line, Watched};
+pub use trial::{KeyTrial, Line, Watched};
 pub use wants::Declared;
 
 /// A request as the gateway sees it. A policy is shown the parts of it that it declared.

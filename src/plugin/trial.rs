@@ -4,22 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use serde::Serialize;
 
 use super::answers::{self, Invalidated, StoringAnswer};
 use super::bindings::invalidation::{Cause, Write};
 use super::bindings::key;
-use super::bindings::types::Request;
 use super::failure::Failure;
 use super::policy::{Policy, missing};
 use super::text::rejoined;
 use super::wants::{Declared, shown_by_key};
 use super::{Seen, SeenChange, SeenResponse};
 use crate::stored::readable_name;
-
-/// The claims of a token.
-pub type Claims = serde_json::Map<String, serde_json::Value>;
 
 /// What one call came to.
 #[derive(Clone, Debug)]
@@ -68,9 +63,9 @@ impl Policy {
     }
 
     /// Asks for a key, and watches the call. Nothing is remembered or counted.
-    pub fn try_key(&self, seen: &Seen<'_>, claims: Option<&Claims>) -> Watched<KeyTrial> {
+    pub fn try_key(&self, seen: &Seen<'_>) -> Watched<KeyTrial> {
         let Some(export) = self.exports.key else { return Watched::missing("key") };
-        let request = self.shown(seen, shown_by_key(seen.method), claims);
+        let request = self.wants.request(seen, shown_by_key(seen.method));
         let arguments = (Arc::clone(&self.prepared), request);
         let call = self.sandbox.watch(export, arguments, self.time, answers::check_key);
         call.map(|decision| match decision {
@@ -94,11 +89,10 @@ impl Policy {
     pub async fn try_storing(
         &self,
         seen: &Seen<'_>,
-        claims: Option<&Claims>,
         response: &SeenResponse<'_>,
     ) -> Watched<StoringAnswer> {
         let Some(export) = self.exports.storing else { return Watched::missing("storing") };
-        let request = self.shown(seen, seen.method, claims);
+        let request = self.wants.request(seen, seen.method);
         let response = self.wants.response(response).await;
         let arguments = (Arc::clone(&self.prepared), request, response);
         let call = self.sandbox.watch(export, arguments, self.time, answers::check_storing);
@@ -109,10 +103,9 @@ impl Policy {
     pub async fn try_invalidation(
         &self,
         seen: &Seen<'_>,
-        claims: Option<&Claims>,
         response: &SeenResponse<'_>,
     ) -> Watched<Vec<Invalidated>> {
-        let request = self.shown(seen, seen.method, claims);
+        let request = self.wants.request(seen, seen.method);
         let response = self.wants.response(response).await;
         self.try_affected(Cause::Write(Write { request, response }))
     }
@@ -129,14 +122,6 @@ impl Policy {
         let arguments = (Arc::clone(&self.prepared), cause);
         let check = |answer: &Vec<_>| answers::check_invalidation(answer);
         self.sandbox.watch(export, arguments, self.time, check).map(answers::invalidation)
-    }
-
-    fn shown(&self, seen: &Seen<'_>, method: &Method, claims: Option<&Claims>) -> Request {
-        let mut request = self.wants.request(seen, method);
-        if let Some(claims) = claims {
-            request.claims = self.wants.claims(claims);
-        }
-        request
     }
 }
 

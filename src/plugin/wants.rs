@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, Method};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::bindings::invalidation::{self, Change};
 use super::bindings::types::{self, Inputs, Pair, Parameter, Request, Response};
@@ -87,15 +87,6 @@ impl Wants {
             response_values: self.response_values.texts(),
             document_values: self.document_values.texts(),
         }
-    }
-
-    /// The claims that it asked for, each as JSON.
-    pub(super) fn claims(&self, of: &Map<String, Value>) -> Vec<Option<String>> {
-        let whole = Value::Object(of.clone());
-        let find = |name: &String| {
-            if name.starts_with('/') { whole.pointer(name) } else { of.get(name) }
-        };
-        self.claims.iter().map(|name| find(name).map(Value::to_string)).collect()
     }
 
     /// Checks what `configure` answered.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::config::cases::{self, Cause, Change, Request, Response};
@@ -113,22 +114,18 @@ impl Asked {
     fn put_once(&self, ask: &Ask) -> Watched<Answer> {
         let policy = &self.policy;
         match ask {
-            Ask::Key(request) => {
-                let claims = request.claims.as_ref();
-                see(request, |seen| policy.try_key(seen, claims)).map(Answer::Key)
-            }
+            Ask::Key(request) => see(request, |seen| policy.try_key(seen)).map(Answer::Key),
             Ask::Storing(request, response) => {
-                let (claims, response) = (request.claims.as_ref(), shown(response));
-                let ask = |seen: &Seen<'_>| {
-                    self.runtime.block_on(policy.try_storing(seen, claims, &response))
-                };
+                let response = shown(response);
+                let ask =
+                    |seen: &Seen<'_>| self.runtime.block_on(policy.try_storing(seen, &response));
                 see(request, ask).map(Answer::Storing)
             }
             Ask::Invalidation(Cause::Write(write)) => {
                 let (request, response) = &**write;
-                let (claims, response) = (request.claims.as_ref(), shown(response));
+                let response = shown(response);
                 let ask = |seen: &Seen<'_>| {
-                    self.runtime.block_on(policy.try_invalidation(seen, claims, &response))
+                    self.runtime.block_on(policy.try_invalidation(seen, &response))
                 };
                 see(request, ask).map(Answer::Invalidation)
             }
@@ -174,6 +171,7 @@ pub(super) fn see<T>(request: &Request, ask: impl FnOnce(&Seen<'_>) -> T) -> T {
     let fields = fields(request);
     let captures: Vec<_> =
         request.captures.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let claims = request.claims.clone().map(Value::Object);
     ask(&Seen {
         method: &request.method,
         scheme: &request.scheme,
@@ -183,6 +181,7 @@ pub(super) fn see<T>(request: &Request, ask: impl FnOnce(&Seen<'_>) -> T) -> T {
         captures: &captures,
         fields: &fields,
         content: request.content.as_deref(),
+        claims: claims.as_ref(),
     })
 }
 

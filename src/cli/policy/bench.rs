@@ -25,7 +25,7 @@ const MOST_TIMES: usize = 1 << 20;
 /// Between two looks at the clock for the end.
 const AT_ONCE: usize = 64;
 
-const SPACE: KeySpace<'_> = KeySpace { namespace: "bench", route: "bench" };
+const SPACE: KeySpace<'_> = KeySpace { namespace: "bench", route: "bench", forwards_keyed: false };
 
 /// A line of the table.
 struct Row {

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ask::{Answer, Ask, Asked};
 use crate::config::cases::{Public, Request};
-use crate::plugin::{Claims, Declared, KeyTrial, Watched};
+use crate::plugin::{Declared, KeyTrial, Watched};
 
 /// Stands where a secret was. Nothing but the secret's own way out can bring it out again.
 const MARK: &str = "larder-probe-5eC7e7";
@@ -300,7 +300,7 @@ fn json_octets(text: &str) -> Vec<u8> {
 }
 
 /// By the name of a member, or by a JSON Pointer to what is there.
-fn set_claim(claims: &mut Claims, name: &str, value: Option<&str>) {
+fn set_claim(claims: &mut Map<String, Value>, name: &str, value: Option<&str>) {
     if !name.starts_with('/') {
         claims.remove(name);
         claims.extend(value.map(|value| (name.to_owned(), json(value))));
