@@ -1,7 +1,7 @@
 // Runs the tests of the npm package `http-cache-tests`, the suite behind https://cache-tests.fyi.
 //
-//   node conformance.mjs PACKAGE serve        its origin, on a free port of loopback, which it prints
-//   node conformance.mjs PACKAGE run BASE     its client, before the cache at BASE
+//   node conformance.mjs PACKAGE serve            its origin, on a free port of loopback, which it prints
+//   node conformance.mjs PACKAGE run BASE [ID …]  its client, before the cache at BASE: all tests, or these
 //
 // The package's own programs listen on all interfaces and run one test or all. Here are its handlers,
 // its tests and its runner, and nothing that decides. `tests/it/conformance.rs` judges the results.
@@ -14,7 +14,7 @@ import { pathToFileURL } from 'node:url'
 // (`src/gateway/post.rs`), and the suite writes before each test.
 const ALONE = ['method-POST']
 
-const [folder, what, base] = process.argv.slice(2)
+const [folder, what, base, ...chosen] = process.argv.slice(2)
 const part = name => import(new URL(name, pathToFileURL(folder + '/')))
 
 async function serve () {
@@ -51,7 +51,8 @@ async function run () {
   const fetch = createRequire(path.join(folder, 'package.json'))('node-fetch')
   // A response that never comes would keep it for ever.
   setTimeout(() => process.exit(1), 180_000).unref()
-  const tests = suites.flatMap(suite => suite.tests)
+  const isChosen = ({ id }) => chosen.length === 0 || chosen.includes(id)
+  const tests = suites.flatMap(suite => suite.tests).filter(isChosen)
   const isAlone = ({ id }) => ALONE.includes(id)
   await runner.runTests([{ tests: tests.filter(test => !isAlone(test)) }], fetch, false, base)
   await another.runTests([{ tests: tests.filter(isAlone) }], fetch, false, base)

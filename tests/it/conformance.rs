@@ -18,6 +18,10 @@ use crate::support::program::Running;
 /// The section of the document that lists what does not pass.
 const SECTION: &str = "\n## The suite of cache-tests.fyi\n";
 
+/// How often a test is run again that came to something else than is listed, and how many of them.
+const AGAIN: usize = 2;
+const MOST_AGAIN: usize = 20;
+
 /// What a test of the suite came to.
 #[derive(Deserialize)]
 struct Judged {
@@ -34,7 +38,7 @@ struct Origin {
 
 impl Origin {
     fn start() -> Self {
-        let mut command = node(["serve"]);
+        let mut command = node(&["serve"]);
         let mut node = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -65,22 +69,39 @@ async fn what_does_not_pass_is_listed_with_its_reason() {
     ];
     let gateway = Running::with(&lines.join("\n")).await;
     let base = format!("http://{}", gateway.address());
-    let ran = tokio::task::spawn_blocking(move || node(["run", &base]).output().unwrap());
-    let ran = ran.await.unwrap();
-    let complaints = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "the suite did not end well: {complaints}");
-    let results: Vec<Judged> = serde_json::from_slice(&ran.stdout).unwrap();
+    let mut results = run(&base, &[]).await;
 
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http-caching.md");
     let document = std::fs::read_to_string(document).unwrap();
     let section = document.split_once(SECTION).unwrap().1;
     let section = section.split("\n## ").next().unwrap();
-    let finds = compare(&results, &listed(section)) + &compare_counts(&results, section);
+    let listed = listed(section);
+    // Many tests count seconds, and all run at once: those that a busy machine has spoilt are run
+    // again, alone.
+    for _ in 0..AGAIN {
+        let is_other = |it: &&mut Judged| it.fault.is_some() != listed.contains_key(it.id.as_str());
+        let mut others: Vec<_> = results.iter_mut().filter(is_other).collect();
+        for other in others.iter_mut().take(MOST_AGAIN) {
+            let again = run(&base, &[&other.id]).await;
+            **other = again.into_iter().next().unwrap();
+        }
+    }
+    let finds = compare(&results, &listed) + &compare_counts(&results, section);
     assert!(finds.is_empty(), "\n{finds}");
 }
 
+/// Runs the tests of these names, or all.
+async fn run(base: &str, names: &[&str]) -> Vec<Judged> {
+    let arguments = [&["run", base], names].concat();
+    let mut command = node(&arguments);
+    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let complaints = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "the suite did not end well: {complaints}");
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
 /// Node with the runner, the package and these arguments.
-fn node<const N: usize>(arguments: [&str; N]) -> Command {
+fn node(arguments: &[&str]) -> Command {
     let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
     let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
     let package = tools.join("http-cache-tests/node_modules/http-cache-tests");
