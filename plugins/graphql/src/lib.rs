@@ -243,23 +243,33 @@ impl GraphQl {
 fn parts(request: &Request) -> Result<Vec<Pair>, asked::Why> {
     let asked = Asked::read(request)?;
     let mut parts = vec![Pair::new("path", &request.path)];
-    if !asked.rest.is_empty() {
-        parts.push(Pair::new("query", &Parameter::join(&asked.rest)));
-    }
-    match &asked.document {
+    let form = match &asked.document {
         Some(document) => {
             let document = Document::read(document).ok_or(asked::NOT_UNDERSTOOD)?;
-            match document.operation(asked.operation.as_deref()).ok_or(asked::NO_OPERATION)?.does {
-                Does::Query => {}
+            let operation = document.operation(asked.operation.as_deref());
+            let Operation { does, .. } = operation.ok_or(asked::NO_OPERATION)?;
+            match does {
+                Does::Query => Some(document.form),
                 Does::Mutation => return Err("mutation"),
                 Does::Subscription => return Err("subscription"),
             }
-            parts.push(part("document", "document-sha256", &document.form));
         }
         // GraphQL over HTTP: a GET must not execute a mutation, and a QUERY is safe (RFC 10008).
         // A POST may be anything.
         None if request.method == "POST" => return Err("persisted"),
-        None => {}
+        None => None,
+    };
+    if request.method == "GET" {
+        // As it was sent: of what the key holds in another form a route with `forward = "keyed"`
+        // sends nothing on.
+        parts.push(Pair::new("query", &Parameter::join(&request.query)));
+        return Ok(parts);
+    }
+    if !asked.rest.is_empty() {
+        parts.push(Pair::new("query", &Parameter::join(&asked.rest)));
+    }
+    if let Some(form) = &form {
+        parts.push(part("document", "document-sha256", form));
     }
     if let Some(operation) = &asked.operation {
         parts.push(Pair::new("operation", operation));
