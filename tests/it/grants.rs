@@ -34,7 +34,7 @@ const BY_AUTHORIZATION: [(&str, &str); 2] = [
 ];
 
 /// A policy `users` that tells users apart by `Authorization`.
-fn by_authorization() -> (NamedTempFile, String) {
+pub(crate) fn by_authorization() -> (NamedTempFile, String) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(&fixture(&BY_AUTHORIZATION)).unwrap();
     let path = file.path().display();

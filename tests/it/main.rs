@@ -69,6 +69,7 @@ mod hostile;
 mod asking;
 mod grants;
 mod poisoning;
+mod together;
 mod tokens;
 
 // Before an API and a test suite that nobody here wrote.

@@ -38,9 +38,9 @@ pub(crate) const CLAIM_IN_KEY: [(&str, &str); 3] = [
     ),
 ];
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn token(secret: &str, claims: &str) -> String {
+pub(crate) fn token(secret: &str, claims: &str) -> String {
     let [header, claims] = [r#"{"alg":"HS256"}"#, claims].map(|text| URL_SAFE_NO_PAD.encode(text));
     let text = format!("{header}.{claims}");
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
@@ -48,7 +48,7 @@ fn token(secret: &str, claims: &str) -> String {
     format!("{text}.{signature}")
 }
 
-fn bearer(claims: &str) -> String {
+pub(crate) fn bearer(claims: &str) -> String {
     format!("Bearer {}", token(SECRET, claims))
 }
 
@@ -66,7 +66,7 @@ async fn start(origin: &Origin, jwt: &str, lines: &str) -> (NamedTempFile, Gatew
     (file, Gateway::setup(origin).routes(&tables).start().await)
 }
 
-fn by_secret() -> String {
+pub(crate) fn by_secret() -> String {
     format!("secret = \"{SECRET}\"\nalgorithms = [\"HS256\"]")
 }
 
