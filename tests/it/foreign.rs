@@ -272,9 +272,9 @@ async fn everything_else_comes_as_it_is() {
     );
 
     // With some versions of its server httpbin announces these octets and sends none. Then a client
-    // of the gateway must be able to tell, too.
-    let past = stage.past("GET", "/bytes/1000?seed=7").open().await.finish().await;
-    let through = stage.through("GET", "/bytes/1000?seed=7").open().await.finish().await;
+    // of the gateway must be able to tell, too; it may not get the head either.
+    let past = stage.past("GET", "/bytes/1000?seed=7").attempt().await;
+    let through = stage.through("GET", "/bytes/1000?seed=7").attempt().await;
     assert_eq!(past.is_ok(), through.is_ok(), "{past:?}\n{through:?}");
     if let (Ok(past), Ok(through)) = (past, through) {
         assert_eq!(past.body, through.body);
