@@ -111,6 +111,24 @@ fn how_a_response_is_stored_is_compared() {
 }
 
 #[test]
+fn a_pattern_that_begins_as_a_path_is_noted() {
+    let cases = |scope: &str| {
+        format!(
+            "time = \"10s\"\n[[invalidation]]\nrequest = {{ method = \"PUT\", url = \"/abc\" }}\n\
+             expect = [{{ {scope} = \"/abc\", soft = true }}]\n"
+        )
+    };
+    let note = "note   the pattern `/abc` begins with `/`, which readable names leave out: `abc`\n";
+    let pattern = [("invalidation", "(i32.store8 (i32.const 280) (i32.const 2))")];
+    for (places, scope, is_noted) in [(&[][..], "path", false), (&pattern[..], "pattern", true)] {
+        let folder = written(places, &cases(scope));
+        let ran = larder(folder.path(), &["policy", "test", "policy.wasm"]);
+        assert_eq!(ran.code, Some(0), "{scope}: {}{}", ran.out, ran.err);
+        assert_eq!(ran.out.contains(note), is_noted, "{scope}: {}", ran.out);
+    }
+}
+
+#[test]
 fn the_same_is_told_as_json() {
     let folder = root().join("tests/failing_cases");
     let arguments = ["policy", "test", "bundled:variants", "--cases", "variants.toml", "--json"];

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::ask::{Answer, Ask, Asked};
 use crate::config::cases::{Public, Request};
-use crate::plugin::{Declared, KeyTrial, Watched};
+use crate::plugin::{Declared, Invalidated, KeyTrial, Scope, Watched};
 
 /// Stands where a secret was. Nothing but the secret's own way out can bring it out again.
 const MARK: &str = "larder-probe-5eC7e7";
@@ -56,6 +56,8 @@ pub(super) struct Probe {
     used: BTreeSet<Input>,
     leaked: BTreeSet<(Input, &'static str)>,
     leaks: Vec<Leak>,
+    /// Patterns that begin with a `/`.
+    rooted: BTreeSet<String>,
     /// Values that the cases have for an input.
     values: BTreeMap<Input, BTreeSet<String>>,
 }
@@ -94,6 +96,9 @@ impl Probe {
     pub(super) fn try_out(&mut self, line: usize, ask: &Ask, asked: &Asked, public: &Public) {
         let declared = inputs(&asked.policy.declared());
         let usual = asked.put(ask);
+        if let Ok(Answer::Invalidation(invalidated)) = &usual.answer {
+            self.rooted.extend(invalidated.iter().filter_map(rooted));
+        }
         for input in declared {
             if !self.used.contains(&input) {
                 let differs = |changed: &Ask| asked.put(changed).answer != usual.answer;
@@ -108,13 +113,17 @@ impl Probe {
         }
     }
 
-    /// What is asked for in vain, in words, and all leaks.
+    /// What is asked for or answered in vain, in words, and all leaks.
     pub(super) fn finish(self) -> (Vec<String>, Vec<Leak>) {
         let unused = self.declared.difference(&self.used);
         let notes = unused.map(|input| {
             format!("it asks to see {}, but no answer in these cases depends on it", input.text())
         });
-        (notes.collect(), self.leaks)
+        let rooted = self.rooted.iter().map(|pattern| {
+            let without = pattern.strip_prefix('/').unwrap_or(pattern);
+            format!("the pattern `{pattern}` begins with `/`, which readable names leave out: `{without}`")
+        });
+        (notes.chain(rooted).collect(), self.leaks)
     }
 
     fn look_for_leak(
@@ -198,6 +207,14 @@ fn secret(input: &Input, public: &Public) -> Option<(String, String)> {
         Input::Claim(name) if !public.claims.contains(name) => {
             Some((format!("claim `{name}`"), listed("claims", name)))
         }
+        _ => None,
+    }
+}
+
+/// A pattern with the `/` that paths have and readable names do not.
+fn rooted(invalidated: &Invalidated) -> Option<String> {
+    match &invalidated.scope {
+        Scope::Pattern(pattern) if pattern.starts_with('/') => Some(pattern.clone()),
         _ => None,
     }
 }
