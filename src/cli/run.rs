@@ -1,6 +1,8 @@
 //! `larder run`: assemble, serve, drain.
 
 use std::io::Write;
+use std::pin::pin;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -77,11 +79,7 @@ pub(super) fn on_control_runtime(
 /// Ends a service gracefully; a second signal ends it at once.
 pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
     info!("stopping: no more connections, running requests end");
-    let drained = tokio::select! {
-        drained = service.drain() => drained,
-        () = signals.next() => Drained::Cut,
-    };
-    match drained {
+    match ended(service.drain(), signals.next()).await {
         Drained::All => {
             info!("stopped, every request was answered");
             Exit::Done
@@ -91,6 +89,20 @@ pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
             Exit::Cut
         }
     }
+}
+
+/// What a drain comes to that a second signal cuts short.
+///
+/// Whoever signals a whole group, as timeout(1) does, may signal us twice, a moment apart. Nothing is
+/// broken off then that would have ended by itself in that moment, least of all where nothing runs.
+async fn ended(drain: impl Future<Output = Drained>, again: impl Future<Output = ()>) -> Drained {
+    const MOMENT: Duration = Duration::from_millis(100);
+    let mut drain = pin!(drain);
+    tokio::select! {
+        drained = &mut drain => return drained,
+        () = again => {}
+    }
+    tokio::time::timeout(MOMENT, drain).await.unwrap_or(Drained::Cut)
 }
 
 /// SIGTERM and SIGINT (Ctrl-C).
@@ -137,4 +149,22 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_breaks_off_only_what_still_runs() {
+        let idle = async {
+            tokio::task::yield_now().await;
+            Drained::All
+        };
+        assert_eq!(ended(idle, ready(())).await, Drained::All);
+        assert_eq!(ended(pending(), ready(())).await, Drained::Cut);
+        assert_eq!(ended(ready(Drained::Cut), pending()).await, Drained::Cut);
+    }
 }
