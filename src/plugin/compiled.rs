@@ -14,11 +14,11 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
-use tracing::debug;
+use tracing::{debug, warn};
 use wasmtime::component::Component;
 
 use crate::clock::Clock;
@@ -49,6 +49,8 @@ pub(super) struct Compiled {
     folder: PathBuf,
     user: u32,
     capacity: u64,
+    /// Whether it was said that a file could not be written.
+    told: AtomicBool,
 }
 
 /// Why a folder is not used.
@@ -87,14 +89,18 @@ impl Compiled {
     }
 
     fn with_capacity(folder: &Path, capacity: u64) -> Result<Self, Untrusted> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Untrusted::NoFolder(folder.display().to_string()),
+            _ => error.into(),
+        })?;
         // Links are resolved once, and what they have led to is what is checked and used from here on.
         let folder = folder.canonicalize()?;
         let user = rustix::process::geteuid().as_raw();
         for (height, path) in folder.ancestors().enumerate() {
             check(path, &fs::metadata(path)?, user, height > 0)?;
         }
-        Ok(Self { folder, user, capacity })
+        Ok(Self { folder, user, capacity, told: AtomicBool::new(false) })
     }
 
     /// The component of these octets: from its file, or compiled, and kept in a file for the next
@@ -116,9 +122,22 @@ impl Compiled {
         let kept = component.serialize().map_err(io::Error::other);
         let kept = kept.and_then(|code| self.keep(&key, &path, &code));
         if let Err(error) = kept {
-            debug!(file = %path.display(), %error, "compiled code is not kept");
+            self.tell(&path, &error);
         }
         Ok(component)
+    }
+
+    /// Says once that the folder takes no files: of ten plugins an operator has one thing to do.
+    fn tell(&self, path: &Path, error: &io::Error) {
+        if self.told.swap(true, Ordering::Relaxed) {
+            debug!(file = %path.display(), %error, "compiled code is not kept");
+            return;
+        }
+        warn!(
+            folder = %self.folder.display(), %error,
+            "compiled plugins are not kept, each start takes longer: make room in the folder and let \
+             its user write to it, or set `[server] compiled_cache` to another, or to \"off\""
+        );
     }
 
     fn load(
@@ -421,7 +440,8 @@ mod tests {
         assert_eq!(refused(&link), told(&inner, "777"));
 
         fs::write(folder.path().join("file"), "").unwrap();
-        assert!(refused(&folder.path().join("file")).is_some());
+        let file = folder.path().join("file");
+        assert_eq!(refused(&file), Some(format!("`{}` is not a folder", file.display())));
         assert!(refused(&folder.path().join("file/below")).is_some());
         // `/proc/1` belongs to root and is no place for files.
         assert!(refused(Path::new("/proc/1/compiled")).is_some());

@@ -133,7 +133,7 @@ fn open(folder: &Path) -> Option<Compiled> {
         tracing::warn!(
             folder = %folder.display(), %why,
             "compiled plugins are not kept, each start takes longer: make it a folder of this user's \
-             that nobody else may write to, or set `[server] compiled_cache`, to another or to \"off\""
+             that nobody else may write to, or set `[server] compiled_cache` to another, or to \"off\""
         );
     }
     opened.ok()

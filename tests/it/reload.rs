@@ -604,6 +604,33 @@ async fn compiled_plugins_are_not_loaded_from_where_others_may_write() {
     assert_eq!(fs::read_dir(open).unwrap().count(), 0);
 }
 
+#[tokio::test]
+async fn a_folder_that_takes_no_files_is_told_of_once() {
+    let (origin, files) = (Origin::start().await, Files::new());
+    origin.on("/c/1").reply(ok("1").max_age(600));
+    let folder = files.at("compiled");
+    let server = format!("watch = false\ncompiled_cache = \"{}\"", folder.display());
+    let text = |names: &[&str]| {
+        let tables = names.iter().zip(1..).flat_map(|(name, number)| {
+            let file = format!("{name}.wasm");
+            files.write(&file, plugin(number));
+            let key = format!("key = \"{name}\"");
+            [files.policy(name, &file), route(name, &format!("/{name}/"), &key)]
+        });
+        Gateway::setup(&origin).server(&server).routes(&tables.collect::<String>()).text()
+    };
+    let mut running = Running::with(&text(&["a"])).await;
+    // Not even root can write to it now.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(running.folder().join("gateway.toml"), text(&["a", "b", "c"])).unwrap();
+    running.signal("HUP");
+    let told = running.says("compiled plugins are not kept").await;
+    assert!(told["folder"].as_str().unwrap().ends_with("/compiled"), "{told}");
+    let next = running.says("").await;
+    assert_eq!(next["cause"], "signal", "the second plugin says nothing: {next}");
+    Ask::new(running.address(), "GET", "/c/1").send().await.body("1").status(MISS);
+}
+
 /// Asks again and again, over connections that stay and over new ones, until told to stop. How often
 /// it asked.
 async fn load(address: std::net::SocketAddr, stop: Arc<AtomicBool>, client: usize) -> usize {
