@@ -156,11 +156,12 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<
         }
         (Some((JwtKeys::Trusted, _)) | None, None) => Some(Vec::new()),
         (_, Some(value)) => all(&value, "write algorithms = [\"ES256\"]", algorithm),
-        (Some(_), None) => {
-            table.missing(
-                "algorithms",
-                "write those that your issuer uses: algorithms = [\"ES256\"]",
-            );
+        (Some((keys, _)), None) => {
+            let hint = match keys {
+                JwtKeys::Secret(_) => "write those that your issuer uses: algorithms = [\"HS256\"]",
+                _ => "write those that your issuer uses: algorithms = [\"ES256\"]",
+            };
+            table.missing("algorithms", hint);
             None
         }
     };
