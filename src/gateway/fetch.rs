@@ -257,7 +257,8 @@ impl Fetch {
             }
             Err(failure) => {
                 self.gateway.route_stats(&self.presented).policy_failures.count();
-                warn!(policy = ask.policy.name(), error = %failure, "storing policy failed");
+                let path = self.presented.head.uri.path();
+                warn!(policy = ask.policy.name(), ?path, error = %failure, "storing policy failed");
                 match ask.on_error {
                     OnError::Default => Ok(storing),
                     // The response is here and correct: not to store it is all that can fail.

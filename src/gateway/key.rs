@@ -107,7 +107,8 @@ impl Gateway {
             Ok(answer) => Keyed::of(answer, plan, presented),
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
-                warn!(policy = ask.policy.name(), error = %failure, "key policy failed");
+                let path = presented.head.uri.path();
+                warn!(policy = ask.policy.name(), ?path, error = %failure, "key policy failed");
                 match ask.on_error {
                     OnError::Bypass => Keyed::Bypass("policy-failed".into()),
                     OnError::Fail => Keyed::Failed,

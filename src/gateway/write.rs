@@ -265,7 +265,9 @@ impl Gateway {
             }
             Err(failure) => {
                 self.route_stats(presented).policy_failures.count();
-                warn!(policy = ask.policy.name(), error = %failure, "invalidation policy failed");
+                let path = presented.head.uri.path();
+                let policy = ask.policy.name();
+                warn!(policy, ?path, error = %failure, "invalidation policy failed");
                 Err(match ask.on_error {
                     OnError::Default => Vec::new(),
                     // What the write made wrong is not known: nothing of the route can be trusted.

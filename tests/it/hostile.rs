@@ -92,6 +92,7 @@ async fn fails(places: &[(&str, &str)], lines: &str, told: &str) {
         let error = line["error"].as_str().unwrap();
         assert!(error.contains(told), "{error}\nshould say: {told}");
         assert!(error.len() < 4096 && !error.contains(is_unfit_for_a_terminal), "{error:?}");
+        assert_eq!(line["path"], "\"/bad\"");
         complained.push(line["policy"].as_str().unwrap().to_owned());
     }
     complained.sort();
@@ -262,11 +263,11 @@ async fn loops_over_a_response_and_over_a_write() {
     // What the origin answered is there: the client gets it.
     ask(&larder, "a", "/a").await.body("1").status("fwd=uri-miss; detail=policy");
     let line = larder.logs("storing policy failed").await;
-    assert_eq!(line["error"], TIMED_OUT);
+    assert_eq!((&line["error"], &line["path"]), (&TIMED_OUT.into(), &"\"/a\"".into()));
     let put = Ask::new(larder.address(), "PUT", "/a").field("host", "a.example");
     put.send().await.code(204).status("fwd=method");
     let line = larder.logs("invalidation policy failed").await;
-    assert_eq!(line["error"], TIMED_OUT);
+    assert_eq!((&line["error"], &line["path"]), (&TIMED_OUT.into(), &"\"/a\"".into()));
     let stats = larder.stats().await;
     assert_eq!(stats["policies"]["hostile"]["failures"], 2, "{stats}");
     assert_eq!(stats["routes"]["a"]["policy_failures"], 2, "{stats}");
