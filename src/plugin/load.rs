@@ -255,9 +255,15 @@ fn read(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
     let unreadable = |why: String| LoadError::Unreadable { file: path.display().to_string(), why };
-    let read = |error: io::Error| match error.kind() {
+    let read = |error: io::Error| {
+        match error.kind() {
         io::ErrorKind::NotFound => unreadable("does not exist".to_owned()),
+        io::ErrorKind::IsADirectory => unreadable(
+            "is a folder: name the file, of a crate target/wasm32-unknown-unknown/release/NAME.wasm"
+                .to_owned(),
+        ),
         _ => unreadable(format!("cannot be read: {error}")),
+    }
     };
     let mut bytes = Vec::new();
     File::open(path)

@@ -470,6 +470,8 @@ fn missing_plugins_are_named() {
     );
     let file = load(Plugin::File(PathBuf::from("/nowhere/a.wasm"))).to_string();
     assert_eq!(file, "plugin `/nowhere/a.wasm` does not exist");
+    let folder = load(Plugin::File(PathBuf::from("/"))).to_string();
+    assert!(folder.starts_with("plugin `/` is a folder: name the file, "), "{folder}");
 }
 
 #[tokio::test]
