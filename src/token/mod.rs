@@ -25,6 +25,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use moka::sync::Cache;
 use serde_json::Value;
+use tracing::debug;
 
 use crate::config::{Jwt, TokenFrom};
 use crate::message::cookie;
@@ -45,6 +46,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Reads the tokens of routes with one `[jwt.NAME]`.
 pub struct Reader {
+    name: String,
     from: TokenFrom,
     keys: Keys,
     issuer: Option<String>,
@@ -63,6 +65,31 @@ struct Token {
     octets: u32,
 }
 
+/// Why a token does not hold. Nothing of the token is in it: the log is no place for credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unheld {
+    #[error("it is longer than 8 KiB")]
+    Long,
+    #[error("it is not a signed JSON Web Token that is understood")]
+    Form,
+    #[error("no key verifies its signature by a listed algorithm")]
+    Signature,
+    #[error("its claims are no JSON object")]
+    Claims,
+    #[error("its `exp` or `nbf` is no number")]
+    Date,
+    #[error("its `iss` is not the `issuer`")]
+    Issuer,
+    #[error("none in its `aud` is in `audience`")]
+    Audience,
+    #[error("a number in its claims is beyond 64 bits")]
+    Number,
+    #[error("it has expired")]
+    Expired,
+    #[error("its `nbf` is still to come")]
+    Early,
+}
+
 impl Reader {
     /// Reads the keys that it names, once.
     ///
@@ -71,6 +98,7 @@ impl Reader {
     pub fn new(jwt: &Jwt) -> Result<Self, NotKeys> {
         let weigh = |_: &[u8; 32], token: &Arc<Token>| token.octets;
         Ok(Self {
+            name: jwt.name.clone(),
             from: jwt.from.clone(),
             keys: Keys::new(jwt)?,
             issuer: jwt.issuer.clone(),
@@ -80,19 +108,32 @@ impl Reader {
         })
     }
 
-    /// The claims of the request with these fields, if it has a token that holds at `now`.
+    /// The claims of the request with these fields, if it has a token that holds at `now`. Of one that
+    /// does not the log tells why, for whoever wonders why a policy sees no claims.
     pub fn claims(&self, fields: &HeaderMap, now: SystemTime) -> Option<Arc<Value>> {
-        let token = self.token(fields).filter(|token| token.len() <= LONGEST)?;
+        let token = self.token(fields)?;
+        match self.held(token, now) {
+            Ok(claims) => Some(claims),
+            Err(why) => {
+                debug!(jwt = self.name, %why, "token does not hold");
+                None
+            }
+        }
+    }
+
+    fn held(&self, token: &[u8], now: SystemTime) -> Result<Arc<Value>, Unheld> {
+        if token.len() > LONGEST {
+            return Err(Unheld::Long);
+        }
         let hash = *blake3::hash(token).as_bytes();
         if let Some(read) = self.read.get(&hash) {
-            return self.is_in_time(&read, now).then(|| Arc::clone(&read.claims));
+            return self.in_time(&read, now).map(|()| Arc::clone(&read.claims));
         }
         let read = Arc::new(self.read(token)?);
         // What does not hold any more is not worth a place.
-        self.is_in_time(&read, now).then(|| {
-            self.read.insert(hash, Arc::clone(&read));
-            Arc::clone(&read.claims)
-        })
+        self.in_time(&read, now)?;
+        self.read.insert(hash, Arc::clone(&read));
+        Ok(Arc::clone(&read.claims))
     }
 
     /// The one token of a request. Of two, each server would choose its own.
@@ -109,27 +150,33 @@ impl Reader {
         }
     }
 
-    fn read(&self, token: &[u8]) -> Option<Token> {
-        let parts = Parts::of(token)?;
+    fn read(&self, token: &[u8]) -> Result<Token, Unheld> {
+        let parts = Parts::of(token).ok_or(Unheld::Form)?;
         if !self.keys.verify(&parts) {
-            return None;
+            return Err(Unheld::Signature);
         }
-        let claims: Value = serde_json::from_slice(&parts.payload).ok()?;
-        let members = claims.as_object()?;
+        let claims: Value = serde_json::from_slice(&parts.payload).map_err(|_| Unheld::Claims)?;
+        let members = claims.as_object().ok_or(Unheld::Claims)?;
         // RFC 7519 §4.1.4: a NumericDate. What is there and none cannot be obeyed.
         let time = |name: &str| match members.get(name) {
-            None => Some(None),
-            Some(value) => value.as_f64().map(Some),
+            None => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or(Unheld::Date),
         };
         let (not_before, expires) = (time("nbf")?, time("exp")?);
         let is_issuer = self.issuer.as_ref().is_none_or(|issuer| {
             members.get("iss").and_then(Value::as_str) == Some(issuer.as_str())
         });
-        if !is_issuer || !self.is_audience(members.get("aud")) || !is_exact(&claims) {
-            return None;
+        if !is_issuer {
+            return Err(Unheld::Issuer);
+        }
+        if !self.is_audience(members.get("aud")) {
+            return Err(Unheld::Audience);
+        }
+        if !is_exact(&claims) {
+            return Err(Unheld::Number);
         }
         let octets = u32::try_from(token.len()).unwrap_or(u32::MAX);
-        Some(Token { claims: Arc::new(claims), not_before, expires, octets })
+        Ok(Token { claims: Arc::new(claims), not_before, expires, octets })
     }
 
     /// RFC 7519 §4.1.3: a string, or an array of them.
@@ -146,11 +193,16 @@ impl Reader {
     }
 
     /// RFC 7519 §4.1.4: "on or after which the JWT MUST NOT be accepted", "a small leeway" apart.
-    fn is_in_time(&self, token: &Token, now: SystemTime) -> bool {
+    fn in_time(&self, token: &Token, now: SystemTime) -> Result<(), Unheld> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let leeway = self.leeway.as_secs_f64();
-        token.expires.is_none_or(|expires| now < expires + leeway)
-            && token.not_before.is_none_or(|from| now + leeway >= from)
+        if !token.expires.is_none_or(|expires| now < expires + leeway) {
+            return Err(Unheld::Expired);
+        }
+        if !token.not_before.is_none_or(|from| now + leeway >= from) {
+            return Err(Unheld::Early);
+        }
+        Ok(())
     }
 }
 
