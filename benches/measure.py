@@ -60,12 +60,12 @@ class Load:
         """How many requests the origin has answered."""
         return int(self.origin.get("/count")[1])
 
-    def check_hit(self, server, path, length):
+    def check_hit(self, server, path, length, fields=FIELDS):
         """Asks until the server answers by itself, with the right octets."""
         for _ in range(50):
             before = self.asked()
             for _ in range(3):
-                status, content = server.get(path + QUERY, FIELDS)
+                status, content = server.get(path + QUERY, fields)
                 if status != 200 or content != body(length):
                     raise Failure(f"wrong answer: {status}, {len(content)} octets")
             if self.asked() == before:
@@ -73,11 +73,11 @@ class Load:
             time.sleep(0.1)
         raise Failure(f"`{path}` is no hit: every request reaches the origin")
 
-    def saturate(self, server, path, seconds):
+    def saturate(self, server, path, seconds, fields=FIELDS):
         """As many hits as the server can: requests/s, processor time of each, wrk's latency."""
-        fields = [part for name, value in FIELDS.items() for part in ("-H", f"{name}: {value}")]
+        lines = [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]
         url = f"http://{HOST}:{server.port}{path}{QUERY}"
-        wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", self.script, "--timeout", "10s", *fields]
+        wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", self.script, "--timeout", "10s", *lines]
         asked, cpu = self.asked(), server.cpu_seconds()
         seen = self._run([*wrk, f"-d{seconds}s", url], seconds)
         cpu = server.cpu_seconds() - cpu

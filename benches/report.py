@@ -62,6 +62,51 @@ def decide(spans):
     return table(["request", "ns", "to the look-up"], rows)
 
 
+def policies(samples):
+    """Each cost beside its aim; the last column compares the worst of the row with it."""
+    calls, memory = samples["calls"], samples["memory"]
+    # What is written in other languages has a size of its own.
+    ours, others = ({cost: {plugin: span for plugin, span in found.items()
+                            if (plugin in ("C", "JavaScript")) == is_other}
+                     for cost, found in calls.items()} for is_other in (False, True))
+    more = {how: memory[how] - memory["without"] for how in ("compiled anew", "compiled before")}
+    bounds = [
+        ("a remembered key, ns", calls["remembered"], 1, 200),
+        ("a remembered key, one of 5,000 in turn, ns", calls["remembered, many"], 1, 200),
+        ("`key` in a fresh instance, µs", ours["key"], 1000, 8),
+        ("the same in other languages, µs", others["key"], 1000, 8),
+        ("`storing`, 4 KiB of JSON, µs", calls["storing"], 1000, None),
+        ("`invalidation`, µs", calls["invalidation"], 1000, None),
+        ("loading, compiled before, ms", ours["loaded"], 1, 5),
+        ("loading, compiled anew, ms", ours["compiled"], 1, None),
+        ("loading other languages, compiled before, ms", others["loaded"], 1, None),
+        ("100 routes with 10 policies, MiB more than without", more, 2**20, 64),
+    ]
+    rows = []
+    for what, found, unit, aim in bounds:
+        if found:
+            shown = ", ".join(f"{name} {span / unit:.{0 if what.endswith('ns') else 1}f}"
+                              for name, span in found.items())
+            worst = f"{max(found.values()) / unit / aim:.2f}" if aim else "–"
+            rows.append([what, shown, f"< {aim}" if aim else "–", worst])
+    hits = samples["hits"]
+    served = [("hits per second of processor time, to those without", lambda a, b: b["cpu"] / a["cpu"])]
+    # Where the core was not busy, something else was the limit.
+    if all(middle([it for it in rounds if it] or [{"busy": 0}], "busy") > 0.9
+           for rounds in hits.values()):
+        served.append(("hits per second, to those without", lambda a, b: a["rate"] / b["rate"]))
+    for what, ratio_of in served:
+        found = {}
+        for name, rounds in hits.items():
+            pairs = [(a, b) for a, b in zip(rounds, hits["none"]) if a and b]
+            if name != "none" and pairs:
+                found[name] = median(ratio_of(a, b) for a, b in pairs)
+        if found:
+            shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items())
+            rows.append([what, shown, "> 0.95", f"{0.95 / min(found.values()):.2f}"])
+    return table(["cost", "measured", "aim", "worst to aim"], rows)
+
+
 def latency(by_server):
     rows = []
     for name, rounds in by_server.items():
