@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::collapse::Variant;
 use crate::config::{Forward, Jwt, JwtKeys, OnError, Route};
 use crate::plugin::{KeyAnswer, KeySpace, Parts, Policy};
-use crate::semantics::{self, CacheStatus, NoVarySearch};
+use crate::semantics::{CacheStatus, NoVarySearch};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
@@ -67,8 +67,7 @@ fn variant(key: CacheKey, nominated: &[HeaderName], fields: &HeaderMap) -> Cache
     if nominated.is_empty() {
         return key;
     }
-    let value = |name| (name, semantics::nominated_value(fields, name));
-    key.variant(nominated.iter().map(value))
+    key.selected_by(nominated, fields)
 }
 
 impl Gateway {

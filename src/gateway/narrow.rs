@@ -87,8 +87,7 @@ impl Plan {
         let Some(kept) = self.kept.as_ref().filter(|kept| !kept.keyed.is_empty()) else {
             return key;
         };
-        let value = |name| (name, semantics::nominated_value(&presented.head.headers, name));
-        key.variant(kept.keyed.iter().map(value))
+        key.selected_by(&kept.keyed, &presented.head.headers)
     }
 }
 

@@ -87,7 +87,7 @@ impl Variant {
 }
 
 fn selected(key: &CacheKey, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
-    key.variant(nominated.iter().map(|name| (name, vary::nominated_value(fields, name))))
+    key.selected_by(nominated, fields)
 }
 
 /// All that a request must have in common with a variant's own.

@@ -5,6 +5,7 @@
 
 mod content;
 mod name;
+mod selected;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
