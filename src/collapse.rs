@@ -317,16 +317,16 @@ impl Lead {
         self.publish(Outcome::Shared(head));
     }
 
-    /// Adds a piece of content.
-    pub fn push(&self, chunk: Bytes) {
+    /// Adds a piece of content, if there is one.
+    pub fn push(&self, chunk: impl Into<Option<Bytes>>) {
+        let Some(chunk) = chunk.into() else { return };
         let mut state = self.fetch.state();
         state.held += chunk.len();
         state.chunks.push_back(chunk);
         state.wake_readers();
     }
 
-    /// The content is too large to be stored: from now on nobody can join, and it is held only as
-    /// long as somebody has to read it.
+    /// Too large to be stored: from now on nobody can join, and content is held until it is read.
     pub fn pass_through(&self) {
         self.collapse.leave(&self.key, &self.fetch);
         let mut state = self.fetch.state();

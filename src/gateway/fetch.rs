@@ -321,19 +321,22 @@ impl Fetch {
         }
     }
 
-    /// Passes the content on as it comes.
+    /// Passes the content on as it comes; the last of a known length once it is known to be the end,
+    /// so that what a client has whole is about to be stored.
     pub(super) async fn pass_on(&self, reply: &mut Reply, length: Option<u64>) -> Came {
         let plan = self.plan();
         let (max_body, patience) = (plan.max_body, plan.idle_timeout);
         let mut content = Some(BytesMut::with_capacity(
             length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
         ));
+        let (mut left, mut last) = (length, None);
         let mut trailers = None;
         while let Some(frame) = reply.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
                     debug!(%error, "content broke off");
+                    self.lead.push(last);
                     return Came::Beginning(content.unwrap_or_default().freeze());
                 }
             };
@@ -354,11 +357,14 @@ impl Fetch {
             if let Some(content) = &mut content {
                 content.extend_from_slice(&chunk);
             }
-            self.lead.push(chunk);
+            left = left.map(|left| left.saturating_sub(chunk.len() as u64));
+            let ready = if left == Some(0) { last.replace(chunk) } else { Some(chunk) };
+            self.lead.push(ready);
             if content.is_none() && self.lead.room(patience).await.is_err() {
                 return Came::Beginning(Bytes::new());
             }
         }
+        self.lead.push(last);
         // A buffer of the right size: what is put is kept with all its spare room.
         Came::Whole(content.map(|content| Bytes::copy_from_slice(&content)), trailers)
     }
