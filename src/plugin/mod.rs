@@ -45,6 +45,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
+pub use crate::config::cases::Operation;
 pub use answers::{Invalidated, KeyAnswer, Parts, Scope, StoringAnswer};
 pub use bundled::names as bundled_names;
 pub use counters::Snapshot;
@@ -108,21 +109,6 @@ pub struct SeenChange<'a> {
     pub after: Option<Arc<Value>>,
     /// The document as it was before; none if that is not kept.
     pub before: Option<Arc<Value>>,
-}
-
-/// What was done to a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// It is new.
-    Insert,
-    /// Parts of it are new.
-    Update,
-    /// All of it but its `_id` is new.
-    Replace,
-    /// It is gone.
-    Delete,
-    /// The whole collection is gone, or has another name.
-    Drop,
 }
 
 /// What the host puts before a policy's parts, besides the authority.

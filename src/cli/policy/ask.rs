@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::config::cases::{self, Cause, Change, Request, Response};
-use crate::plugin::{Failure, Invalidated, KeyTrial, Operation, Policy, StoringAnswer, Watched};
+use crate::config::cases::{Cause, Change, Request, Response};
+use crate::plugin::{Failure, Invalidated, KeyTrial, Policy, StoringAnswer, Watched};
 use crate::plugin::{Seen, SeenChange, SeenResponse};
 
 /// So often a call may take too long.
@@ -153,13 +153,7 @@ fn changed(change: &Change) -> SeenChange<'_> {
         mongodb: &change.mongodb,
         database: &change.database,
         collection: &change.collection,
-        operation: match change.operation {
-            cases::Operation::Insert => Operation::Insert,
-            cases::Operation::Update => Operation::Update,
-            cases::Operation::Replace => Operation::Replace,
-            cases::Operation::Delete => Operation::Delete,
-            cases::Operation::Drop => Operation::Drop,
-        },
+        operation: change.operation,
         id: &change.id,
         after: change.after.clone().map(Arc::new),
         before: change.before.clone().map(Arc::new),

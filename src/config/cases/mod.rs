@@ -198,13 +198,13 @@ pub struct Change {
 pub enum Operation {
     /// It is new.
     Insert,
-    /// Some of it is new.
+    /// Parts of it are new.
     Update,
-    /// All of it is new.
+    /// All of it but its `_id` is new.
     Replace,
     /// It is gone.
     Delete,
-    /// Its collection is gone.
+    /// The whole collection is gone, or has another name.
     Drop,
 }
 
