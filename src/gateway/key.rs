@@ -12,7 +12,7 @@ use crate::semantics::{CacheStatus, NoVarySearch};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Answer, Ask, Gateway, Plan, Presented, query, respond};
+use super::{Answer, Gateway, Plan, Presented, query, respond};
 
 /// A cache key and what operators call it.
 pub(super) struct Key {
@@ -90,7 +90,7 @@ impl Gateway {
         let Some(ask) = &plan.key else {
             return Some(Keyed::Key(self.plain_key(presented)));
         };
-        let captures = self.key_captures(ask, presented);
+        let captures = self.key_captures(&ask.policy, presented);
         let answer = ask.policy.remembered(self.space(presented), &presented.seen(&captures));
         answer.map(|answer| Keyed::of(answer, plan, presented))
     }
@@ -101,7 +101,7 @@ impl Gateway {
         let Some(ask) = &plan.key else {
             return Keyed::Key(self.plain_key(presented));
         };
-        let captures = self.key_captures(ask, presented);
+        let captures = self.key_captures(&ask.policy, presented);
         match ask.policy.key(self.space(presented), &presented.seen(&captures)).await {
             Ok(answer) => Keyed::of(answer, plan, presented),
             Err(failure) => {
@@ -140,8 +140,13 @@ impl Gateway {
         })
     }
 
-    fn key_captures<'a>(&'a self, ask: &Ask, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
-        if ask.policy.wants_captures() { self.captures(presented) } else { Vec::new() }
+    /// What the route's path captured, if this policy is to see it.
+    pub(super) fn key_captures<'a>(
+        &'a self,
+        policy: &Policy,
+        presented: &'a Presented,
+    ) -> Vec<(&'a str, &'a str)> {
+        if policy.wants_captures() { self.captures(presented) } else { Vec::new() }
     }
 
     fn plain_key(&self, presented: &Presented) -> Key {

@@ -69,7 +69,7 @@ impl Gateway {
             return;
         }
         let active = verdict(keyed, presented);
-        let captures = self.shadow_captures(shadow, presented);
+        let captures = self.key_captures(&shadow.policy, presented);
         let remembered =
             shadow.policy.remembered(self.space(presented), &presented.seen(&captures));
         if let Some(answer) = remembered {
@@ -89,7 +89,7 @@ impl Gateway {
     async fn ask_shadow(&self, presented: &Presented, active: &Verdict) {
         let plan = self.plan(presented);
         let Some(shadow) = &plan.shadow else { return };
-        let captures = self.shadow_captures(shadow, presented);
+        let captures = self.key_captures(&shadow.policy, presented);
         let answer =
             match shadow.policy.key(self.space(presented), &presented.seen(&captures)).await {
                 Ok(answer) => verdict(&Keyed::of(answer, plan, presented), presented),
@@ -99,14 +99,6 @@ impl Gateway {
                 }
             };
         shadow.comparison.add(target(presented), active, &answer);
-    }
-
-    fn shadow_captures<'a>(
-        &'a self,
-        shadow: &Shadow,
-        presented: &'a Presented,
-    ) -> Vec<(&'a str, &'a str)> {
-        if shadow.policy.wants_captures() { self.captures(presented) } else { Vec::new() }
     }
 
     /// What the shadows came to so far, by route.
