@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{Method, Response};
 use hyper::body::Incoming;
 
 use crate::body::Body;
@@ -39,7 +39,6 @@ impl Gateway {
         mut content: Incoming,
     ) -> Response<Body> {
         let plan = self.plan(&presented);
-        let version = presented.head.version;
         let invalidation = plan.invalidation.as_ref();
         let shown = invalidation
             .filter(|ask| ask.policy.wants_content())
@@ -50,19 +49,12 @@ impl Gateway {
         };
         let longest = plan.max_query_body;
         let octets = match self.read(&presented, &mut content, longest.max(shown)).await {
-            Read::Whole(octets) => octets,
-            Read::Begun(octets) => {
+            Ok(Read::Whole(octets)) => octets,
+            Ok(Read::Begun(octets)) => {
                 let content = Content::passing(octets, content);
                 return self.pass_writing(presented, content, writing("query-too-large")).await;
             }
-            Read::Broken => {
-                let why = "the request's content did not come whole";
-                return respond::refused(version, StatusCode::BAD_REQUEST, why);
-            }
-            Read::Silent => {
-                let why = "the request's content did not come in time";
-                return respond::refused(version, StatusCode::REQUEST_TIMEOUT, why);
-            }
+            Err(why) => return respond::unread(presented.head.version, why),
         };
         presented.content = Some(octets.clone());
         let keyed = if octets.len() > longest {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
-use http::{HeaderName, Method, Response, StatusCode};
+use http::{HeaderName, Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -24,12 +24,17 @@ use super::{Gateway, Presented, respond};
 /// The request fields that say what the content is.
 const METADATA: [HeaderName; 3] = [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE];
 
-/// What reading a request's content came to.
+/// What was read of a request's content.
 pub(super) enum Read {
     /// All of it.
     Whole(Bytes),
     /// It is larger than the route's bound; this has been read.
     Begun(Bytes),
+}
+
+/// Why a request's content did not come.
+#[derive(Clone, Copy)]
+pub(super) enum Unread {
     /// It broke off, or what the client sent is no content.
     Broken,
     /// Nothing came for the upstream's `idle_timeout`.
@@ -43,14 +48,13 @@ impl Gateway {
         presented: Presented,
         mut content: Incoming,
     ) -> Response<Body> {
-        let version = presented.head.version;
         let most = self.plan(&presented).max_query_body;
         match self.read(&presented, &mut content, most).await {
-            Read::Whole(octets) => {
+            Ok(Read::Whole(octets)) => {
                 let presented = Presented { content: Some(octets), ..presented };
                 self.answer_from_cache(presented).await
             }
-            Read::Begun(octets) => {
+            Ok(Read::Begun(octets)) => {
                 let status = CacheStatus {
                     detail: Some("query-too-large".into()),
                     ..CacheStatus::forward(Forward::Bypass)
@@ -58,14 +62,7 @@ impl Gateway {
                 let content = Content::passing(octets, content);
                 self.pass_reading(presented, content, status).await
             }
-            Read::Broken => {
-                let why = "the request's content did not come whole";
-                respond::refused(version, StatusCode::BAD_REQUEST, why)
-            }
-            Read::Silent => {
-                let why = "the request's content did not come in time";
-                respond::refused(version, StatusCode::REQUEST_TIMEOUT, why)
-            }
+            Err(why) => respond::unread(presented.head.version, why),
         }
     }
 
@@ -75,11 +72,11 @@ impl Gateway {
         presented: &Presented,
         content: &mut Incoming,
         most: usize,
-    ) -> Read {
+    ) -> Result<Read, Unread> {
         let plan = self.plan(presented);
         // Not to be read, if its length was said.
         if content.size_hint().lower() > most as u64 {
-            return Read::Begun(Bytes::new());
+            return Ok(Read::Begun(Bytes::new()));
         }
         let mut octets = BytesMut::new();
         loop {
@@ -89,12 +86,12 @@ impl Gateway {
                         octets.extend_from_slice(&data);
                     }
                 }
-                Ok(Some(Err(_))) => return Read::Broken,
-                Ok(None) => return Read::Whole(octets.freeze()),
-                Err(_) => return Read::Silent,
+                Ok(Some(Err(_))) => return Err(Unread::Broken),
+                Ok(None) => return Ok(Read::Whole(octets.freeze())),
+                Err(_) => return Err(Unread::Silent),
             }
             if octets.len() > most {
-                return Read::Begun(octets.freeze());
+                return Ok(Read::Begun(octets.freeze()));
             }
         }
     }

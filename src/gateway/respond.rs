@@ -15,6 +15,7 @@ use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
 use super::fetch::Alone;
+use super::query::Unread;
 use super::{Presented, partial, ready};
 
 /// A stored response that may be served as it is.
@@ -209,12 +210,26 @@ pub(super) fn malformed(version: Version, why: &str) -> Response<Body> {
 }
 
 /// A request that was not read to its end, if it has one.
-pub(super) fn refused(version: Version, status: StatusCode, why: &str) -> Response<Body> {
+fn refused(version: Version, status: StatusCode, why: &str) -> Response<Body> {
     let mut response = problem(status, why);
     if version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A request whose content did not come.
+pub(super) fn unread(version: Version, why: Unread) -> Response<Body> {
+    match why {
+        Unread::Broken => {
+            let why = "the request's content did not come whole";
+            refused(version, StatusCode::BAD_REQUEST, why)
+        }
+        Unread::Silent => {
+            let why = "the request's content did not come in time";
+            refused(version, StatusCode::REQUEST_TIMEOUT, why)
+        }
+    }
 }
 
 /// RFC 9110 §15.5.6.

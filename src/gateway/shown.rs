@@ -6,14 +6,14 @@
 //! does not want to be shared, and `Cache-Status` would have said that it is stored.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::Body;
 use crate::semantics::{self, CacheStatus};
 use crate::upstream::{Content, Reply};
 
-use super::query::Read;
+use super::query::{Read, Unread};
 use super::{Ask, Gateway, Plan, Presented, respond};
 
 /// Where the content of a response is.
@@ -61,25 +61,19 @@ impl Gateway {
         if !is_wanted || content.is_end_stream() {
             return Ok(Content::passing(Bytes::new(), content));
         }
-        let (code, detail, why) =
-            match self.read(presented, &mut content, plan.max_policy_body).await {
-                Read::Whole(octets) => {
-                    presented.content = Some(octets.clone());
-                    return Ok(Content::whole(octets));
-                }
-                Read::Begun(octets) => return Ok(Content::passing(octets, content)),
-                Read::Broken => (
-                    StatusCode::BAD_REQUEST,
-                    "request-broken",
-                    "the request's content did not come whole",
-                ),
-                Read::Silent => (
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request-silent",
-                    "the request's content did not come in time",
-                ),
-            };
-        let mut response = respond::refused(presented.head.version, code, why);
+        let why = match self.read(presented, &mut content, plan.max_policy_body).await {
+            Ok(Read::Whole(octets)) => {
+                presented.content = Some(octets.clone());
+                return Ok(Content::whole(octets));
+            }
+            Ok(Read::Begun(octets)) => return Ok(Content::passing(octets, content)),
+            Err(why) => why,
+        };
+        let detail = match why {
+            Unread::Broken => "request-broken",
+            Unread::Silent => "request-silent",
+        };
+        let mut response = respond::unread(presented.head.version, why);
         let status = CacheStatus { detail: Some(detail.into()), ..status.clone() };
         status.write_to(response.headers_mut());
         Err(response)

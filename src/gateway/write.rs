@@ -203,9 +203,8 @@ impl Gateway {
 
     /// RFC 9111 §4.4: the target URI, and `Location` and `Content-Location` of the same origin.
     fn targets(&self, presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation> {
-        let Presented { head, authority, peer, .. } = presented;
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let targets = semantics::invalidated_targets(peer.scheme, authority, target, fields);
+        let authority = presented.authority.as_str();
+        let targets = written_targets(presented, fields);
         let marks = targets.iter().flat_map(|target| {
             let path = target.split('?').next().unwrap_or_default();
             // Under a key policy, responses to other URIs may answer for this one: all of the
@@ -280,16 +279,21 @@ impl Gateway {
     }
 }
 
+/// The URIs that a write may have changed (RFC 9111 §4.4).
+fn written_targets(presented: &Presented, fields: &HeaderMap) -> Vec<String> {
+    let Presented { head, authority, peer, .. } = presented;
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    semantics::invalidated_targets(peer.scheme, authority, target, fields)
+}
+
 /// What `POST`s that asked have brought of a write's targets, where no policy has said what the
 /// write made wrong.
 ///
 /// Also where no route grants that: one may have done so before a reload, or in another gateway.
 fn asked_by_post(presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation> {
-    let Presented { head, authority, peer, .. } = presented;
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let targets = semantics::invalidated_targets(peer.scheme, authority, target, fields);
+    let targets = written_targets(presented, fields);
     let paths = targets.iter().map(|target| target.split('?').next().unwrap_or_default());
-    paths.map(|path| hard(Mark::asked_by_post(authority, path), path)).collect()
+    paths.map(|path| hard(Mark::asked_by_post(&presented.authority, path), path)).collect()
 }
 
 /// What a policy named, within the upstream and the authority that it was asked about.
