@@ -9,10 +9,13 @@
 //! ```text
 //! client ─ server ─▶ gateway::answer ───────────────────────────────────────────▶ server ─ client
 //!                      │ 1 routes::find                       no route → 404, 405
+//!                      │   token::Reader                      claims, where the route reads tokens
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
-//!                      │ 3 the route's key policy             failed → its on_error
+//!                      │   or a POST that the route lets ask  read first, as a QUERY is
+//!                      │ 3 the route's key policy             failed → its on_error; its shadow is asked, too
 //!                      │ 4 store::look_in_l1, look_in_l2      valid by the invalidation log?
 //!                      │ 5 semantics::reuse                   fresh → a hit ends here
+//!                      │   semantics::kept_fields             forward = "keyed": no more than the key holds
 //!                      │ 6 collapse::enter                    one leader, others follow
 //!                      │ 7 upstream::send                     502, 504
 //!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts

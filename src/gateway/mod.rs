@@ -1,15 +1,16 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it, `key` says
-//! what a response is found by, `look` what there is, `narrow` what of the request goes forward. `forward` sends equal misses on together, `fetch`
-//! is the leader's forward request on its way into the store, `validate` what a 304 to it means,
-//! `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves what
-//! is stale all the same. `write` forwards what may change something and invalidates what it made
-//! wrong, `post` stores what such a request got for the GETs to come, `shown` reads contents that
-//! policies want to see, `tags` says what tags are scoped to, `shadow` asks a second policy beside the
-//! first. `respond` makes responses out of what was found or what failed, `partial` parts of them.
-//! `current` is which gateway answers, after a reload another.
+//! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it,
+//! `key` says what a response is found by, `look` what there is, `narrow` what of the request goes
+//! forward. `forward` sends equal misses on together, `fetch` is the leader's forward request on
+//! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
+//! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
+//! forwards what may change something and invalidates what it made wrong, `post` stores what such a
+//! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
+//! what tags are scoped to, `shadow` asks a second policy beside the first. `respond` makes
+//! responses out of what was found or what failed, `partial` parts of them. `current` is which
+//! gateway answers, after a reload another.
 
 mod answer;
 mod asking;
