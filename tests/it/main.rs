@@ -50,6 +50,9 @@ mod upstream;
 // L1 and L2, alone and together, in one gateway and in a fleet.
 mod tiers;
 
+// What lies in Redis: damaged, too large, compressed.
+mod frames;
+
 // Redis down, hanging, lying, losing what it held.
 mod outages;
 

@@ -1,0 +1,96 @@
+//! What lies in Redis: a value that is not whole, or not ours, is a miss and is counted; how large one
+//! may be, and how it is made smaller.
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::origin::{Origin, ok};
+use crate::support::redis::Redis;
+
+/// Without L1, so that each look-up goes to Redis.
+fn alone(origin: &Origin, redis: &Redis, lines: &str) -> Setup {
+    let lines = format!("timeout = \"10s\"\n{lines}");
+    Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"").l2(&redis.url(), &lines)
+}
+
+/// The keys of all stored responses.
+fn keys(redis: &Redis) -> Vec<String> {
+    let keys = redis.ask("KEYS larder:r:*").unwrap();
+    keys.lines().filter(|line| line.starts_with("larder:")).map(str::to_owned).collect()
+}
+
+/// What Redis answers with a number.
+fn number(redis: &Redis, command: &str) -> u64 {
+    let answer = redis.ask(command).unwrap();
+    let number = answer.trim_start_matches("*1\r\n").trim_start_matches(':').trim_end().parse();
+    number.unwrap_or_else(|_| panic!("`{command}`: {answer}"))
+}
+
+#[tokio::test]
+async fn any_octet_that_is_not_as_it_was_makes_a_miss() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let gateway = alone(&origin, &redis, "").start().await.in_step().await;
+    origin.on("/a").reply(ok("content").etag("v1").max_age(600));
+    gateway.get("/a").await.body("content").status("fwd=uri-miss; stored");
+    gateway.settled().await;
+    let [key] = &*keys(&redis) else { panic!("{:?}", keys(&redis)) };
+    let mut octets = 0;
+    while octets < number(&redis, &format!("STRLEN {key}")) {
+        gateway.get("/a").await.body("content").status("hit");
+        // Another bit of each, so that every one of the eight has its turn.
+        let octet = number(&redis, &format!("BITFIELD {key} GET u8 #{octets}"));
+        let flipped = octet ^ 1 << (octets % 8);
+        redis.ask(&format!("BITFIELD {key} SET u8 #{octets} {flipped}")).unwrap();
+        gateway.get("/a").await.body("content").status("fwd=uri-miss; stored");
+        gateway.settled().await;
+        octets += 1;
+        assert_eq!(gateway.l2().damaged_frames, octets);
+    }
+    // Prefix, head, fields and content are more than this.
+    assert!(octets > 150, "{octets}");
+    assert_eq!(gateway.figure("l2_hits"), octets);
+}
+
+#[tokio::test]
+async fn value_that_is_cut_or_goes_on_or_is_of_another_version_makes_a_miss() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let gateway = alone(&origin, &redis, "").start().await.in_step().await;
+    origin.on("/a").reply(ok("content").max_age(600));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.settled().await;
+    let [key] = &*keys(&redis) else { panic!("{:?}", keys(&redis)) };
+    let part = |range: &str| {
+        let script = format!(
+            "return redis.call('SET',KEYS[1],redis.call('GETRANGE',KEYS[1],{range}),'KEEPTTL')"
+        );
+        format!("EVAL \"{script}\" 1 {key}")
+    };
+    let newer = number(&redis, &format!("BITFIELD {key} GET u8 #4")) + 1;
+    for (what, command) in [
+        ("its last octet is missing", part("0,-2")),
+        ("its first octet is missing", part("1,-1")),
+        ("nothing but its magic is there", part("0,3")),
+        ("one octet follows", format!("APPEND {key} x")),
+        (
+            "it is twice there",
+            format!(
+                "EVAL \"return redis.call('APPEND',KEYS[1],redis.call('GET',KEYS[1]))\" 1 {key}"
+            ),
+        ),
+        ("of a version to come", format!("BITFIELD {key} SET u8 #4 {newer}")),
+        ("empty", format!("SET {key} \"\" KEEPTTL")),
+        ("another's", format!("SET {key} garbage KEEPTTL")),
+        (
+            "zeros",
+            format!(
+                "EVAL \"return redis.call('SET',KEYS[1],string.rep(string.char(0),4096))\" 1 {key}"
+            ),
+        ),
+    ] {
+        let before = gateway.l2().damaged_frames;
+        let answer = redis.ask(&command).unwrap();
+        assert!(!answer.starts_with('-'), "{what}: {answer}");
+        gateway.get("/a").await.body("content").status("fwd=uri-miss; stored");
+        assert_eq!(gateway.l2().damaged_frames, before + 1, "{what}");
+        gateway.settled().await;
+        gateway.get("/a").await.body("content").status("hit");
+    }
+}
