@@ -67,7 +67,12 @@ impl Default for L1 {
 impl L2 {
     /// With every default but the server.
     pub fn new(redis: String) -> Self {
-        Self { redis, ttl: Duration::from_hours(1), timeout: Duration::from_millis(50) }
+        Self {
+            redis,
+            ttl: Duration::from_hours(1),
+            timeout: Duration::from_millis(50),
+            max_size: 1 << 20,
+        }
     }
 }
 

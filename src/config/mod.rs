@@ -142,6 +142,9 @@ pub struct L2 {
     pub ttl: Duration,
     /// `timeout` of one command, default 50 ms, 1 ms to 10 s.
     pub timeout: Duration,
+    /// `max_size` of a response's fields and content in octets, default 1 MiB, 1 KiB to 32 MiB: a
+    /// larger one is not written.
+    pub max_size: usize,
 }
 
 impl fmt::Debug for L2 {
@@ -150,6 +153,7 @@ impl fmt::Debug for L2 {
             .field("redis", &shown::url(&self.redis))
             .field("ttl", &self.ttl)
             .field("timeout", &self.timeout)
+            .field("max_size", &self.max_size)
             .finish()
     }
 }

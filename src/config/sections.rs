@@ -22,6 +22,10 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) const POLICY_TIME: RangeInclusive<Duration> = MILLISECOND..=Duration::from_secs(10);
 pub(super) const POLICY_MEMORY: RangeInclusive<u64> = 64 << 10..=64 << 20;
 
+/// The bounds of `max_size` in L2. The upper one is well below what may be on its way to Redis at
+/// once (`store::l2`).
+const L2_SIZE: RangeInclusive<u64> = 1 << 10..=32 << 20;
+
 /// Reads a text. `file` is what faults call it, `folder` where relative paths begin.
 pub(super) fn read(
     text: &str,
@@ -248,6 +252,7 @@ fn l2(mut table: Table<'_>) -> Option<L2> {
         redis: default.redis,
         ttl: table.duration("ttl", default.ttl, MILLISECOND..=365 * DAY),
         timeout: table.duration("timeout", default.timeout, MILLISECOND..=10 * SECOND),
+        max_size: table.memory("max_size", default.max_size, L2_SIZE),
     };
     table.finish();
     (!l2.redis.is_empty()).then_some(l2)

@@ -24,9 +24,6 @@ use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 
-/// A larger frame is not written: it would hold up everything else on the connection.
-pub(super) const MAX_FRAME: usize = 8 << 20;
-
 const MAGIC: &[u8; 4] = b"LRDR";
 const VERSION: u8 = 4;
 const RESPONSE: u8 = 1;
@@ -71,7 +68,7 @@ struct VariantsHead<'a> {
     known: Cow<'a, [Known]>,
 }
 
-/// The frame of a stored response; `None` if it is larger than [`MAX_FRAME`].
+/// The frame of a stored response; `None` if a length in it has no room.
 pub(super) fn encode(key: &CacheKey, stored: &StoredResponse) -> Option<Bytes> {
     let marks: Vec<u8> = stored.marks.iter().flat_map(|mark| mark.0).collect();
     let head = ResponseHead {
@@ -112,11 +109,7 @@ fn frame(
     body: &[u8],
 ) -> Option<Bytes> {
     let head = postcard::to_stdvec(head).ok()?;
-    let whole = PREFIX + head.len() + fields.len() + body.len();
-    if whole > MAX_FRAME {
-        return None;
-    }
-    let mut out = Vec::with_capacity(whole);
+    let mut out = Vec::with_capacity(PREFIX + head.len() + fields.len() + body.len());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&[VERSION, kind]);
     out.extend_from_slice(&[0; 4]);
@@ -414,14 +407,6 @@ mod tests {
         let Some(Frame::Rules(back)) = decode(&KEY, &frame) else { panic!("no rules") };
         assert_eq!(back, rules);
         assert!(decode(&CacheKey([8; 32]), &frame).is_none());
-    }
-
-    #[test]
-    fn a_response_too_large_for_a_frame_is_not_written() {
-        let mut stored = any_response_with(vec![0; MAX_FRAME]);
-        assert!(encode(&KEY, &stored).is_none());
-        stored.body = Bytes::new();
-        assert!(encode(&KEY, &stored).is_some());
     }
 
     #[test]

@@ -20,6 +20,7 @@ impl Store {
                 timeouts: redis.connection.timeouts.value(),
                 writing: redis.l2.writing(),
                 dropped_writes: redis.l2.dropped.value(),
+                too_large: redis.l2.too_large.value(),
                 damaged_frames: redis.l2.damaged.value(),
                 log_in_step: redis.log.is_in_step(),
                 log_waiting: redis.log.waiting(),
@@ -69,6 +70,8 @@ pub struct L2Stats {
     pub writing: usize,
     /// Responses that were not written, because Redis was down or too many were being written.
     pub dropped_writes: u64,
+    /// Responses that were not written, because they are larger than `max_size`.
+    pub too_large: u64,
     /// Values under the store's keys that it did not write, or that were damaged.
     pub damaged_frames: u64,
     /// The log is being read; if not, L2 is not used.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::clock;
+use crate::config;
 use crate::semantics::{Freshness, NoVarySearch};
 use crate::stats::Counter;
 use crate::store::Tasks;
@@ -39,9 +40,12 @@ pub(super) struct L2 {
     prefix: String,
     ttl: Duration,
     timeout: Duration,
+    max_size: usize,
     writing: Arc<Semaphore>,
     /// Responses that were not written because too many were being written, or Redis was down.
     pub(super) dropped: Counter,
+    /// Responses that were not written because they are larger than `max_size`.
+    pub(super) too_large: Counter,
     /// Values under our keys that are not what was written there.
     pub(super) damaged: Counter,
 }
@@ -50,19 +54,16 @@ pub(super) struct L2 {
 pub(super) type Found = (Held, Duration);
 
 impl L2 {
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        namespace: &str,
-        ttl: Duration,
-        timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, namespace: &str, config: &config::L2) -> Self {
         Self {
             connection,
             prefix: format!("{namespace}:r:"),
-            ttl,
-            timeout,
+            ttl: config.ttl,
+            timeout: config.timeout,
+            max_size: config.max_size,
             writing: Arc::new(Semaphore::new(WRITING / PIECE)),
             dropped: Counter::default(),
+            too_large: Counter::default(),
             damaged: Counter::default(),
         }
     }
@@ -100,8 +101,8 @@ impl L2 {
     }
 
     /// Writes a response in the background: under `key`, or as a variant of what lies there, of
-    /// which `bound` are kept. False if it is too large; or, and this is counted, if Redis is down
-    /// or too much is being written.
+    /// which `bound` are kept. False, and counted, if it is too large, if Redis is down, or if too
+    /// much is being written.
     pub(super) fn put(
         self: &Arc<Self>,
         tasks: &Tasks,
@@ -111,7 +112,8 @@ impl L2 {
         now: SystemTime,
     ) -> bool {
         let octets = stored.body.len() + stored.fields.as_bytes().len();
-        if octets > codec::MAX_FRAME {
+        if octets > self.max_size {
+            self.too_large.count();
             return false;
         }
         let Some(permit) = self.permit(octets) else {
@@ -176,7 +178,6 @@ impl L2 {
     ) -> Result<(), Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.known.key);
-        // Too large after all: what lay there before stays, and is judged by itself.
         let Some(frame) = codec::encode(lies_under, stored) else { return Ok(()) };
         self.set(lies_under, frame, left, deadline).await?;
         let Some((variant, bound)) = variant else { return Ok(()) };

@@ -168,8 +168,7 @@ impl Store {
             Some(config) => {
                 let client = redis::Client::open(&*config.redis).map_err(NotRedis)?;
                 let connection = Arc::new(Connection::new(client.clone()));
-                let l2 =
-                    L2::new(Arc::clone(&connection), &cache.namespace, config.ttl, config.timeout);
+                let l2 = L2::new(Arc::clone(&connection), &cache.namespace, config);
                 let shared = Arc::new(SharedLog::new(
                     client,
                     Arc::clone(&connection),

@@ -61,9 +61,9 @@ impl Gateway {
             namespace: settings.namespace.to_owned(),
             l1: config::L1 { capacity: settings.l1, ttl: 5 * MINUTE },
             l2: url.map(|url| config::L2 {
-                redis: url.to_owned(),
                 ttl: settings.l2_ttl,
                 timeout: settings.timeout,
+                ..config::L2::new(url.to_owned())
             }),
             ..config::Cache::default()
         };
@@ -633,11 +633,7 @@ async fn a_url_that_is_none_is_refused_without_being_shown() {
     let cache = config::Cache {
         namespace: "test".to_owned(),
         l1: config::L1 { capacity: 0, ttl: MINUTE },
-        l2: Some(config::L2 {
-            redis: "http://:secret@host".to_owned(),
-            ttl: MINUTE,
-            timeout: MINUTE,
-        }),
+        l2: Some(config::L2::new("http://:secret@host".to_owned())),
         ..config::Cache::default()
     };
     let error = Store::new(&cache, tasks).err().unwrap();

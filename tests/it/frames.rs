@@ -94,3 +94,26 @@ async fn value_that_is_cut_or_goes_on_or_is_of_another_version_makes_a_miss() {
         gateway.get("/a").await.body("content").status("hit");
     }
 }
+
+#[tokio::test]
+async fn response_above_the_limit_stays_out_of_redis() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let lines = "timeout = \"10s\"\nmax_size = \"1KiB\"";
+    let gateway = Gateway::setup(&origin).l2(&redis.url(), lines).start().await.in_step().await;
+    origin.on("/large").reply(ok("x".repeat(1024)).max_age(600));
+    origin.on("/small").reply(ok("x".repeat(512)).max_age(600));
+    for target in ["/large", "/small"] {
+        gateway.get(target).await.status("fwd=uri-miss; stored");
+        gateway.settled().await;
+        gateway.get(target).await.status("hit");
+    }
+    assert_eq!((keys(&redis).len(), gateway.l2().too_large), (1, 1));
+    assert_eq!(gateway.figure("l1_hits"), 2);
+
+    // For a gateway that would keep it, the small one is there and the large one is not.
+    let other = Gateway::of_fleet(&origin, &redis).await;
+    other.get("/small").await.status("hit");
+    other.get("/large").await.body(&"x".repeat(1024)).status("fwd=uri-miss; stored");
+    other.settled().await;
+    assert_eq!((keys(&redis).len(), other.l2().too_large), (2, 0));
+}
