@@ -79,6 +79,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["admin", "cli"]),
     ("clap", &["cli"]),
     ("postcard", &["store"]),
+    ("lz4_flex", &["store"]),
     ("ring", &["token"]),
     ("rustls", &["upstream", "store"]),
 ];

@@ -122,6 +122,7 @@ impl Config {
                 keep("[cache.l2] ttl", new.ttl != old.ttl);
                 keep("[cache.l2] timeout", new.timeout != old.timeout);
                 keep("[cache.l2] max_size", new.max_size != old.max_size);
+                keep("[cache.l2] compression", new.compression != old.compression);
             }
             (new, old) => keep("[cache.l2]", new.is_some() != old.is_some()),
         }
@@ -297,8 +298,14 @@ mod tests {
             ("127.0.0.1:3", "127.0.0.1:9", &["[cache.l2] redis"]),
             (
                 "[upstreams.a]",
-                "ttl = \"1s\"\ntimeout = \"1s\"\nmax_size = \"1KiB\"\n[upstreams.a]",
-                &["[cache.l2] ttl", "[cache.l2] timeout", "[cache.l2] max_size"],
+                "ttl = \"1s\"\ntimeout = \"1s\"\nmax_size = \"1KiB\"\n\
+                 compression = \"lz4\"\n[upstreams.a]",
+                &[
+                    "[cache.l2] ttl",
+                    "[cache.l2] timeout",
+                    "[cache.l2] max_size",
+                    "[cache.l2] compression",
+                ],
             ),
             ("redis://127.0.0.1:3", "", &["[cache.l2]"]),
             // What does not wait.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Config, Forward, L1, L2, OnError, Place, Plugin, Policy, Route, Server, Upstream,
+    Admin, Cache, Compression, Config, Forward, L1, L2, OnError, Place, Plugin, Policy, Route,
+    Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -72,6 +73,7 @@ impl L2 {
             ttl: Duration::from_hours(1),
             timeout: Duration::from_millis(50),
             max_size: 1 << 20,
+            compression: Compression::default(),
         }
     }
 }

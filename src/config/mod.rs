@@ -145,6 +145,18 @@ pub struct L2 {
     /// `max_size` of a response's fields and content in octets, default 1 MiB, 1 KiB to 32 MiB: a
     /// larger one is not written.
     pub max_size: usize,
+    /// `compression`, default `none`.
+    pub compression: Compression,
+}
+
+/// How content lies in L2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// As an LZ4 block, where that saves something.
+    Lz4,
 }
 
 impl fmt::Debug for L2 {
@@ -154,6 +166,7 @@ impl fmt::Debug for L2 {
             .field("ttl", &self.ttl)
             .field("timeout", &self.timeout)
             .field("max_size", &self.max_size)
+            .field("compression", &self.compression)
             .finish()
     }
 }

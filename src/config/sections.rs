@@ -253,6 +253,7 @@ fn l2(mut table: Table<'_>) -> Option<L2> {
         ttl: table.duration("ttl", default.ttl, MILLISECOND..=365 * DAY),
         timeout: table.duration("timeout", default.timeout, MILLISECOND..=10 * SECOND),
         max_size: table.memory("max_size", default.max_size, L2_SIZE),
+        compression: table.read("compression", default.compression, value::compression),
     };
     table.finish();
     (!l2.redis.is_empty()).then_some(l2)

@@ -41,6 +41,7 @@ const EVERY_KEY: &str = r#"
         ttl = "1d"
         timeout = "20ms"
         max_size = "2MiB"
+        compression = "lz4"
         [upstreams.b]
         servers = ["https://b.example", "http://127.0.0.1:81/"]
         connect_timeout = "1s"
@@ -158,7 +159,8 @@ fn every_key_is_read() {
     let config = read(EVERY_KEY);
     assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));
     assert_eq!(config.cache.l1.capacity, 0);
-    assert_eq!(config.cache.l2.as_ref().map(|l2| l2.max_size), Some(2 << 20));
+    let l2 = config.cache.l2.as_ref().unwrap();
+    assert_eq!((l2.max_size, l2.compression), (2 << 20, Compression::Lz4));
     let upstreams: Vec<&str> = config.upstreams.iter().map(|up| up.name.as_str()).collect();
     assert_eq!(upstreams, ["b", "a"]);
     assert_eq!(config.upstreams[0].ca.as_deref(), Some(Path::new("/etc/larder/ca.pem")));
@@ -172,8 +174,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 29, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 34, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 30, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 35, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     assert_eq!(route.methods, [Method::GET, Method::HEAD]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{Forward, Grant, OnError, Plugin, nearest};
+use super::{Compression, Forward, Grant, OnError, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -81,6 +81,18 @@ pub(super) fn on_error(text: &str) -> Result<OnError, Wrong> {
         _ => {
             let hint = nearest::hint(text, "write one of", ["bypass", "fail", "default"]);
             Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
+        }
+    }
+}
+
+/// How content lies in L2.
+pub(super) fn compression(text: &str) -> Result<Compression, Wrong> {
+    match text {
+        "none" => Ok(Compression::None),
+        "lz4" => Ok(Compression::Lz4),
+        _ => {
+            let hint = nearest::hint(text, "write one of", ["none", "lz4"]);
+            Err(Wrong { complaint: "is neither `none` nor `lz4`".to_owned(), hint })
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Numbers are little-endian. The sum covers every other octet. The head is postcard; the key is the
-//! one that the frame lies under. Redis is not trusted input: whatever is damaged, foreign, written
+//! one that the frame lies under. A body may be packed (`packing`), which its kind says. Redis is not trusted input: whatever is damaged, foreign, written
 //! by a newer version, or one octet too long decodes to nothing, and no length is believed before
 //! the octets are there.
 
@@ -19,7 +19,9 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Compression;
 use crate::semantics::{Freshness, Spans};
+use crate::store::packing::{self, NotUnpacked};
 use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
@@ -29,6 +31,8 @@ const VERSION: u8 = 4;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const RULES: u8 = 3;
+/// As [`RESPONSE`], with a packed body.
+const PACKED: u8 = 4;
 /// Where the sum stands.
 const SUM: Range<usize> = 6..10;
 const PREFIX: usize = SUM.end + 3 * 4 + 32;
@@ -39,6 +43,8 @@ pub(super) enum Frame {
     Response(StoredResponse),
     Variants(Variants),
     Rules(SearchRules),
+    /// A response that is larger than asked for.
+    TooLarge,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +75,11 @@ struct VariantsHead<'a> {
 }
 
 /// The frame of a stored response; `None` if a length in it has no room.
-pub(super) fn encode(key: &CacheKey, stored: &StoredResponse) -> Option<Bytes> {
+pub(super) fn encode(
+    key: &CacheKey,
+    stored: &StoredResponse,
+    compression: Compression,
+) -> Option<Bytes> {
     let marks: Vec<u8> = stored.marks.iter().flat_map(|mark| mark.0).collect();
     let head = ResponseHead {
         name: &stored.name,
@@ -82,7 +92,12 @@ pub(super) fn encode(key: &CacheKey, stored: &StoredResponse) -> Option<Bytes> {
             .as_ref()
             .map(|spans| Part { length: spans.length(), spans: spans.ends().collect() }),
     };
-    frame(RESPONSE, key, &head, stored.fields.as_bytes(), &stored.body)
+    let packed = match compression {
+        Compression::None => None,
+        Compression::Lz4 => packing::pack(stored),
+    };
+    let (kind, body) = packed.as_ref().map_or((RESPONSE, &*stored.body), |body| (PACKED, body));
+    frame(kind, key, &head, stored.fields.as_bytes(), body)
 }
 
 /// The frame that says which variants lie under `key`.
@@ -134,8 +149,9 @@ fn sum(frame: &[u8]) -> Option<u32> {
 }
 
 /// What lies under `key`. `None` if the octets are no frame of this version, or not this key's.
-/// Fields and content share the frame's memory.
-pub(super) fn decode(key: &CacheKey, frame: &Bytes) -> Option<Frame> {
+/// Fields and content share the frame's memory, unless the content was packed; then it is no more
+/// than `most` octets.
+pub(super) fn decode(key: &CacheKey, frame: &Bytes, most: usize) -> Option<Frame> {
     let mut rest = frame.clone();
     if take(&mut rest, 4)? != MAGIC.as_slice() || take(&mut rest, 1)? != [VERSION].as_slice() {
         return None;
@@ -153,6 +169,11 @@ pub(super) fn decode(key: &CacheKey, frame: &Bytes) -> Option<Frame> {
     match kind {
         _ if !rest.is_empty() => None,
         RESPONSE => decode_response(&head, fields, body).map(Frame::Response),
+        PACKED => match packing::unpack(&body, most) {
+            Ok(body) => decode_response(&head, fields, body.into()).map(Frame::Response),
+            Err(NotUnpacked::TooLarge) => Some(Frame::TooLarge),
+            Err(NotUnpacked::Damaged) => None,
+        },
         VARIANTS if fields.is_empty() && body.is_empty() => {
             decode_variants(&head).map(Frame::Variants)
         }
@@ -223,6 +244,7 @@ mod tests {
     use crate::store::variants::Variant;
 
     const KEY: CacheKey = CacheKey([7; 32]);
+    const MOST: usize = 1 << 20;
 
     prop_compose! {
         fn any_response()(
@@ -230,7 +252,8 @@ mod tests {
             status in 200..600_u16,
             fields in proptest::collection::vec(("[a-z-]{1,20}|etag|content-type", "[ -~]{0,60}"), 0..10),
             body in proptest::collection::vec(any::<u8>(), 0..400),
-            times in (any::<u32>(), 0..1_000_000_000_u32, any::<u32>(), any::<u32>()),
+            times in 1..20_usize,
+            moments in (any::<u32>(), 0..1_000_000_000_u32, any::<u32>(), any::<u32>()),
             marks in proptest::collection::vec(any::<[u8; 16]>(), 0..5),
             position in any::<(u64, u64)>(),
             flags in any::<(bool, bool)>(),
@@ -241,7 +264,9 @@ mod tests {
                 let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
                 map.append(name, HeaderValue::from_str(value).unwrap());
             }
-            let (seconds, nanos, initial_age, lifetime) = times;
+            // What repeats itself can be packed.
+            let body = body.repeat(times);
+            let (seconds, nanos, initial_age, lifetime) = moments;
             // Something is missing before the octets that there are, and behind them.
             let part = lacks.and_then(|(before, behind)| {
                 let end = before + body.len() as u64;
@@ -290,8 +315,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_response_comes_back_as_it_was(stored in any_response()) {
-            let frame = encode(&KEY, &stored).unwrap();
-            let Some(Frame::Response(back)) = decode(&KEY, &frame) else { panic!("no response") };
+            let frame = encode(&KEY, &stored, Compression::None).unwrap();
+            let Some(Frame::Response(back)) = decode(&KEY, &frame, MOST) else { panic!("no response") };
             prop_assert_eq!(&back.name, &stored.name);
             prop_assert_eq!(back.status, stored.status);
             prop_assert_eq!(&back.fields, &stored.fields);
@@ -309,10 +334,10 @@ mod tests {
             place in any::<proptest::sample::Index>(),
             change in 1..=255_u8,
         ) {
-            let mut frame = encode(&KEY, &stored).unwrap().to_vec();
+            let mut frame = encode(&KEY, &stored, Compression::None).unwrap().to_vec();
             let place = place.index(frame.len());
             frame[place] ^= change;
-            prop_assert!(decode(&KEY, &frame.into()).is_none());
+            prop_assert!(decode(&KEY, &frame.into(), MOST).is_none());
         }
 
         #[test]
@@ -321,24 +346,24 @@ mod tests {
             place in any::<proptest::sample::Index>(),
             more in proptest::collection::vec(any::<u8>(), 1..20),
         ) {
-            let frame = encode(&KEY, &stored).unwrap();
-            prop_assert!(decode(&KEY, &frame.slice(..place.index(frame.len()))).is_none());
-            prop_assert!(decode(&KEY, &[&frame[..], &more].concat().into()).is_none());
+            let frame = encode(&KEY, &stored, Compression::None).unwrap();
+            prop_assert!(decode(&KEY, &frame.slice(..place.index(frame.len())), MOST).is_none());
+            prop_assert!(decode(&KEY, &[&frame[..], &more].concat().into(), MOST).is_none());
         }
 
         #[test]
         fn arbitrary_octets_are_no_frame(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(decode(&KEY, &octets.into()).is_none());
+            prop_assert!(decode(&KEY, &octets.into(), MOST).is_none());
         }
 
         /// Redis is not trusted: these have a right sum and lengths, and nonsense inside.
         #[test]
         fn nonsense_in_a_sound_frame_does_not_panic(
-            kind in 0..4_u8,
+            kind in 0..5_u8,
             parts in any::<[Vec<u8>; 3]>(),
         ) {
             let [head, fields, body] = &parts;
-            drop(decode(&KEY, &sealed(kind, head, fields, body)));
+            drop(decode(&KEY, &sealed(kind, head, fields, body), MOST));
         }
     }
 
@@ -356,19 +381,19 @@ mod tests {
     #[test]
     fn variants_come_back_as_they_were() {
         let frame = encode_variants(&KEY, &some_variants()).unwrap();
-        let Some(Frame::Variants(back)) = decode(&KEY, &frame) else { panic!("no variants") };
+        let Some(Frame::Variants(back)) = decode(&KEY, &frame, MOST) else { panic!("no variants") };
         assert_eq!(back, some_variants());
     }
 
     #[test]
     fn a_frame_of_another_key_or_version_is_refused() {
         let frame = encode_variants(&KEY, &some_variants()).unwrap();
-        assert!(decode(&CacheKey([8; 32]), &frame).is_none());
+        assert!(decode(&CacheKey([8; 32]), &frame, MOST).is_none());
         let mut newer = frame.to_vec();
         newer[4] = VERSION + 1;
         let sum = sum(&newer).unwrap();
         newer[SUM].copy_from_slice(&sum.to_le_bytes());
-        assert!(decode(&KEY, &newer.into()).is_none());
+        assert!(decode(&KEY, &newer.into(), MOST).is_none());
     }
 
     #[test]
@@ -376,7 +401,7 @@ mod tests {
         // A postcard sequence that claims 2^63 elements.
         let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         for kind in [RESPONSE, VARIANTS] {
-            assert!(decode(&KEY, &sealed(kind, &endless, &[], &[])).is_none());
+            assert!(decode(&KEY, &sealed(kind, &endless, &[], &[]), MOST).is_none());
         }
     }
 
@@ -384,13 +409,13 @@ mod tests {
     fn variants_beyond_their_bounds_are_refused() {
         let mut many = some_variants();
         many.known = vec![many.known[0].clone(); MAX_VARIANTS + 1];
-        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap(), MOST).is_none());
         let mut many = some_variants();
         many.lists = vec![many.lists[0].clone(); MAX_LISTS + 1];
-        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap(), MOST).is_none());
         let mut many = some_variants();
         many.lists[0] = vec![many.lists[0][0].clone(); MAX_NOMINATED + 1].into();
-        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap()).is_none());
+        assert!(decode(&KEY, &encode_variants(&KEY, &many).unwrap(), MOST).is_none());
     }
 
     #[test]
@@ -404,9 +429,9 @@ mod tests {
         rules.add(rule("a"));
         rules.add(rule("b"));
         let frame = encode_rules(&KEY, &rules).unwrap();
-        let Some(Frame::Rules(back)) = decode(&KEY, &frame) else { panic!("no rules") };
+        let Some(Frame::Rules(back)) = decode(&KEY, &frame, MOST) else { panic!("no rules") };
         assert_eq!(back, rules);
-        assert!(decode(&CacheKey([8; 32]), &frame).is_none());
+        assert!(decode(&CacheKey([8; 32]), &frame, MOST).is_none());
     }
 
     #[test]
@@ -414,7 +439,10 @@ mod tests {
         let mut stored = any_response_with(b"abc".to_vec());
         for (spans, is_sound) in [([(0, 3)], true), ([(0, 2)], false), ([(0, 4)], false)] {
             stored.part = Spans::new(spans, Some(9)).map(Box::new);
-            assert_eq!(decode(&KEY, &encode(&KEY, &stored).unwrap()).is_some(), is_sound);
+            assert_eq!(
+                decode(&KEY, &encode(&KEY, &stored, Compression::None).unwrap(), MOST).is_some(),
+                is_sound
+            );
         }
     }
 

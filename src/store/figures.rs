@@ -70,7 +70,7 @@ pub struct L2Stats {
     pub writing: usize,
     /// Responses that were not written, because Redis was down or too many were being written.
     pub dropped_writes: u64,
-    /// Responses that were not written, because they are larger than `max_size`.
+    /// Responses that were not written, or not unpacked, because they are larger than `max_size`.
     pub too_large: u64,
     /// Values under the store's keys that it did not write, or that were damaged.
     pub damaged_frames: u64,

@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::clock;
 use crate::config;
+use crate::config::Compression;
 use crate::semantics::{Freshness, NoVarySearch};
 use crate::stats::Counter;
 use crate::store::Tasks;
@@ -31,6 +33,9 @@ const PIECE: usize = 16 << 10;
 /// A write may take longer than a look-up, for which a client waits.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Content of so many octets is packed where the write runs: that takes less than 0.1 ms.
+const AT_ONCE: usize = 64 << 10;
+
 /// A stale response is kept as long again as it was fresh, and at least so long.
 const STALE_LEAST: Duration = Duration::from_mins(1);
 
@@ -41,10 +46,11 @@ pub(super) struct L2 {
     ttl: Duration,
     timeout: Duration,
     max_size: usize,
+    compression: Compression,
     writing: Arc<Semaphore>,
     /// Responses that were not written because too many were being written, or Redis was down.
     pub(super) dropped: Counter,
-    /// Responses that were not written because they are larger than `max_size`.
+    /// Responses that were not written, or not unpacked, because they are larger than `max_size`.
     pub(super) too_large: Counter,
     /// Values under our keys that are not what was written there.
     pub(super) damaged: Counter,
@@ -61,6 +67,7 @@ impl L2 {
             ttl: config.ttl,
             timeout: config.timeout,
             max_size: config.max_size,
+            compression: config.compression,
             writing: Arc::new(Semaphore::new(WRITING / PIECE)),
             dropped: Counter::default(),
             too_large: Counter::default(),
@@ -86,7 +93,7 @@ impl L2 {
     }
 
     fn read(&self, key: &CacheKey, frame: Option<Bytes>, left: i64) -> Option<Found> {
-        let Some(decoded) = codec::decode(key, &frame?) else {
+        let Some(decoded) = codec::decode(key, &frame?, self.max_size) else {
             self.damaged.count();
             return None;
         };
@@ -96,6 +103,11 @@ impl L2 {
             Frame::Response(stored) => Held::Response(Arc::new(stored)),
             Frame::Variants(variants) => Held::Variants(Arc::new(variants)),
             Frame::Rules(rules) => Held::Rules(Arc::new(rules)),
+            // Of a gateway with another limit.
+            Frame::TooLarge => {
+                self.too_large.count();
+                return None;
+            }
         };
         Some((held, left))
     }
@@ -124,7 +136,7 @@ impl L2 {
         let l2 = Arc::clone(self);
         tasks.spawn(async move {
             // The connection has counted it, and what lay there before is judged by itself.
-            if let Err(error) = l2.write(key, variant, &stored, left).await {
+            if let Err(error) = l2.write(key, variant, stored, left).await {
                 debug!(%error, "response not written to L2");
             }
             drop(permit);
@@ -173,13 +185,13 @@ impl L2 {
         &self,
         key: CacheKey,
         variant: Option<(Variant, usize)>,
-        stored: &StoredResponse,
+        stored: Arc<StoredResponse>,
         left: Duration,
     ) -> Result<(), Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
-        let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.known.key);
-        let Some(frame) = codec::encode(lies_under, stored) else { return Ok(()) };
-        self.set(lies_under, frame, left, deadline).await?;
+        let lies_under = variant.as_ref().map_or(key, |(variant, _)| variant.known.key);
+        let Some(frame) = self.encode(lies_under, stored).await else { return Ok(()) };
+        self.set(&lies_under, frame, left, deadline).await?;
         let Some((variant, bound)) = variant else { return Ok(()) };
         // Two gateways may read the same list and each add its own variant; the last to write
         // wins, and the other's is a miss.
@@ -190,6 +202,16 @@ impl L2 {
         variants.add(variant, bound);
         let Some(frame) = codec::encode_variants(&key, &variants) else { return Ok(()) };
         self.set(&key, frame, self.ttl, deadline).await
+    }
+
+    /// The frame of a response. Packing what is large takes milliseconds, which is not for the thread
+    /// that Redis' answers come in on.
+    async fn encode(&self, key: CacheKey, stored: Arc<StoredResponse>) -> Option<Bytes> {
+        let compression = self.compression;
+        if compression == Compression::None || stored.body.len() <= AT_ONCE {
+            return codec::encode(&key, &stored, compression);
+        }
+        spawn_blocking(move || codec::encode(&key, &stored, compression)).await.ok().flatten()
     }
 
     async fn set(

@@ -13,6 +13,7 @@ mod figures;
 mod l1;
 mod l2;
 mod log;
+mod packing;
 mod pattern;
 mod record;
 mod search;

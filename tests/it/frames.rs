@@ -26,20 +26,25 @@ fn number(redis: &Redis, command: &str) -> u64 {
 
 #[tokio::test]
 async fn any_octet_that_is_not_as_it_was_makes_a_miss() {
+    every_octet("content", "").await;
+    every_octet(&"content ".repeat(200), "compression = \"lz4\"").await;
+}
+
+async fn every_octet(content: &str, lines: &str) {
     let (origin, redis) = (Origin::start().await, Redis::start());
-    let gateway = alone(&origin, &redis, "").start().await.in_step().await;
-    origin.on("/a").reply(ok("content").etag("v1").max_age(600));
-    gateway.get("/a").await.body("content").status("fwd=uri-miss; stored");
+    let gateway = alone(&origin, &redis, lines).start().await.in_step().await;
+    origin.on("/a").reply(ok(content.to_owned()).etag("v1").max_age(600));
+    gateway.get("/a").await.body(content).status("fwd=uri-miss; stored");
     gateway.settled().await;
     let [key] = &*keys(&redis) else { panic!("{:?}", keys(&redis)) };
     let mut octets = 0;
     while octets < number(&redis, &format!("STRLEN {key}")) {
-        gateway.get("/a").await.body("content").status("hit");
+        gateway.get("/a").await.body(content).status("hit");
         // Another bit of each, so that every one of the eight has its turn.
         let octet = number(&redis, &format!("BITFIELD {key} GET u8 #{octets}"));
         let flipped = octet ^ 1 << (octets % 8);
         redis.ask(&format!("BITFIELD {key} SET u8 #{octets} {flipped}")).unwrap();
-        gateway.get("/a").await.body("content").status("fwd=uri-miss; stored");
+        gateway.get("/a").await.body(content).status("fwd=uri-miss; stored");
         gateway.settled().await;
         octets += 1;
         assert_eq!(gateway.l2().damaged_frames, octets);
@@ -116,4 +121,74 @@ async fn response_above_the_limit_stays_out_of_redis() {
     other.get("/large").await.body(&"x".repeat(1024)).status("fwd=uri-miss; stored");
     other.settled().await;
     assert_eq!((keys(&redis).len(), other.l2().too_large), (2, 0));
+}
+
+/// A list as an API answers it.
+fn json(lines: usize) -> String {
+    let line = |number| format!("{{\"id\":{number},\"name\":\"product {number}\",\"stock\":true}}");
+    format!("[{}]", (0..lines).map(line).collect::<Vec<_>>().join(","))
+}
+
+/// Octets of which nothing can be saved.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        // The generator that Knuth gives for 64 bits.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn content_is_compressed_where_that_saves_something() {
+    let origin = Origin::start().await;
+    // The second is more than is packed at once.
+    for (content, coding, at_most, why) in [
+        (json(200).into_bytes(), None, 0.5, "JSON"),
+        (json(5000).into_bytes(), None, 0.5, "much JSON"),
+        (json(200).into_bytes(), Some("x-of-its-own"), 1.2, "in a coding"),
+        (noise(5000), None, 1.2, "an image, say"),
+        (b"short".to_vec(), None, 100.0, "short"),
+    ] {
+        let redis = Redis::start();
+        let target = format!("/{}", why.replace(' ', "-"));
+        let reply = ok(content.clone()).max_age(600).field("content-type", "application/json");
+        let reply = coding.into_iter().fold(reply, |reply, it| reply.field("content-encoding", it));
+        origin.on(&target).reply(reply);
+        let first = alone(&origin, &redis, "compression = \"lz4\"").start().await.in_step().await;
+        let got = first.get(&target).await.code(200).status("fwd=uri-miss; stored");
+        assert_eq!(got.body, content, "{why}");
+        first.settled().await;
+        let [key] = &*keys(&redis) else { panic!("{why}: {:?}", keys(&redis)) };
+        let there = number(&redis, &format!("STRLEN {key}"));
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let share = there as f64 / content.len() as f64;
+        assert!(share <= at_most && (at_most < 1.0 || share >= 1.0), "{why}: {share}");
+
+        // One that does not compress reads it all the same.
+        let second = alone(&origin, &redis, "").start().await.in_step().await;
+        for gateway in [&first, &second] {
+            let got = gateway.get(&target).await.code(200).status("hit");
+            assert_eq!(got.body, content, "{why}");
+        }
+        origin.saw(&target, 1);
+    }
+}
+
+#[tokio::test]
+async fn compressed_content_is_not_unpacked_beyond_the_limit() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let content = json(1000);
+    origin.on("/a").reply(ok(content.clone()).max_age(600));
+    let large = alone(&origin, &redis, "compression = \"lz4\"").start().await.in_step().await;
+    large.get("/a").await.body(&content).status("fwd=uri-miss; stored");
+    large.settled().await;
+
+    let small = alone(&origin, &redis, "max_size = \"16KiB\"").start().await.in_step().await;
+    small.get("/a").await.code(200).body(&content);
+    // It was not unpacked, and then not written.
+    assert_eq!((small.l2().too_large, small.l2().damaged_frames), (2, 0));
+    large.get("/a").await.body(&content).status("hit");
+    origin.saw("/a", 2);
 }
