@@ -419,14 +419,15 @@ impl Fetch {
             Combined::Whole(body) => (None, body),
             Combined::Part(spans, body) => (Some(Box::new(spans)), body),
         };
+        let name = self.key.name(&self.presented);
         Some(StoredResponse {
-            name: self.key.name(&self.presented),
             status,
             fields,
             body,
             part,
             freshness,
-            marks: marks.into(),
+            marks: marks.into_iter().chain([Mark::named(&name)]).collect(),
+            name,
             // The store knows the lease's.
             position: Position::ZERO,
             checked: AtomicU64::new(0),

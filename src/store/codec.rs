@@ -27,7 +27,7 @@ use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Vari
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const RULES: u8 = 3;

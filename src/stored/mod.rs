@@ -17,7 +17,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-pub use name::{CUT, default_parts, readable_name};
+pub use name::{CUT, cut_name, default_parts, readable_name};
 
 use crate::recent::Recent;
 use crate::semantics::{Freshness, Span, Spans, normal_target};
@@ -221,6 +221,11 @@ impl Mark {
     /// Every response of a route.
     pub fn route(route: &str) -> Self {
         Self::new("route", "", route)
+    }
+
+    /// Every response of this readable name, as [`StoredResponse::name`] has it.
+    pub fn named(name: &str) -> Self {
+        Self::new("name", "", name)
     }
 
     /// Every variant under one cache key.
@@ -518,6 +523,7 @@ mod tests {
             Mark::path("a", "/x"),
             Mark::target("a", "/x"),
             Mark::route("/x"),
+            Mark::named("/x"),
             Mark::group("a", ""),
             Mark::grouped("a"),
         ];

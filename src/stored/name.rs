@@ -38,6 +38,11 @@ pub fn readable_name<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) ->
     for shown in path.unwrap_or_default().chars().chain(others.chars()) {
         whole.push(if shown.is_control() { char::REPLACEMENT_CHARACTER } else { shown });
     }
+    cut_name(whole)
+}
+
+/// A name as long as names may be.
+pub fn cut_name(mut whole: String) -> String {
     if whole.len() > LONGEST {
         whole.truncate(whole.floor_char_boundary(LONGEST - CUT.len_utf8()));
         whole.push(CUT);
