@@ -160,7 +160,11 @@ impl Assembly {
             tracker: TaskTracker::new(),
             end: CancellationToken::new(),
         };
-        let store = Arc::new(Store::new(&config.cache, store_tasks.clone())?);
+        let store = Arc::new(Store::new(
+            &config.cache,
+            config.server.name.as_deref(),
+            store_tasks.clone(),
+        )?);
         let lasting = Lasting::new(store, tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());

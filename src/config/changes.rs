@@ -96,6 +96,7 @@ impl Config {
             }
         };
         keep("[server] listen", new.listen != old.listen);
+        keep("[server] name", new.name != old.name);
         keep("[server] workers", new.workers != old.workers);
         keep("[server] max_connections", new.max_connections != old.max_connections);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
@@ -279,6 +280,7 @@ mod tests {
     fn what_waits_for_a_restart_is_kept_and_named() {
         for (from, to, waiting) in [
             ("127.0.0.1:1", "127.0.0.1:9", &["[server] listen"][..]),
+            ("[admin]", "name = \"n\"\n[admin]", &["[server] name"]),
             ("[admin]", "workers = 7\n[admin]", &["[server] workers"]),
             (
                 "[admin]",

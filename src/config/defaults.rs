@@ -29,6 +29,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(LOOPBACK, 8080),
+            name: None,
             workers: 0,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),

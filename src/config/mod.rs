@@ -72,6 +72,9 @@ pub struct Config {
 pub struct Server {
     /// `listen`, default `127.0.0.1:8080`. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// `name`: what the fleet knows this gateway by: letters, digits, `-`, `_`, `.`; at most 64. None:
+    /// the host's name and some random characters.
+    pub name: Option<String>,
     /// `workers`: threads that serve connections. 0, the default, is one per processor; at most 1024.
     pub workers: usize,
     /// `max_connections` at once, default 10000, 1 to a million; further ones wait in the

@@ -145,6 +145,7 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
     let default = Server::default();
     let server = Server {
         listen: table.read("listen", default.listen, address::listen),
+        name: table.read("name", default.name, |text| value::name(text).map(Some)),
         workers: table.count("workers", default.workers, 0..=1024),
         max_connections: table.count("max_connections", default.max_connections, 1..=1_000_000),
         header_timeout: table.duration(

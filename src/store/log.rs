@@ -165,6 +165,11 @@ impl Log {
         Self { records: AtomicU64::new(1), table: RwLock::new(table), bounds }
     }
 
+    /// Longer than any stored response lives.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.bounds.lifetime
+    }
+
     /// The place where the log is now.
     pub(super) fn lease(&self) -> Lease {
         let table = self.read();

@@ -10,11 +10,16 @@ mod candidates;
 mod codec;
 mod connection;
 mod figures;
+mod fleet;
+mod invalidate;
 mod l1;
 mod l2;
 mod log;
+mod names;
 mod packing;
 mod pattern;
+mod purges;
+mod receipts;
 mod record;
 mod search;
 mod shared_log;
@@ -37,11 +42,13 @@ use tokio_util::task::TaskTracker;
 
 pub use self::figures::{L2Stats, Stats};
 pub use self::log::{Invalidation, Lease, Scope};
+pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
 pub use self::search::{Search, SearchRules};
 pub use self::shared_log::Receipt;
 pub use self::variants::Variants;
 
 use self::connection::Connection;
+use self::fleet::Fleet;
 use self::l1::{Held, L1};
 use self::l2::L2;
 use self::log::{Bounds, Log, Verdict};
@@ -95,6 +102,7 @@ pub struct Store {
     log: Arc<Log>,
     l1: Option<L1>,
     redis: Option<Redis>,
+    fleet: Arc<Fleet>,
     tasks: Tasks,
 }
 
@@ -157,34 +165,37 @@ impl Store {
     /// Starts empty; connects to Redis in the background and until then works without it.
     ///
     /// With Redis, two tasks run until `tasks.end`: whoever waits for the tracker cancels that
-    /// first.
-    pub fn new(cache: &config::Cache, tasks: Tasks) -> Result<Self, NotRedis> {
+    /// first. `name` is what the fleet knows this gateway by; without one it makes one up.
+    pub fn new(cache: &config::Cache, name: Option<&str>, tasks: Tasks) -> Result<Self, NotRedis> {
         let l1 = L1::new(&cache.l1);
         let l2_ttl = cache.l2.as_ref().map_or(Duration::ZERO, |l2| l2.ttl);
         let lifetime = cache.l1.ttl.max(l2_ttl).saturating_add(SLACK);
         let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
         let log = Arc::new(Log::new(bounds));
-        let redis = match &cache.l2 {
-            None => None,
+        let (redis, fleet) = match &cache.l2 {
+            None => (None, Fleet::new(name, None)),
             Some(config) => {
                 let client = redis::Client::open(&*config.redis).map_err(NotRedis)?;
                 let connection = Arc::new(Connection::new(client.clone()));
                 let l2 = L2::new(Arc::clone(&connection), &cache.namespace, config);
+                let fleet = Fleet::new(name, Some((&connection, &cache.namespace, config.timeout)));
                 let shared = Arc::new(SharedLog::new(
                     client,
                     Arc::clone(&connection),
                     Arc::clone(&log),
                     l1.clone(),
+                    Arc::clone(&fleet),
                     &cache.namespace,
                     config.timeout,
-                    lifetime,
                 ));
                 tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
                 tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
-                Some(Redis { connection, l2: Arc::new(l2), log: shared })
+                let read = Arc::clone(&shared);
+                tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
+                (Some(Redis { connection, l2: Arc::new(l2), log: shared }), fleet)
             }
         };
-        Ok(Self { log, l1, redis, tasks })
+        Ok(Self { log, l1, redis, fleet, tasks })
     }
 
     /// Whether there is a tier in memory.
@@ -396,27 +407,6 @@ impl Store {
     /// means nothing to others.
     fn shared(&self, lease: &Lease) -> Option<&Redis> {
         self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step())
-    }
-
-    /// Appends to the log, and applies before it returns. While Redis is out of reach that
-    /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
-    pub async fn invalidate(&self, invalidations: Vec<Invalidation>) -> Receipt {
-        let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
-        let log = Arc::clone(&redis.log);
-        let records = invalidations.clone();
-        match self.tasks.spawn(async move { log.append(records).await }).await {
-            Ok(receipt) => receipt,
-            // The store's runtime is being shut down.
-            Err(_) => Receipt { shared: false, ..self.apply_here(&invalidations) },
-        }
-    }
-
-    fn apply_here(&self, invalidations: &[Invalidation]) -> Receipt {
-        let now = clock::instant();
-        for invalidation in invalidations {
-            self.log.append(invalidation, now);
-        }
-        Receipt { position: self.log.position(), shared: true }
     }
 }
 

@@ -2,7 +2,8 @@
 //! texts, so that an operator can read the log with `XRANGE larder:log - +`.
 //!
 //! `k` is `mark`, `pattern` or `all`; `v` a mark in hexadecimal, or a pattern; `label` what the mark
-//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it.
+//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it, and `purge` to the
+//! last record of an operator's purge: gateways give a receipt for it, see `fleet`.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use crate::stored::Mark;
 /// A label is cut after so many characters; a mark is told by its value.
 const MAX_LABEL: usize = 256;
 
-/// The fields of the record, without `by`.
+/// The fields of the record, without `by` and `purge`.
 pub(super) fn fields(record: &Invalidation) -> Vec<(&'static str, String)> {
     let soft = ("soft", u8::from(record.soft).to_string());
     match &record.scope {
@@ -46,6 +47,11 @@ pub(super) fn parse(fields: &HashMap<String, Value>) -> Option<Invalidation> {
         _ => return None,
     };
     Some(Invalidation { scope, soft })
+}
+
+/// Whether gateways give a receipt for the record.
+pub(super) fn is_purge(fields: &HashMap<String, Value>) -> bool {
+    fields.contains_key("purge")
 }
 
 /// The text of one field, if there is such a field and it is text.

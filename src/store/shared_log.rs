@@ -16,7 +16,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,8 +29,10 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::store::connection::{Connection, PAUSES, Trouble, bounded, connect};
+use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::log::{Invalidation, Log, Scope};
+use crate::store::names::random_name;
 use crate::store::record;
 use crate::stored::Position;
 
@@ -73,7 +74,8 @@ pub(super) struct SharedLog {
     l1: Option<L1>,
     stream: String,
     identity: String,
-    by: String,
+    /// Who reads it, too.
+    fleet: Arc<Fleet>,
     timeout: Duration,
     /// Records older than this can be trimmed: no stored response is as old.
     lifetime: Duration,
@@ -108,29 +110,30 @@ impl SharedLog {
         connection: Arc<Connection>,
         log: Arc<Log>,
         l1: Option<L1>,
+        fleet: Arc<Fleet>,
         namespace: &str,
         timeout: Duration,
-        lifetime: Duration,
     ) -> Self {
         Self {
+            lifetime: log.lifetime(),
             client,
             connection,
             log,
             l1,
             stream: format!("{namespace}:log"),
             identity: format!("{namespace}:log:id"),
-            by: random_name(),
+            fleet,
             timeout,
-            lifetime,
             in_step: AtomicBool::new(false),
             reached: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
 
-    /// The log has been read to its end and is being read: what L2 holds can be judged.
+    /// The log has been read to its end and is being read: what L2 holds can be judged. And the fleet
+    /// knows that this gateway reads it.
     pub(super) fn is_in_step(&self) -> bool {
-        self.in_step.load(Ordering::Acquire)
+        self.in_step.load(Ordering::Acquire) && self.fleet.is_announced()
     }
 
     /// Up to where every record has been applied here.
@@ -149,13 +152,21 @@ impl SharedLog {
     }
 
     /// Appends and applies. If Redis does not answer in time the records are applied at once, and
-    /// appended when it is back: then perhaps for the second time, which is harmless.
-    pub(super) async fn append(&self, records: Vec<Invalidation>) -> Receipt {
+    /// appended when it is back: then perhaps for the second time, which is harmless. The fleet gives
+    /// receipts for a `purge`.
+    pub(super) async fn append(&self, records: Vec<Invalidation>, purge: bool) -> Receipt {
         let mut receipt = Receipt { position: self.log.position(), shared: true };
-        for batch in records.chunks(BATCH) {
+        let mut batches = records.chunks(BATCH).peekable();
+        while let Some(batch) = batches.next() {
             let before = self.log.head();
+            let appending = self.appending(batch, purge && batches.peek().is_none());
             let deadline = Instant::from_std(clock::instant() + self.timeout);
-            let answer = self.connection.query(&self.appending(batch), deadline).await;
+            // What comes after records that wait does so, too.
+            let answer = if receipt.shared {
+                self.connection.query(&appending, deadline).await
+            } else {
+                Err(Trouble::Down)
+            };
             match answer.and_then(|ids: Vec<_>| positions(&ids, batch.len())) {
                 // An id that is not above one that was there before comes from a log made anew;
                 // gateways that have read the old one further than that will never see it.
@@ -249,7 +260,7 @@ impl SharedLog {
     ) -> Result<usize, Trouble> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
-        if self.is_in_step() {
+        if self.in_step.load(Ordering::Acquire) {
             command.arg("BLOCK").arg(BLOCK.as_millis());
         }
         command.arg("STREAMS").arg(&self.stream).arg(seen.last.to_string());
@@ -266,6 +277,9 @@ impl SharedLog {
             });
             self.log.record(id, &invalidation, clock::instant());
             self.reach(seen, id);
+            if record::is_purge(&record.map) {
+                self.fleet.note(id);
+            }
         }
         Ok(records.len())
     }
@@ -293,7 +307,7 @@ impl SharedLog {
                 if server.is_some() && seen.server.is_some() && server != seen.server {
                     warn!("Redis restarted or failed over, everything stored becomes stale");
                     let stale = Invalidation { scope: Scope::All, soft: true };
-                    self.append_on(connection, &[stale]).await?;
+                    self.append_on(connection, &[stale], false).await?;
                 }
             }
             _ => {
@@ -324,7 +338,7 @@ impl SharedLog {
         });
         let id = match self.drop_all_at(connection, place).await? {
             Some(id) => id,
-            None => self.append_on(connection, &[Invalidation::EVERYTHING]).await?,
+            None => self.append_on(connection, &[Invalidation::EVERYTHING], false).await?,
         };
         // Only now, so that a gateway that dies before this line leaves the work to the next one.
         let mut name = redis::cmd("SET");
@@ -351,7 +365,7 @@ impl SharedLog {
             // Nothing was ever read, so there is nothing to be above: the server's clock will do.
             return Ok(None);
         }
-        let command = self.adding(&place.to_string(), &Invalidation::EVERYTHING);
+        let command = self.adding(&place.to_string(), &Invalidation::EVERYTHING, false);
         match bounded(ANSWER, command.exec_async(connection)).await {
             Ok(()) => {
                 self.log.record(place, &Invalidation::EVERYTHING, clock::instant());
@@ -363,6 +377,9 @@ impl SharedLog {
     }
 
     async fn append_waiting(&self, connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+        // Before the queue is looked into: their records are there by now, or were.
+        let purges = self.fleet.waiting();
+        let mut last = None;
         loop {
             let batch: Vec<_> = {
                 let mut waiting = self.queue();
@@ -370,11 +387,15 @@ impl SharedLog {
                 waiting.drain(..count).collect()
             };
             if batch.is_empty() {
+                self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
                 return Ok(());
             }
-            if let Err(trouble) = self.append_on(connection, &batch).await {
-                self.wait(&batch);
-                return Err(trouble);
+            match self.append_on(connection, &batch, !purges.is_empty()).await {
+                Ok(id) => last = Some(id),
+                Err(trouble) => {
+                    self.wait(&batch);
+                    return Err(trouble);
+                }
             }
         }
     }
@@ -384,8 +405,9 @@ impl SharedLog {
         &self,
         connection: &mut MultiplexedConnection,
         records: &[Invalidation],
+        purge: bool,
     ) -> Result<Position, Trouble> {
-        let appending = self.appending(records);
+        let appending = self.appending(records, purge);
         let ids: Vec<_> = bounded(ANSWER, appending.query_async(connection)).await?;
         let ids = positions(&ids, records.len())?;
         Ok(self.apply(&ids, records))
@@ -400,23 +422,27 @@ impl SharedLog {
         ids.last().copied().unwrap_or_default()
     }
 
-    fn appending(&self, records: &[Invalidation]) -> Pipeline {
+    /// With `purge`, the last record is one that the fleet gives receipts for.
+    fn appending(&self, records: &[Invalidation], purge: bool) -> Pipeline {
         let mut pipeline = redis::pipe();
-        for record in records {
-            pipeline.add_command(self.adding("*", record));
+        for (at, record) in records.iter().enumerate() {
+            pipeline.add_command(self.adding("*", record, purge && at + 1 == records.len()));
         }
         // `XADD` trims by one rule only. By number matters only if there are very many.
         pipeline.cmd("XTRIM").arg(&self.stream).arg("MAXLEN").arg("~").arg(MAX_RECORDS).ignore();
         pipeline
     }
 
-    fn adding(&self, id: &str, record: &Invalidation) -> redis::Cmd {
+    fn adding(&self, id: &str, record: &Invalidation, purge: bool) -> redis::Cmd {
         // By the server's clock, as of the newest record: it trims a little late, never early.
         let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.log.head().millis.saturating_sub(lifetime);
         let mut command = redis::cmd("XADD");
         command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
-        command.arg(record::fields(record)).arg("by").arg(&self.by);
+        command.arg(record::fields(record)).arg("by").arg(&*self.fleet.name());
+        if purge {
+            command.arg("purge").arg(1);
+        }
         command
     }
 
@@ -486,10 +512,4 @@ async fn server(connection: &mut MultiplexedConnection) -> Result<Option<String>
 fn positions(ids: &[String], expected: usize) -> Result<Vec<Position>, Trouble> {
     let positions: Vec<_> = ids.iter().filter_map(|id| id.parse().ok()).collect();
     if positions.len() == expected { Ok(positions) } else { Err(Trouble::Nonsense) }
-}
-
-/// 64 bits in hexadecimal that are different each time. The standard library's hash maps are
-/// seeded by the system's random numbers, which is enough for a name.
-fn random_name() -> String {
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }

@@ -67,7 +67,7 @@ impl Gateway {
             }),
             ..config::Cache::default()
         };
-        let store = Arc::new(Store::new(&cache, tasks).unwrap());
+        let store = Arc::new(Store::new(&cache, None, tasks).unwrap());
         Self { store, end, now: Clock::System.now() }
     }
 
@@ -636,6 +636,6 @@ async fn a_url_that_is_none_is_refused_without_being_shown() {
         l2: Some(config::L2::new("http://:secret@host".to_owned())),
         ..config::Cache::default()
     };
-    let error = Store::new(&cache, tasks).err().unwrap();
+    let error = Store::new(&cache, None, tasks).err().unwrap();
     assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
 }

@@ -1,0 +1,444 @@
+//! The gateways that share the log, and the receipts of operators' purges.
+//!
+//! Each gateway says once a second in Redis that it is alive, and up to which place it has applied
+//! every record. When it applies the last record of a purge, it notes its name and the time beside
+//! the purge's id. So any gateway can tell which of those that are alive have applied it, and when.
+//!
+//! | key | holds | for how long |
+//! |---|---|---|
+//! | `<namespace>:gateways` | a hash: name → place, time and process | a gateway counts as alive for [`ALIVE`] after its last word; later its line is removed |
+//! | `<namespace>:receipt:<id>` | a hash: name → time | [`KEPT`] |
+//!
+//! Times are the Redis server's, in milliseconds: gateways need not agree on theirs. All that is written
+//! here goes by the connection for commands, from a task of its own: the log's reader never waits for it,
+//! and trouble costs receipts alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::clock;
+use crate::store::connection::{Connection, Trouble};
+use crate::store::names::{host_name, random_name, with_characters};
+use crate::store::purges::Purges;
+use crate::store::receipts::{Applied, NoReceipts, PurgeId, Receipts};
+use crate::store::record;
+use crate::stored::Position;
+
+/// How often a gateway says that it is alive, and how soon it tries again if that went wrong.
+const BEAT: Duration = Duration::from_secs(1);
+const BEAT_AGAIN: Duration = Duration::from_millis(50);
+
+/// A gateway that has said nothing for so long counts as gone.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// After so long its line is removed.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+
+/// So far the server's clock may go its own way before it counts as set.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
+
+/// Receipts are kept for so long.
+const KEPT: Duration = Duration::from_hours(1);
+
+/// More lines than this are not a fleet's: all are removed, and who is alive writes its own again.
+const MOST_GATEWAYS: usize = 1000;
+
+/// So many receipts are written before the next beat is due.
+const MOST_TOLD: usize = 100;
+
+/// What one gateway knows of the fleet, itself included.
+pub(super) struct Fleet {
+    shared: Option<Shared>,
+    /// Tells this process from another of the same name.
+    process: String,
+    name: Mutex<Name>,
+    purges: Purges,
+    seen: Mutex<Seen>,
+    /// There are receipts to write.
+    untold: Notify,
+    announced: AtomicBool,
+}
+
+struct Shared {
+    connection: Arc<Connection>,
+    namespace: String,
+    timeout: Duration,
+}
+
+struct Name {
+    text: Arc<str>,
+    /// The line under this name was this process's own a beat ago.
+    is_written: bool,
+}
+
+/// What Redis said last.
+#[derive(Default)]
+struct Seen {
+    /// The server's time, in milliseconds since 1970, and when it said so.
+    clock: Option<(Instant, u64)>,
+    gateways: BTreeMap<String, Beat>,
+}
+
+/// A gateway's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Beat {
+    reached: Position,
+    /// In milliseconds since 1970.
+    at: u64,
+    process: String,
+}
+
+impl Fleet {
+    /// A gateway without Redis is a fleet of its own.
+    pub(super) fn new(
+        name: Option<&str>,
+        redis: Option<(&Arc<Connection>, &str, Duration)>,
+    ) -> Arc<Self> {
+        let process = random_name();
+        let name = name.map_or_else(|| host_name(&process), Arc::from);
+        let shared = redis.map(|(connection, namespace, timeout)| Shared {
+            connection: Arc::clone(connection),
+            namespace: namespace.to_owned(),
+            timeout,
+        });
+        Arc::new(Self {
+            shared,
+            process,
+            name: Mutex::new(Name { text: name, is_written: false }),
+            purges: Purges::default(),
+            seen: Mutex::default(),
+            untold: Notify::new(),
+            announced: AtomicBool::new(false),
+        })
+    }
+
+    /// What the others know this gateway by.
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.name).text)
+    }
+
+    /// The fleet has been told of this gateway, or Redis refuses to take that: L2 may be used. Before,
+    /// a purge could be complete without it.
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    /// The purge that ends with this record has been applied here.
+    pub(super) fn note(&self, id: Position) {
+        if self.purges.note(id, clock::instant()) {
+            self.untold.notify_one();
+        }
+    }
+
+    /// As [`Purges::wait`].
+    pub(super) fn wait(&self, place: Position) -> PurgeId {
+        let by = self.name();
+        self.purges.wait(place, Arc::clone(&by), clock::instant());
+        PurgeId::Waiting { place, by }
+    }
+
+    /// As [`Purges::waiting`].
+    pub(super) fn waiting(&self) -> Vec<Position> {
+        self.purges.waiting()
+    }
+
+    /// As [`Purges::placed`].
+    pub(super) fn placed(&self, places: &[Position], id: Position) {
+        if self.purges.placed(places, id) {
+            self.untold.notify_one();
+        }
+    }
+
+    /// Says that this gateway is alive, and what it has applied, until `end`; then that it is gone.
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        reached: impl Fn() -> Position + Send,
+        end: CancellationToken,
+    ) {
+        let Some(shared) = &self.shared else { return };
+        let mut next = tokio::time::Instant::from_std(clock::instant());
+        let mut is_told = false;
+        loop {
+            tokio::select! {
+                () = end.cancelled() => break,
+                () = self.untold.notified() => {}
+                () = sleep_until(next) => {
+                    let beat = self.beat(shared, reached()).await;
+                    let is_well = beat.is_ok();
+                    if !matches!(&beat, Err(trouble) if is_out_of_reach(trouble)) {
+                        self.announced.store(true, Ordering::Release);
+                    }
+                    if let Err(trouble) = beat && !is_out_of_reach(&trouble) && !is_told {
+                        warn!(error = %trouble, "cannot tell the fleet of this gateway");
+                        is_told = true;
+                    }
+                    is_told &= !is_well;
+                    let pause = if is_well { BEAT } else { BEAT_AGAIN };
+                    next = tokio::time::Instant::from_std(clock::instant() + pause);
+                }
+            }
+            if let Err(error) = self.tell(shared).await {
+                debug!(%error, "receipts wait to be written");
+            }
+        }
+        let mut leave = redis::pipe();
+        leave.cmd("HDEL").arg(shared.gateways()).arg(&*self.name()).ignore();
+        let left: Result<(), _> = shared.query(&leave).await;
+        debug!(is_known = left.is_ok(), "left the fleet");
+    }
+
+    async fn beat(&self, shared: &Shared, reached: Position) -> Result<(), Trouble> {
+        let now = self.look(shared).await?;
+        let mut telling = redis::pipe();
+        let gateways = shared.gateways();
+        let is_too_many = {
+            let mut seen = lock(&self.seen);
+            let is_too_many = seen.gateways.len() > MOST_GATEWAYS;
+            let is_gone = |beat: &Beat| now.abs_diff(beat.at) > millis(FORGOTTEN);
+            let gone: Vec<_> =
+                seen.gateways.extract_if(.., |_, beat| is_too_many || is_gone(beat)).collect();
+            if !gone.is_empty() && !is_too_many {
+                let names: Vec<_> = gone.into_iter().map(|(name, _)| name).collect();
+                telling.cmd("HDEL").arg(&gateways).arg(names).ignore();
+            }
+            is_too_many
+        };
+        if is_too_many {
+            telling.cmd("DEL").arg(&gateways).ignore();
+        }
+        let (name, process) = (self.name(), &self.process);
+        let line = format!("{reached} {now} {process}");
+        telling.cmd("HSET").arg(&gateways).arg(&*name).arg(line).ignore();
+        let told: Result<(), _> = shared.query(&telling).await;
+        lock(&self.name).is_written = told.is_ok();
+        told
+    }
+
+    /// What Redis knows of the fleet. Answers the server's time.
+    async fn look(&self, shared: &Shared) -> Result<u64, Trouble> {
+        let mut asking = redis::pipe();
+        asking.cmd("TIME").cmd("HGETALL").arg(shared.gateways());
+        let ((seconds, micros), lines): ((u64, u64), HashMap<Vec<u8>, Vec<u8>>) =
+            shared.query(&asking).await?;
+        let now = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+        let gateways: BTreeMap<_, _> = lines
+            .into_iter()
+            .filter_map(|(name, line)| {
+                Some((String::from_utf8(name).ok()?, Beat::parse(str::from_utf8(&line).ok()?)?))
+            })
+            .collect();
+        self.keep_name_apart(&gateways);
+        let mut seen = lock(&self.seen);
+        // The way to Redis and back is not always the same, and a moment is to have one time.
+        let instant = clock::instant();
+        let is_off = |then: u64| then.abs_diff(now) > millis(CLOCK_STEP);
+        if seen.server_time(instant).is_none_or(is_off) {
+            seen.clock = Some((instant, now));
+        }
+        let mut before = std::mem::replace(&mut seen.gateways, gateways);
+        // Redis may have lost the line of one that is alive; it will write it again.
+        before.retain(|_, beat| is_alive(beat, now));
+        for (name, beat) in before {
+            seen.gateways.entry(name).or_insert(beat);
+        }
+        Ok(now)
+    }
+
+    /// Two gateways of one name would give receipts for each other.
+    fn keep_name_apart(&self, gateways: &BTreeMap<String, Beat>) {
+        let mut name = lock(&self.name);
+        let line = gateways.get(&*name.text);
+        if name.is_written && line.is_some_and(|line| line.process != self.process) {
+            let own = with_characters(&name.text, &self.process);
+            warn!(name = %name.text, %own, "another gateway has this name, taking one of its own");
+            *name = Name { text: own, is_written: false };
+        }
+    }
+
+    /// Writes the receipts of what was applied here.
+    async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
+        let Some(now) = self.server_time(clock::instant()) else { return Ok(()) };
+        let mut untold = self.purges.untold();
+        if untold.len() > MOST_TOLD {
+            untold.truncate(MOST_TOLD);
+            self.untold.notify_one();
+        }
+        let name = self.name();
+        for purge in untold {
+            // One that begins reads of purges that nobody asks about any more.
+            if now.saturating_sub(purge.id.millis) < millis(KEPT)
+                && let Some(at) = self.server_time(purge.at)
+            {
+                let key = shared.receipt(purge.id);
+                let mut telling = redis::pipe();
+                telling.cmd("HSETNX").arg(&key).arg(&*name).arg(at).ignore();
+                telling.cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).ignore();
+                match shared.query::<()>(&telling).await {
+                    Err(trouble) if is_out_of_reach(&trouble) => return Err(trouble),
+                    // What Redis refuses, it will refuse the next time as well.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            self.purges.told(purge.id);
+        }
+        Ok(())
+    }
+
+    /// Which gateways have applied a purge; `now` is this machine's time of day, and `reached` how far
+    /// this gateway has applied the log.
+    pub(super) async fn receipts(
+        &self,
+        id: &PurgeId,
+        reached: Position,
+        now: SystemTime,
+    ) -> Result<Receipts, NoReceipts> {
+        let now = (clock::instant(), now);
+        let name = self.name();
+        let place = match id {
+            PurgeId::Placed(place) => *place,
+            PurgeId::Waiting { place, by } => match self.purges.waited(*place, by, &name)? {
+                (_, Some(place)) => place,
+                (at, None) => {
+                    let at = Some(self.time(at, now));
+                    let own = Applied { name, is_applied: true, at };
+                    let gateways = self.all(own, |name, _| Applied::not_yet(name));
+                    return Ok(Receipts { id: id.clone(), shared: false, gateways, known: true });
+                }
+            },
+        };
+        let applied = self.purges.applied(place);
+        let own = Applied {
+            name,
+            is_applied: applied.is_some() || reached >= place,
+            at: applied.map(|at| self.time(at, now)),
+        };
+        let id = PurgeId::Placed(place);
+        let Some(shared) = &self.shared else {
+            applied.ok_or(NoReceipts::Unknown)?;
+            return Ok(Receipts { id, shared: true, gateways: vec![own], known: true });
+        };
+        let (looked, told, is_there) =
+            tokio::join!(self.look(shared), shared.told(place), shared.has_purge(place));
+        let known = looked.is_ok() && told.is_ok() && is_there.is_ok();
+        let told = told.unwrap_or_default();
+        if known && told.is_empty() && !is_there.unwrap_or(false) {
+            return Err(NoReceipts::Unknown);
+        }
+        let at = |name: &str| told.get(name).map(|at| UNIX_EPOCH + Duration::from_millis(*at));
+        // As others tell it.
+        let own = Applied { at: at(&own.name).or(own.at), ..own };
+        let gateways = self.all(own, |name, beat| {
+            let at = at(name);
+            Applied { name: name.into(), is_applied: at.is_some() || beat.reached >= place, at }
+        });
+        Ok(Receipts { id, shared: true, gateways, known })
+    }
+
+    /// This gateway, and what `judge` says of all others that are alive.
+    fn all(&self, own: Applied, judge: impl Fn(&str, &Beat) -> Applied) -> Vec<Applied> {
+        let now = self.server_time(clock::instant()).unwrap_or_default();
+        let seen = lock(&self.seen);
+        let alive = seen.gateways.iter().filter(|(name, beat)| {
+            is_alive(beat, now) && ***name != *own.name && beat.process != self.process
+        });
+        let mut all: Vec<_> = alive.map(|(name, beat)| judge(name, beat)).collect();
+        all.push(own);
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// The server's time at a moment. `None` if it has not told yet.
+    fn server_time(&self, at: Instant) -> Option<u64> {
+        lock(&self.seen).server_time(at)
+    }
+
+    /// The time at a moment: the server's, or if it has not told yet, this machine's.
+    fn time(&self, at: Instant, (instant, now): (Instant, SystemTime)) -> SystemTime {
+        match self.server_time(at) {
+            Some(millis) => UNIX_EPOCH + Duration::from_millis(millis),
+            None => now - instant.saturating_duration_since(at),
+        }
+    }
+}
+
+impl Shared {
+    fn gateways(&self) -> String {
+        format!("{}:gateways", self.namespace)
+    }
+
+    fn receipt(&self, id: Position) -> String {
+        format!("{}:receipt:{id}", self.namespace)
+    }
+
+    /// Who has noted a purge, and when.
+    async fn told(&self, id: Position) -> Result<HashMap<String, u64>, Trouble> {
+        let mut asking = redis::pipe();
+        asking.cmd("HGETALL").arg(self.receipt(id));
+        let (told,) = self.query(&asking).await?;
+        Ok(told)
+    }
+
+    /// Whether the log has the last record of a purge at this place.
+    async fn has_purge(&self, id: Position) -> Result<bool, Trouble> {
+        let mut asking = redis::pipe();
+        let id = id.to_string();
+        asking.cmd("XRANGE").arg(format!("{}:log", self.namespace)).arg(&id).arg(&id);
+        let (found,): (redis::streams::StreamRangeReply,) = self.query(&asking).await?;
+        Ok(found.ids.iter().any(|found| record::is_purge(&found.map)))
+    }
+
+    async fn query<T: redis::FromRedisValue>(
+        &self,
+        asking: &redis::Pipeline,
+    ) -> Result<T, Trouble> {
+        let deadline = tokio::time::Instant::from_std(clock::instant() + self.timeout);
+        self.connection.query(asking, deadline).await
+    }
+}
+
+impl Seen {
+    fn server_time(&self, at: Instant) -> Option<u64> {
+        let (asked, then) = self.clock?;
+        let later = millis(at.saturating_duration_since(asked));
+        Some((then + later).saturating_sub(millis(asked.saturating_duration_since(at))))
+    }
+}
+
+impl Beat {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let reached = words.next()?.parse().ok()?;
+        let (at, process) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        Some(Self { reached, at, process })
+    }
+}
+
+/// Whether Redis has answered nothing, not even an error.
+fn is_out_of_reach(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Down | Trouble::Timeout => true,
+        Trouble::Failed(error) => error.is_io_error(),
+        Trouble::Nonsense | Trouble::LogLost => false,
+    }
+}
+
+/// Whether a gateway counts as alive at this time of the server's. One whose line is from the future
+/// does: another server's clock may have been ahead, and it will soon write a line of this one's.
+fn is_alive(beat: &Beat, now: u64) -> bool {
+    now.saturating_sub(beat.at) <= millis(ALIVE)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,76 @@
+//! The store's ways to append to the log: what a write has made wrong, and what an operator purges,
+//! for which there are receipts.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::store::Store;
+use crate::store::log::Invalidation;
+use crate::store::receipts::{NoReceipts, PurgeId, Purged, Receipts};
+use crate::store::shared_log::Receipt;
+
+/// Who waits for receipts looks again so soon at first, and then after twice as long each time.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+impl Store {
+    /// Appends to the log, and applies before it returns. While Redis is out of reach that
+    /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
+    pub async fn invalidate(&self, invalidations: Vec<Invalidation>) -> Receipt {
+        self.append(invalidations, false).await
+    }
+
+    /// As [`Store::invalidate`], all in one; and the gateways of the fleet say when they have applied
+    /// it.
+    pub async fn purge(&self, invalidations: Vec<Invalidation>) -> Purged {
+        let Receipt { position, shared } = self.append(invalidations, true).await;
+        if !shared {
+            return Purged { id: self.fleet.wait(position), shared };
+        }
+        self.fleet.note(position);
+        Purged { id: PurgeId::Placed(position), shared }
+    }
+
+    /// Which gateways have applied a purge, as soon as all have that are alive, or when `limit` is
+    /// over. `now` is this machine's time of day.
+    pub async fn receipts(
+        &self,
+        id: &PurgeId,
+        limit: Duration,
+        now: SystemTime,
+    ) -> Result<Receipts, NoReceipts> {
+        let begun = clock::instant();
+        let mut pause = PAUSES.0;
+        loop {
+            let reached = self.redis.as_ref().map(|redis| redis.log.reached()).unwrap_or_default();
+            let receipts = self.fleet.receipts(id, reached, now + begun.elapsed()).await?;
+            let left = limit.saturating_sub(begun.elapsed());
+            if receipts.is_complete() || left.is_zero() {
+                return Ok(receipts);
+            }
+            sleep(pause.min(left)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn append(&self, invalidations: Vec<Invalidation>, purge: bool) -> Receipt {
+        let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
+        let log = Arc::clone(&redis.log);
+        let records = invalidations.clone();
+        match self.tasks.spawn(async move { log.append(records, purge).await }).await {
+            Ok(receipt) => receipt,
+            // The store's runtime is being shut down.
+            Err(_) => Receipt { shared: false, ..self.apply_here(&invalidations) },
+        }
+    }
+
+    fn apply_here(&self, invalidations: &[Invalidation]) -> Receipt {
+        let now = clock::instant();
+        for invalidation in invalidations {
+            self.log.append(invalidation, now);
+        }
+        Receipt { position: self.log.position(), shared: true }
+    }
+}
