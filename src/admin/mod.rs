@@ -1,11 +1,14 @@
-//! The listener for operators: figures, the purge of what is stored, and reloads.
+//! The listener for operators: figures, purges of what is stored and their receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
 //! token, if one is configured. Without one the listener is a loopback address, and only calls
 //! that name a loopback host are answered: a web page that the operator visits must not be able to
 //! make its browser call it under a name of its own.
 
+mod options;
+mod purge;
 mod reload;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +17,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -27,12 +30,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::Current;
 use crate::message;
-use crate::store::{Invalidation, Receipt, Scope};
 
 pub use self::reload::{Reloaded, Reloads};
-
-/// The longest pattern or tag that is taken, in octets.
-const MAX_PATTERN: usize = 1024;
 
 /// The running listener.
 pub struct Admin {
@@ -90,12 +89,14 @@ fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
         .route("/shadow", get(shadow))
-        .route("/clear", post(clear))
         .route("/reload", post(reload::reload))
-        .route("/pattern/", delete(pattern))
-        .route("/pattern/{*pattern}", delete(pattern))
-        .route("/tag/", delete(tag))
-        .route("/tag/{*tag}", delete(tag))
+        .route("/purge", post(purge::purge))
+        .route("/purge/{id}", get(purge::receipts))
+        .route("/clear", post(purge::clear))
+        .route("/pattern/", delete(purge::pattern))
+        .route("/pattern/{*pattern}", delete(purge::pattern))
+        .route("/tag/", delete(purge::tag))
+        .route("/tag/{*tag}", delete(purge::tag))
         .fallback(|| async {
             problem(StatusCode::NOT_FOUND, "there is no such call; see the README")
         })
@@ -178,64 +179,21 @@ async fn shadow(State(context): State<Context>) -> Response {
     Json(shadows).into_response()
 }
 
-async fn clear(State(context): State<Context>) -> Response {
-    invalidate(&context, [Scope::All]).await
-}
-
-/// A pattern is all that follows, the query too. Names are percent-encoded as clients sent them, and
-/// so may the pattern be; or it is because it stands in a URI. Which of the two cannot be told, so
-/// both spellings are invalidated.
-async fn pattern(State(context): State<Context>, uri: Uri) -> Response {
-    let patterns = spellings(&uri, "/pattern/");
-    if patterns.iter().any(|pattern| pattern.len() > MAX_PATTERN) {
-        return problem(StatusCode::BAD_REQUEST, "a pattern has at most 1024 octets");
-    }
-    invalidate(&context, patterns.into_iter().map(Scope::Pattern)).await
-}
-
-/// A tag is all that follows, in both spellings too: a tag may have a `%` of its own.
-async fn tag(State(context): State<Context>, uri: Uri) -> Response {
-    let tags = spellings(&uri, "/tag/");
-    if tags.iter().any(|tag| tag.len() > MAX_PATTERN) {
-        return problem(StatusCode::BAD_REQUEST, "a tag has at most 1024 octets");
-    }
-    let gateway = context.current.gateway();
-    invalidate(&context, tags.iter().flat_map(|tag| gateway.tagged(tag))).await
-}
-
-/// What follows `call`, as it was sent and decoded.
-fn spellings(uri: &Uri, call: &str) -> Vec<String> {
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let sent = target.strip_prefix(call).unwrap_or_default();
-    let mut spellings = vec![sent.to_owned()];
-    spellings.extend(decoded(sent).filter(|decoded| decoded != sent));
-    spellings
-}
-
-/// A text without its percent-encoding (RFC 3986 §2.1), if that is UTF-8. A `%` that encodes nothing
-/// stands for itself.
-fn decoded(text: &str) -> Option<String> {
-    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|it| u8::try_from(it).ok());
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let encoded = match after {
-            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        octets.push(encoded.map_or(*first, |(high, low)| high << 4 | low));
-        rest = if encoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8(octets).ok()
-}
-
-async fn invalidate(context: &Context, scopes: impl IntoIterator<Item = Scope>) -> Response {
-    let purge = scopes.into_iter().map(|scope| Invalidation { scope, soft: false }).collect();
-    let Receipt { position, shared } = context.current.gateway().store().invalidate(purge).await;
-    let answer = json!({ "position": position.to_string(), "shared": shared });
-    // Applied here; other gateways will hear of it when Redis is back.
-    let status = if shared { StatusCode::OK } else { StatusCode::ACCEPTED };
-    (status, Json(answer)).into_response()
+/// All that is wrong with what was asked for, and what that led to.
+fn faulty(faults: &[String], so: &str) -> Response {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let count = match faults.len() {
+        1 => "1 fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    let told = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": format!("{count}; {so}"),
+        "faults": faults,
+    });
+    (status, [(CONTENT_TYPE, "application/problem+json")], told.to_string()).into_response()
 }
 
 fn problem(status: StatusCode, detail: &str) -> Response {

@@ -4,12 +4,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Context, problem};
+use super::{Context, faulty, problem};
 
 /// Where calls go, each with the place for its answer.
 pub type Reloads = mpsc::Sender<oneshot::Sender<Reloaded>>;
@@ -33,23 +32,7 @@ pub(super) async fn reload(State(context): State<Context>) -> Response {
     let asked = reloads.send(answer).await;
     match answered.await {
         Ok(Reloaded::Done(changes)) if asked.is_ok() => Json(changes).into_response(),
-        Ok(Reloaded::Faulty(faults)) => faulty(&faults),
+        Ok(Reloaded::Faulty(faults)) => faulty(&faults, "what was in service stays"),
         _ => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
     }
-}
-
-fn faulty(faults: &[String]) -> Response {
-    let status = StatusCode::UNPROCESSABLE_ENTITY;
-    let count = match faults.len() {
-        1 => "1 fault".to_owned(),
-        count => format!("{count} faults"),
-    };
-    let told = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": format!("{count}; what was in service stays"),
-        "faults": faults,
-    });
-    (status, [(CONTENT_TYPE, "application/problem+json")], told.to_string()).into_response()
 }

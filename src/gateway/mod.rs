@@ -8,9 +8,9 @@
 //! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
-//! what tags are scoped to, `shadow` asks a second policy beside the first. `respond` makes
-//! responses out of what was found or what failed, `partial` parts of them. `current` is which
-//! gateway answers, after a reload another.
+//! what tags are scoped to, `purge` what operators' purges cover, `shadow` asks a second policy
+//! beside the first. `respond` makes responses out of what was found or what failed, `partial` parts
+//! of them. `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod asking;
@@ -25,6 +25,7 @@ mod narrow;
 mod partial;
 mod post;
 mod presented;
+mod purge;
 mod query;
 mod ready;
 mod respond;

@@ -9,10 +9,9 @@
 use http::HeaderMap;
 
 use crate::semantics::{self, NotStored, Tags};
-use crate::store::{Invalidation, Scope};
+use crate::store::Invalidation;
 use crate::stored::Mark;
 
-use super::Gateway;
 use super::write::hard;
 
 /// What a response of these fields can be invalidated by.
@@ -40,16 +39,5 @@ pub(super) fn invalidated(fields: &HeaderMap, authority: &str) -> Vec<Invalidati
             groups.iter().map(|group| hard(Mark::group(authority, group), group)).collect()
         }
         Err(_) => vec![hard(Mark::grouped(authority), authority)],
-    }
-}
-
-impl Gateway {
-    /// What bears this tag, of all upstreams that there are or have been.
-    pub fn tagged(&self, label: &str) -> Vec<Scope> {
-        let scope = |upstream: Box<str>| Scope::Mark {
-            mark: Mark::tag(&upstream, label),
-            label: label.to_owned(),
-        };
-        self.lasting.upstreams().into_iter().map(scope).collect()
     }
 }

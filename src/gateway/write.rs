@@ -206,17 +206,22 @@ impl Gateway {
         let authority = presented.authority.as_str();
         let targets = written_targets(presented, fields);
         let marks = targets.iter().flat_map(|target| {
-            let path = target.split('?').next().unwrap_or_default();
-            // Under a key policy, responses to other URIs may answer for this one: all of the
-            // path goes. So do, without one, those that say it by `No-Vary-Search`.
-            let marks = if self.has_key_policy(authority, path) {
-                [Some(Mark::path(authority, path)), None]
-            } else {
-                [Some(Mark::target(authority, target)), Some(Mark::search(authority, path))]
-            };
+            let marks = self.target_marks(authority, target);
             marks.into_iter().flatten().map(move |mark| hard(mark, target))
         });
         marks.collect()
+    }
+
+    /// What the responses bear that answer a GET of this target, path and query.
+    pub(super) fn target_marks(&self, authority: &str, target: &str) -> [Option<Mark>; 2] {
+        let path = target.split('?').next().unwrap_or_default();
+        // Under a key policy, responses to other URIs may answer for this one: all of the
+        // path goes. So do, without one, those that say it by `No-Vary-Search`.
+        if self.has_key_policy(authority, path) {
+            [Some(Mark::path(authority, path)), None]
+        } else {
+            [Some(Mark::target(authority, target)), Some(Mark::search(authority, path))]
+        }
     }
 
     fn has_key_policy(&self, authority: &str, path: &str) -> bool {

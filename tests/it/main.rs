@@ -53,6 +53,10 @@ mod tiers;
 // What lies in Redis: damaged, too large, compressed.
 mod frames;
 
+// What operators purge, and which gateways have applied it.
+mod purge;
+mod receipts;
+
 // Redis down, hanging, lying, losing what it held.
 mod outages;
 

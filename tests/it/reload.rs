@@ -520,7 +520,7 @@ async fn in_a_fleet_both_versions_keep_to_themselves() {
     // A purge reaches both.
     let got = gateways[1].admin("DELETE", "/tag/path").send().await.code(200);
     let told: Value = serde_json::from_slice(&got.body).unwrap();
-    let position = told["position"].as_str().unwrap().parse().unwrap();
+    let position = told["id"].as_str().unwrap().parse().unwrap();
     for gateway in &gateways {
         gateway.has_applied(position).await;
     }

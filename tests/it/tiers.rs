@@ -35,7 +35,7 @@ pub(crate) fn log_end(redis: &Redis) -> Position {
 fn position(got: &Got) -> Position {
     let answer: serde_json::Value = serde_json::from_slice(&got.body).unwrap();
     assert_eq!(answer["shared"], true, "{answer}");
-    answer["position"].as_str().unwrap().parse().unwrap()
+    answer["id"].as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test]

@@ -1,0 +1,80 @@
+//! What an operator's purge covers, as scopes of the log.
+//!
+//! A name that nothing bears is no fault: what is asked for may lie in L2, stored by another gateway or
+//! under another configuration.
+
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::message;
+use crate::store::{Invalidation, NoReceipts, PurgeId, Purged, Receipts, Scope};
+use crate::stored::{self, Mark};
+
+use super::Gateway;
+
+impl Gateway {
+    /// What bears this tag, of all upstreams that there are or have been.
+    pub fn tagged(&self, label: &str) -> Vec<Scope> {
+        let scope = |upstream: Box<str>| marked(Mark::tag(&upstream, label), label);
+        self.lasting.upstreams().into_iter().map(scope).collect()
+    }
+
+    /// The responses of this readable name, whole: no character of it is a pattern's.
+    pub fn named_key(&self, name: &str) -> Scope {
+        let name = stored::cut_name(name.to_owned());
+        marked(Mark::named(&name), &name)
+    }
+
+    /// What is stored of a route, also of one that there is no more.
+    pub fn whole_route(&self, name: &str) -> Scope {
+        marked(Mark::route(name), name)
+    }
+
+    /// What a write to this URL would make wrong (RFC 9111 §4.4): all that answers a GET of it, and what
+    /// `POST`s to its path have brought. The error says what the URL is not.
+    ///
+    /// Its scheme is no part of a cache key: behind something that ends TLS, requests for `https` URLs
+    /// come as those for `http`.
+    pub fn of_url(&self, url: &str) -> Result<Vec<Scope>, &'static str> {
+        const ABSOLUTE: &str = "is not an absolute URL with http or https";
+
+        if !url.bytes().all(|octet| octet.is_ascii_graphic()) {
+            return Err("has characters that must be percent-encoded in a URL");
+        }
+        let uri: Uri = url.parse().map_err(|_| ABSOLUTE)?;
+        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
+        let (Some(scheme), Some(authority)) = (scheme, uri.authority()) else {
+            return Err(ABSOLUTE);
+        };
+        let authority = message::normal_authority(scheme, authority.as_str())
+            .map_err(|_| "names no host that a request could be for")?;
+        let target = match uri.query() {
+            Some(query) => format!("{}?{query}", uri.path()),
+            None => uri.path().to_owned(),
+        };
+        Ok(self.of_target(&authority, &target))
+    }
+
+    /// What is stored of a target, path and query.
+    fn of_target(&self, authority: &str, target: &str) -> Vec<Scope> {
+        let path = target.split('?').next().unwrap_or_default();
+        let marks = self.target_marks(authority, target);
+        let marks = marks.into_iter().flatten().chain([Mark::asked_by_post(authority, path)]);
+        marks.map(|mark| marked(mark, target)).collect()
+    }
+
+    /// As [`Store::purge`](crate::store::Store::purge).
+    pub async fn purge(&self, invalidations: Vec<Invalidation>) -> Purged {
+        self.store.purge(invalidations).await
+    }
+
+    /// As [`Store::receipts`](crate::store::Store::receipts).
+    pub async fn receipts(&self, id: &PurgeId, limit: Duration) -> Result<Receipts, NoReceipts> {
+        self.store.receipts(id, limit, self.clock.now()).await
+    }
+}
+
+fn marked(mark: Mark, label: &str) -> Scope {
+    Scope::Mark { mark, label: label.to_owned() }
+}
