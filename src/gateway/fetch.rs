@@ -262,7 +262,7 @@ impl Fetch {
                 match ask.on_error {
                     OnError::Default => Ok(storing),
                     // The response is here and correct: not to store it is all that can fail.
-                    OnError::Bypass | OnError::Fail => Err(NotStored::Policy),
+                    OnError::Bypass | OnError::Fail => Err(NotStored::PolicyFailed),
                 }
             }
         }

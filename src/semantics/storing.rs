@@ -111,8 +111,10 @@ pub enum NotStored {
     TooLarge,
     /// It names more tags, or longer ones, than are kept. Found out by whoever reads them.
     Tags,
-    /// The route's policy said so, or failed. Found out by whoever asks it.
+    /// The route's policy said so. Found out by whoever asks it.
     Policy,
+    /// The route's policy failed. Found out by whoever asks it.
+    PolicyFailed,
 }
 
 impl NotStored {
@@ -130,6 +132,7 @@ impl NotStored {
                 | Self::TooLarge
                 | Self::Tags
                 | Self::Policy
+                | Self::PolicyFailed
         )
     }
 
@@ -155,6 +158,7 @@ impl NotStored {
             Self::TooLarge => "too-large",
             Self::Tags => "tags",
             Self::Policy => "policy",
+            Self::PolicyFailed => "policy-failed",
         }
     }
 }
@@ -473,6 +477,7 @@ mod tests {
             (vec![], NoStore, true, "not to be kept any more"),
             (vec![], VaryAny, true, "it will not match again"),
             (vec![], NotStored::Policy, true, "the route's word"),
+            (vec![], NotStored::PolicyFailed, true, "what the word would be is not known"),
             (vec![], SetCookie, false, "a cookie for this client"),
             (vec![], NoFreshness, false, "stale, and good for validation"),
             (vec![], RequestNoStore, false, "what the request asked"),

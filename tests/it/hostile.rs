@@ -261,7 +261,7 @@ async fn loops_over_a_response_and_over_a_write() {
     origin.on("/a").method("GET").reply(ok("1").max_age(600));
     origin.on("/a").method("PUT").reply(status(204));
     // What the origin answered is there: the client gets it.
-    ask(&larder, "a", "/a").await.body("1").status("fwd=uri-miss; detail=policy");
+    ask(&larder, "a", "/a").await.body("1").status("fwd=uri-miss; detail=policy-failed");
     let line = larder.logs("storing policy failed").await;
     assert_eq!((&line["error"], &line["path"]), (&TIMED_OUT.into(), &"\"/a\"".into()));
     let put = Ask::new(larder.address(), "PUT", "/a").field("host", "a.example");

@@ -355,7 +355,10 @@ impl Cache {
                 return Err(format!("not stored ({}): {response:?}", why.as_str()));
             }
             (_, Err(why)) => {
-                let of_others = matches!(why, NotStored::TooLarge | NotStored::Policy);
+                let of_others = matches!(
+                    why,
+                    NotStored::TooLarge | NotStored::Policy | NotStored::PolicyFailed
+                );
                 return check(!of_others, || format!("not stored: {}", why.as_str()));
             }
             (_, Ok(freshness)) => freshness,
