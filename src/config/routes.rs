@@ -103,6 +103,11 @@ fn route(
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let (shadow, shadow_place) = policy("shadow", table, policies);
+    if let Some(same) = shadow.filter(|_| shadow == key).and_then(|it| policies.valid.get(it)) {
+        let message = format!("shadow `{}` is the route's own key policy", same.name);
+        let hint = "name another policy, to be compared with that one, or leave it out".to_owned();
+        table.report(shadow_place, &message, Some(hint));
+    }
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let (forward, forward_fields) = forward(table, &default);
     let key_policy = key.and_then(|place| policies.valid.get(place));
