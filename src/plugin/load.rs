@@ -40,7 +40,8 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 /// What a component may import: the log, and the types that its exports mention.
-const IMPORTS: &[&str] = &["larder:policy/log@0.1.", "larder:policy/types@0.1."];
+const IMPORTS: &[&str] = &["larder:policy/log@0.1.", TYPES];
+const TYPES: &str = "larder:policy/types@0.1.";
 
 /// Why a policy was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +96,7 @@ pub struct About {
     pub size: usize,
     /// Its BLAKE3 digest in hexadecimal.
     pub blake3: String,
-    /// What its component imports, by name.
+    /// What its component imports, by name; without the contract's types, which let it do nothing.
     pub imports: Vec<String>,
     /// What its component exports, by name.
     pub exports: Vec<String>,
@@ -173,7 +174,8 @@ impl Compiled {
         };
         let shown = |name: &str| printable(name, LONGEST);
         let of_component = component.component_type();
-        let imports = of_component.imports(&engine.wasmtime).map(|(name, _)| shown(name));
+        let imports = of_component.imports(&engine.wasmtime).map(|(name, _)| name);
+        let imports = imports.filter(|name| !name.starts_with(TYPES)).map(shown);
         let exports = of_component.exports(&engine.wasmtime).map(|(name, _)| shown(name));
         (about.imports, about.exports) = (imports.collect(), exports.collect());
         Ok((about, Self::check(engine, &component)))
