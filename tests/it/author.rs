@@ -218,22 +218,14 @@ fn a_new_policy_has_a_folder_of_its_own() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
-/// Only where Rust can build for WebAssembly, as `plugins/build` has it do.
 #[test]
 fn a_new_policy_builds_and_passes() {
-    let rustc = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = String::from_utf8(rustc.stdout).unwrap();
-    let target = Path::new(sysroot.trim()).join("lib/rustlib/wasm32-unknown-unknown");
-    if !target.is_dir() {
-        println!("not tried: there is no `{}`", target.display());
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(larder(folder.path(), &["policy", "new", "by-tenant"]).code, Some(0));
     let own = folder.path().join("by-tenant");
-    cargo(&own, &["wasm"]);
+    wasm(&own);
     // In release, what is for this machine is there already.
-    cargo(&own, &["test", "--release"]);
+    cargo(&own, Command::new("cargo").args(["test", "--release"]));
     let ran = larder(&own, &["policy", "test"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
     assert!(!ran.out.contains("note "), "{}", ran.out);
@@ -245,7 +237,7 @@ fn a_new_policy_builds_and_passes() {
     let everything = root().join("tests/everything");
     fs::copy(everything.join("policy.rs"), own.join("src/lib.rs")).unwrap();
     fs::copy(everything.join("cases.toml"), own.join("cases.toml")).unwrap();
-    cargo(&own, &["wasm"]);
+    wasm(&own);
     let ran = larder(&own, &["policy", "test"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""), "{}", ran.out);
     let (cases, rest) = ran.out.split_once("FAILED ").unwrap();
@@ -260,19 +252,56 @@ fn a_new_policy_builds_and_passes() {
     assert_eq!(steady(rest), expected);
 }
 
+/// Builds a policy with the compiler that `plugins/build` would take: the one in PATH if it has the
+/// target, else Debian's, which builds the standard library itself.
+fn wasm(folder: &Path) {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    const DEBIAN: [&str; 3] =
+        ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/lib/rustlib/src/rust/library"];
+
+    let sysroot = said("rustc", &["--print", "sysroot"]);
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
+        return cargo(folder, Command::new("cargo").arg("wasm"));
+    }
+    let [rustc, debian, _] = DEBIAN;
+    let linker = DEBIAN.iter().all(|file| Path::new(file).exists()).then(|| {
+        // rustc-web does not depend on the linker, whose version must be that of its LLVM.
+        let version = said(rustc, &["-vV"]);
+        let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+        let linker = format!("/usr/bin/wasm-ld-{}", llvm.unwrap().split('.').next().unwrap());
+        Path::new(&linker).exists().then_some(linker)
+    });
+    let linker = linker.flatten().unwrap_or_else(|| {
+        panic!(
+            "no compiler for WebAssembly. `tests/run` installs one of these:\n  \
+             rustup target add {TARGET}\n  \
+             apt-get install rustc-web cargo-web rust-web-src lld-22   (Debian; lld in the \
+             version of rustc's LLVM)"
+        )
+    });
+    let mut command = Command::new(debian);
+    command.args(["wasm", "-Zbuild-std=std,panic_abort", "--config"]);
+    command.arg(format!("target.{TARGET}.linker='{linker}'"));
+    // -Z options and the standard library's sources are for nightly compilers otherwise.
+    cargo(folder, command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"));
+}
+
 /// Runs cargo in the folder of a policy. There is nothing to warn of.
-fn cargo(folder: &Path, arguments: &[&str]) {
+fn cargo(folder: &Path, command: &mut Command) {
     // Flags for this crate's own build are not for that one.
-    let cargo = Command::new("cargo")
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("CARGO_TARGET_DIR")
-        .env_remove("RUSTFLAGS")
-        .output()
-        .unwrap();
-    let err = String::from_utf8_lossy(&cargo.stderr);
-    assert!(cargo.status.success(), "cargo {arguments:?}:\n{err}");
-    assert!(!err.contains("warning"), "cargo {arguments:?}:\n{err}");
+    let command =
+        command.current_dir(folder).env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    let ran = command.output().unwrap();
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{command:?}:\n{err}");
+    assert!(!err.contains("warning"), "{command:?}:\n{err}");
+}
+
+/// What a program writes.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let ran = Command::new(program).args(arguments).output();
+    let ran = ran.unwrap_or_else(|error| panic!("`{program}` cannot be run: {error}"));
+    String::from_utf8(ran.stdout).unwrap()
 }
 
 #[test]
