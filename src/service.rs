@@ -5,6 +5,7 @@ mod reload;
 mod sharing;
 mod watch;
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,12 +15,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::admin::Admin;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{self, Config, Draft, Fault, Faults, Place};
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
@@ -34,6 +36,9 @@ use self::watch::Watched;
 
 /// So many calls to reload wait in line; further ones wait for that.
 const MOST_CALLS: usize = 16;
+
+/// So long a Redis that hangs is waited for once every request has ended.
+const PATIENCE_WITH_REDIS: Duration = Duration::from_secs(1);
 
 /// Everything that a configuration names, found and loaded.
 pub struct Assembly {
@@ -78,6 +83,8 @@ pub struct Service {
     current: Arc<Current>,
     reloading: Option<Reloading>,
     store_tasks: store::Tasks,
+    /// How long running requests may take to end.
+    drain: Duration,
 }
 
 /// A service could not be started.
@@ -180,12 +187,13 @@ impl Assembly {
             _ => None,
         };
         let server = Server::start(&config.server, clients, Arc::clone(&current), tasks)?;
+        let drain = config.server.drain;
         let reloading = source.map(|(source, watched)| {
             let current = Arc::clone(&current);
             Reloader { source, watched, parts: Arc::new(parts), current, lasting, clock }
                 .start(calls)
         });
-        Ok(Service { server, admin, current, reloading, store_tasks })
+        Ok(Service { server, admin, current, reloading, store_tasks, drain })
     }
 }
 
@@ -213,23 +221,29 @@ impl Service {
     }
 
     /// Takes no more connections, lets running requests end, and says whether they all did.
-    pub async fn drain(self) -> Drained {
-        if let Some(reloading) = self.reloading {
+    ///
+    /// What is left then is on its way to Redis, and no request waits for it. The future brings it
+    /// there, within what is left of `drain` and never for long; dropping it breaks that off.
+    pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
+        let Self { server, admin, reloading, store_tasks, drain, .. } = self;
+        let end = Instant::from_std(clock::instant() + drain);
+        if let Some(reloading) = reloading {
             reloading.stop();
         }
-        let drained = self.server.drain().await;
-        if let Some(admin) = self.admin {
+        let drained = server.drain().await;
+        if let Some(admin) = admin {
             admin.stop().await;
         }
-        // What is on its way to Redis may still arrive; a Redis that hangs is not waited for.
-        self.store_tasks.end.cancel();
-        self.store_tasks.tracker.close();
-        let patience = Duration::from_secs(1);
-        let ended = tokio::time::timeout(patience, self.store_tasks.tracker.wait()).await;
-        if ended.is_err() {
-            debug!("writes to Redis were broken off");
-        }
-        drained
+        let rest = async move {
+            store_tasks.end.cancel();
+            store_tasks.tracker.close();
+            let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_REDIS);
+            let ended = timeout_at(end.min(patience), store_tasks.tracker.wait()).await;
+            if ended.is_err() {
+                debug!("writes to Redis were broken off");
+            }
+        };
+        (drained, rest)
     }
 }
 

@@ -91,18 +91,34 @@ pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
     }
 }
 
-/// What a drain comes to that a second signal cuts short.
+/// What a drain comes to that a second signal cuts short. What it leaves to be done after the last
+/// request is cut short, too, and no request is broken off by that.
 ///
 /// Whoever signals a whole group, as timeout(1) does, may signal us twice, a moment apart. Nothing is
 /// broken off then that would have ended by itself in that moment, least of all where nothing runs.
-async fn ended(drain: impl Future<Output = Drained>, again: impl Future<Output = ()>) -> Drained {
+async fn ended<Rest: Future<Output = ()>>(
+    drain: impl Future<Output = (Drained, Rest)>,
+    again: impl Future<Output = ()>,
+) -> Drained {
     const MOMENT: Duration = Duration::from_millis(100);
-    let mut drain = pin!(drain);
-    tokio::select! {
-        drained = &mut drain => return drained,
-        () = again => {}
+    // Until it is known.
+    let mut drained = Drained::Cut;
+    {
+        let mut whole = pin!(async {
+            let (requests, rest) = drain.await;
+            drained = requests;
+            rest.await;
+        });
+        let is_signalled = tokio::select! {
+            () = &mut whole => false,
+            () = again => true,
+        };
+        if is_signalled {
+            // What it has come to until then is in `drained`.
+            drop(tokio::time::timeout(MOMENT, whole).await);
+        }
     }
-    tokio::time::timeout(MOMENT, drain).await.unwrap_or(Drained::Cut)
+    drained
 }
 
 /// SIGTERM and SIGINT (Ctrl-C).
@@ -153,7 +169,7 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::{Ready, pending, ready};
 
     use super::*;
 
@@ -161,10 +177,12 @@ mod tests {
     async fn a_second_signal_breaks_off_only_what_still_runs() {
         let idle = async {
             tokio::task::yield_now().await;
-            Drained::All
+            (Drained::All, ready(()))
         };
         assert_eq!(ended(idle, ready(())).await, Drained::All);
-        assert_eq!(ended(pending(), ready(())).await, Drained::Cut);
-        assert_eq!(ended(ready(Drained::Cut), pending()).await, Drained::Cut);
+        assert_eq!(ended(pending::<(_, Ready<()>)>(), ready(())).await, Drained::Cut);
+        assert_eq!(ended(ready((Drained::Cut, ready(()))), pending()).await, Drained::Cut);
+        // What is left when every request was answered is no request.
+        assert_eq!(ended(ready((Drained::All, pending())), ready(())).await, Drained::All);
     }
 }

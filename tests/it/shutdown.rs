@@ -8,15 +8,21 @@ use tokio::net::TcpStream;
 use crate::support::client::{Ask, Http2};
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::program::Running;
+use crate::support::redis::Redis;
 use crate::support::wire::Line;
 use crate::support::{PATIENCE, until};
 
 const STOPPING: &str = "stopping: no more connections";
 
 async fn larder(origin: &Origin, drain: &str) -> Running {
+    with_tables(origin, drain, "").await
+}
+
+/// With more tables.
+async fn with_tables(origin: &Origin, drain: &str, tables: &str) -> Running {
     Running::with(&format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"{drain}\"\nworkers = 2\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n{tables}\
          [upstreams.origin]\nservers = [\"{}\"]\n\
          [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n",
         origin.url()
@@ -68,16 +74,13 @@ async fn what_runs_is_answered_and_nothing_new_is_taken() {
 
 /// Waits until a figure is not 0.
 async fn is_counted(larder: &Running, name: &str) {
-    let asking = async {
-        loop {
-            let got = Ask::new(larder.admin(), "GET", "/stats").send().await.code(200);
-            let figures: Value = serde_json::from_slice(&got.body).unwrap();
-            if figures[name].as_u64().unwrap() > 0 {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no `{name}`"));
+    figures(larder, name, |all| all[name].as_u64().unwrap() > 0).await;
+}
+
+/// Waits until it holds of what `GET /stats` answers.
+async fn figures(larder: &Running, what: &str, holds: impl Fn(&Value) -> bool) {
+    let asking = async { while !holds(&larder.stats().await) {} };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no `{what}`"));
 }
 
 /// Waits until nobody listens there any more.
@@ -140,6 +143,32 @@ async fn a_second_signal_ends_at_once() {
         larder.signal(second);
         assert!(client.await.unwrap().is_err());
         assert_eq!(larder.exit_code().await, Some(3));
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_does_not_hold_the_drain() {
+    for (drain, signals) in [("100ms", &["TERM"][..]), ("1h", &["TERM", "INT"])] {
+        let (origin, redis) = (Origin::start().await, Redis::start());
+        let l2 = format!("[cache.l2]\nredis = \"{}\"\ntimeout = \"10s\"\n", redis.url());
+        let mut larder = with_tables(&origin, drain, &l2).await;
+        let is_used = |l2: &Value| l2["up"] == true && l2["log_in_step"] == true;
+        figures(&larder, "L2 in use", |all| is_used(&all["store"]["l2"])).await;
+        origin.on("/a").reply(ok("1").max_age(60));
+        let ask = || Ask::new(larder.address(), "GET", "/a");
+        ask().send().await.body("1").status("fwd=uri-miss; stored");
+        figures(&larder, "write", |all| all["store"]["l2"]["writing"] == 0).await;
+
+        // It takes a write ten seconds to find out that nobody answers.
+        redis.hold();
+        let again = ask().field("cache-control", "no-cache").send().await;
+        again.body("1").status("fwd=request; stored");
+        figures(&larder, "write on its way", |all| all["store"]["l2"]["writing"] == 1).await;
+        for signal in signals {
+            larder.signal(signal);
+        }
+        larder.says("stopped, every request was answered").await;
+        assert_eq!(larder.exit_code().await, Some(0), "{drain}, {signals:?}");
     }
 }
 

@@ -155,7 +155,9 @@ impl Gateway {
 
     /// Stops it as SIGTERM does.
     pub async fn drain(mut self) -> Drained {
-        self.service.take().unwrap().drain().await
+        let (drained, rest) = self.service.take().unwrap().drain().await;
+        rest.await;
+        drained
     }
 }
 
