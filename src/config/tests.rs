@@ -115,6 +115,15 @@ fn each_faulty_file_is_told_all_its_faults() {
 }
 
 #[test]
+fn the_manual_names_the_algorithms_that_are_verified_and_no_others() {
+    let manual = include_str!("../../docs/policies.md");
+    let (_, list) = manual.split_once("`algorithms` may name ").unwrap();
+    let (list, _) = list.split_once(". `ES512`").unwrap();
+    let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, Algorithm::ALL.map(Algorithm::name));
+}
+
+#[test]
 fn the_example_needs_nothing_set() {
     assert_eq!(check(EXAMPLE, "gateway.toml"), None);
     let config = read(EXAMPLE);
