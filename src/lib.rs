@@ -12,7 +12,7 @@
 //!                      │   token::Reader                      claims, where the route reads tokens
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
 //!                      │   or a POST that the route lets ask  read first, as a QUERY is
-//!                      │ 3 the route's key policy             failed → its on_error; its shadow is asked, too
+//!                      │ 3 the route's key policies           failed → its on_error; its shadow is asked, too
 //!                      │ 4 store::look_in_l1, look_in_l2      valid by the invalidation log?
 //!                      │ 5 semantics::reuse                   fresh → a hit ends here
 //!                      │   semantics::kept_fields             forward = "keyed": no more than the key holds

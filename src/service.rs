@@ -373,8 +373,9 @@ fn policies(
     }
     for route in &config.routes {
         type Has = fn(&Policy) -> bool;
-        let roles: [(&str, Option<usize>, Place, Has); 4] = [
-            ("key", route.key, route.key_place, Policy::has_key),
+        let keys = route.key.iter().zip(&route.key_places);
+        let keys = keys.map(|(key, place)| ("key", Some(*key), *place, Policy::has_key as Has));
+        let others: [(&str, Option<usize>, Place, Has); 3] = [
             ("shadow", route.shadow, route.shadow_place, Policy::has_key),
             ("storing", route.storing, route.storing_place, Policy::has_storing),
             (
@@ -384,7 +385,7 @@ fn policies(
                 Policy::has_invalidation,
             ),
         ];
-        for (role, policy, place, has) in roles {
+        for (role, policy, place, has) in keys.chain(others) {
             let named = policy.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
             if let Some(policy) = named.filter(|policy| !has(policy)) {
                 let message = format!(

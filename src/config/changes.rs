@@ -62,18 +62,20 @@ impl Config {
     }
 
     /// A route, and what its places stand for.
-    fn parts(&self, route: &Route) -> (Route, Option<&str>, [Option<&str>; 4], Option<Jwt>) {
+    fn parts(&self, route: &Route) -> (Route, Option<&str>, Vec<Option<&str>>, Option<Jwt>) {
         let policy = |place: Option<usize>| Some(self.policies.get(place?)?.name.as_str());
+        let roles = [route.storing, route.invalidation, route.shadow];
+        let policies = roles.into_iter().chain(route.key.iter().copied().map(Some));
         (
             Route {
                 upstream: 0,
-                key: None,
+                key: Vec::new(),
                 storing: None,
                 invalidation: None,
                 shadow: None,
                 jwt: None,
                 place: Place::default(),
-                key_place: Place::default(),
+                key_places: Vec::new(),
                 storing_place: Place::default(),
                 invalidation_place: Place::default(),
                 shadow_place: Place::default(),
@@ -81,7 +83,7 @@ impl Config {
                 ..route.clone()
             },
             self.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str()),
-            [route.key, route.storing, route.invalidation, route.shadow].map(policy),
+            policies.map(policy).collect(),
             route.jwt.and_then(|place| self.jwts.get(place)).map(Jwt::essence),
         )
     }

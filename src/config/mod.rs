@@ -306,8 +306,8 @@ pub struct Route {
     pub methods: Vec<http::Method>,
     /// `upstream`: its place in [`Config::upstreams`].
     pub upstream: usize,
-    /// `key`: a policy's place in [`Config::policies`].
-    pub key: Option<usize>,
+    /// `key`: policies' places in [`Config::policies`], in the order in which they are asked; at most 8.
+    pub key: Vec<usize>,
     /// `storing`: a policy's place.
     pub storing: Option<usize>,
     /// `invalidation`: a policy's place.
@@ -344,8 +344,8 @@ pub struct Route {
     pub grants: Vec<Grant>,
     /// Where `path`'s value stands.
     pub place: Place,
-    /// Where `key`'s value stands.
-    pub key_place: Place,
+    /// Where the name of each of `key` stands.
+    pub key_places: Vec<Place>,
     /// Where `storing`'s value stands.
     pub storing_place: Place,
     /// Where `invalidation`'s value stands.

@@ -99,19 +99,21 @@ fn route(
     let methods = methods.map(with_head);
     let upstream = upstream(table, upstreams);
     let names_key = table.has("key");
-    let (key, key_place) = policy("key", table, policies);
+    let keys = keys(table, policies);
+    let key: Vec<usize> = keys.iter().filter_map(|(it, _)| *it).collect();
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let (shadow, shadow_place) = policy("shadow", table, policies);
-    if let Some(same) = shadow.filter(|_| shadow == key).and_then(|it| policies.valid.get(it)) {
+    let is_key = |shadow: &usize| matches!(&keys[..], [(Some(key), _)] if key == shadow);
+    if let Some(same) = shadow.filter(is_key).and_then(|it| policies.valid.get(it)) {
         let message = format!("shadow `{}` is the route's own key policy", same.name);
         let hint = "name another policy, to be compared with that one, or leave it out".to_owned();
         table.report(shadow_place, &message, Some(hint));
     }
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let (forward, forward_fields) = forward(table, &default);
-    let key_policy = key.and_then(|place| policies.valid.get(place));
-    let (grants, grants_place) = grants(table, key_policy, names_key);
+    let key_policies = key.iter().filter_map(|place| policies.valid.get(*place));
+    let (grants, grants_place) = grants(table, key_policies, names_key);
     let route = Route {
         key,
         storing,
@@ -135,7 +137,7 @@ fn route(
         }),
         grants,
         place,
-        key_place,
+        key_places: keys.iter().filter(|(it, _)| it.is_some()).map(|(_, place)| *place).collect(),
         storing_place,
         invalidation_place,
         shadow_place,
@@ -147,7 +149,11 @@ fn route(
 
 /// What the key policy may share, and where that stands. Without a policy whose answer counts there is
 /// nobody to say who is who.
-fn grants(table: &mut Table<'_>, key: Option<&Policy>, names_key: bool) -> (Vec<Grant>, Place) {
+fn grants<'p>(
+    table: &mut Table<'_>,
+    keys: impl Iterator<Item = &'p Policy>,
+    names_key: bool,
+) -> (Vec<Grant>, Place) {
     const HINT: &str = "write grants = [\"private\"], or leave it out";
 
     let Some(value) = table.take("grants") else { return (Vec::new(), table.place) };
@@ -156,7 +162,7 @@ fn grants(table: &mut Table<'_>, key: Option<&Policy>, names_key: bool) -> (Vec<
         let hint = "name the policy that makes the key, as in key = \"NAME\"".to_owned();
         value.report("grants are for a key policy, and there is none", Some(hint));
     }
-    if let Some(policy) = key.filter(|policy| policy.on_error == OnError::Default) {
+    for policy in keys.filter(|policy| policy.on_error == OnError::Default) {
         let message = format!(
             "grants are for the answers of policy `{}`, and its on_error goes on without one",
             policy.name
@@ -199,9 +205,41 @@ fn policy(
     policies: &Policies<'_>,
 ) -> (Option<usize>, Place) {
     let Some(value) = table.take(role) else { return (None, table.place) };
-    let name = refer(&value, "policy", &policies.names).and_then(|index| policies.names.get(index));
-    let valid = name.and_then(|name| policies.valid.iter().position(|it| it.name == *name));
-    (valid, value.place)
+    (valid(&value, policies), value.place)
+}
+
+fn valid(value: &Value<'_>, policies: &Policies<'_>) -> Option<usize> {
+    let name = policies.names.get(refer(value, "policy", &policies.names)?)?;
+    policies.valid.iter().position(|it| it.name == *name)
+}
+
+/// `key`: one policy or several, each as [`policy`] has it.
+fn keys(table: &mut Table<'_>, policies: &Policies<'_>) -> Vec<(Option<usize>, Place)> {
+    const HINT: &str = "write key = [\"FIRST\", \"SECOND\"], or leave it out";
+    const MOST: usize = 8;
+
+    let Some(value) = table.take("key") else { return Vec::new() };
+    if !matches!(value.content, DeValue::Array(_)) {
+        return vec![(valid(&value, policies), value.place)];
+    }
+    let elements = value.list(|| HINT.to_owned()).unwrap_or_default();
+    if elements.len() > MOST {
+        let hint = "make one policy of several of them".to_owned();
+        value.report(&format!("key names more than {MOST} policies"), Some(hint));
+        return Vec::new();
+    }
+    let mut keys: Vec<(Option<usize>, Place)> = Vec::new();
+    for element in elements {
+        let named = valid(&element, policies);
+        if named.is_some() && keys.iter().any(|(it, _)| *it == named) {
+            // It would answer the same again.
+            let wrong = Wrong::new("is named twice").with_hint("leave one of them out");
+            element.wrong(&element.text().unwrap_or_default(), wrong);
+            continue;
+        }
+        keys.push((named, element.place));
+    }
+    keys
 }
 
 fn upstream(table: &mut Table<'_>, upstreams: &[Upstream]) -> Option<usize> {

@@ -143,7 +143,7 @@ fn the_example_needs_nothing_set() {
         ]
     );
     let books = &config.routes[0];
-    assert_eq!((books.key, books.invalidation, books.storing), (Some(0), Some(1), None));
+    assert_eq!((&books.key[..], books.invalidation, books.storing), (&[0][..], Some(1), None));
     assert_eq!(config.routes[1].ttl, Some(Duration::from_mins(5)));
 }
 
@@ -188,7 +188,7 @@ fn every_key_is_read() {
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     assert_eq!(route.methods, [Method::GET, Method::HEAD]);
-    assert_eq!((route.upstream, route.key, route.storing), (1, Some(0), Some(0)));
+    assert_eq!((route.upstream, &route.key[..], route.storing), (1, &[0][..], Some(0)));
     assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, false));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));
     // Nor do they stand in what a log would show of the whole.

@@ -223,7 +223,7 @@ impl Fetch {
         }
         // Either may have it answer other queries. After a reload a write may find the route without
         // the policy, and what this policy's keys have will be back when the policy is.
-        let answers_others = plan.key.is_some() || NoVarySearch::of(fields).is_some();
+        let answers_others = plan.key.is_asked() || NoVarySearch::of(fields).is_some();
         if answers_others && !is_asked_by_post {
             marks.push(Mark::search(authority, uri.path()));
         }

@@ -1,4 +1,5 @@
-//! What a response is found by: the host's part of the key, and the route's policy's.
+//! What a response is found by: the host's part of the key, and that of the route's policies. How
+//! several of these make one key is `several`'s.
 
 use std::sync::Arc;
 
@@ -8,23 +9,45 @@ use tracing::warn;
 use crate::collapse::Variant;
 use crate::config::{Forward, Jwt, JwtKeys, OnError, Route};
 use crate::plugin::{KeyAnswer, KeySpace, Parts, Policy};
-use crate::semantics::{CacheStatus, NoVarySearch};
+use crate::semantics::{self, CacheStatus, NoVarySearch, Rewritten};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
-use super::{Answer, Gateway, Plan, Presented, query, respond};
+use super::{Answer, Ask, Gateway, Plan, Presented, query, respond};
 
-/// A cache key and what operators call it.
+/// The policies that make a route's keys.
+pub(super) enum Keys {
+    /// None: path and query make them, as they are.
+    Plain,
+    One(Ask),
+    /// In the order in which they are asked.
+    Several(Box<[Ask]>),
+}
+
+/// A cache key, and what it was made of.
 pub(super) struct Key {
     /// Before `Vary`.
     pub(super) hash: CacheKey,
-    /// What the policy's parts give; none for path and query as they are.
-    name: Option<Arc<str>>,
-    /// The policy's parts, where the route forwards nothing else.
-    parts: Option<Parts>,
+    made: Made,
 }
 
-/// What the key policy came to.
+/// Who has made a key.
+pub(super) enum Made {
+    /// Nobody: it is of path and query as they are.
+    Plain,
+    ByOne(Answered),
+    BySeveral(Box<[Answered]>),
+}
+
+/// What one policy has answered.
+pub(super) struct Answered {
+    /// What the parts give.
+    pub(super) name: Arc<str>,
+    /// The parts, where the route forwards nothing else. Without them the query goes as it is.
+    pub(super) parts: Option<Parts>,
+}
+
+/// What the key policies came to.
 pub(super) enum Keyed {
     /// Look here.
     Key(Key),
@@ -39,26 +62,78 @@ impl Keyed {
     pub(super) fn of(answer: KeyAnswer, plan: &Plan, presented: &Presented) -> Self {
         match answer {
             KeyAnswer::Key { key, name, parts } => {
-                let hash = plan.with_forwarded(query::key(key, presented), presented);
-                Self::Key(Key { hash, name: Some(name), parts })
+                let made = Made::ByOne(Answered { name, parts });
+                Self::Key(Key::new(key, made, plan, presented))
             }
             KeyAnswer::Bypass(reason) => Self::Bypass(reason),
         }
     }
+
+    /// What a failure comes to, by the policy's `on_error`. `None`: what would be without the policy.
+    pub(super) fn failed(on_error: OnError) -> Option<Self> {
+        match on_error {
+            OnError::Bypass => Some(Self::Bypass("policy-failed".into())),
+            OnError::Fail => Some(Self::Failed),
+            OnError::Default => None,
+        }
+    }
 }
 
-impl Key {
-    /// The readable name.
-    pub(super) fn name(&self, presented: &Presented) -> Box<str> {
-        match &self.name {
-            Some(name) => name.as_ref().into(),
-            None => stored::readable_name(plain(presented)).into(),
+impl Keys {
+    pub(super) fn of(asks: Vec<Ask>) -> Self {
+        match <[Ask; 1]>::try_from(asks) {
+            Ok([one]) => Self::One(one),
+            Err(none) if none.is_empty() => Self::Plain,
+            Err(several) => Self::Several(several.into()),
         }
     }
 
-    /// What the policy answered; none for path and query as they are.
-    pub(super) fn parts(&self) -> Option<impl Iterator<Item = (&str, &str)>> {
-        self.parts.as_ref().map(|parts| parts.iter().map(|(name, value)| (&**name, &**value)))
+    /// Whether a policy makes them.
+    pub(super) fn is_asked(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+}
+
+impl Key {
+    /// The key that policies made, and what they have not seen of the request.
+    pub(super) fn new(hash: CacheKey, made: Made, plan: &Plan, presented: &Presented) -> Self {
+        let hash = plan.with_forwarded(query::key(hash, presented), presented);
+        Self { hash, made }
+    }
+
+    /// The readable name.
+    pub(super) fn name(&self, presented: &Presented) -> Box<str> {
+        match &self.made {
+            Made::Plain => stored::readable_name(plain(presented)).into(),
+            Made::ByOne(answered) => answered.name.as_ref().into(),
+            Made::BySeveral(all) => stored::joined_name(all.iter().map(|it| &*it.name)).into(),
+        }
+    }
+
+    /// What of a request's query the key was made of.
+    ///
+    /// # Errors
+    /// A policy has written it otherwise than the request does.
+    pub(super) fn kept_query(
+        &self,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Option<String>, Rewritten> {
+        let kept = |answered: &Answered| match &answered.parts {
+            None => Ok(query.map(str::to_owned)),
+            Some(parts) => {
+                let parts = parts.iter().map(|(name, value)| (&**name, &**value));
+                semantics::kept_query(path, query, parts)
+            }
+        };
+        match &self.made {
+            Made::Plain => Ok(query.map(str::to_owned)),
+            Made::ByOne(answered) => kept(answered),
+            Made::BySeveral(all) => {
+                let all: Vec<_> = all.iter().map(kept).collect::<Result<_, _>>()?;
+                Ok(semantics::joined_query(all.iter().flatten()))
+            }
+        }
     }
 }
 
@@ -87,8 +162,10 @@ impl Gateway {
     /// remembered.
     pub(super) fn known_key(&self, presented: &Presented) -> Option<Keyed> {
         let plan = self.plan(presented);
-        let Some(ask) = &plan.key else {
-            return Some(Keyed::Key(self.plain_key(presented)));
+        let ask = match &plan.key {
+            Keys::One(ask) => ask,
+            Keys::Plain => return Some(Keyed::Key(self.plain_key(presented))),
+            Keys::Several(asks) => return self.known_by_several(asks, presented),
         };
         let captures = self.key_captures(&ask.policy, presented);
         let answer = ask.policy.remembered(self.space(presented), &presented.seen(&captures));
@@ -98,23 +175,29 @@ impl Gateway {
     /// The key of a request, by a call of the route's policy.
     pub(super) async fn ask_key(&self, presented: &Presented) -> Keyed {
         let plan = self.plan(presented);
-        let Some(ask) = &plan.key else {
-            return Keyed::Key(self.plain_key(presented));
+        let ask = match &plan.key {
+            Keys::One(ask) => ask,
+            Keys::Plain => return Keyed::Key(self.plain_key(presented)),
+            Keys::Several(asks) => return self.ask_several(asks, presented).await,
         };
-        let captures = self.key_captures(&ask.policy, presented);
-        match ask.policy.key(self.space(presented), &presented.seen(&captures)).await {
+        match self.ask(ask, presented).await {
             Ok(answer) => Keyed::of(answer, plan, presented),
-            Err(failure) => {
-                self.route_stats(presented).policy_failures.count();
-                let path = presented.head.uri.path();
-                warn!(policy = ask.policy.name(), ?path, error = %failure, "key policy failed");
-                match ask.on_error {
-                    OnError::Bypass => Keyed::Bypass("policy-failed".into()),
-                    OnError::Fail => Keyed::Failed,
-                    OnError::Default => Keyed::Key(self.plain_key(presented)),
-                }
+            Err(on_error) => {
+                Keyed::failed(on_error).unwrap_or_else(|| Keyed::Key(self.plain_key(presented)))
             }
         }
+    }
+
+    /// A policy's answer, by a call. An error is what its failure leads to.
+    pub(super) async fn ask(&self, ask: &Ask, presented: &Presented) -> Result<KeyAnswer, OnError> {
+        let captures = self.key_captures(&ask.policy, presented);
+        let answer = ask.policy.key(self.space(presented), &presented.seen(&captures)).await;
+        answer.map_err(|failure| {
+            self.route_stats(presented).policy_failures.count();
+            let path = presented.head.uri.path();
+            warn!(policy = ask.policy.name(), ?path, error = %failure, "key policy failed");
+            ask.on_error
+        })
     }
 
     /// Answers a request as its key allows, and says which it is where that is wanted.
@@ -150,11 +233,14 @@ impl Gateway {
     }
 
     fn plain_key(&self, presented: &Presented) -> Key {
+        let hash = self.plain_hash(presented);
+        Key::new(hash, Made::Plain, self.plan(presented), presented)
+    }
+
+    /// What path and query come to, as they are.
+    pub(super) fn plain_hash(&self, presented: &Presented) -> CacheKey {
         let KeySpace { namespace, route, .. } = self.space(presented);
-        let hash = CacheKey::new(namespace, route, &presented.authority, plain(presented));
-        let hash = query::key(hash, presented);
-        let hash = self.plan(presented).with_forwarded(hash, presented);
-        Key { hash, name: None, parts: None }
+        CacheKey::new(namespace, route, &presented.authority, plain(presented))
     }
 
     /// Where responses lie that answer other queries than their own. None on a route with a key
@@ -162,7 +248,7 @@ impl Gateway {
     /// asks for more than its URI tells.
     pub(super) fn search<'a>(&self, presented: &'a Presented) -> Option<Search<'a>> {
         let plan = self.plan(presented);
-        if plan.key.is_some() || presented.content.is_some() {
+        if plan.key.is_asked() || presented.content.is_some() {
             return None;
         }
         let KeySpace { namespace, route, .. } = self.space(presented);
@@ -225,12 +311,23 @@ impl Gateway {
 /// not its own.
 ///
 /// Names have no `/`.
-pub(super) fn space(route: &str, upstream: &str, deciding: [Option<&Policy>; 2]) -> String {
+pub(super) fn space(
+    route: &str,
+    upstream: &str,
+    keys: &[&Policy],
+    storing: Option<&Policy>,
+) -> String {
+    const NONE: [u8; 32] = [0; 32];
+
     let mut space = format!("{route}/{upstream}");
-    if deciding.iter().any(Option::is_some) {
+    if !keys.is_empty() || storing.is_some() {
         let mut hasher = blake3::Hasher::new();
-        for policy in deciding {
-            hasher.update(policy.map_or(&[0; 32], |policy| policy.digest()));
+        // The last is the storing policy's, so their number tells how many make the keys.
+        if keys.is_empty() {
+            hasher.update(&NONE);
+        }
+        for policy in keys.iter().copied().map(Some).chain([storing]) {
+            hasher.update(policy.map_or(&NONE[..], |policy| policy.digest()));
         }
         // 128 bits, as a mark has.
         let digest = hasher.finalize().to_hex();
@@ -261,6 +358,6 @@ pub(super) fn with_sharing(mut space: String, route: &Route, jwt: Option<&Jwt>) 
 }
 
 /// The parts of a key where no policy is asked.
-fn plain(presented: &Presented) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn plain(presented: &Presented) -> impl Iterator<Item = (&str, &str)> {
     stored::default_parts(presented.head.uri.path(), presented.head.uri.query())
 }

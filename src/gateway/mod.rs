@@ -2,15 +2,16 @@
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it,
-//! `key` says what a response is found by, `look` what there is, `narrow` what of the request goes
-//! forward. `forward` sends equal misses on together, `fetch` is the leader's forward request on
-//! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
-//! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
-//! forwards what may change something and invalidates what it made wrong, `post` stores what such a
-//! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
-//! what tags are scoped to, `purge` what operators' purges cover, `shadow` asks a second policy
-//! beside the first. `respond` makes responses out of what was found or what failed, `partial` parts
-//! of them. `current` is which gateway answers, after a reload another.
+//! `key` says what a response is found by, `several` how more than one policy makes that, `look`
+//! what there is, `narrow` what of the request goes forward. `forward` sends equal misses on
+//! together, `fetch` is the leader's forward request on its way into the store, `validate` what a
+//! 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there,
+//! `stale` serves what is stale all the same. `write` forwards what may change something and
+//! invalidates what it made wrong, `post` stores what such a request got for the GETs to come,
+//! `shown` reads contents that policies want to see, `tags` says what tags are scoped to, `purge`
+//! what operators' purges cover, `shadow` asks a second policy beside the first. `respond` makes
+//! responses out of what was found or what failed, `partial` parts of them. `current` is which
+//! gateway answers, after a reload another.
 
 mod answer;
 mod asking;
@@ -29,6 +30,7 @@ mod purge;
 mod query;
 mod ready;
 mod respond;
+mod several;
 mod shadow;
 mod shown;
 mod stale;
@@ -61,7 +63,7 @@ pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
 
-use self::key::Key;
+use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
 use self::presented::Presented;
 use self::shadow::Shadow;
@@ -89,7 +91,7 @@ struct Plan {
     stats: Arc<RouteStats>,
     upstream_name: Box<str>,
     upstream: Arc<Upstream>,
-    key: Option<Ask>,
+    key: Keys,
     storing: Option<Ask>,
     invalidation: Option<Ask>,
     shadow: Option<Shadow>,
@@ -146,13 +148,13 @@ impl Gateway {
         };
         let plans = config.routes.iter().filter_map(|route| {
             let upstream = config.upstreams.get(route.upstream)?;
-            let policy = |place: Option<usize>| policies.get(place?).map(Arc::as_ref);
-            let deciding = [route.key, route.storing].map(policy);
-            let policy = route.key.and_then(|place| policies.get(place));
+            let policy = |place: usize| policies.get(place).map(Arc::as_ref);
+            let keys: Vec<_> = route.key.iter().filter_map(|place| policy(*place)).collect();
+            let storing = route.storing.and_then(policy);
             let jwt = route.jwt.and_then(|place| config.jwts.get(place));
-            let space = key::space(&route.name, &upstream.name, deciding);
+            let space = key::space(&route.name, &upstream.name, &keys, storing);
             let space = key::with_sharing(space, route, jwt);
-            let kept = narrow::kept(route, policy, jwt);
+            let kept = narrow::kept(route, &keys, jwt);
             let rules = rules(config, route, kept.as_ref());
             Some(Plan {
                 name: route.name.as_str().into(),
@@ -161,10 +163,10 @@ impl Gateway {
                 stats: lasting.stats.route(&route.name),
                 upstream_name: upstream.name.as_str().into(),
                 upstream: Arc::clone(upstreams.get(route.upstream)?),
-                key: ask(route.key),
+                key: Keys::of(route.key.iter().filter_map(|place| ask(Some(*place))).collect()),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
-                unnamed: narrow::unnamed(policy, kept.as_ref(), &rules),
+                unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
                 rules,
                 tokens: narrow::tokens(route, &policies, &tokens),
                 max_body: route.max_body,

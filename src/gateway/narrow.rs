@@ -20,15 +20,16 @@ use super::presented::Narrowed;
 use super::{Gateway, Plan, Presented};
 
 /// What of its requests a route forwards; none where it is all. A token goes forward with its claims.
-pub(super) fn kept(route: &Route, policy: Option<&Arc<Policy>>, jwt: Option<&Jwt>) -> Option<Kept> {
+pub(super) fn kept(route: &Route, policies: &[&Policy], jwt: Option<&Jwt>) -> Option<Kept> {
     if route.forward != Forward::Keyed {
         return None;
     }
     let mut kept = Kept { keyed: route.forward_fields.clone(), ..Kept::default() };
-    let Some(policy) = policy else { return Some(kept) };
-    kept.fields = policy.wanted_fields().into();
-    kept.cookies = policy.wanted_cookies().into();
-    if let Some(jwt) = jwt.filter(|_| policy.wants_claims()) {
+    for policy in policies {
+        add(&mut kept.fields, policy.wanted_fields());
+        add(&mut kept.cookies, policy.wanted_cookies());
+    }
+    if let Some(jwt) = jwt.filter(|_| policies.iter().any(|policy| policy.wants_claims())) {
         match &jwt.from {
             TokenFrom::Authorization => kept.fields.push(AUTHORIZATION),
             TokenFrom::Cookie(name) => kept.cookies.push(name.clone()),
@@ -38,29 +39,39 @@ pub(super) fn kept(route: &Route, policy: Option<&Arc<Policy>>, jwt: Option<&Jwt
     Some(kept)
 }
 
+/// What another policy wants of one kind goes forward once.
+fn add<T: Clone + PartialEq>(all: &mut Vec<T>, wanted: &[T]) {
+    for one in wanted {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+}
+
 /// What reads the tokens of a route's requests, if one of its policies asks for claims.
 pub(super) fn tokens(
     route: &Route,
     policies: &[Arc<Policy>],
     tokens: &[Arc<Reader>],
 ) -> Option<Arc<Reader>> {
-    let roles = [route.key, route.shadow, route.storing, route.invalidation];
-    let mut roles = roles.into_iter().flatten();
+    let roles = [route.shadow, route.storing, route.invalidation];
+    let mut roles = roles.into_iter().flatten().chain(route.key.iter().copied());
     let asks = roles.any(|place| policies.get(place).is_some_and(|policy| policy.wants_claims()));
     tokens.get(route.jwt.filter(|_| asks)?).cloned()
 }
 
-/// The rules for requests without claims, where it is by claims that the key policy tells users
+/// The rules for requests without claims, where it is by claims that a key policy tells users
 /// apart: a token that does not hold, or credentials of another kind, may name a user that the key
 /// knows nothing of. So nothing is granted then.
 pub(super) fn unnamed(
-    policy: Option<&Arc<Policy>>,
+    policies: &[&Policy],
     kept: Option<&Kept>,
     rules: &Rules,
 ) -> Option<Box<Rules>> {
-    let policy = policy?;
-    let by_claims = policy.wants_claims() && !policy.wanted_fields().contains(&AUTHORIZATION);
-    by_claims.then(|| {
+    let is_by_claims = |policy: &&Policy| {
+        policy.wants_claims() && !policy.wanted_fields().contains(&AUTHORIZATION)
+    };
+    policies.iter().any(is_by_claims).then(|| {
         let authorized = if kept.is_some() { Authorized::Never } else { Authorized::Public };
         Box::new(Rules { authorized, grants: Grants::default(), ..rules.clone() })
     })
@@ -100,10 +111,7 @@ impl Gateway {
         let Some(kept) = &self.plan(presented).kept else { return Ok(()) };
         let Presented { head, directives, content, .. } = &*presented;
         let (path, query) = (head.uri.path(), head.uri.query());
-        let query = match key.parts() {
-            None => query.map(str::to_owned),
-            Some(parts) => semantics::kept_query(path, query, parts)?,
-        };
+        let query = key.kept_query(path, query)?;
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let target = PathAndQuery::try_from(target).map_err(|_| Rewritten)?;
         let fields = semantics::kept_fields(&head.headers, directives, content.is_some(), kept);

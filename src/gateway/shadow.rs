@@ -44,7 +44,7 @@ impl Shadow {
     /// policies.
     pub(super) fn new(policy: Arc<Policy>, route: &Route, space: &str, lasting: &Lasting) -> Self {
         let calls = Arc::new(Semaphore::new(MOST_CALLS));
-        let compared = key::space(space, policy.name(), [Some(&policy), None]);
+        let compared = key::space(space, policy.name(), &[&policy], None);
         let comparison = lasting.comparison(&route.name, compared);
         Self { policy, share: route.shadow_share, comparison, calls }
     }

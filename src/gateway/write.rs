@@ -227,7 +227,7 @@ impl Gateway {
     fn has_key_policy(&self, authority: &str, path: &str) -> bool {
         match self.routes.find(authority, path, &Method::GET) {
             Found::Route { place, .. } => {
-                self.plans.get(place).is_some_and(|plan| plan.key.is_some())
+                self.plans.get(place).is_some_and(|plan| plan.key.is_asked())
             }
             Found::MethodNotAllowed(_) | Found::NotFound => false,
         }

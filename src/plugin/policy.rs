@@ -127,9 +127,19 @@ impl Policy {
 
     /// The answer of [`key`](Self::key), if it is remembered. It allocates nothing.
     pub fn remembered(&self, space: KeySpace<'_>, seen: &Seen<'_>) -> Option<KeyAnswer> {
-        let answer = self.memo.as_ref()?.find(|packed| self.wants.pack(space, seen, packed))?;
-        self.sandbox.counters.remembered();
+        let answer = self.known(space, seen)?;
+        self.counts_as_remembered();
         Some(answer)
+    }
+
+    /// As [`remembered`](Self::remembered), without counting it: it may not be needed.
+    pub fn known(&self, space: KeySpace<'_>, seen: &Seen<'_>) -> Option<KeyAnswer> {
+        self.memo.as_ref()?.find(|packed| self.wants.pack(space, seen, packed))
+    }
+
+    /// Counts an answer that was [known](Self::known), and needed.
+    pub fn counts_as_remembered(&self) {
+        self.sandbox.counters.remembered();
     }
 
     /// Asks under which key the response is stored, and remembers the answer; a failure is never

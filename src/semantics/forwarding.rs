@@ -112,6 +112,19 @@ pub fn kept_query<'p>(
     Ok((!kept.is_empty()).then(|| kept.join("&")))
 }
 
+/// The query to forward of what each of several policies keeps of it: each parameter as often as the one
+/// that keeps most of its kind, those of the first policy first. It depends on nothing but the key, which
+/// holds what each has answered.
+pub fn joined_query<'q>(kept: impl IntoIterator<Item = &'q String>) -> Option<String> {
+    let mut all: Vec<&str> = Vec::new();
+    for query in kept {
+        let mut seen = all.clone();
+        let more: Vec<_> = parameters(query).filter(|it| !take(&mut seen, it)).collect();
+        all.extend(more);
+    }
+    (!all.is_empty()).then(|| all.join("&"))
+}
+
 fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|parameter| !parameter.is_empty())
 }
@@ -255,6 +268,23 @@ mod tests {
 
     use super::super::tests::fields;
     use super::*;
+
+    #[test]
+    fn of_several_queries_each_parameter_goes_forward_once() {
+        for (queries, expected) in [
+            (&[][..], None),
+            (&[""], None),
+            (&["a=1&b=2"], Some("a=1&b=2")),
+            (&["a=1&b=2", "b=2&a=1"], Some("a=1&b=2")),
+            (&["b=2", "a=1&b=2"], Some("b=2&a=1")),
+            (&["a=1", "a=1&a=1", "a=1"], Some("a=1&a=1")),
+            (&["a=1", "a=2"], Some("a=1&a=2")),
+            (&["a", "a="], Some("a&a=")),
+        ] {
+            let queries: Vec<_> = queries.iter().map(|query| (*query).to_owned()).collect();
+            assert_eq!(joined_query(&queries).as_deref(), expected, "{queries:?}");
+        }
+    }
 
     #[test]
     fn queries() {

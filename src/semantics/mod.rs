@@ -5,7 +5,8 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`kept_query`] and [`kept_fields`],
+//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`kept_query`], [`joined_query`] and
+//! [`kept_fields`],
 //! [`Candidates`], then [`freshen`] for a 304, [`matches_head`] for a response to `HEAD`,
 //! [`part_to_store`] and [`combine`] for a 206, [`whole_to_store`] and [`beginning_to_store`] for what
 //! broke off,
@@ -56,7 +57,7 @@ pub mod vary;
 pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
 pub use content::{JsonCoding, json_coding};
-pub use forwarding::{Kept, Rewritten, kept_fields, kept_nominated, kept_query};
+pub use forwarding::{Kept, Rewritten, joined_query, kept_fields, kept_nominated, kept_query};
 pub use freshness::{Freshness, Times};
 pub use invalidation::{invalidated_targets, invalidates, normal_target};
 pub use multipart::{Multipart, multipart};

@@ -30,12 +30,12 @@ pub(super) fn check_claims(
     faults: &mut Vec<Fault>,
 ) {
     for route in config.routes.iter().filter(|route| route.jwt.is_none()) {
-        for (policy, place) in [
-            (route.key, route.key_place),
+        let keys = route.key.iter().map(|key| Some(*key)).zip(route.key_places.iter().copied());
+        for (policy, place) in keys.chain([
             (route.shadow, route.shadow_place),
             (route.storing, route.storing_place),
             (route.invalidation, route.invalidation_place),
-        ] {
+        ]) {
             let policy = policy.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
             let Some(policy) = policy.filter(|policy| policy.wants_claims()) else { continue };
             let message = format!(
@@ -49,7 +49,8 @@ pub(super) fn check_claims(
     }
 }
 
-/// Checks that each key policy looks at what it must know to answer for what its route grants.
+/// Checks that one of a route's key policies looks at what it must know to answer for what the route
+/// grants.
 pub(super) fn check_grants(
     config: &Config,
     policies: &[Option<Arc<Policy>>],
@@ -57,14 +58,19 @@ pub(super) fn check_grants(
     faults: &mut Vec<Fault>,
 ) {
     for route in &config.routes {
-        let policy = route.key.and_then(|policy| policies.get(policy)).and_then(Option::as_ref);
-        let Some(policy) = policy else { continue };
-        for grant in route.grants.iter().filter(|grant| !tells_apart(policy, **grant)) {
+        // What does not load has a fault of its own.
+        let named = route.key.iter().map(|key| policies.get(*key).and_then(Option::as_ref));
+        let Some(named) = named.collect::<Option<Vec<_>>>() else { continue };
+        let Some((last, others)) = named.split_last() else { continue };
+        let is_told_apart = |grant: &Grant| named.iter().any(|policy| tells_apart(policy, *grant));
+        for grant in route.grants.iter().filter(|grant| !is_told_apart(grant)) {
+            let others = others.iter().map(|policy| format!("`{}`, ", policy.name()));
             let message = format!(
-                "route `{}`: grant `{}` is for a policy that tells apart what it shares, and `{}` looks at {}",
+                "route `{}`: grant `{}` is for a policy that tells apart what it shares, and {}`{}` looks at {}",
                 route.name,
                 grant.name(),
-                policy.name(),
+                others.collect::<String>(),
+                last.name(),
                 match grant {
                     Grant::Authorization => "neither a claim nor `authorization`",
                     Grant::Post => "no content",

@@ -4,6 +4,7 @@
 //! Deciding what may be stored is `semantics`' work, keeping it is `store`'s.
 
 mod content;
+mod joined;
 mod name;
 mod selected;
 
@@ -17,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
+pub use joined::joined_name;
 pub use name::{CUT, cut_name, default_parts, readable_name};
 
 use crate::recent::Recent;

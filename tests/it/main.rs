@@ -64,6 +64,7 @@ mod outages;
 mod bundled;
 mod contents;
 mod policies;
+mod several;
 mod shadow;
 
 // One small policy in several languages.
