@@ -31,7 +31,7 @@ pub enum KeyAnswer {
         key: CacheKey,
         /// What operators call it.
         name: Arc<str>,
-        /// The policy's parts, where the route forwards nothing else.
+        /// The policy's parts that may hold parameters, where the route forwards nothing else.
         parts: Option<Parts>,
     },
     /// Nowhere: forward the request and store nothing. The reason is on one line, at most 128 octets.
@@ -100,8 +100,14 @@ pub(super) fn check_invalidation(answer: &[invalidation::Invalidated]) -> Result
     check_texts("scope", MOST_SCOPES, LONGEST_SCOPE, texts)
 }
 
-/// The cache key that checked parts lead to.
-pub(super) fn key(space: KeySpace<'_>, seen: &Seen<'_>, decision: &key::Decision) -> KeyAnswer {
+/// The cache key that checked parts lead to. Of a query that the policy does not see, no part holds
+/// a parameter, whatever its name and value are.
+pub(super) fn key(
+    space: KeySpace<'_>,
+    seen: &Seen<'_>,
+    sees_query: bool,
+    decision: &key::Decision,
+) -> KeyAnswer {
     match decision {
         key::Decision::Bypass(reason) => {
             KeyAnswer::Bypass(printable(reason, LONGEST_REASON).into())
@@ -117,7 +123,8 @@ pub(super) fn key(space: KeySpace<'_>, seen: &Seen<'_>, decision: &key::Decision
             let pairs = || readable.iter().map(|(name, value)| (&**name, &**value));
             let path = path.filter(|_| pairs().all(|(name, _)| name != "path"));
             let name = readable_name(path.into_iter().chain(pairs()));
-            let parts = || pairs().map(|(name, value)| (name.into(), value.into())).collect();
+            let held = || pairs().filter(|_| sees_query);
+            let parts = || held().map(|(name, value)| (name.into(), value.into())).collect();
             let parts = space.forwards_keyed.then(parts);
             KeyAnswer::Key { key, name: name.into(), parts }
         }

@@ -149,7 +149,7 @@ impl Policy {
         let request = self.wants.request(seen, shown_by_key(seen.method));
         let arguments = (Arc::clone(&self.prepared), request);
         let decision = self.sandbox.call(export, arguments, self.time, answers::check_key).await?;
-        let answer = answers::key(space, seen, &decision);
+        let answer = answers::key(space, seen, self.wants.wants_query(), &decision);
         if let Some(memo) = &self.memo {
             memo.keep(|packed| self.wants.pack(space, seen, packed), answer.clone());
         }

@@ -65,6 +65,11 @@ impl Declared {
 }
 
 impl Wants {
+    /// Whether the query is among them.
+    pub(super) fn wants_query(&self) -> bool {
+        self.wants(Inputs::QUERY)
+    }
+
     /// The same for people.
     pub(super) fn declared(&self) -> Declared {
         let inputs = [

@@ -226,6 +226,21 @@ async fn users_the_policy_does_not_see_are_answered_and_not_stored() {
 }
 
 #[tokio::test]
+async fn parameters_that_only_look_like_a_part_stay_behind() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("1").max_age(600));
+    let tables = "[policies.by-tenant]\nplugin = \"bundled:tenant\"\ntime = \"10s\"\n\
+         config = { field = \"X-Tenant\", query = false }\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+         key = \"by-tenant\"\nforward = \"keyed\"\n";
+    let gateway = Gateway::setup(&origin).routes(tables).start().await;
+    let ask = |target: &str| gateway.ask("GET", target).field("x-tenant", "acme").send();
+    ask("/a?tenant=acme").await.body("1").status(MISS);
+    assert_eq!(origin.last("/a").field("x-tenant").as_deref(), Some("acme"));
+    ask("/a").await.body("1").status("hit");
+}
+
+#[tokio::test]
 async fn query_that_the_policy_has_rewritten_goes_past_the_cache() {
     let origin = Origin::start().await;
     // The only part is named `query`, and has the path as its value.
