@@ -90,8 +90,10 @@ mod admin;
 // Another configuration, and other plugins, while requests run.
 mod reload;
 
-// A policy's author: begin one, try its cases, look into it, measure it.
+// A policy's author: begin one, try its cases, look into it, measure it; what the crate for policies
+// says of the contract.
 mod author;
+mod contract;
 
 // The program: its arguments and the faults it tells, and how it ends.
 mod cli;

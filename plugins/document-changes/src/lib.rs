@@ -14,11 +14,15 @@ use larder_policy::Request;
 use larder_policy::Response;
 use larder_policy::Scope;
 use larder_policy::Settings;
+use larder_policy::Template;
 use larder_policy::Wants;
 use larder_policy::log;
 
-use crate::template::Template;
 use crate::template::Unfilled;
+use crate::template::filled;
+use crate::template::needs_document;
+use crate::template::queries;
+use crate::template::unfit;
 
 mod template;
 
@@ -76,7 +80,7 @@ impl Policy for DocumentChanges {
         }
         // It was refused, so `configure` answers that.
         let fallback = fallback.ok_or("`fallback` is not as it should be")?;
-        if fallback.needs_document() {
+        if needs_document(&fallback) {
             settings.refuse::<()>(format!(
                 "`fallback` has `{}`, but must hold where there is no document: \
                  write a text with `{{collection}}`, `{{database}}` or `{{mongodb}}`",
@@ -113,8 +117,9 @@ impl Invalidation for DocumentChanges {
         let mut is_broad = change.operation == Operation::Drop;
         match self.templates(&change.collection) {
             Some(templates) => {
+                let asked = self.queries();
                 for template in templates {
-                    is_broad |= !self.fill(template, change, &mut tags);
+                    is_broad |= !fill(template, change, &asked, &mut tags);
                 }
             }
             None => is_broad = true,
@@ -124,9 +129,12 @@ impl Invalidation for DocumentChanges {
             is_broad = true;
         }
         if is_broad {
-            let fallback = self.fallback.filled(change, |_| None);
-            let fallback = fallback.map_err(|_| "`fallback` cannot be filled in")?;
-            tags.extend(fallback.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
+            let fallback = filled(&self.fallback, change, &|_| None);
+            for tag in fallback.map_err(|_| "`fallback` cannot be filled in")? {
+                if !tags.contains(&tag) {
+                    tags.push(tag);
+                }
+            }
         }
         let invalidated = |tag| Invalidated { scope: Scope::Tag(tag), soft: self.soft };
         Ok(tags.into_iter().map(invalidated).collect())
@@ -149,33 +157,39 @@ impl DocumentChanges {
     fn queries(&self) -> Vec<&str> {
         let own = self.collections.iter().flat_map(|listed| &listed.tags);
         let templates = self.tags.iter().flatten().chain(own);
-        let mut queries: Vec<&str> = Vec::new();
-        for query in templates.flat_map(Template::queries) {
-            if !queries.contains(&query) {
-                queries.push(query);
+        let mut asked: Vec<&str> = Vec::new();
+        for query in templates.flat_map(queries) {
+            if !asked.contains(&query) {
+                asked.push(query);
             }
         }
-        queries
+        asked
     }
+}
 
-    /// Adds the tags of one template; false if they may not be all.
-    fn fill(&self, template: &Template, change: &Change, tags: &mut Vec<String>) -> bool {
-        let queries = self.queries();
-        let index = |query: &str| queries.iter().position(|asked| *asked == query);
-        let after = |query: &str| change.after(index(query)?);
-        let before = |query: &str| change.before(index(query)?);
-        let needs_values = template.queries().next().is_some();
-        // Documents that are not there before an insertion, or after a deletion, are not missed.
-        let (needs_after, needs_before) = match change.operation {
-            _ if !needs_values => (true, false),
-            Operation::Insert => (true, false),
-            Operation::Update | Operation::Replace => (true, true),
-            Operation::Delete => (false, true),
-            // Nothing is known of the documents; the fallback is certain.
-            Operation::Drop => (false, false),
+/// Adds the tags of one template; false if they may not be all. `asked` are the queries in the order
+/// of `wants`.
+fn fill(template: &Template, change: &Change, asked: &[&str], tags: &mut Vec<String>) -> bool {
+    let needs_values = queries(template).next().is_some();
+    // Documents that are not there before an insertion, or after a deletion, are not missed.
+    let (needs_after, needs_before) = match change.operation {
+        _ if !needs_values => (true, false),
+        Operation::Insert => (true, false),
+        Operation::Update | Operation::Replace => (true, true),
+        Operation::Delete => (false, true),
+        // Nothing is known of the documents; the fallback is certain.
+        Operation::Drop => (false, false),
+    };
+    let mut is_complete = true;
+    for (is_needed, is_after) in [(needs_after, true), (needs_before, false)] {
+        if !is_needed {
+            continue;
+        }
+        let values = |query: &str| {
+            let index = asked.iter().position(|asked| *asked == query)?;
+            if is_after { change.after(index) } else { change.before(index) }
         };
-        let mut is_complete = true;
-        let mut add = |filled: Result<Vec<String>, Unfilled>| match filled {
+        match filled(template, change, &values) {
             Ok(filled) => {
                 for tag in filled {
                     if tag.is_empty() || tag.len() > LONGEST_SCOPE {
@@ -194,28 +208,13 @@ impl DocumentChanges {
                 }
                 is_complete = false;
             }
-        };
-        if needs_after {
-            add(template.filled(change, after));
         }
-        if needs_before {
-            add(template.filled(change, before));
-        }
-        is_complete
     }
+    is_complete
 }
 
 fn templates(settings: &mut Settings, name: &str, texts: Vec<String>) -> Vec<Template> {
-    let mut templates = Vec::new();
-    for text in texts {
-        match Template::new(text) {
-            Ok(template) => templates.push(template),
-            Err(problem) => {
-                settings.refuse::<()>(format!("`{name}` has {problem}"));
-            }
-        }
-    }
-    templates
+    texts.into_iter().filter_map(|text| settings.template(name, text, &unfit)).collect()
 }
 
 #[cfg(test)]
@@ -368,7 +367,7 @@ mod tests {
             ),
             (
                 vec![Setting::new("collections.users", "user:{id")],
-                "`collections.users` has `user:{id`, where a brace is not closed: write `{id}`",
+                "`collections.users` has `user:{id`, where a brace is not closed: write `{name}`",
             ),
             (
                 vec![Setting::new("tags", ["a"]), Setting::new("fallback", "{id}")],

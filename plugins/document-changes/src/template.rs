@@ -1,18 +1,12 @@
-//! Tags with `{…}` in them, to be filled in from a change.
+//! Tags from templates with `{…}` in them, filled in from a change.
 
 use larder_policy::Change;
 use larder_policy::Json;
+use larder_policy::Piece;
+use larder_policy::Template;
 
 /// No change makes more tags than one answer can hold.
 const MOST_TAGS: usize = 64;
-
-/// A text whose braces hold something known.
-#[derive(Debug)]
-pub(crate) struct Template {
-    text: String,
-}
-
-larder_policy::prepared!(Template { text });
 
 /// Why a template cannot be filled in: something broader has to be invalidated.
 #[derive(Debug, PartialEq)]
@@ -25,104 +19,80 @@ pub(crate) enum Unfilled {
     TooMany,
 }
 
-impl Template {
-    pub(crate) fn new(text: String) -> Result<Self, String> {
-        let template = Self { text };
-        let text = &template.text;
-        if text.is_empty() {
-            return Err("an empty string: take it out".to_owned());
-        }
-        for piece in template.pieces() {
-            match piece {
-                Piece::Broken => {
-                    return Err(format!("`{text}`, where a brace is not closed: write `{{id}}`"));
-                }
-                Piece::Unknown(name) => {
-                    return Err(format!(
-                        "`{text}`, where `{{{name}}}` stands for nothing: write `{{id}}`, \
-                         `{{collection}}`, `{{database}}`, `{{mongodb}}`, or a JSONPath as in `{{$.author}}`"
-                    ));
-                }
-                _ => {}
+/// What is wrong with a name in braces, if it stands for nothing.
+pub(crate) fn unfit(name: &str) -> Option<String> {
+    let is_known = is_query(name) || ["id", "collection", "database", "mongodb"].contains(&name);
+    (!is_known).then(|| {
+        format!(
+            "`{{{name}}}` stands for nothing: write `{{id}}`, `{{collection}}`, `{{database}}`, \
+             `{{mongodb}}`, or a JSONPath as in `{{$.author}}`"
+        )
+    })
+}
+
+/// Whether a name in braces is a `JSONPath` into the document.
+fn is_query(name: &str) -> bool {
+    name.as_bytes().first() == Some(&b'$')
+}
+
+/// The `JSONPath` queries in a template.
+pub(crate) fn queries(template: &Template) -> impl Iterator<Item = &str> {
+    template.names().filter(|name| is_query(name))
+}
+
+/// Whether a template can only be filled in for a document, not for a whole collection.
+pub(crate) fn needs_document(template: &Template) -> bool {
+    template.names().any(|name| name == "id" || is_query(name))
+}
+
+/// The tags of a template, one for each value that its queries select. `values` finds what a query
+/// selects; none where there is no document to look at.
+pub(crate) fn filled<'a>(
+    template: &Template,
+    change: &Change,
+    values: &dyn Fn(&str) -> Option<&'a [String]>,
+) -> Result<Vec<String>, Unfilled> {
+    let mut tags = vec![String::with_capacity(template.text().len())];
+    for piece in template.pieces() {
+        let id;
+        let text = match piece {
+            Piece::Text(text) => text,
+            Piece::Name("collection") => &change.collection,
+            Piece::Name("database") => &change.database,
+            Piece::Name("mongodb") => &change.mongodb,
+            // A document without a value of that name bears no tag of it; a change has an `_id`.
+            Piece::Name("id") => {
+                id = plain(&change.id)?.ok_or(Unfilled::Missing)?;
+                &id
             }
-        }
-        Ok(template)
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The JSONPath queries in it.
-    pub(crate) fn queries(&self) -> impl Iterator<Item = &str> {
-        self.pieces().filter_map(|piece| match piece {
-            Piece::Query(query) => Some(query),
-            _ => None,
-        })
-    }
-
-    /// Whether it can be filled in for a whole collection.
-    pub(crate) fn needs_document(&self) -> bool {
-        self.pieces().any(|piece| matches!(piece, Piece::Id | Piece::Query(_)))
-    }
-
-    /// The tags, one for each value that the queries select. `values` finds what a query selects;
-    /// none where there is no document to look at.
-    pub(crate) fn filled<'a>(
-        &self,
-        change: &Change,
-        values: impl Fn(&str) -> Option<&'a [String]>,
-    ) -> Result<Vec<String>, Unfilled> {
-        let mut tags = vec![String::with_capacity(self.text.len())];
-        for piece in self.pieces() {
-            let texts = match piece {
-                Piece::Text(text) => vec![text.to_owned()],
-                Piece::Collection => vec![change.collection.clone()],
-                Piece::Database => vec![change.database.clone()],
-                Piece::Mongodb => vec![change.mongodb.clone()],
-                // A document without a value of that name bears no tag of it; a change has an `_id`.
-                Piece::Id => vec![plain(&change.id)?.ok_or(Unfilled::Missing)?],
-                Piece::Query(query) => {
-                    let values = values(query).ok_or(Unfilled::Missing)?;
-                    let texts = values.iter().filter_map(|value| plain(value).transpose());
-                    texts.collect::<Result<_, _>>()?
-                }
-                Piece::Unknown(_) | Piece::Broken => return Err(Unfilled::Missing),
-            };
-            if tags.len() * texts.len() > MOST_TAGS {
-                return Err(Unfilled::TooMany);
+            Piece::Name(query) => {
+                tags = multiplied(&tags, values(query).ok_or(Unfilled::Missing)?)?;
+                continue;
             }
-            tags = tags
-                .iter()
-                .flat_map(|tag| texts.iter().map(move |text| format!("{tag}{text}")))
-                .collect();
+        };
+        for tag in &mut tags {
+            tag.push_str(text);
         }
-        Ok(tags)
     }
+    Ok(tags)
+}
 
-    fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
-        let mut rest = self.text.as_str();
-        std::iter::from_fn(move || {
-            if let Some(after) = rest.strip_prefix('{') {
-                let Some((name, after)) = after.split_once('}') else {
-                    rest = "";
-                    return Some(Piece::Broken);
-                };
-                rest = after;
-                return Some(match name {
-                    "collection" => Piece::Collection,
-                    "database" => Piece::Database,
-                    "mongodb" => Piece::Mongodb,
-                    "id" => Piece::Id,
-                    query if query.starts_with('$') => Piece::Query(query),
-                    name => Piece::Unknown(name),
-                });
-            }
-            let (text, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
-            rest = after;
-            (!text.is_empty()).then_some(Piece::Text(text))
-        })
+/// Each of the tags with each of the values.
+fn multiplied(tags: &[String], values: &[String]) -> Result<Vec<String>, Unfilled> {
+    let mut texts = Vec::new();
+    for value in values {
+        texts.extend(plain(value)?);
     }
+    if tags.len() * texts.len() > MOST_TAGS {
+        return Err(Unfilled::TooMany);
+    }
+    let mut multiplied = Vec::with_capacity(tags.len() * texts.len());
+    for tag in tags {
+        for text in &texts {
+            multiplied.push([tag.as_str(), text].concat());
+        }
+    }
+    Ok(multiplied)
 }
 
 /// The text of a JSON value; none of `null`.
@@ -135,19 +105,6 @@ fn plain(value: &str) -> Result<Option<String>, Unfilled> {
         Some(value) => value.plain().map(|text| Some(text.to_owned())).ok_or(Unfilled::NoText),
         None => Err(Unfilled::NoText),
     }
-}
-
-enum Piece<'a> {
-    Text(&'a str),
-    Collection,
-    Database,
-    Mongodb,
-    Id,
-    /// A JSONPath into the document.
-    Query(&'a str),
-    Unknown(&'a str),
-    /// An opening brace without a closing one.
-    Broken,
 }
 
 #[cfg(test)]
@@ -164,9 +121,13 @@ mod tests {
         }
     }
 
-    fn filled(text: &str, values: &[&str]) -> Result<Vec<String>, Unfilled> {
+    fn template(text: &str) -> Template {
+        Template::new(text.to_owned()).unwrap()
+    }
+
+    fn with_values(text: &str, values: &[&str]) -> Result<Vec<String>, Unfilled> {
         let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
-        Template::new(text.to_owned()).unwrap().filled(&change(), |_| Some(&values))
+        filled(&template(text), &change(), &|_| Some(&values))
     }
 
     #[test]
@@ -181,26 +142,28 @@ mod tests {
             ("{$.a}-{$.b}", &["1", "2"], &["1-1", "1-2", "2-1", "2-2"]),
             ("a}", &[], &["a}"]),
         ] {
-            assert_eq!(filled(text, values).unwrap(), expected, "{text}");
+            assert_eq!(with_values(text, values).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn what_cannot_be_filled_in_says_why() {
-        assert_eq!(filled("{$.a}", &["[1]"]), Err(Unfilled::NoText));
-        assert_eq!(filled("{$.a}", &["{\"b\":1}"]), Err(Unfilled::NoText));
-        assert_eq!(filled("{$.a}", &["no JSON"]), Err(Unfilled::NoText));
-        assert_eq!(filled("{$.a}{$.b}", &["1"; 9]), Err(Unfilled::TooMany));
-        let template = Template::new("{$.a}".to_owned()).unwrap();
-        assert_eq!(template.filled(&change(), |_| None), Err(Unfilled::Missing));
-        let template = Template::new("{id}".to_owned()).unwrap();
-        assert_eq!(template.filled(&Change::default(), |_| None), Err(Unfilled::Missing));
+        assert_eq!(with_values("{$.a}", &["[1]"]), Err(Unfilled::NoText));
+        assert_eq!(with_values("{$.a}", &["{\"b\":1}"]), Err(Unfilled::NoText));
+        assert_eq!(with_values("{$.a}", &["no JSON"]), Err(Unfilled::NoText));
+        assert_eq!(with_values("{$.a}{$.b}", &["1"; 9]), Err(Unfilled::TooMany));
+        assert_eq!(filled(&template("{$.a}"), &change(), &|_| None), Err(Unfilled::Missing));
+        let no_id = Change::default();
+        assert_eq!(filled(&template("{id}"), &no_id, &|_| None), Err(Unfilled::Missing));
     }
 
     #[test]
-    fn braces_are_checked() {
-        for text in ["", "{}", "{a}", "a:{id", "{", "{ id }", "{id}{$.a"] {
-            Template::new(text.to_owned()).unwrap_err();
+    fn names_are_checked() {
+        for name in ["", "a", "_id", " id ", ".a", "ID"] {
+            assert!(unfit(name).is_some(), "{name}");
+        }
+        for name in ["id", "collection", "database", "mongodb", "$.a", "$"] {
+            assert_eq!(unfit(name), None, "{name}");
         }
     }
 }

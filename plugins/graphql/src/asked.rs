@@ -161,38 +161,55 @@ fn with_content<T>(
 
 /// `application/json`, in UTF-8.
 fn is_json(content_type: &str) -> bool {
-    let (media_type, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
-    let parameters = parameters.trim();
-    let is_utf8 = ["", "charset=utf-8", "charset=\"utf-8\""]
-        .iter()
-        .any(|known| parameters.eq_ignore_ascii_case(known));
-    media_type.trim().eq_ignore_ascii_case("application/json") && is_utf8
+    let mut pieces = content_type.as_bytes().splitn(2, |octet| *octet == b';');
+    let mut is_next = |known: &[&[u8]]| {
+        let piece = pieces.next().unwrap_or_default().trim_ascii();
+        known.iter().any(|known| piece.eq_ignore_ascii_case(known))
+    };
+    is_next(&[b"application/json"]) && is_next(&[b"", b"charset=utf-8", b"charset=\"utf-8\""])
 }
 
 /// Whether a server may read this parameter as one of GraphQL's, however it is written.
 fn is_member(name: &str) -> bool {
-    match decoded(name) {
-        Some(name) => MEMBERS.iter().any(|member| member.eq_ignore_ascii_case(name.trim())),
-        // What is not decoded here may be there.
-        None => true,
+    // What is not decoded here may be there.
+    let Some(name) = decoded(name) else { return true };
+    let mut name = name.as_bytes();
+    // Some trim white space; that which is not ASCII as well.
+    while let Some((..=b' ' | 0x7f.., rest)) = name.split_first() {
+        name = rest;
     }
+    while let Some((..=b' ' | 0x7f.., rest)) = name.split_last() {
+        name = rest;
+    }
+    MEMBERS.iter().any(|member| member.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// `application/x-www-form-urlencoded`, as queries are. None if it is damaged, or no UTF-8.
 fn decoded(text: &str) -> Option<String> {
+    // Each octet is shown as the character with that number.
+    let mut rest = text.chars().map(u8::try_from);
     let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(character) = rest.next() {
-        octets.push(match character {
-            '+' => b' ',
-            '%' => {
-                let high = rest.next()?.to_digit(16)?;
-                let low = rest.next()?.to_digit(16)?;
-                u8::try_from(high << 4 | low).ok()?
+    let mut escape = 0_u8;
+    let mut missing = 0;
+    loop {
+        let octet = match rest.next() {
+            Some(octet) => octet.ok()?,
+            None if missing == 0 => break,
+            None => return None,
+        };
+        if missing > 0 {
+            escape = escape << 4 | u8::try_from(char::from(octet).to_digit(16)?).ok()?;
+            missing -= 1;
+            if missing == 0 {
+                octets.push(escape);
             }
-            // Each octet is shown as the character with that number.
-            character => u8::try_from(character).ok()?,
-        });
+        } else {
+            match octet {
+                b'%' => missing = 2,
+                b'+' => octets.push(b' '),
+                octet => octets.push(octet),
+            }
+        }
     }
     String::from_utf8(octets).ok()
 }
@@ -272,6 +289,8 @@ mod tests {
             "query={a}&Query={b}",
             "query={a}&+query={b}",
             "query={a}&qu%ery={b}",
+            "query={a}&%c2%a0Query%e3%80%80={b}",
+            "query=%",
             "query=%7",
             "query=%ff",
             "query={a}&variables=[1]",

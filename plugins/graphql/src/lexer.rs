@@ -25,16 +25,17 @@ pub(crate) struct Token<'a> {
 /// The tokens of a document, without white space, commas and comments. None if there is anything
 /// else in it.
 pub(crate) fn tokens(document: &str) -> Option<Vec<Token<'_>>> {
+    // Octet by octet: what is not ASCII stands in texts and comments alone.
+    let octets = document.as_bytes();
     let mut tokens = Vec::new();
-    let mut rest = skip_ignored(document);
-    while !rest.is_empty() {
+    let mut at = skip_ignored(octets, 0);
+    while at < octets.len() {
         if tokens.len() == MOST_TOKENS {
             return None;
         }
-        let (kind, length) = token(rest)?;
-        let (text, after) = rest.split_at_checked(length)?;
-        tokens.push(Token { kind, text });
-        rest = skip_ignored(after);
+        let (kind, end) = token(octets, at)?;
+        tokens.push(Token { kind, text: document.get(at..end)? });
+        at = skip_ignored(octets, end);
     }
     Some(tokens)
 }
@@ -56,92 +57,100 @@ pub(crate) fn joined(tokens: &[Token<'_>]) -> String {
     text
 }
 
+/// What follows the octets from `at` on that belong to it.
+fn past(octets: &[u8], at: usize, belongs: fn(u8) -> bool) -> usize {
+    let rest = octets.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|octet| belongs(**octet)).count()
+}
+
 /// §2.1.7: byte order mark, white space, line terminators, comments and commas.
-fn skip_ignored(text: &str) -> &str {
-    let mut rest = text;
+fn skip_ignored(octets: &[u8], start: usize) -> usize {
+    let mut at = start;
     loop {
-        rest = rest.trim_start_matches(['\u{feff}', '\t', ' ', '\n', '\r', ',']);
-        let Some(comment) = rest.strip_prefix('#') else { return rest };
-        rest = comment.trim_start_matches(|c| c != '\n' && c != '\r');
+        at = past(octets, at, |octet| matches!(octet, b'\t' | b' ' | b'\n' | b'\r' | b','));
+        match octets.get(at..) {
+            Some([0xef, 0xbb, 0xbf, ..]) => at += 3,
+            Some([b'#', ..]) => at = past(octets, at, |octet| !matches!(octet, b'\n' | b'\r')),
+            _ => return at,
+        }
     }
 }
 
-/// What the text begins with, and its length.
-fn token(text: &str) -> Option<(Kind, usize)> {
-    let first = *text.as_bytes().first()?;
-    match first {
+/// What begins there, and where it ends.
+fn token(octets: &[u8], at: usize) -> Option<(Kind, usize)> {
+    let rest = octets.get(at..)?;
+    match rest.first()? {
         b'!' | b'$' | b'&' | b'(' | b')' | b':' | b'=' | b'@' | b'[' | b']' | b'{' | b'|'
-        | b'}' => Some((Kind::Punctuator, 1)),
-        b'.' => text.starts_with("...").then_some((Kind::Punctuator, 3)),
-        b'_' | b'a'..=b'z' | b'A'..=b'Z' => Some((Kind::Name, name(text))),
-        b'-' | b'0'..=b'9' => number(text).map(|length| (Kind::Number, length)),
-        b'"' => {
-            let length = if text.starts_with("\"\"\"") { block(text) } else { string(text) };
-            length.map(|length| (Kind::Text, length))
-        }
+        | b'}' => Some((Kind::Punctuator, at + 1)),
+        b'.' => rest.starts_with(b"...").then_some((Kind::Punctuator, at + 3)),
+        b'_' | b'a'..=b'z' | b'A'..=b'Z' => Some((Kind::Name, past(octets, at, is_name_octet))),
+        b'-' | b'0'..=b'9' => Some((Kind::Number, number(octets, at)?)),
+        b'"' if rest.starts_with(b"\"\"\"") => Some((Kind::Text, block(octets, at + 3)?)),
+        b'"' => Some((Kind::Text, string(octets, at + 1)?)),
         _ => None,
     }
 }
 
-fn name(text: &str) -> usize {
-    text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())
+/// §2.1.9.
+pub(crate) fn is_name_octet(octet: u8) -> bool {
+    octet == b'_' || octet.is_ascii_alphanumeric()
 }
 
 /// §2.9.1 and §2.9.2. A number is not followed by a name or a point.
-fn number(text: &str) -> Option<usize> {
-    let mut rest = text.strip_prefix('-').unwrap_or(text);
-    rest = match rest.strip_prefix('0') {
-        Some(after) => after,
-        None => digits(rest)?,
+fn number(octets: &[u8], start: usize) -> Option<usize> {
+    let has = |at: usize, sought: &[u8]| octets.get(at).is_some_and(|it| sought.contains(it));
+    let mut at = start + usize::from(has(start, b"-"));
+    at = if has(at, b"0") { at + 1 } else { digits(octets, at)? };
+    if has(at, b".") && !has(at + 1, b".") {
+        at = digits(octets, at + 1)?;
+    }
+    if has(at, b"eE") {
+        at = digits(octets, at + 1 + usize::from(has(at + 1, b"+-")))?;
+    }
+    let rest = octets.get(at..)?;
+    let goes_on = match rest.first() {
+        Some(b'.') => !rest.starts_with(b"..."),
+        Some(octet) => is_name_octet(*octet),
+        None => false,
     };
-    if let Some(fraction) = rest.strip_prefix('.')
-        && !fraction.starts_with('.')
-    {
-        rest = digits(fraction)?;
-    }
-    if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
-        rest = digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))?;
-    }
-    let goes_on = rest.starts_with(|c: char| c == '_' || c.is_ascii_alphanumeric())
-        || rest.starts_with('.') && !rest.starts_with("...");
-    (!goes_on).then_some(text.len() - rest.len())
+    (!goes_on).then_some(at)
 }
 
 /// What follows at least one digit.
-fn digits(text: &str) -> Option<&str> {
-    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    (rest.len() < text.len()).then_some(rest)
+fn digits(octets: &[u8], at: usize) -> Option<usize> {
+    let end = past(octets, at, |octet| octet.is_ascii_digit());
+    (end > at).then_some(end)
 }
 
 /// §2.9.4: to the next quote that is not escaped, on one line.
-fn string(text: &str) -> Option<usize> {
-    let mut octets = text.bytes().enumerate().skip(1);
+fn string(octets: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
     loop {
-        match octets.next()? {
-            (at, b'"') => return Some(at + 1),
-            (_, b'\\') => {
-                let (_, escaped) = octets.next()?;
-                if !b"\"\\/bfnrtu".contains(&escaped) {
+        match octets.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => {
+                if !b"\"\\/bfnrtu".contains(octets.get(at + 1)?) {
                     return None;
                 }
+                at += 1;
             }
-            (_, b'\t') => {}
-            (_, ..b' ') => return None,
+            b'\t' => {}
+            ..b' ' => return None,
             _ => {}
         }
+        at += 1;
     }
 }
 
 /// §2.9.4: to the next three quotes that are not escaped, over any number of lines.
-fn block(text: &str) -> Option<usize> {
-    let mut at = 3;
+fn block(octets: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
     loop {
-        let rest = text.get(at..)?;
-        let found = rest.find("\"\"\"")?;
-        let is_escaped = rest.get(..found)?.ends_with('\\');
-        at += found + 3;
-        if !is_escaped {
-            return Some(at);
+        match octets.get(at..)? {
+            [b'\\', b'"', b'"', b'"', ..] => at += 4,
+            [b'"', b'"', b'"', ..] => return Some(at + 3),
+            [] => return None,
+            _ => at += 1,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::document::Document;
 use crate::document::Does;
 use crate::document::Field;
 use crate::document::Operation;
+use crate::lexer::is_name_octet;
 
 mod asked;
 mod document;
@@ -323,10 +324,8 @@ fn is_in(listed: &[NamedTexts], field: &str) -> bool {
 
 /// GraphQL §2.1.9.
 fn is_name(text: &str) -> bool {
-    let is_plain = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    text.chars().all(is_plain)
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-        && !text.is_empty()
+    let begins_well = text.bytes().next().is_some_and(|octet| !octet.is_ascii_digit());
+    begins_well && text.bytes().all(is_name_octet)
 }
 
 #[cfg(test)]

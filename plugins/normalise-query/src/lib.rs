@@ -14,6 +14,7 @@ use larder_policy::Policy;
 use larder_policy::Request;
 use larder_policy::Settings;
 use larder_policy::Wants;
+use larder_policy::sorted;
 
 /// Parameters that advertising and mailing services add to links, for their own scripts to read.
 /// Only names that no API is likely to use: a parameter dropped wrongly mixes up two responses.
@@ -127,7 +128,7 @@ impl NormaliseQuery {
         let mut kept: Vec<_> = query.iter().filter(|parameter| self.keeps(parameter)).collect();
         if self.sort {
             // A stable sort: `a=1&a=2` and `a=2&a=1` are two lists to most servers.
-            kept.sort_by(|a, b| a.name.cmp(&b.name));
+            kept = sorted(kept, |a, b| a.name.cmp(&b.name));
         }
         kept
     }

@@ -11,12 +11,9 @@ use larder_policy::Request;
 use larder_policy::Response;
 use larder_policy::Scope;
 use larder_policy::Settings;
+use larder_policy::Template;
 use larder_policy::Wants;
 use larder_policy::log;
-
-use crate::template::Template;
-
-mod template;
 
 /// The methods that write (RFC 9110 §9.3, RFC 5789).
 const WRITING: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
@@ -78,7 +75,8 @@ impl Policy for RestWrites {
     }
 
     fn wants(&self) -> Wants {
-        let uses_captures = self.also.iter().chain(&self.tags).any(Template::uses_captures);
+        let mut templates = self.also.iter().chain(&self.tags);
+        let uses_captures = templates.any(|template| template.names().next().is_some());
         let captures = if uses_captures { Inputs::CAPTURES } else { Inputs::empty() };
         Wants { inputs: Inputs::METHOD | Inputs::PATH | captures, ..Wants::default() }
     }
@@ -94,14 +92,13 @@ impl Invalidation for RestWrites {
             scopes.push(below(&request.path));
         }
         for template in &self.also {
-            let path = template.filled(request).map_err(|problem| format!("`also`: {problem}"))?;
+            let path = filled("also", template, request)?;
             // A `*` in what was captured is a character like any other.
             let is_pattern = template.text().contains('*');
             scopes.push(if is_pattern { pattern(&path) } else { Scope::Path(path) });
         }
         for template in &self.tags {
-            let tag = template.filled(request).map_err(|problem| format!("`tags`: {problem}"))?;
-            scopes.push(Scope::Tag(tag));
+            scopes.push(Scope::Tag(filled("tags", template, request)?));
         }
         Ok(scopes
             .into_iter()
@@ -129,10 +126,11 @@ impl RestWrites {
 fn methods(settings: &mut Settings) -> Option<Vec<String>> {
     let methods = settings.texts("methods")?;
     if methods.is_empty() {
-        let example = WRITING.map(|method| format!("{method:?}")).join(", ");
-        return settings.refuse(format!(
-            "`methods` is empty, so nothing would ever be invalidated: write `methods = [{example}]`"
-        ));
+        return settings.refuse(
+            "`methods` is empty, so nothing would ever be invalidated: \
+             write `methods = [\"POST\", \"PUT\", \"PATCH\", \"DELETE\"]`"
+                .to_owned(),
+        );
     }
     for method in &methods {
         let upper = method.to_ascii_uppercase();
@@ -149,16 +147,15 @@ fn methods(settings: &mut Settings) -> Option<Vec<String>> {
 }
 
 fn templates(settings: &mut Settings, name: &'static str) -> Vec<Template> {
-    let mut templates = Vec::new();
-    for text in settings.texts(name).unwrap_or_default() {
-        match Template::new(text) {
-            Ok(template) => templates.push(template),
-            Err(problem) => {
-                settings.refuse::<()>(format!("`{name}` has {problem}"));
-            }
-        }
-    }
-    templates
+    let unfit = |name: &str| name.is_empty().then(|| "a capture has no name".to_owned());
+    let texts = settings.texts(name).unwrap_or_default().into_iter();
+    texts.filter_map(|text| settings.template(name, text, &unfit)).collect()
+}
+
+/// A template with what the route's path captured.
+fn filled(setting: &str, template: &Template, request: &Request) -> Result<String, String> {
+    let missing = |name| format!("`{setting}`: the route's path captures no `{{{name}}}`");
+    template.filled(|name| request.capture(name)).map_err(missing)
 }
 
 /// The path and its ancestors, `parents` of them, each without a slash at the end and with one:
@@ -366,6 +363,10 @@ mod tests {
             (
                 Setting::new("also", ["/users/{id"]),
                 "`also` has `/users/{id`, where a brace is not closed: write `{name}`",
+            ),
+            (
+                Setting::new("tags", ["user-{}"]),
+                "`tags` has `user-{}`, where a capture has no name",
             ),
             (
                 Setting::new("also", many),

@@ -5,58 +5,58 @@ use std::borrow::Cow;
 /// The text of a JSON string (RFC 8259 §7), without quotes and escapes. `None` if `json` is any
 /// other value, or if the string has one half of a surrogate pair, which is no text.
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
-    let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
-    let mut pieces = quoted.split('\\');
-    let plain = pieces.next().filter(|piece| !piece.contains('"'))?;
-    if plain.len() == quoted.len() {
-        return Some(Cow::Borrowed(plain));
-    }
-    let mut text = String::with_capacity(quoted.len());
-    text.push_str(plain);
-    let mut rest = quoted.get(plain.len()..)?;
-    while let Some(escaped) = rest.strip_prefix('\\') {
-        let (character, after) = unescaped(escaped)?;
+    let [b'"', .., b'"'] = json.as_bytes() else { return None };
+    let mut rest = json.get(1..json.len() - 1)?;
+    let mut text = String::new();
+    loop {
+        let special = rest.bytes().position(|octet| matches!(octet, b'"' | b'\\'));
+        let Some(at) = special else { break };
+        if rest.as_bytes().get(at) == Some(&b'"') {
+            return None;
+        }
+        text.push_str(rest.get(..at)?);
+        let (character, length) = unescaped(rest.as_bytes().get(at + 1..)?)?;
         text.push(character);
-        let (plain, _) = after.split_at(after.find('\\').unwrap_or(after.len()));
-        text.push_str(Some(plain).filter(|plain| !plain.contains('"'))?);
-        rest = after.get(plain.len()..)?;
+        rest = rest.get(at + 1 + length..)?;
     }
+    if rest.len() == json.len() - 2 {
+        return Some(Cow::Borrowed(rest));
+    }
+    text.push_str(rest);
     Some(Cow::Owned(text))
 }
 
-/// The character that an escape stands for, and what follows it.
-fn unescaped(escaped: &str) -> Option<(char, &str)> {
-    let mut characters = escaped.chars();
-    let character = match characters.next()? {
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        'u' => return unicode(characters.as_str()),
-        same @ ('"' | '\\' | '/') => same,
+/// The character that an escape stands for, and how many octets it takes after the `\`.
+fn unescaped(escape: &[u8]) -> Option<(char, usize)> {
+    let character = match escape.first()? {
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode(escape),
+        same @ (b'"' | b'\\' | b'/') => char::from(*same),
         _ => return None,
     };
-    Some((character, characters.as_str()))
+    Some((character, 1))
 }
 
-/// Four digits; or four, and an escape of four more, where they are a pair of surrogates.
-fn unicode(digits: &str) -> Option<(char, &str)> {
-    let (first, rest) = four(digits)?;
-    if let Some(character) = char::from_u32(first.into()) {
-        return Some((character, rest));
+/// Four digits after a `u`; or four, and an escape of four more, where they are a pair of surrogates.
+fn unicode(escape: &[u8]) -> Option<(char, usize)> {
+    let first = four(escape.get(1..5)?)?;
+    if let Some(character) = char::from_u32(first) {
+        return Some((character, 5));
     }
-    let (second, rest) = four(rest.strip_prefix("\\u")?)?;
-    let character = char::decode_utf16([first, second]).next()?.ok()?;
-    Some((character, rest))
+    let [b'\\', b'u', second @ ..] = escape.get(5..11)? else { return None };
+    let second = four(second)?;
+    let is_pair = first < 0xdc00 && (0xdc00..0xe000).contains(&second);
+    let code = 0x1_0000 + ((first & 0x3ff) << 10) + (second & 0x3ff);
+    char::from_u32(code).filter(|_| is_pair).map(|character| (character, 11))
 }
 
-fn four(digits: &str) -> Option<(u16, &str)> {
-    let (four, rest) = digits.split_at_checked(4)?;
-    // `from_str_radix` would take a sign.
-    let is_hex = four.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let number = u16::from_str_radix(four, 16).ok().filter(|_| is_hex)?;
-    Some((number, rest))
+/// `from_str_radix` would take a sign.
+fn four(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
 }
 
 #[cfg(test)]

@@ -48,10 +48,13 @@
 
 pub mod log;
 pub mod schema;
+pub mod testing;
 
+#[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
-pub mod bindings;
+pub mod abi;
 mod change;
+mod contract;
 #[cfg(any(target_arch = "wasm32", test))]
 mod heap;
 mod json;
@@ -60,31 +63,40 @@ mod prepared;
 mod request;
 mod response;
 mod settings;
+mod sort;
+mod template;
 mod value;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod worlds;
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 
-pub use bindings::invalidation::exports::larder::policy::invalidation::Cause;
-pub use bindings::invalidation::exports::larder::policy::invalidation::Change;
-pub use bindings::invalidation::exports::larder::policy::invalidation::Invalidated;
-pub use bindings::invalidation::exports::larder::policy::invalidation::Operation;
-pub use bindings::invalidation::exports::larder::policy::invalidation::Scope;
-pub use bindings::invalidation::exports::larder::policy::invalidation::Write;
-pub use bindings::key::exports::larder::policy::key::Decision as KeyDecision;
-pub use bindings::shared::larder::policy::types::*;
-pub use bindings::storing::exports::larder::policy::storing::Decision as StoringDecision;
+pub use contract::Change;
+pub use contract::Inputs;
+pub use contract::Invalidated;
+pub use contract::KeyDecision;
+pub use contract::Operation;
+pub use contract::Pair;
+pub use contract::Parameter;
+pub use contract::Request;
+pub use contract::Response;
+pub use contract::Scope;
+pub use contract::Setting;
+pub use contract::SettingValue;
+pub use contract::StoringDecision;
+pub use contract::Wants;
 pub use json::text as json_text;
 pub use pattern::Patterns;
 pub use pattern::matches;
 pub use prepared::Prepared;
 pub use settings::NamedTexts;
 pub use settings::Settings;
+pub use sort::sorted;
+pub use template::Piece;
+pub use template::Template;
 pub use value::Json;
-
-use bindings::configure::exports::larder::policy::configure;
-use bindings::invalidation::exports::larder::policy::invalidation;
-use bindings::key::exports::larder::policy::key;
-use bindings::storing::exports::larder::policy::storing;
 
 /// A policy with its settings. Implement at least one of the other traits as well.
 pub trait Policy: Prepared {
@@ -142,70 +154,121 @@ pub fn configure<P: Policy>(config: impl Into<Vec<Setting>>) -> Result<P, String
 #[macro_export]
 macro_rules! export {
     ($policy:ty: $($interface:ident),+ $(,)?) => {
-        #[cfg(target_arch = "wasm32")]
-        const _: () = {
-            type Exported = $crate::Exported<$policy>;
-            $crate::bindings::configure::export!(Exported with_types_in $crate::bindings::configure);
-            $($crate::bindings::$interface::export!(
-                Exported with_types_in $crate::bindings::$interface
-            );)+
-        };
-        $(
-            #[cfg(not(target_arch = "wasm32"))]
-            const _: () = {
-                use $crate::bindings::$interface::exports::larder::policy::$interface::Guest;
-                _ = <$crate::Exported<$policy> as Guest>::$interface;
-            };
-        )+
+        $crate::export_one!($policy: configure);
+        $($crate::export_one!($policy: $interface);)+
     };
 }
 
-/// Stands between the generated bindings and a policy.
+/// One interface of [`export!`]: the function that the gateway calls, and its description for the
+/// encoder of components, which unites them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_one {
+    ($policy:ty: configure) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            #[unsafe(export_name = "larder:policy/configure@0.1.0#configure")]
+            unsafe extern "C" fn configure(settings: *const u8, count: usize) -> *const usize {
+                unsafe { $crate::abi::configure::<$policy>(settings, count) }
+            }
+
+            #[unsafe(link_section = "component-type:larder:configure")]
+            static WORLD: [u8; $crate::worlds::CONFIGURE.len()] = *$crate::worlds::CONFIGURE;
+        };
+    };
+    ($policy:ty: key) => {
+        $crate::export_one!($policy: key, Key, KEY, "larder:policy/key@0.1.0#key", "component-type:larder:key");
+    };
+    ($policy:ty: storing) => {
+        $crate::export_one!(
+            $policy: storing, Storing, STORING, "larder:policy/storing@0.1.0#storing",
+            "component-type:larder:storing"
+        );
+    };
+    ($policy:ty: invalidation) => {
+        $crate::export_one!(
+            $policy: invalidation, Invalidation, INVALIDATION,
+            "larder:policy/invalidation@0.1.0#invalidation", "component-type:larder:invalidation"
+        );
+    };
+    ($policy:ty: $function:ident, $trait:ident, $world:ident, $name:literal, $section:literal) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            #[unsafe(export_name = $name)]
+            unsafe extern "C" fn $function(arguments: *const u8) -> *const usize {
+                unsafe { $crate::abi::$function::<$policy>(arguments) }
+            }
+
+            #[unsafe(link_section = $section)]
+            static WORLD: [u8; $crate::worlds::$world.len()] = *$crate::worlds::$world;
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            _ = $crate::Exported::<$policy>::$function;
+        };
+    };
+}
+
+/// Stands between what the gateway calls and a policy.
 #[doc(hidden)]
 pub struct Exported<P>(PhantomData<P>);
 
+/// What may have made stored responses wrong.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub enum Cause<'a> {
+    /// A request that changed something, and what it got.
+    Write(&'a Request, &'a Response),
+    /// A change of a document.
+    Change(&'a Change),
+}
+
+#[doc(hidden)]
 impl<P: Policy> Exported<P> {
-    fn read(mut prepared: &[u8]) -> Result<P, String> {
+    pub fn configure(config: Vec<Setting>) -> Result<(Wants, Vec<u8>), String> {
+        log::report_panics();
+        let policy = ManuallyDrop::new(configure::<P>(config)?);
+        let mut prepared = Vec::new();
+        policy.write(&mut prepared);
+        Ok((policy.wants(), prepared))
+    }
+
+    pub fn key(prepared: &[u8], request: &Request) -> Result<KeyDecision, String>
+    where
+        P: Key,
+    {
+        Self::read(prepared)?.key(request).map(KeyDecision::within_bounds)
+    }
+
+    pub fn storing(
+        prepared: &[u8],
+        request: &Request,
+        response: &Response,
+    ) -> Result<StoringDecision, String>
+    where
+        P: Storing,
+    {
+        Self::read(prepared)?.storing(request, response)
+    }
+
+    pub fn invalidation(prepared: &[u8], cause: Cause<'_>) -> Result<Vec<Invalidated>, String>
+    where
+        P: Invalidation,
+    {
+        let policy = Self::read(prepared)?;
+        match cause {
+            Cause::Write(request, response) => policy.written(request, response),
+            Cause::Change(change) => policy.changed(change),
+        }
+    }
+
+    /// The policy is not dropped: the instance is gone after the call, with all its memory.
+    fn read(mut prepared: &[u8]) -> Result<ManuallyDrop<P>, String> {
         log::report_panics();
         P::read(&mut prepared)
             .filter(|_| prepared.is_empty())
+            .map(ManuallyDrop::new)
             .ok_or_else(|| "`prepared` is not what `configure` answered".to_owned())
-    }
-}
-
-impl<P: Policy> configure::Guest for Exported<P> {
-    fn configure(config: Vec<Setting>) -> Result<configure::Configured, String> {
-        log::report_panics();
-        let policy: P = configure(config)?;
-        let mut prepared = Vec::new();
-        policy.write(&mut prepared);
-        Ok(configure::Configured { wants: policy.wants(), prepared })
-    }
-}
-
-impl<P: Key> key::Guest for Exported<P> {
-    fn key(prepared: Vec<u8>, request: Request) -> Result<KeyDecision, String> {
-        Self::read(&prepared)?.key(&request).map(KeyDecision::within_bounds)
-    }
-}
-
-impl<P: Storing> storing::Guest for Exported<P> {
-    fn storing(
-        prepared: Vec<u8>,
-        request: Request,
-        response: Response,
-    ) -> Result<StoringDecision, String> {
-        Self::read(&prepared)?.storing(&request, &response)
-    }
-}
-
-impl<P: Invalidation> invalidation::Guest for Exported<P> {
-    fn invalidation(prepared: Vec<u8>, cause: Cause) -> Result<Vec<Invalidated>, String> {
-        let policy = Self::read(&prepared)?;
-        match cause {
-            Cause::Write(Write { request, response }) => policy.written(&request, &response),
-            Cause::Change(change) => policy.changed(&change),
-        }
     }
 }
 
@@ -256,16 +319,16 @@ mod tests {
     #[test]
     fn what_configure_read_reaches_the_call() {
         let config = vec![Setting::new("name", "path")];
-        let configured = <Exported<Sample> as configure::Guest>::configure(config).unwrap();
-        assert_eq!(configured.wants.inputs, Inputs::PATH);
-        let decision = <Exported<Sample> as key::Guest>::key(configured.prepared, request("/a"));
+        let (wants, prepared) = Exported::<Sample>::configure(config).unwrap();
+        assert_eq!(wants.inputs, Inputs::PATH);
+        let decision = Exported::<Sample>::key(&prepared, &request("/a"));
         assert_eq!(decision, Ok(KeyDecision::Parts(vec![Pair::new("path", "/a")])));
     }
 
     #[test]
     fn what_another_plugin_prepared_is_refused() {
-        for prepared in [vec![], vec![9, b'p'], vec![1, b'p', 0]] {
-            <Exported<Sample> as key::Guest>::key(prepared, request("/a")).unwrap_err();
+        for prepared in [&[][..], &[9, b'p'], &[1, b'p', 0]] {
+            Exported::<Sample>::key(prepared, &request("/a")).unwrap_err();
         }
     }
 

@@ -32,15 +32,26 @@ crate::prepared!(Patterns { 0 });
 /// Whether `pattern` matches the whole of `text`: `*` stands for any run of characters, none
 /// included, and the rest for itself, case included.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(start) else { return false };
-    // Between two stars the first occurrence is as good as any later one.
-    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for piece in between.split('*') {
-        let Some((_, after)) = text.split_once(piece) else { return false };
-        text = after;
+    // Octet by octet, which is right for UTF-8 and much less code than a search for text.
+    let mut pieces = pattern.as_bytes().split(|octet| *octet == b'*');
+    let (start, mut piece) = (pieces.next().unwrap_or_default(), pieces.next());
+    let Some(mut text) = text.as_bytes().strip_prefix(start) else { return false };
+    if piece.is_none() {
+        return text.is_empty();
     }
-    text.ends_with(end)
+    while let Some(sought) = piece {
+        piece = pieces.next();
+        if piece.is_none() {
+            return text.ends_with(sought);
+        }
+        // Between two stars the first occurrence is as good as any later one.
+        while !text.starts_with(sought) {
+            let Some((_, rest)) = text.split_first() else { return false };
+            text = rest;
+        }
+        text = text.get(sought.len()..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]

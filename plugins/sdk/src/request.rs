@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::Inputs;
 use crate::Pair;
 use crate::Parameter;
 use crate::Request;
-use crate::Wants;
 use crate::json_text;
 
 impl Request {
@@ -31,7 +29,7 @@ impl Request {
         json_text(self.claim(index)?)
     }
 
-    /// The content, if `wants` has [`Inputs::CONTENT`] and the gateway can show it.
+    /// The content, if `wants` has [`Inputs::CONTENT`](crate::Inputs::CONTENT) and the gateway can show it.
     pub fn content(&self) -> Option<&[u8]> {
         self.content.as_deref()
     }
@@ -39,39 +37,6 @@ impl Request {
     /// What the route's path pattern captured under `name`.
     pub fn capture(&self, name: &str) -> Option<&str> {
         self.captures.iter().find(|capture| capture.name == name).map(|found| found.value.as_str())
-    }
-}
-
-/// A request of which nothing is to be seen, to fill in by tests.
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            method: String::new(),
-            scheme: String::new(),
-            authority: String::new(),
-            path: String::new(),
-            captures: Vec::new(),
-            query: Vec::new(),
-            fields: Vec::new(),
-            cookies: Vec::new(),
-            claims: Vec::new(),
-            content: None,
-        }
-    }
-}
-
-/// Nothing at all.
-impl Default for Wants {
-    fn default() -> Self {
-        Self {
-            inputs: Inputs::empty(),
-            fields: Vec::new(),
-            cookies: Vec::new(),
-            claims: Vec::new(),
-            response_fields: Vec::new(),
-            response_values: Vec::new(),
-            document_values: Vec::new(),
-        }
     }
 }
 

@@ -68,10 +68,11 @@ impl Settings {
         match self.take(name)? {
             SettingValue::Texts(values) => Some(values),
             other => {
-                let example = match &other {
-                    SettingValue::Text(value) => format!("{name} = [{value:?}]"),
-                    _ => format!("{name} = [\"...\"]"),
+                let value = match &other {
+                    SettingValue::Text(value) if is_plain(value) => value,
+                    _ => "...",
                 };
+                let example = format!("{name} = [\"{value}\"]");
                 self.wrong_type(name, &other, "an array of strings", &example)
             }
         }
@@ -84,25 +85,30 @@ impl Settings {
         let mut found = Vec::new();
         let mut unread = Vec::new();
         for setting in std::mem::take(&mut self.unread) {
-            let inner = setting.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-            match (inner, &setting.value) {
-                (Some(inner), SettingValue::Text(text)) => {
-                    found.push(NamedTexts { name: inner.to_owned(), texts: vec![text.clone()] });
-                }
-                (Some(inner), SettingValue::Texts(texts)) => {
-                    found.push(NamedTexts { name: inner.to_owned(), texts: texts.clone() });
-                }
-                (Some(_), other) => {
+            let Some(rest) = setting.name.strip_prefix(name) else {
+                unread.push(setting);
+                continue;
+            };
+            let texts = match (rest.as_bytes().first(), setting.value) {
+                (Some(b'.'), SettingValue::Text(text)) => vec![text],
+                (Some(b'.'), SettingValue::Texts(texts)) => texts,
+                (Some(b'.'), other) => {
                     let example = format!("{} = \"...\"", setting.name);
                     let expected = "a string or an array of strings";
-                    self.wrong_type::<()>(&setting.name, other, expected, &example);
+                    self.report_type(&setting.name, &other, expected, &example);
+                    continue;
                 }
-                (None, other) if setting.name == name => {
+                (None, other) => {
                     let example = format!("{name} = {{ name = \"...\" }}");
-                    self.wrong_type::<()>(name, other, "a table of strings", &example);
+                    self.report_type(name, &other, "a table of strings", &example);
+                    continue;
                 }
-                (None, _) => unread.push(setting),
-            }
+                (Some(_), value) => {
+                    unread.push(Setting { value, ..setting });
+                    continue;
+                }
+            };
+            found.push(NamedTexts { name: rest.get(1..).unwrap_or_default().to_owned(), texts });
         }
         self.unread = unread;
         found
@@ -111,8 +117,13 @@ impl Settings {
     /// Reports a problem of the policy's own finding, and goes on. Say which setting it is and what
     /// to write instead. Answers `None`, so that it can stand where the value would.
     pub fn refuse<T>(&mut self, problem: String) -> Option<T> {
-        self.problems.push(problem);
+        self.report(problem);
         None
+    }
+
+    #[inline(never)] // It is called often, and by nothing that has to be fast.
+    fn report(&mut self, problem: String) {
+        self.problems.push(problem);
     }
 
     /// Whether nothing that was asked for so far is wrong.
@@ -121,27 +132,45 @@ impl Settings {
     }
 
     /// What `configure` answered, unless something is wrong with the settings.
-    pub(crate) fn finish<P>(mut self, configured: Result<P, String>) -> Result<P, String> {
-        match configured {
-            Ok(policy) => {
-                self.refuse_unread();
-                if self.problems.is_empty() { Ok(policy) } else { Err(self.problems.join("; ")) }
-            }
-            // The policy may have missed just what could not be read, or not asked for everything.
-            Err(problem) if self.problems.is_empty() => Err(problem),
-            Err(_) => Err(self.problems.join("; ")),
-        }
+    pub(crate) fn finish<P>(self, configured: Result<P, String>) -> Result<P, String> {
+        let (policy, problem) = match configured {
+            Ok(policy) => (Some(policy), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let problems = self.all_problems(problem);
+        policy.filter(|_| problems.is_empty()).ok_or(problems)
     }
 
-    fn refuse_unread(&mut self) {
-        let known: Vec<_> = self.known.iter().map(|name| format!("`{name}`")).collect();
+    /// All that is wrong, in one text. `own` is what `configure` failed with.
+    fn all_problems(mut self, own: Option<String>) -> String {
+        let has_failed = own.is_some();
+        // What cannot be read is not also missing.
+        self.problems.extend(own.filter(|_| self.problems.is_empty()));
+        let mut known = String::new();
+        for name in &self.known {
+            known.push_str(if known.is_empty() { "`" } else { ", `" });
+            known.push_str(name);
+            known.push('`');
+        }
         for Setting { name, .. } in &self.unread {
-            self.problems.push(if known.is_empty() {
+            self.problems.push(if has_failed {
+                // It may be another setting misspelt, or one that is read later.
+                let known = if known.is_empty() { "nothing" } else { &known };
+                format!("`{name}` was not read: until then the policy had asked for {known}")
+            } else if known.is_empty() {
                 format!("unknown setting `{name}`: this policy has no settings")
             } else {
-                format!("unknown setting `{name}`: this policy has {}", known.join(", "))
+                format!("unknown setting `{name}`: this policy has {known}")
             });
         }
+        let mut all = String::new();
+        for problem in &self.problems {
+            if !all.is_empty() {
+                all.push_str("; ");
+            }
+            all.push_str(problem);
+        }
+        all
     }
 
     fn take(&mut self, name: &'static str) -> Option<SettingValue> {
@@ -157,14 +186,25 @@ impl Settings {
         expected: &str,
         example: &str,
     ) -> Option<T> {
+        self.report_type(name, given, expected, example);
+        None
+    }
+
+    #[inline(never)] // As above.
+    fn report_type(&mut self, name: &str, given: &SettingValue, expected: &str, example: &str) {
         let given = match given {
             SettingValue::Boolean(_) => "a boolean",
             SettingValue::Integer(_) | SettingValue::Number(_) => "a number",
             SettingValue::Text(_) => "a string",
             SettingValue::Texts(_) => "an array",
         };
-        self.refuse(format!("`{name}` must be {expected}, not {given}: write `{example}`"))
+        self.report(format!("`{name}` must be {expected}, not {given}: write `{example}`"));
     }
+}
+
+/// Whether a text can stand between quotes as it is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|octet| !matches!(octet, ..b' ' | b'"' | b'\\' | 0x7f))
 }
 
 /// One key of a table of strings, and what stands under it.
@@ -275,6 +315,10 @@ mod tests {
                 "`texts` must be an array of strings, not a string: write `texts = [\"utm_*\"]`",
             ),
             (
+                "a\"b".into(),
+                "`texts` must be an array of strings, not a string: write `texts = [\"...\"]`",
+            ),
+            (
                 true.into(),
                 "`texts` must be an array of strings, not a boolean: write `texts = [\"...\"]`",
             ),
@@ -310,6 +354,25 @@ mod tests {
         assert_eq!(settings.text("cookie"), None);
         let problem = settings.finish::<()>(Err("`cookie` is missing".to_owned())).unwrap_err();
         assert!(problem.starts_with("`cookie` must be a string"), "{problem}");
+    }
+
+    #[test]
+    fn what_was_not_read_is_told_beside_the_policys_own_error() {
+        let failed = |settings: Settings| settings.finish::<()>(Err("write `field`".to_owned()));
+        let mut settings = Settings::new(vec![Setting::new("feild", "x")]);
+        assert_eq!(settings.text("field"), None);
+        assert_eq!(
+            failed(settings),
+            Err("write `field`; \
+                 `feild` was not read: until then the policy had asked for `field`"
+                .to_owned())
+        );
+        assert_eq!(
+            failed(Settings::new(vec![Setting::new("x", 1)])),
+            Err("write `field`; `x` was not read: until then the policy had asked for nothing"
+                .to_owned())
+        );
+        assert_eq!(failed(Settings::new(vec![])), Err("write `field`".to_owned()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::json_text;
+use crate::sorted;
 
 /// How deep arrays and objects may lie within each other. A plugin has a stack of 64 KiB.
 const DEEPEST: usize = 64;
@@ -31,10 +32,10 @@ pub enum Json<'a> {
 impl<'a> Json<'a> {
     /// Reads one value, which may stand in white space. None for anything else.
     pub fn read(text: &'a str) -> Option<Self> {
-        let mut reader = Reader { rest: text };
+        let mut reader = Reader { text, at: 0 };
         let value = reader.value(DEEPEST)?;
         reader.skip_space();
-        reader.rest.is_empty().then_some(value)
+        (reader.at == text.len()).then_some(value)
     }
 
     /// The member of an object that has this name.
@@ -108,64 +109,70 @@ impl<'a> Json<'a> {
 
 /// Escapes what RFC 8259 §7 says must be.
 fn write_string(text: &str, to: &mut String) {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = text;
     to.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => to.extend(['\\', character]),
-            '\0'..='\x1f' => {
-                let code = character as usize;
-                let digit = |value: usize| DIGITS.get(value).copied().unwrap_or('0');
-                to.push_str("\\u00");
-                to.extend([digit(code >> 4), digit(code & 0xf)]);
+    loop {
+        let special = rest.bytes().position(|octet| matches!(octet, b'"' | b'\\' | ..=0x1f));
+        // What is escaped is one octet, so that the text can be split on both sides of it.
+        let pieces =
+            special.and_then(|at| Some((rest.get(..at)?, rest.get(at..=at)?, rest.get(at + 1..)?)));
+        let Some((plain, escaped, after)) = pieces else { break };
+        to.push_str(plain);
+        to.push('\\');
+        match escaped.as_bytes() {
+            [code @ ..=0x1f] => {
+                to.push_str("u00");
+                for digit in [code >> 4, code & 0xf] {
+                    to.push(DIGITS.get(usize::from(digit)).map_or('0', |digit| char::from(*digit)));
+                }
             }
-            _ => to.push(character),
+            _ => to.push_str(escaped),
         }
+        rest = after;
     }
+    to.push_str(rest);
     to.push('"');
 }
 
+/// Reads octet by octet: what is not ASCII stands in strings alone.
 struct Reader<'a> {
-    rest: &'a str,
+    text: &'a str,
+    at: usize,
 }
 
 impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Option<Json<'a>> {
         self.skip_space();
-        match self.rest.as_bytes().first()? {
+        match self.next()? {
             b'{' => self.object(depth.checked_sub(1)?),
             b'[' => self.array(depth.checked_sub(1)?),
             b'"' => self.string().map(Json::Text),
             b'-' | b'0'..=b'9' => self.number(),
-            _ => self.word(),
+            b'n' => self.word("null", Json::Null),
+            b't' => self.word("true", Json::Boolean(true)),
+            _ => self.word("false", Json::Boolean(false)),
         }
     }
 
-    fn word(&mut self) -> Option<Json<'a>> {
-        let words =
-            [("null", Json::Null), ("true", Json::Boolean(true)), ("false", Json::Boolean(false))];
-        for (word, value) in words {
-            if let Some(rest) = self.rest.strip_prefix(word) {
-                self.rest = rest;
-                return Some(value);
-            }
-        }
-        None
+    fn word(&mut self, word: &str, value: Json<'a>) -> Option<Json<'a>> {
+        let is_next = self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes());
+        self.at += word.len();
+        is_next.then_some(value)
     }
 
     fn array(&mut self, depth: usize) -> Option<Json<'a>> {
         let mut values = Vec::new();
-        self.expect('[')?;
+        self.expect(b'[')?;
         self.skip_space();
-        if self.expect(']').is_some() {
+        if self.expect(b']').is_some() {
             return Some(Json::Array(values));
         }
         loop {
             values.push(self.value(depth)?);
             self.skip_space();
-            if self.expect(',').is_none() {
-                self.expect(']')?;
+            if self.expect(b',').is_none() {
+                self.expect(b']')?;
                 return Some(Json::Array(values));
             }
         }
@@ -173,83 +180,92 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: usize) -> Option<Json<'a>> {
         let mut members = Vec::new();
-        self.expect('{')?;
+        self.expect(b'{')?;
         self.skip_space();
-        if self.expect('}').is_some() {
+        if self.expect(b'}').is_some() {
             return Some(Json::Object(members));
         }
         loop {
             self.skip_space();
             let name = self.string()?;
             self.skip_space();
-            self.expect(':')?;
+            self.expect(b':')?;
             members.push((name, self.value(depth)?));
             self.skip_space();
-            if self.expect(',').is_none() {
-                self.expect('}')?;
+            if self.expect(b',').is_none() {
+                self.expect(b'}')?;
                 break;
             }
         }
-        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let members = sorted(members, |(a, _), (b, _)| a.cmp(b));
         // RFC 8259 §4: what readers do with two members of one name is unpredictable.
         let has_twins = members.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
         (!has_twins).then_some(Json::Object(members))
     }
 
     fn string(&mut self) -> Option<String> {
-        let mut octets = self.rest.bytes().enumerate();
-        let (_, b'"') = octets.next()? else { return None };
-        let end = loop {
-            match octets.next()? {
-                (end, b'"') => break end,
+        let start = self.at;
+        self.expect(b'"')?;
+        loop {
+            match self.next()? {
+                b'"' => break,
                 // What is escaped ends nothing; `json_text` says whether it may be.
-                (_, b'\\') => _ = octets.next()?,
-                (_, ..b' ') => return None,
-                _ => {}
+                b'\\' => self.at += 2,
+                ..b' ' => return None,
+                _ => self.at += 1,
             }
-        };
-        let (quoted, rest) = self.rest.split_at_checked(end + 1)?;
-        self.rest = rest;
-        json_text(quoted).map(Cow::into_owned)
+        }
+        self.at += 1;
+        json_text(self.text.get(start..self.at)?).map(Cow::into_owned)
     }
 
     fn number(&mut self) -> Option<Json<'a>> {
-        let start = self.rest;
-        _ = self.expect('-');
-        if self.expect('0').is_none() {
+        let start = self.at;
+        _ = self.expect(b'-');
+        if self.expect(b'0').is_none() {
             self.digits()?;
         }
-        if self.expect('.').is_some() {
+        if self.expect(b'.').is_some() {
             self.digits()?;
         }
-        if self.expect('e').or_else(|| self.expect('E')).is_some() {
-            _ = self.expect('+').or_else(|| self.expect('-'));
+        if let Some(b'e' | b'E') = self.next() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.next() {
+                self.at += 1;
+            }
             self.digits()?;
         }
-        start.get(..start.len() - self.rest.len()).map(Json::Number)
+        self.text.get(start..self.at).map(Json::Number)
     }
 
     /// At least one.
     fn digits(&mut self) -> Option<()> {
-        let rest = self.rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        let has_some = rest.len() < self.rest.len();
-        self.rest = rest;
-        has_some.then_some(())
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.next() {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
     }
 
-    fn expect(&mut self, character: char) -> Option<()> {
-        self.rest = self.rest.strip_prefix(character)?;
-        Some(())
+    fn next(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn expect(&mut self, octet: u8) -> Option<()> {
+        (self.next()? == octet).then(|| self.at += 1)
     }
 
     fn skip_space(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.next() {
+            self.at += 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Numbers;
 
     fn canonical(text: &str) -> Option<String> {
         Json::read(text).map(|value| value.canonical())
@@ -367,16 +383,9 @@ mod tests {
     fn any_text_is_read_or_refused() {
         let seed =
             r#"{"a":[1,-2.5e+10,"\u20ac\ud83d\ude00\n"],"b":{"c":null,"d":[true,false,{}]}}"#;
-        let mut state = 7_u64;
+        let mut numbers = Numbers::from(7);
         for _ in 0..20_000 {
-            let mut octets = seed.as_bytes().to_vec();
-            for _ in 0..3 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let [at, octet, ..] = (state >> 16).to_le_bytes();
-                let at = usize::from(at) % octets.len();
-                octets[at] = octet & 0x7f;
-            }
-            let text = String::from_utf8_lossy(&octets);
+            let text = numbers.mutated(seed, 3);
             if let Some(form) = canonical(&text) {
                 assert_eq!(canonical(&form).as_deref(), Some(form.as_str()), "{text}");
             }

@@ -14,6 +14,7 @@ use larder_policy::Policy;
 use larder_policy::Request;
 use larder_policy::Settings;
 use larder_policy::Wants;
+use larder_policy::sorted;
 
 /// The settings. One of `claim` and `field` is there.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Tenant {
             query.iter().filter(|parameter| !self.drop.matches(&parameter.name)).collect();
         if self.sort {
             // A stable sort: `a=1&a=2` and `a=2&a=1` are two lists to most servers.
-            kept.sort_by(|a, b| a.name.cmp(&b.name));
+            kept = sorted(kept, |a, b| a.name.cmp(&b.name));
         }
         kept
     }

@@ -3,6 +3,7 @@
 //! Nonsense in `Accept-Language` is no error: what cannot be read is passed over.
 
 use larder_policy::Settings;
+use larder_policy::sorted;
 
 /// How many ranges of a field are read. Browsers send fewer than ten.
 const MOST_RANGES: usize = 32;
@@ -27,7 +28,7 @@ impl Languages {
         let Some(mut tags) = tags else {
             let default = default?;
             return settings.refuse(format!(
-                "`default-language` needs `languages`: write `languages = [{default:?}]`"
+                "`default-language` needs `languages`: write `languages = [\"{default}\"]`"
             ));
         };
         if tags.is_empty() {
@@ -65,10 +66,10 @@ impl Languages {
     /// The language to answer in. Where nothing fits it is the default: RFC 9110 §12.5.4 lets a
     /// server disregard the field rather than refuse to answer.
     pub(crate) fn choose(&self, accept_language: &str) -> &str {
-        let mut ranges: Vec<Range> =
+        let ranges: Vec<Range> =
             accept_language.split(',').take(MOST_RANGES).filter_map(Range::parse).collect();
         // A stable sort: of equal weights the first is preferred.
-        ranges.sort_by_key(|range| std::cmp::Reverse(range.weight));
+        let ranges = sorted(ranges, |a, b| b.weight.cmp(&a.weight));
         ranges
             .iter()
             .filter(|range| range.weight > 0)

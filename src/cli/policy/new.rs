@@ -29,8 +29,9 @@ const POLICY: &[(&str, &str)] = &[
 
 /// `larder-policy`, its manifest aside.
 const SDK: &[(&str, &str)] = &[
-    ("src/bindings.rs", include_str!("../../../plugins/sdk/src/bindings.rs")),
+    ("src/abi.rs", include_str!("../../../plugins/sdk/src/abi.rs")),
     ("src/change.rs", include_str!("../../../plugins/sdk/src/change.rs")),
+    ("src/contract.rs", include_str!("../../../plugins/sdk/src/contract.rs")),
     ("src/heap.rs", include_str!("../../../plugins/sdk/src/heap.rs")),
     ("src/json.rs", include_str!("../../../plugins/sdk/src/json.rs")),
     ("src/lib.rs", include_str!("../../../plugins/sdk/src/lib.rs")),
@@ -41,7 +42,11 @@ const SDK: &[(&str, &str)] = &[
     ("src/response.rs", include_str!("../../../plugins/sdk/src/response.rs")),
     ("src/schema.rs", include_str!("../../../plugins/sdk/src/schema.rs")),
     ("src/settings.rs", include_str!("../../../plugins/sdk/src/settings.rs")),
+    ("src/sort.rs", include_str!("../../../plugins/sdk/src/sort.rs")),
+    ("src/template.rs", include_str!("../../../plugins/sdk/src/template.rs")),
+    ("src/testing.rs", include_str!("../../../plugins/sdk/src/testing.rs")),
     ("src/value.rs", include_str!("../../../plugins/sdk/src/value.rs")),
+    ("src/worlds.rs", include_str!("../../../plugins/sdk/src/worlds.rs")),
     ("wit/policy.wit", include_str!("../../../wit/policy.wit")),
 ];
 
@@ -102,10 +107,7 @@ fn files(name: &str) -> Vec<(PathBuf, String)> {
     let fill = |text: &str| text.replace(NAME, name).replace(MODULE, &name.replace('-', "_"));
     let policy = POLICY.iter().map(|(path, text)| (PathBuf::from(path), fill(text)));
     let sdk = Path::new("larder-policy");
-    let sources = SDK.iter().map(|(path, text)| {
-        // In the project the contract is beside the plugins, here within the crate.
-        (sdk.join(path), text.replace("path: \"../../wit\"", "path: \"wit\""))
-    });
+    let sources = SDK.iter().map(|(path, text)| (sdk.join(path), (*text).to_owned()));
     let manifest = (sdk.join("Cargo.toml"), sdk_manifest());
     policy.chain(sources).chain([manifest]).collect()
 }
