@@ -272,3 +272,15 @@ async fn errors_of_graphql_are_not_stored() {
     gateway.admin("DELETE", "/tag/field:users").send().await.code(200);
     gateway.get(target).await.status(MISS);
 }
+
+/// What every gateway carries, maps and compiles. `graphql` reads two languages, GraphQL and JSON, and
+/// has three roles: a sixth of its octets are names and descriptions.
+#[test]
+fn plugins_stay_small() {
+    for plugin in larder::plugin::bundled_names() {
+        let most = if plugin == "graphql" { 76 * 1024 } else { 60 * 1024 };
+        let file = format!("{}/plugins/bundled/{plugin}.wasm", env!("CARGO_MANIFEST_DIR"));
+        let octets = std::fs::metadata(&file).unwrap().len();
+        assert!(octets < most, "{plugin} has {octets} octets, and {most} is the most");
+    }
+}
