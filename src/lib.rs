@@ -41,7 +41,7 @@
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
-//! 0  message   config   clock   recent   stats   telemetry
+//! 0  message   config   clock   bounded   recent   stats   telemetry
 //! ```
 //!
 //! # Invariants
@@ -60,6 +60,7 @@
 //! back by lifetime and eviction. No trait with one implementation. No shared runtime for clients'
 //! connections: each worker thread has its own.
 
+pub mod bounded;
 pub mod clock;
 pub mod config;
 pub mod message;

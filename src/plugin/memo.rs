@@ -4,16 +4,14 @@
 //! then answer one request with another's response.
 //!
 //! All workers share the map. Before it each worker has the answers that it has just given, where one
-//! is found with a third of the work.
+//! is found with half of the work.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use foldhash::fast::RandomState;
-use moka::sync::Cache;
-
 use super::answers::KeyAnswer;
-use crate::recent::Recent;
+use crate::bounded::Shared;
+use crate::recent::{self, Recent};
 
 /// Longer inputs are asked about each time, so that the memory of all answers has a bound.
 pub(super) const LONGEST: usize = 4096;
@@ -31,17 +29,14 @@ pub(super) struct Memo {
     /// Never given twice: it stands before the inputs, as one worker's recent answers are those of
     /// several maps.
     number: u64,
-    shared: Cache<Box<[u8]>, KeyAnswer, RandomState>,
+    shared: Shared<Box<[u8]>, KeyAnswer>,
 }
 
 impl Memo {
     /// Keeps so many answers.
     pub(super) fn new(most: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-            shared: Cache::builder().max_capacity(most).build_with_hasher(RandomState::default()),
-        }
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), shared: Shared::new(most) }
     }
 
     /// The answer to the inputs that `pack` appends.
@@ -57,7 +52,7 @@ impl Memo {
     }
 
     fn look(&self, packed: &[u8]) -> Option<KeyAnswer> {
-        let shared = || self.shared.get(packed).ok_or(());
+        let shared = |hash| self.shared.get(hash, packed).ok_or(());
         RECENT.with_borrow_mut(|recent| recent.get_or(packed, shared)).ok()
     }
 
@@ -66,7 +61,8 @@ impl Memo {
         let mut packed = Vec::new();
         self.pack(&mut packed, pack);
         if packed.len() <= LONGEST {
-            self.shared.insert(packed.into_boxed_slice(), answer);
+            let hash = recent::hash(&packed);
+            self.shared.insert(hash, packed.into_boxed_slice(), answer, 1);
         }
     }
 

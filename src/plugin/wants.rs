@@ -308,13 +308,13 @@ fn value(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn put(packed: &mut Vec<u8>, part: &[u8]) {
-    packed.extend(length(part.len()));
+    packed.extend_from_slice(&length(part.len()));
     packed.extend_from_slice(part);
 }
 
 fn put_optional(packed: &mut Vec<u8>, part: Option<&[u8]>) {
     match part {
-        None => packed.extend(ABSENT.to_le_bytes()),
+        None => packed.extend_from_slice(&ABSENT.to_le_bytes()),
         Some(part) => put(packed, part),
     }
 }

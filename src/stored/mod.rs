@@ -63,7 +63,7 @@ impl CacheKey {
                 write(name);
                 write(value);
             }
-            let hash = || Ok::<_, Infallible>(Self(*blake3::hash(packed).as_bytes()));
+            let hash = |_| Ok::<_, Infallible>(Self(*blake3::hash(packed).as_bytes()));
             let Ok(key) = RECENT.with_borrow_mut(|recent| recent.get_or(packed, hash));
             // One extraordinary request must not hold memory for good.
             packed.shrink_to(4096);

@@ -34,7 +34,7 @@ impl CacheKey {
                 packed.extend_from_slice(&u64::MAX.to_le_bytes());
             }
             let value = |name| (name, semantics::nominated_value(fields, name));
-            let key = || Ok::<_, Infallible>(self.variant(nominated.iter().map(value)));
+            let key = |_| Ok::<_, Infallible>(self.variant(nominated.iter().map(value)));
             let Ok(key) = RECENT.with_borrow_mut(|recent| recent.get_or(packed, key));
             // One extraordinary request must not hold memory for good.
             packed.shrink_to(4096);
