@@ -23,10 +23,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use moka::sync::Cache;
 use serde_json::Value;
 use tracing::debug;
 
+use crate::bounded::Shared;
 use crate::config::{Jwt, TokenFrom};
 use crate::message::cookie;
 
@@ -44,6 +44,9 @@ const REMEMBERED: u64 = 16 << 20;
 /// Above it a number's neighbours are not told apart (RFC 8259 §6).
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// The BLAKE3 of a token.
+type Hash = [u8; 32];
+
 /// Reads the tokens of routes with one `[jwt.NAME]`.
 pub struct Reader {
     name: String,
@@ -52,8 +55,8 @@ pub struct Reader {
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
-    /// By the BLAKE3 of the token: those that held when they were read, their time apart.
-    read: Cache<[u8; 32], Arc<Token>>,
+    /// Those that held when they were read, their time apart.
+    read: Shared<Hash, Arc<Token>>,
 }
 
 /// A token of which everything holds but its time, which passes.
@@ -62,7 +65,6 @@ struct Token {
     claims: Arc<Value>,
     not_before: Option<f64>,
     expires: Option<f64>,
-    octets: u32,
 }
 
 /// Why a token does not hold. Nothing of the token is in it: the log is no place for credentials.
@@ -96,7 +98,6 @@ impl Reader {
     /// # Errors
     /// A file cannot be read, or holds no key of the named algorithms.
     pub fn new(jwt: &Jwt) -> Result<Self, NotKeys> {
-        let weigh = |_: &[u8; 32], token: &Arc<Token>| token.octets;
         Ok(Self {
             name: jwt.name.clone(),
             from: jwt.from.clone(),
@@ -104,7 +105,7 @@ impl Reader {
             issuer: jwt.issuer.clone(),
             audience: jwt.audience.clone(),
             leeway: jwt.leeway,
-            read: Cache::builder().max_capacity(REMEMBERED).weigher(weigh).build(),
+            read: Shared::new(REMEMBERED),
         })
     }
 
@@ -125,14 +126,15 @@ impl Reader {
         if token.len() > LONGEST {
             return Err(Unheld::Long);
         }
-        let hash = *blake3::hash(token).as_bytes();
-        if let Some(read) = self.read.get(&hash) {
+        let hash: Hash = blake3::hash(token).into();
+        let place = hash.first_chunk().copied().map(u64::from_le_bytes).unwrap_or_default();
+        if let Some(read) = self.read.get(place, &hash) {
             return self.in_time(&read, now).map(|()| Arc::clone(&read.claims));
         }
         let read = Arc::new(self.read(token)?);
         // What does not hold any more is not worth a place.
         self.in_time(&read, now)?;
-        self.read.insert(hash, Arc::clone(&read));
+        self.read.insert(place, hash, Arc::clone(&read), token.len() as u64);
         Ok(Arc::clone(&read.claims))
     }
 
@@ -175,8 +177,7 @@ impl Reader {
         if !is_exact(&claims) {
             return Err(Unheld::Number);
         }
-        let octets = u32::try_from(token.len()).unwrap_or(u32::MAX);
-        Ok(Token { claims: Arc::new(claims), not_before, expires, octets })
+        Ok(Token { claims: Arc::new(claims), not_before, expires })
     }
 
     /// RFC 7519 §4.1.3: a string, or an array of them.
