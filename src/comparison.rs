@@ -1,19 +1,18 @@
 //! What one key policy would do in another's place, by the requests that both were asked about.
 //!
 //! Both are judged by one model: a cache without lifetimes of its own that keeps a response under
-//! each key for [`WINDOW`], the [`MOST_KEYS`] last used ones at most. So its two hit ratios are to be
+//! each key for [`WINDOW`], [`MOST_KEYS`] at most, those that are asked for rather than others. So its two hit ratios are to be
 //! compared with each other; those of the gateway depend on what responses say as well.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use foldhash::fast::RandomState;
-use moka::sync::Cache;
 use serde::Serialize;
 
-use crate::stored::CacheKey;
+use crate::bounded::Bounded;
+use crate::stored::{self, CacheKey};
 
 /// How long a key counts as stored.
 pub const WINDOW: Duration = Duration::from_mins(10);
@@ -27,8 +26,8 @@ const MOST_SHOWN: usize = 64;
 /// What a policy made of a request.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// A key, and what operators call it.
-    Key(CacheKey, Arc<str>),
+    /// A key, and what operators call it; none for path and query as they are.
+    Key(CacheKey, Option<Arc<str>>),
     /// Not to be stored, for this reason.
     Bypass(Arc<str>),
     /// It failed.
@@ -36,9 +35,8 @@ pub enum Verdict {
 }
 
 /// The running comparison of two policies.
+#[derive(Default)]
 pub struct Comparison {
-    active: Side,
-    shadow: Side,
     skipped: AtomicU64,
     counts: Mutex<Counts>,
 }
@@ -46,11 +44,13 @@ pub struct Comparison {
 /// One of the two.
 struct Side {
     /// What was made of the first request under each key.
-    keys: Cache<CacheKey, Arc<First>, RandomState>,
+    keys: Bounded<CacheKey, Arc<First>>,
+    figures: Figures,
 }
 
 /// The first request that came under a key, and the key that the other policy gave it.
 struct First {
+    came: SystemTime,
     request: Box<str>,
     other: Option<CacheKey>,
 }
@@ -58,8 +58,8 @@ struct First {
 #[derive(Default)]
 struct Counts {
     requests: u64,
-    active: Figures,
-    shadow: Figures,
+    active: Side,
+    shadow: Side,
     split: u64,
     merged: u64,
     disagreements: VecDeque<Disagreement>,
@@ -145,34 +145,30 @@ impl Verdict {
         }
     }
 
-    fn shown(&self) -> Box<str> {
+    fn shown(&self, request: &str) -> Box<str> {
         match self {
-            Self::Key(_, name) => name.as_ref().into(),
+            Self::Key(_, Some(name)) => name.as_ref().into(),
+            Self::Key(_, None) => {
+                let (path, query) = match request.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (request, None),
+                };
+                stored::readable_name(stored::default_parts(path, query)).into()
+            }
             Self::Bypass(reason) => format!("bypass: {reason}").into(),
             Self::Failed => "failed".into(),
         }
     }
 }
 
-impl Default for Comparison {
-    fn default() -> Self {
-        Self {
-            active: Side::new(),
-            shadow: Side::new(),
-            skipped: AtomicU64::new(0),
-            counts: Mutex::default(),
-        }
-    }
-}
-
 impl Comparison {
     /// Takes in what both made of a request to this target.
-    pub fn add(&self, request: &str, active: &Verdict, shadow: &Verdict) {
+    pub fn add(&self, request: &str, active: &Verdict, shadow: &Verdict, now: SystemTime) {
         // Found and entered under one lock: two requests at once are still one after the other.
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.requests += 1;
-        let shared = self.active.find(request, active, shadow.key(), &mut counts.active);
-        let would_share = self.shadow.find(request, shadow, active.key(), &mut counts.shadow);
+        let shared = counts.active.find(request, active, shadow.key(), now);
+        let would_share = counts.shadow.find(request, shadow, active.key(), now);
 
         let (kind, first) = match (active, shadow) {
             (_, Verdict::Failed) => (Kind::Failed, None),
@@ -206,8 +202,8 @@ impl Comparison {
             kind,
             request: request.into(),
             with: first.map(|first| first.request.clone()),
-            active: active.shown(),
-            shadow: shadow.shown(),
+            active: active.shown(request),
+            shadow: shadow.shown(request),
             contents_differ: None,
             keys,
         });
@@ -219,21 +215,18 @@ impl Comparison {
     }
 
     /// Everything so far.
-    pub fn report(&self) -> Report {
-        let keys = [&self.active, &self.shadow].map(Side::count);
+    pub fn report(&self, now: SystemTime) -> Report {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let [active, shadow] = [&counts.active, &counts.shadow];
-        let figures = |figures: &Figures, keys| Figures {
-            keys,
-            hit_rate: crate::stats::percent(figures.hits, counts.requests),
-            ..figures.clone()
+        let figures = |side: &Side| Figures {
+            keys: side.count(now),
+            hit_rate: crate::stats::percent(side.figures.hits, counts.requests),
+            ..side.figures.clone()
         };
-        let [of_active, of_shadow] = keys;
         Report {
             requests: counts.requests,
             skipped: self.skipped.load(Ordering::Relaxed),
-            active: figures(active, of_active),
-            shadow: figures(shadow, of_shadow),
+            active: figures(&counts.active),
+            shadow: figures(&counts.shadow),
             split: counts.split,
             merged: counts.merged,
             disagreements: counts.disagreements.iter().cloned().collect(),
@@ -241,20 +234,22 @@ impl Comparison {
     }
 }
 
-impl Side {
-    fn new() -> Self {
-        let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_live(WINDOW);
-        Self { keys: keys.build_with_hasher(RandomState::default()) }
+impl Default for Side {
+    fn default() -> Self {
+        Self { keys: Bounded::new(MOST_KEYS), figures: Figures::default() }
     }
+}
 
+impl Side {
     /// The first request under the key, if this is not it.
     fn find(
-        &self,
+        &mut self,
         request: &str,
         verdict: &Verdict,
         other: Option<CacheKey>,
-        figures: &mut Figures,
+        now: SystemTime,
     ) -> Option<Arc<First>> {
+        let figures = &mut self.figures;
         let key = match verdict {
             Verdict::Key(key, _) => key,
             Verdict::Bypass(_) => {
@@ -266,20 +261,32 @@ impl Side {
                 return None;
             }
         };
-        let first = self.keys.get(key);
-        if first.is_some() {
+        let first = self.keys.get(hash(key), key).filter(|first| first.counts(now));
+        if let Some(first) = first {
             figures.hits += 1;
-        } else {
-            figures.misses += 1;
-            let first = First { request: request.into(), other };
-            self.keys.insert(*key, Arc::new(first));
+            return Some(Arc::clone(first));
         }
-        first
+        figures.misses += 1;
+        let first = First { came: now, request: request.into(), other };
+        self.keys.insert(hash(key), *key, Arc::new(first), 1);
+        None
     }
 
-    fn count(&self) -> u64 {
-        self.keys.run_pending_tasks();
-        self.keys.entry_count()
+    fn count(&self, now: SystemTime) -> u64 {
+        self.keys.values().filter(|first| first.counts(now)).count() as u64
+    }
+}
+
+/// Of so many even bits some are enough.
+fn hash(key: &CacheKey) -> u64 {
+    key.0.first_chunk().copied().map(u64::from_le_bytes).unwrap_or_default()
+}
+
+impl First {
+    /// Whether a cache would still have the response.
+    fn counts(&self, now: SystemTime) -> bool {
+        // Where the clock went back, no time has passed.
+        now.duration_since(self.came).unwrap_or_default() < WINDOW
     }
 }
 
@@ -303,15 +310,19 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Verdict {
-        Verdict::Key(CacheKey::new("n", "r", "a", [("path", text)]), text.into())
+        Verdict::Key(CacheKey::new("n", "r", "a", [("path", text)]), Some(text.into()))
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     fn compared(requests: &[(&str, Verdict, Verdict)]) -> Report {
         let comparison = Comparison::default();
         for (request, active, shadow) in requests {
-            comparison.add(request, active, shadow);
+            comparison.add(request, active, shadow, at(0));
         }
-        comparison.report()
+        comparison.report(at(0))
     }
 
     fn kinds(report: &Report) -> Vec<(Kind, &str, Option<&str>)> {
@@ -376,13 +387,41 @@ mod tests {
     }
 
     #[test]
+    fn a_key_counts_for_its_window() {
+        let comparison = Comparison::default();
+        let counted = |now| {
+            comparison.add("/a", &key("/a"), &key("/a"), at(now));
+            let Figures { hits, misses, keys, .. } = comparison.report(at(now)).active;
+            (hits, misses, keys)
+        };
+        assert_eq!(counted(1000), (0, 1, 1));
+        assert_eq!(counted(1599), (1, 1, 1));
+        assert_eq!(counted(1600), (1, 2, 1), "as long as it counts, and no longer");
+        assert_eq!(counted(1000), (2, 2, 1), "the clock went back");
+        let Report { active, shadow, .. } = comparison.report(at(2200));
+        assert_eq!((active.keys, shadow.keys), (0, 0));
+    }
+
+    #[test]
+    fn path_and_query_as_they_are_have_their_name() {
+        let plain = |target| match key(target) {
+            Verdict::Key(key, _) => Verdict::Key(key, None),
+            other => other,
+        };
+        let targets = ["/a/b?x=1&y", "/a", "/"];
+        let report = compared(&targets.map(|it| (it, plain(it), Verdict::Failed)));
+        let names: Vec<_> = report.disagreements.iter().map(|it| &*it.active).collect();
+        assert_eq!(names, ["a/b?x=1&y", "a", ""]);
+    }
+
+    #[test]
     fn the_last_disagreements_are_kept() {
         let comparison = Comparison::default();
         for number in 0..MOST_SHOWN + 3 {
             let target = format!("/{number}");
-            comparison.add(&target, &key(&target), &Verdict::Failed);
+            comparison.add(&target, &key(&target), &Verdict::Failed, at(0));
         }
-        let report = comparison.report();
+        let report = comparison.report(at(0));
         assert_eq!(report.disagreements.len(), MOST_SHOWN);
         assert_eq!(&*report.disagreements[0].request, "/3");
     }

@@ -68,7 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "cli"]),
     ("redis", &["store"]),
-    ("moka", &["store", "collapse", "comparison"]),
+    ("moka", &["store", "collapse"]),
     ("wasmtime", &["plugin"]),
     ("wit_component", &["plugin"]),
     ("serde_json_path", &["plugin"]),

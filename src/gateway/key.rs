@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName};
 use tracing::warn;
 
 use crate::collapse::Variant;
+use crate::comparison::Verdict;
 use crate::config::{Forward, Jwt, JwtKeys, OnError, Route};
 use crate::plugin::{KeyAnswer, KeySpace, Parts, Policy};
 use crate::semantics::{self, CacheStatus, NoVarySearch, Rewritten};
@@ -77,6 +78,15 @@ impl Keyed {
             OnError::Default => None,
         }
     }
+
+    /// The same for a comparison. It allocates nothing, unless several policies made the key.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Key(key) => Verdict::Key(key.hash, key.policies_name()),
+            Self::Bypass(reason) => Verdict::Bypass(Arc::clone(reason)),
+            Self::Failed => Verdict::Failed,
+        }
+    }
 }
 
 impl Keys {
@@ -107,6 +117,17 @@ impl Key {
             Made::Plain => stored::readable_name(plain(presented)).into(),
             Made::ByOne(answered) => answered.name.as_ref().into(),
             Made::BySeveral(all) => stored::joined_name(all.iter().map(|it| &*it.name)).into(),
+        }
+    }
+
+    /// The same; none where path and query are the key, as they are.
+    fn policies_name(&self) -> Option<Arc<str>> {
+        match &self.made {
+            Made::Plain => None,
+            Made::ByOne(answered) => Some(Arc::clone(&answered.name)),
+            Made::BySeveral(all) => {
+                Some(stored::joined_name(all.iter().map(|it| &*it.name)).into())
+            }
         }
     }
 

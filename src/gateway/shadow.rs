@@ -52,6 +52,9 @@ impl Shadow {
     /// All requests for a path are taken, or none: a key that merges some of them is only seen to
     /// when they are all there.
     fn takes(&self, presented: &Presented) -> bool {
+        if self.share >= 1.0 {
+            return true;
+        }
         let path = (presented.authority.as_str(), presented.head.uri.path());
         let hash = FixedState::default().hash_one(path) >> 11;
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
@@ -68,13 +71,13 @@ impl Gateway {
         if !shadow.takes(presented) {
             return;
         }
-        let active = verdict(keyed, presented);
+        let active = keyed.verdict();
         let captures = self.key_captures(&shadow.policy, presented);
         let remembered =
             shadow.policy.remembered(self.space(presented), &presented.seen(&captures));
         if let Some(answer) = remembered {
-            let answer = verdict(&Keyed::of(answer, plan, presented), presented);
-            return shadow.comparison.add(target(presented), &active, &answer);
+            let answer = Keyed::of(answer, plan, presented).verdict();
+            return shadow.comparison.add(target(presented), &active, &answer, presented.now);
         }
         let Ok(permit) = Arc::clone(&shadow.calls).try_acquire_owned() else {
             return shadow.comparison.skip();
@@ -92,20 +95,20 @@ impl Gateway {
         let captures = self.key_captures(&shadow.policy, presented);
         let answer =
             match shadow.policy.key(self.space(presented), &presented.seen(&captures)).await {
-                Ok(answer) => verdict(&Keyed::of(answer, plan, presented), presented),
+                Ok(answer) => Keyed::of(answer, plan, presented).verdict(),
                 Err(failure) => {
                     debug!(policy = shadow.policy.name(), error = %failure, "shadow failed");
                     Verdict::Failed
                 }
             };
-        shadow.comparison.add(target(presented), active, &answer);
+        shadow.comparison.add(target(presented), active, &answer, presented.now);
     }
 
     /// What the shadows came to so far, by route.
     pub fn shadows(&self) -> impl Iterator<Item = (&str, Shadowed)> {
         self.plans.iter().filter_map(|plan| {
             let Shadow { policy, share, comparison, .. } = plan.shadow.as_ref()?;
-            let mut report = comparison.report();
+            let mut report = comparison.report(self.clock.now());
             for it in &mut report.disagreements {
                 it.contents_differ = it.keys.and_then(|keys| self.contents_differ(keys));
             }
@@ -119,14 +122,6 @@ impl Gateway {
         let now = self.clock.now();
         let [one, other] = keys.map(|key| self.store.peek(&key, now));
         Some(one?.body != other?.body)
-    }
-}
-
-fn verdict(keyed: &Keyed, presented: &Presented) -> Verdict {
-    match keyed {
-        Keyed::Key(key) => Verdict::Key(key.hash, key.name(presented).into()),
-        Keyed::Bypass(reason) => Verdict::Bypass(Arc::clone(reason)),
-        Keyed::Failed => Verdict::Failed,
     }
 }
 
