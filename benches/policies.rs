@@ -26,6 +26,10 @@ use larder::plugin::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+/// As the gateway does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// In a round.
@@ -343,7 +347,8 @@ fn configuration(name: &str, plugin: &Plugin, remember: u64) -> config::Policy {
         on_error: config::OnError::default(),
         // What a busy machine does to a call is measured, and ends nothing.
         time: Duration::from_secs(10),
-        memory: 8 << 20,
+        // Twice the default: an engine of JavaScript may begin with 10 MiB.
+        memory: 16 << 20,
         remember,
         plugin_place: config::Place::default(),
         config_place: config::Place::default(),
