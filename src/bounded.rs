@@ -118,7 +118,8 @@ impl<K, V: Clone> Shared<K, V> {
     /// Holds values that weigh so much at most, all together; give or take what one part has more
     /// than another.
     pub fn new(most: u64) -> Self {
-        let parts = (most / SMALLEST_PART).clamp(1, MOST_PARTS);
+        // A power of two, of which a remainder is quickly found.
+        let parts = 1 << (most / SMALLEST_PART).clamp(1, MOST_PARTS).ilog2();
         let part = || Mutex::new(Bounded::new(most.div_ceil(parts)));
         Self { parts: (0..parts).map(|_| part()).collect() }
     }
@@ -141,7 +142,7 @@ impl<K, V: Clone> Shared<K, V> {
     }
 
     fn part(&self, hash: u64) -> Option<MutexGuard<'_, Bounded<K, V>>> {
-        let place = usize::try_from((hash >> 32) % self.parts.len() as u64).ok()?;
+        let place = usize::try_from((hash >> 32) & (self.parts.len() as u64 - 1)).ok()?;
         Some(self.parts.get(place)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

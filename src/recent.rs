@@ -30,7 +30,7 @@ struct Slot<V> {
     /// Which hash was asked for last. Twice in a row earns it the slot, so that a run of octets that
     /// come once leaves the others in place.
     asked: u64,
-    kept: Option<(Box<[u8]>, V)>,
+    kept: Option<(u64, Box<[u8]>, V)>,
 }
 
 impl<V> Default for Recent<V> {
@@ -53,14 +53,15 @@ impl<V: Clone> Recent<V> {
         let hash = self.hasher.hash_one(octets);
         let place = usize::try_from(hash % SLOTS as u64).unwrap_or_default();
         let Some(slot) = self.slots.get_mut(place) else { return find(hash) };
-        if let Some((same, value)) = &slot.kept
+        if let Some((of, same, value)) = &slot.kept
+            && *of == hash
             && **same == *octets
         {
             return Ok(value.clone());
         }
         let value = find(hash)?;
         if slot.asked == hash && octets.len() <= LONGEST {
-            slot.kept = Some((octets.into(), value.clone()));
+            slot.kept = Some((hash, octets.into(), value.clone()));
         }
         slot.asked = hash;
         Ok(value)

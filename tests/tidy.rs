@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recent", &[]),
     ("stats", &[]),
     ("telemetry", &[]),
-    ("token", &["bounded", "config", "message"]),
+    ("token", &["bounded", "config", "message", "recent"]),
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),

@@ -2,7 +2,8 @@
 //!
 //! A [`Reader`] finds a request's token, checks its signature (RFC 7515), its time, its issuer and its
 //! audience, and hands out its claims. What does not hold has none: nothing here refuses a request.
-//! Tokens that hold are remembered by their hash, so that the next request does no cryptography.
+//! Tokens that hold are remembered, so that the next request verifies nothing. What is kept of one is what
+//! it says and a hash of its signature: without that it is nobody's credential.
 //!
 //! `jws` takes tokens apart, `keys` verifies signatures. Claims are for the policies of the route.
 //!
@@ -18,6 +19,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +31,7 @@ use tracing::debug;
 use crate::bounded::Shared;
 use crate::config::{Jwt, TokenFrom};
 use crate::message::cookie;
+use crate::recent;
 
 use self::jws::Parts;
 use self::keys::Keys;
@@ -44,8 +47,10 @@ const REMEMBERED: u64 = 16 << 20;
 /// Above it a number's neighbours are not told apart (RFC 8259 §6).
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The BLAKE3 of a token.
-type Hash = [u8; 32];
+thread_local! {
+    /// Packing a token for a look-up allocates nothing.
+    static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Reads the tokens of routes with one `[jwt.NAME]`.
 pub struct Reader {
@@ -55,8 +60,9 @@ pub struct Reader {
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
-    /// Those that held when they were read, their time apart.
-    read: Shared<Hash, Arc<Token>>,
+    /// Those that held when they were read, their time apart: by the BLAKE3 of the signature, then all
+    /// that stands before it.
+    read: Shared<Box<[u8]>, Arc<Token>>,
 }
 
 /// A token of which everything holds but its time, which passes.
@@ -126,16 +132,25 @@ impl Reader {
         if token.len() > LONGEST {
             return Err(Unheld::Long);
         }
-        let hash: Hash = blake3::hash(token).into();
-        let place = hash.first_chunk().copied().map(u64::from_le_bytes).unwrap_or_default();
-        if let Some(read) = self.read.get(place, &hash) {
-            return self.in_time(&read, now).map(|()| Arc::clone(&read.claims));
-        }
-        let read = Arc::new(self.read(token)?);
-        // What does not hold any more is not worth a place.
-        self.in_time(&read, now)?;
-        self.read.insert(place, hash, Arc::clone(&read), token.len() as u64);
-        Ok(Arc::clone(&read.claims))
+        let dot = token.iter().rposition(|octet| *octet == b'.').ok_or(Unheld::Form)?;
+        let (signed, signature) = token.split_at(dot);
+        PACKED.with_borrow_mut(|packed| {
+            packed.clear();
+            // As few octets as may be are hashed by what takes long.
+            packed.extend_from_slice(blake3::hash(signature).as_bytes());
+            packed.extend_from_slice(signed);
+            let hash = recent::hash(packed);
+            if let Some(read) = self.read.get(hash, packed.as_slice()) {
+                return self.in_time(&read, now).map(|()| Arc::clone(&read.claims));
+            }
+            let read = Arc::new(self.read(token)?);
+            // What does not hold any more is not worth a place.
+            self.in_time(&read, now)?;
+            // Its claims take as much again.
+            let octets = 2 * token.len() as u64;
+            self.read.insert(hash, packed.as_slice().into(), Arc::clone(&read), octets);
+            Ok(Arc::clone(&read.claims))
+        })
     }
 
     /// The one token of a request. Of two, each server would choose its own.

@@ -181,6 +181,22 @@ fn remembered_token_expires() {
 }
 
 #[test]
+fn a_remembered_token_vouches_for_nothing_but_itself() {
+    let reader = Reader::new(&by_secret()).unwrap();
+    let tokens = [r#"{"sub":"1"}"#, r#"{"sub":"2"}"#].map(hs256);
+    for token in &tokens {
+        assert!(holds(&reader, token, 0));
+    }
+    let [(one, ones), (other, others)] = tokens.each_ref().map(|it| it.rsplit_once('.').unwrap());
+    for (text, signature) in [(one, others), (other, ones), (one, ""), ("", ones)] {
+        assert!(!holds(&reader, &format!("{text}.{signature}"), 0), "{text}.{signature}");
+    }
+    for (token, sub) in tokens.iter().zip(["1", "2"]) {
+        assert_eq!(reader.claims(&bearer(token), at(0)).unwrap()["sub"], sub);
+    }
+}
+
+#[test]
 fn what_is_no_token_has_no_claims() {
     let reader = Reader::new(&by_secret()).unwrap();
     let token = hs256(r#"{"sub":"1"}"#);
