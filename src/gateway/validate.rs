@@ -120,7 +120,7 @@ impl Fetch {
                 };
                 let key = self.variant_key(&nominated, &stored_fields);
                 let body = Combined::Whole(stale.body.clone());
-                let Some(Put { stored, kept }) =
+                let Some(Put { stored, kept, .. }) =
                     self.put(stale.status, &stored_fields, body, storing, &nominated, also)
                 else {
                     // The 304 brought fields that are too long to be stored.

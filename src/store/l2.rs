@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -112,9 +112,14 @@ impl L2 {
         Some((held, left))
     }
 
+    /// Whether a response with so much content may be written.
+    pub(super) fn fits(&self, octets: u64) -> bool {
+        octets <= self.max_size as u64
+    }
+
     /// Writes a response in the background: under `key`, or as a variant of what lies there, of
-    /// which `bound` are kept. False, and counted, if it is too large, if Redis is down, or if too
-    /// much is being written.
+    /// which `bound` are kept. What is answered becomes whether it was written. `None`, and counted, if
+    /// it is too large, if Redis is down, or if too much is being written.
     pub(super) fn put(
         self: &Arc<Self>,
         tasks: &Tasks,
@@ -122,26 +127,27 @@ impl L2 {
         variant: Option<(Variant, usize)>,
         stored: Arc<StoredResponse>,
         now: SystemTime,
-    ) -> bool {
+    ) -> Option<JoinHandle<bool>> {
         let octets = stored.body.len() + stored.fields.as_bytes().len();
         if octets > self.max_size {
             self.too_large.count();
-            return false;
+            return None;
         }
         let Some(permit) = self.permit(octets) else {
             self.dropped.count();
-            return false;
+            return None;
         };
         let left = self.useful(&stored.freshness, now);
         let l2 = Arc::clone(self);
-        tasks.spawn(async move {
+        Some(tasks.spawn(async move {
             // The connection has counted it, and what lay there before is judged by itself.
-            if let Err(error) = l2.write(key, variant, stored, left).await {
+            let written = l2.write(key, variant, stored, left).await.unwrap_or_else(|error| {
                 debug!(%error, "response not written to L2");
-            }
+                false
+            });
             drop(permit);
-        });
-        true
+            written
+        }))
     }
 
     /// How many pieces are on their way to Redis.
@@ -150,16 +156,23 @@ impl L2 {
     }
 
     /// Notes a rule under `key` in the background.
-    pub(super) fn add_rule(self: &Arc<Self>, tasks: &Tasks, key: CacheKey, rule: &NoVarySearch) {
+    pub(super) fn add_rule(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        key: CacheKey,
+        rule: &NoVarySearch,
+    ) -> Option<JoinHandle<bool>> {
         // Without the note there are misses, nothing worse.
-        let Some(permit) = self.permit(0) else { return };
+        let permit = self.permit(0)?;
         let (l2, rule) = (Arc::clone(self), rule.clone());
-        tasks.spawn(async move {
-            if let Err(error) = l2.write_rule(&key, rule).await {
+        Some(tasks.spawn(async move {
+            let written = l2.write_rule(&key, rule).await;
+            if let Err(error) = &written {
                 debug!(%error, "rule not written to L2");
             }
             drop(permit);
-        });
+            written.is_ok()
+        }))
     }
 
     async fn write_rule(&self, key: &CacheKey, rule: NoVarySearch) -> Result<(), Trouble> {
@@ -181,18 +194,20 @@ impl L2 {
         self.connection.is_up().then(|| writing.try_acquire_many_owned(pieces).ok())?
     }
 
+    /// Whether it was written; if not, it is too large after all.
     async fn write(
         &self,
         key: CacheKey,
         variant: Option<(Variant, usize)>,
         stored: Arc<StoredResponse>,
         left: Duration,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         let lies_under = variant.as_ref().map_or(key, |(variant, _)| variant.known.key);
-        let Some(frame) = self.encode(lies_under, stored).await else { return Ok(()) };
+        // What lay there before stays, and is judged by itself.
+        let Some(frame) = self.encode(lies_under, stored).await else { return Ok(false) };
         self.set(&lies_under, frame, left, deadline).await?;
-        let Some((variant, bound)) = variant else { return Ok(()) };
+        let Some((variant, bound)) = variant else { return Ok(true) };
         // Two gateways may read the same list and each add its own variant; the last to write
         // wins, and the other's is a miss.
         let mut variants = match self.look(&[key], deadline).await.pop().flatten() {
@@ -200,8 +215,8 @@ impl L2 {
             _ => Variants::default(),
         };
         variants.add(variant, bound);
-        let Some(frame) = codec::encode_variants(&key, &variants) else { return Ok(()) };
-        self.set(&key, frame, self.ttl, deadline).await
+        let Some(frame) = codec::encode_variants(&key, &variants) else { return Ok(false) };
+        self.set(&key, frame, self.ttl, deadline).await.map(|()| true)
     }
 
     /// The frame of a response. Packing what is large takes milliseconds, which is not for the thread

@@ -223,8 +223,14 @@ impl Log {
         self.judge_in(&table, stored)
     }
 
+    /// Whether a record covers a response with these marks and this name, born at this place.
+    pub(super) fn covers(&self, marks: &[Mark], name: &str, born: Position) -> bool {
+        self.read().covering(marks, name, born).judge(born) != Verdict::Valid
+    }
+
     fn judge_in(&self, table: &Table, stored: &StoredResponse) -> Verdict {
-        let verdict = table.covering(stored).judge(stored.position);
+        let covered = table.covering(&stored.marks, &stored.name, stored.position);
+        let verdict = covered.judge(stored.position);
         if verdict == Verdict::Valid {
             stored.checked.store(self.records.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -292,11 +298,11 @@ impl Table {
         self.local
     }
 
-    fn covering(&self, stored: &StoredResponse) -> Covered {
-        let marks = stored.marks.iter().filter_map(|mark| self.marks.get(mark));
+    fn covering(&self, marks: &[Mark], name: &str, born: Position) -> Covered {
+        let marks = marks.iter().filter_map(|mark| self.marks.get(mark));
         // A pattern that is too old to matter is not worth trying.
         let patterns = self.patterns.iter().filter(|(pattern, newest)| {
-            newest.covered.newest() > stored.position && pattern::matches(pattern, &stored.name)
+            newest.covered.newest() > born && pattern::matches(pattern, name)
         });
         let newest = marks.chain(patterns.map(|(_, newest)| newest));
         newest.fold(self.floor, |covered, newest| covered.or(newest.covered))
@@ -463,6 +469,24 @@ mod tests {
         log.append(&on_mark(1, false), clock::instant());
         assert_eq!(log.judge(&stored), Verdict::Gone);
         assert_eq!(log.judge(&stored), Verdict::Gone, "again");
+    }
+
+    #[test]
+    fn what_is_still_to_come_is_covered_by_what_is_known_of_it() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        log.record(at(10, 0), &on_mark(1, false), now);
+        log.record(at(20, 0), &on_pattern("b*", true), now);
+        for (marks, name, born, covered, why) in [
+            (&[1][..], "a", at(9, 0), true, "a record on its mark came later"),
+            (&[1], "a", at(10, 0), false, "it came before"),
+            (&[2], "a", at(9, 0), false, "it is on another mark"),
+            (&[2], "bc", at(19, 0), true, "a soft one on its name is one, too"),
+            (&[1, 2], "a", at(9, 0), true, "one mark is enough"),
+        ] {
+            let marks: Vec<_> = marks.iter().map(|number| mark(*number)).collect();
+            assert_eq!(log.covers(&marks, name, born), covered, "{why}");
+        }
     }
 
     #[test]

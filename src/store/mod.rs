@@ -19,12 +19,14 @@ mod names;
 mod packing;
 mod pattern;
 mod purges;
+mod put;
 mod receipts;
 mod record;
 mod search;
 mod shared_log;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod variants;
 
 use std::cmp::Reverse;
@@ -32,8 +34,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use http::header::VARY;
-use http::{HeaderMap, HeaderName};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -42,9 +44,11 @@ use tokio_util::task::TaskTracker;
 
 pub use self::figures::{L2Stats, Stats};
 pub use self::log::{Invalidation, Lease, Scope};
+pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
 pub use self::search::{Search, SearchRules};
 pub use self::shared_log::Receipt;
+pub use self::turn::{Sign, Turn, Turned, Word};
 pub use self::variants::Variants;
 
 use self::connection::Connection;
@@ -53,10 +57,9 @@ use self::l1::{Held, L1};
 use self::l2::L2;
 use self::log::{Bounds, Log, Verdict};
 use self::shared_log::SharedLog;
-use self::variants::Variant;
+use self::turn::Turns;
 use crate::clock;
 use crate::config;
-use crate::semantics::NoVarySearch;
 use crate::stored::{CacheKey, StoredResponse};
 
 /// How many marks the log's table holds, some 25 MB of them, and how many patterns.
@@ -111,6 +114,7 @@ struct Redis {
     connection: Arc<Connection>,
     l2: Arc<L2>,
     log: Arc<SharedLog>,
+    turns: Arc<Turns>,
 }
 
 /// What a look-up found.
@@ -133,32 +137,6 @@ pub struct Hit {
     pub soft: bool,
     /// Which variants there are, where it is one of them.
     pub variants: Option<Arc<Variants>>,
-}
-
-/// What became of a response that was put.
-#[derive(Clone, Debug)]
-pub struct Put {
-    /// The response, to answer with.
-    pub stored: Arc<StoredResponse>,
-    /// At least one tier took it.
-    pub kept: bool,
-}
-
-/// Where a response is put.
-#[derive(Clone, Copy, Debug)]
-pub struct Slot<'a> {
-    /// The cache key.
-    pub key: &'a CacheKey,
-    /// The fields that the response's `Vary` names; none if it has no `Vary`.
-    pub nominated: &'a [HeaderName],
-    /// The fields of the request that caused the response.
-    pub fields: &'a HeaderMap,
-    /// How many variants the route keeps under one key.
-    pub variants: usize,
-    /// Another variant under this key that the response is in the place of, too.
-    pub also: Option<CacheKey>,
-    /// The rule by which the cache key was made, and the [`Search::key`] to note it under.
-    pub rule: Option<(CacheKey, &'a NoVarySearch)>,
 }
 
 impl Store {
@@ -188,11 +166,13 @@ impl Store {
                     &cache.namespace,
                     config.timeout,
                 ));
+                let turns = Turns::new(Arc::clone(&connection), &cache.namespace, config.timeout);
                 tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
                 tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
                 let read = Arc::clone(&shared);
                 tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
-                (Some(Redis { connection, l2: Arc::new(l2), log: shared }), fleet)
+                let turns = Arc::new(turns);
+                (Some(Redis { connection, l2: Arc::new(l2), log: shared, turns }), fleet)
             }
         };
         Ok(Self { log, l1, redis, fleet, tasks })
@@ -343,64 +323,6 @@ impl Store {
         }
         // After the shared log was asked, so that nothing falls between the two.
         self.log.lease_after(before, own, receipt.position)
-    }
-
-    /// Stores a response: in L1 at once, in L2 in the background. Sets its position to the lease's.
-    ///
-    /// It is not kept if an invalidation overtook the lease, or if no tier takes it: it is too
-    /// large, or names too many fields in `Vary`.
-    ///
-    /// What is put keeps all the memory that its octets are part of, so the content should be a
-    /// buffer of its own.
-    pub fn put(
-        &self,
-        lease: &Lease,
-        slot: &Slot<'_>,
-        stored: StoredResponse,
-        now: SystemTime,
-    ) -> Put {
-        let stored = Arc::new(StoredResponse { position: lease.position, ..stored });
-        let kept = self.log.judge(&stored) == Verdict::Valid
-            && self.keep(lease, slot, &stored, now).unwrap_or(false);
-        Put { stored, kept }
-    }
-
-    /// `None` if the response names too many fields in `Vary`.
-    fn keep(
-        &self,
-        lease: &Lease,
-        slot: &Slot<'_>,
-        stored: &Arc<StoredResponse>,
-        now: SystemTime,
-    ) -> Option<bool> {
-        // A response without `Vary` takes nothing from those that have it: see `most_suitable`.
-        let is_beside_variants = || {
-            let held = self.l1.as_ref().and_then(|l1| l1.look(slot.key, now));
-            matches!(held, Some(Held::Variants(_)))
-        };
-        let variant = match slot.nominated {
-            [] if !is_beside_variants() => None,
-            nominated => Some(Variant::of(slot.key, nominated, slot.fields, &stored.fields)?),
-        };
-        let key = variant.as_ref().map_or(*slot.key, |variant| variant.known.key);
-        if let Some(also) = slot.also.filter(|also| *also != key) {
-            self.replace(lease, also, stored, now);
-        }
-        if let Some((search, rule)) = slot.rule {
-            self.remember(lease, search, rule, now);
-        }
-        let in_l1 = self.l1.as_ref().is_some_and(|l1| {
-            let put = l1.put(key, Arc::clone(stored), now, Duration::MAX);
-            if let Some(variant) = variant.as_ref().filter(|_| put) {
-                l1.add_variant(*slot.key, variant, slot.variants, now);
-            }
-            put
-        });
-        let in_l2 = self.shared(lease).is_some_and(|redis| {
-            let variant = variant.map(|variant| (variant, slot.variants));
-            redis.l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now)
-        });
-        Some(in_l1 || in_l2)
     }
 
     /// L2, if what this lease is for may be written there. A place that this gateway gave itself

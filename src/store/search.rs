@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::semantics::NoVarySearch;
@@ -108,13 +109,11 @@ impl Store {
         key: CacheKey,
         rule: &NoVarySearch,
         now: SystemTime,
-    ) {
+    ) -> Option<JoinHandle<bool>> {
         if let Some(l1) = &self.l1 {
             l1.change_rules(key, now, |rules| rules.add(rule.clone()));
         }
-        if let Some(redis) = self.shared(lease) {
-            redis.l2.add_rule(&self.tasks, key, rule);
-        }
+        self.shared(lease)?.l2.add_rule(&self.tasks, key, rule)
     }
 }
 

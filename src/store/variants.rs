@@ -121,6 +121,12 @@ impl Variants {
         keys.filter(|key| self.known.iter().any(|known| known.key == *key))
     }
 
+    /// The key of the variant that a request with these `fields` would select of a response like the
+    /// newest, whether there is one or not.
+    pub fn wanted(&self, key: &CacheKey, fields: &HeaderMap) -> Option<CacheKey> {
+        self.lists.first().map(|nominated| selected(key, nominated, fields))
+    }
+
     /// Variants of which such a request differs in negotiated fields alone, and that the origin could
     /// not better, the newest first.
     pub(super) fn understood_by<'a>(
