@@ -8,18 +8,21 @@
 //! Whether a response may be shared, and whether it answers a follower's request too, is for
 //! `gateway` to decide.
 
+mod outcome;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 
-use crate::semantics::Freshness;
-use crate::stored::{CacheKey, StoredResponse};
+use crate::stored::CacheKey;
 use crate::upstream::Failure;
+
+pub use self::outcome::{Elsewhere, Head, Outcome, Validated, Variant};
 
 /// Once a body is too large to be stored, this many octets may wait for the slowest reader.
 const WINDOW: usize = 256 * 1024;
@@ -58,60 +61,6 @@ pub enum Turn {
     Follower(Seat),
 }
 
-/// What came of a fetch.
-#[derive(Clone)]
-pub enum Outcome {
-    /// A response that may be shared with requests that match it; its content follows.
-    Shared(Arc<Head>),
-    /// A stored response was validated, and is good for requests that match it.
-    Validated(Arc<Validated>),
-    /// The response is for the leader alone.
-    Apart,
-    /// The response is for the leader alone, and tells of an upstream in trouble: a status of 500
-    /// or above.
-    Trouble(StatusCode),
-    /// There was no response.
-    Failed(Failure),
-    /// The fetch ended without a word: its task was lost.
-    Lost,
-}
-
-/// The head of a response on its way into the store.
-pub struct Head {
-    /// Of the response.
-    pub status: StatusCode,
-    /// As received: 206 where the response is completed by what came.
-    pub forward_status: StatusCode,
-    /// End-to-end fields for the leader's client.
-    pub fields: HeaderMap,
-    /// End-to-end fields for everyone else: without those that the response keeps for one user.
-    pub shared_fields: HeaderMap,
-    /// Octets of content, where the upstream said it.
-    pub length: Option<u64>,
-    /// Its age and lifetime.
-    pub freshness: Freshness,
-    /// Which requests it answers.
-    pub variant: Variant,
-}
-
-/// A stored response that the upstream has just said is still good.
-pub struct Validated {
-    /// Freshened by the 304.
-    pub stored: Arc<StoredResponse>,
-    /// The store has taken it.
-    pub kept: bool,
-    /// Which requests it answers.
-    pub variant: Variant,
-}
-
-/// Which requests a response answers (RFC 9111 §4.1): those whose nominated fields give this key.
-pub struct Variant {
-    /// The fields that `Vary` names.
-    pub nominated: Vec<HeaderName>,
-    /// The key of the request that fetched it, with its values of these fields.
-    pub key: CacheKey,
-}
-
 /// One fetch and everyone who waits for it.
 struct Fetch {
     /// How many records the invalidation log had before the fetch began. Who comes after a later
@@ -123,6 +72,8 @@ struct Fetch {
 #[derive(Default)]
 struct State {
     outcome: Option<Outcome>,
+    /// It went forward after it had waited for another gateway's.
+    waited: bool,
     /// The content so far, or what is left of it once it cannot be stored.
     chunks: VecDeque<Bytes>,
     /// How many chunks have gone from the front of `chunks`.
@@ -307,6 +258,21 @@ impl Lead {
         self.publish(Outcome::Validated(Arc::new(validated)));
     }
 
+    /// Another gateway's fetch answers.
+    pub fn elsewhere(self, elsewhere: Elsewhere) {
+        self.publish(Outcome::Elsewhere(Arc::new(elsewhere)));
+    }
+
+    /// Everyone who waits is to go forward.
+    pub fn unsent(self) {
+        self.publish(Outcome::Unsent);
+    }
+
+    /// Notes that the fetch has waited for another gateway's, before anything comes of it.
+    pub fn wait(&self) {
+        self.fetch.state().waited = true;
+    }
+
     /// There is no response.
     pub fn failed(self, failure: Failure) {
         self.publish(Outcome::Failed(failure));
@@ -398,6 +364,11 @@ impl Seat {
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether the fetch has waited for another gateway's.
+    pub fn has_waited(&self) -> bool {
+        self.fetch.state().waited
     }
 
     /// The next piece of content, then the trailers if there are any; `None` after the last.

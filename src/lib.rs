@@ -17,6 +17,7 @@
 //!                      │ 5 semantics::reuse                   fresh → a hit ends here
 //!                      │   semantics::kept_fields             forward = "keyed": no more than the key holds
 //!                      │ 6 collapse::enter                    one leader, others follow
+//!                      │   store::turn                        of a fleet's leaders one, where the route says so
 //!                      │ 7 upstream::send                     502, 504
 //!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts
 //!                      │ 9 the route's storing policy, then store::put under the lease

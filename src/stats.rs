@@ -46,6 +46,10 @@ pub struct RouteStats {
     pub collapsed: Counter,
     /// Requests that waited for another request's forward request, whatever came of it.
     pub followers: Counter,
+    /// Forward requests that waited for another gateway's, whatever came of it.
+    pub fleet_waits: Counter,
+    /// Those of them that went forward because the other gateway had died.
+    pub fleet_takeovers: Counter,
     /// Responses put into the store.
     pub stored: Counter,
     /// Requests answered 502 or 504 because the upstream gave no response.
@@ -211,6 +215,10 @@ pub struct Figures {
     pub collapsed: u64,
     /// Waited for another request's forward request.
     pub followers: u64,
+    /// Waited for another gateway's forward request.
+    pub fleet_waits: u64,
+    /// Took over from a gateway that had died.
+    pub fleet_takeovers: u64,
     /// Responses stored.
     pub stored: u64,
     /// The upstream gave no response.
@@ -258,6 +266,8 @@ impl Figures {
             upstream_requests: stats.upstream_requests.value(),
             collapsed: stats.collapsed.value(),
             followers: stats.followers.value(),
+            fleet_waits: stats.fleet_waits.value(),
+            fleet_takeovers: stats.fleet_takeovers.value(),
             stored: stats.stored.value(),
             upstream_failures: stats.upstream_failures.value(),
             policy_failures: stats.policy_failures.value(),
@@ -276,6 +286,8 @@ impl Figures {
         self.upstream_requests += other.upstream_requests;
         self.collapsed += other.collapsed;
         self.followers += other.followers;
+        self.fleet_waits += other.fleet_waits;
+        self.fleet_takeovers += other.fleet_takeovers;
         self.stored += other.stored;
         self.upstream_failures += other.upstream_failures;
         self.policy_failures += other.policy_failures;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Compression, Config, Forward, L1, L2, OnError, Place, Plugin, Policy, Route,
-    Server, Upstream,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, Place, Plugin, Policy,
+    Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -132,7 +132,7 @@ impl Route {
             max_query_body: 64 << 10,
             max_policy_body: 1 << 20,
             variants: 32,
-            collapse: true,
+            collapse: Collapsing::default(),
             forward: Forward::default(),
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
             jwt: None,

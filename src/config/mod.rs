@@ -245,6 +245,18 @@ pub enum Setting {
     Texts(Vec<String>),
 }
 
+/// Among which requests equal misses share one forward request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Collapsing {
+    /// `false`: each goes forward.
+    Off,
+    /// `true`: those of one gateway.
+    #[default]
+    Gateway,
+    /// `"fleet"`: those of all gateways with the same namespace and Redis.
+    Fleet,
+}
+
 /// What a failed policy leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
@@ -332,7 +344,7 @@ pub struct Route {
     /// `variants`: how many are kept under one key (`Vary`), default 32, 1 to 1000.
     pub variants: usize,
     /// `collapse`, default true: equal misses share one forward request.
-    pub collapse: bool,
+    pub collapse: Collapsing,
     /// `forward`, default `all`.
     pub forward: Forward,
     /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With

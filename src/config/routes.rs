@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Forward, Grant, Jwt, OnError, Place, Policy, Route, Upstream};
+use super::{Collapsing, Forward, Grant, Jwt, OnError, Place, Policy, Route, Upstream};
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
@@ -36,6 +36,7 @@ pub(super) fn read(
     upstreams: &[Upstream],
     jwts: &Jwts<'_>,
     policies: &Policies<'_>,
+    has_l2: bool,
 ) -> Option<Vec<Route>> {
     let value = value?;
     let DeValue::Array(elements) = value.content else {
@@ -52,7 +53,8 @@ pub(super) fn read(
         let table = value.element(element).table(&label, || "write `[[routes]]`".to_owned());
         let Some(mut table) = table else { continue };
         let name = name(&mut table, &mut names);
-        let route = route(name.unwrap_or_default(), &mut table, upstreams, jwts, policies);
+        let name = name.unwrap_or_default();
+        let route = route(name, &mut table, upstreams, jwts, policies, has_l2);
         table.not_yet(&NOT_YET);
         table.finish();
         routes.extend(route);
@@ -84,6 +86,7 @@ fn route(
     upstreams: &[Upstream],
     jwts: &Jwts<'_>,
     policies: &Policies<'_>,
+    has_l2: bool,
 ) -> Option<Route> {
     let path = table.take("path");
     if path.is_none() {
@@ -128,7 +131,7 @@ fn route(
         max_query_body: table.memory("max_query_body", default.max_query_body, 0..=16 << 20),
         max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),
         variants: table.count("variants", default.variants, 1..=1000),
-        collapse: table.boolean("collapse", default.collapse),
+        collapse: collapsing(table, has_l2).unwrap_or(default.collapse),
         forward,
         forward_fields,
         jwt: table.take("jwt").and_then(|value| {
@@ -145,6 +148,23 @@ fn route(
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+/// Among whom equal misses are sent forward together.
+fn collapsing(table: &mut Table<'_>, has_l2: bool) -> Option<Collapsing> {
+    let value = table.take("collapse")?;
+    let collapsing = match value.content {
+        DeValue::String(text) if !matches!(&**text, "true" | "false") => {
+            value.read(value::collapsing)?
+        }
+        _ if value.boolean()? => Collapsing::Gateway,
+        _ => Collapsing::Off,
+    };
+    if collapsing == Collapsing::Fleet && !has_l2 {
+        let hint = "add `[cache.l2]` with `redis`, or write collapse = true".to_owned();
+        value.report("collapse `fleet` needs a Redis that the fleet shares", Some(hint));
+    }
+    Some(collapsing)
 }
 
 /// What the key policy may share, and where that stands. Without a policy whose answer counts there is

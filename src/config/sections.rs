@@ -77,7 +77,10 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         None => Server { compiled_cache, ..Server::default() },
     };
     let admin = root.table("admin", "[admin]").map(|table| admin(table, &server));
+    let faults = source.count();
     let cache = root.table("cache", "[cache]").map(cache).unwrap_or_default();
+    // One that is wrong is a fault already; that there is none would be a second.
+    let has_l2 = cache.l2.is_some() || source.count() > faults;
     let upstreams = named(&mut root, "upstreams", "upstream");
     let policies = named(&mut root, "policies", "policy");
     let upstreams: Vec<Upstream> = upstreams
@@ -103,6 +106,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         &upstreams,
         &routes::Jwts { names: jwt_names, valid: &jwts },
         &routes::Policies { names, valid: &policies },
+        has_l2,
     );
     if routes.is_none() {
         let hint = "add `[[routes]]` with `name`, `path` and `upstream`".to_owned();

@@ -158,7 +158,10 @@ fn the_smallest_file_has_every_default() {
     assert_eq!(upstream.servers, ["http://127.0.0.1:3000"]);
     assert_eq!(upstream.timeout, Duration::from_secs(30));
     let route = &config.routes[0];
-    assert_eq!((route.max_body, route.variants, route.collapse), (8 << 20, 32, true));
+    assert_eq!(
+        (route.max_body, route.variants, route.collapse),
+        (8 << 20, 32, Collapsing::Gateway)
+    );
     assert_eq!((route.max_query_body, route.max_policy_body), (64 << 10, 1 << 20));
     assert_eq!(route.place, Place { line: 7, column: 12 });
 }
@@ -189,7 +192,7 @@ fn every_key_is_read() {
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     assert_eq!(route.methods, [Method::GET, Method::HEAD]);
     assert_eq!((route.upstream, &route.key[..], route.storing), (1, &[0][..], Some(0)));
-    assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, false));
+    assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, Collapsing::Off));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));
     // Nor do they stand in what a log would show of the whole.
     assert!(!format!("{:?} {:?}", config.admin, config.cache).contains("s3cret"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{Compression, Forward, Grant, OnError, Plugin, nearest};
+use super::{Collapsing, Compression, Forward, Grant, OnError, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -94,6 +94,17 @@ pub(super) fn compression(text: &str) -> Result<Compression, Wrong> {
             let hint = nearest::hint(text, "write one of", ["none", "lz4"]);
             Err(Wrong { complaint: "is neither `none` nor `lz4`".to_owned(), hint })
         }
+    }
+}
+
+/// Where it is no boolean of TOML's own: a word, or what a variable makes a boolean.
+pub(super) fn collapsing(text: &str) -> Result<Collapsing, Wrong> {
+    match text {
+        "true" => Ok(Collapsing::Gateway),
+        "false" => Ok(Collapsing::Off),
+        "fleet" => Ok(Collapsing::Fleet),
+        _ => Err(Wrong::new("is neither `true` nor `false` nor `fleet`")
+            .with_hint("write true, false or \"fleet\"")),
     }
 }
 

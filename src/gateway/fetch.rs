@@ -17,33 +17,21 @@ use crate::collapse::{Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
 use crate::plugin::SeenResponse;
-use crate::semantics::{
-    self, Asked, Combined, Forward, Freshness, NoVarySearch, NotStored, Times, Trouble, Vary,
-};
-use crate::store::{Lease, Put, Slot};
+use crate::semantics::{self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Vary};
+use crate::store::{Lease, Put, Slot, Turn, Word};
 use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
+use super::fleet::tell_fleet;
 use super::key::Key;
 use super::partial::Sought;
+use super::respond::Alone;
 use super::shown::Source;
 use super::validate::Validation;
 use super::{Gateway, Plan, Presented, tags};
 
 /// What a client says of its own copy, and which part it wants.
 const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
-
-/// A request on its way forward, with all that was found out on the way.
-pub(super) struct Errand {
-    pub(super) presented: Arc<Presented>,
-    pub(super) key: Key,
-    pub(super) why: Forward,
-    /// Whether another request's response answers it, once it has waited for one (RFC 9211 §2.6).
-    pub(super) collapsed: Option<bool>,
-    /// What may stand in if the upstream is in trouble.
-    pub(super) stale: Option<Arc<StoredResponse>>,
-    pub(super) sought: Sought,
-}
 
 /// One forward request on its way.
 pub(super) struct Fetch {
@@ -54,28 +42,10 @@ pub(super) struct Fetch {
     /// Taken before anything is sent.
     pub(super) lease: Lease,
     pub(super) lead: Lead,
+    /// The fleet's turn, if this gateway has taken it.
+    pub(super) turn: Option<Turn>,
     /// Where a response goes that is for the leader's client alone.
     pub(super) mine: oneshot::Sender<Alone>,
-}
-
-/// A response that is not shared, and why it is not.
-pub(super) enum Alone {
-    /// As it comes from the upstream.
-    Reply(Response<Reply>, NotStored),
-    /// A response to `HEAD`, and whether a stored response was updated by it.
-    Head(Response<Reply>, bool),
-    /// A stored response was validated, and may not be stored again.
-    Validated(Box<StoredResponse>, NotStored),
-}
-
-impl Alone {
-    /// What is wrong with the upstream, by the status that it sent.
-    pub(super) fn trouble(&self) -> Trouble {
-        Trouble::Status(match self {
-            Self::Reply(reply, _) | Self::Head(reply, _) => reply.status(),
-            Self::Validated(stored, _) => stored.status,
-        })
-    }
 }
 
 /// What came of a content that was passed on.
@@ -160,6 +130,7 @@ impl Fetch {
             self.lead.in_trouble(status);
         } else if why != NotStored::RequestNoStore && !self.sought.is_part() {
             self.lead.apart();
+            tell_fleet(self.turn.as_ref(), Word::Apart);
         }
     }
 
@@ -210,25 +181,31 @@ impl Fetch {
         if length(fields).is_some_and(|length| length > plan.max_body as u64) {
             return Err(NotStored::TooLarge);
         }
-        let uri = &head.uri;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let authority = &self.presented.authority;
-        let is_asked_by_post = *method == Method::POST;
-        let mut marks = vec![Mark::route(&plan.name), Mark::key(&self.key.hash)];
-        if is_asked_by_post {
-            marks.push(Mark::asked_by_post(authority, uri.path()));
-        } else {
-            marks.push(Mark::path(authority, uri.path()));
-            marks.push(Mark::target(authority, target));
-        }
+        let mut marks = self.own_marks();
         // Either may have it answer other queries. After a reload a write may find the route without
         // the policy, and what this policy's keys have will be back when the policy is.
         let answers_others = plan.key.is_asked() || NoVarySearch::of(fields).is_some();
-        if answers_others && !is_asked_by_post {
-            marks.push(Mark::search(authority, uri.path()));
+        if answers_others && *method != Method::POST {
+            marks.push(Mark::search(authority, head.uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);
         self.ask_storing(status, fields, source, Storing { freshness, marks }).await
+    }
+
+    /// What any response to this request can be invalidated by.
+    pub(super) fn own_marks(&self) -> Vec<Mark> {
+        let Presented { head, authority, .. } = &*self.presented;
+        let path = head.uri.path();
+        let mut marks = vec![Mark::route(&self.plan().name), Mark::key(&self.key.hash)];
+        if head.method == Method::POST {
+            marks.push(Mark::asked_by_post(authority, path));
+        } else {
+            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+            marks.push(Mark::path(authority, path));
+            marks.push(Mark::target(authority, target));
+        }
+        marks
     }
 
     /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
@@ -288,6 +265,9 @@ impl Fetch {
             variant: Variant { nominated, key },
         });
         self.lead.begin(Arc::clone(&head));
+        if !self.is_of_use_elsewhere(&head.freshness, length) {
+            tell_fleet(self.turn.as_ref(), Word::Apiece);
+        }
 
         let (content, trailers) = match self.pass_on(&mut reply, length).await {
             Came::Whole(content, trailers) => (content, trailers),
@@ -312,12 +292,18 @@ impl Fetch {
         storing: &Storing,
     ) -> Option<(HeaderMap, Vec<HeaderName>)> {
         semantics::fields_to_store(&mut fields, &self.plan().rules, storing.freshness.received);
-        match Vary::of(&fields) {
-            Vary::Fields(nominated) => Some(match &self.plan().kept {
-                Some(kept) => (fields, semantics::kept_nominated(nominated, kept)),
-                None => (fields, nominated),
-            }),
-            Vary::Any => None,
+        let nominated = self.nominated(&fields)?;
+        Some((fields, nominated))
+    }
+
+    /// The fields that `Vary` nominates, of those that go forward. `None` is `*`.
+    pub(super) fn nominated(&self, fields: &HeaderMap) -> Option<Vec<HeaderName>> {
+        match (Vary::of(fields), &self.plan().kept) {
+            (Vary::Fields(nominated), Some(kept)) => {
+                Some(semantics::kept_nominated(nominated, kept))
+            }
+            (Vary::Fields(nominated), None) => Some(nominated),
+            (Vary::Any, _) => None,
         }
     }
 
@@ -350,6 +336,7 @@ impl Fetch {
             content = content.filter(|content| {
                 let fits = content.len() + chunk.len() <= max_body;
                 if !fits {
+                    tell_fleet(self.turn.as_ref(), Word::Apiece);
                     self.lead.pass_through();
                 }
                 fits
@@ -393,7 +380,9 @@ impl Fetch {
             also,
             rule: rule.as_ref().map(|(search, rule)| (search.key, rule)),
         };
-        let put = self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
+        let mut put =
+            self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
+        self.tell_fleet_of(&mut put);
         if put.kept {
             self.gateway.route_stats(&self.presented).stored.count();
         }

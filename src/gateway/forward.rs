@@ -10,14 +10,29 @@ use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::collapse::{Lead, Outcome, Seat, Turn};
-use crate::semantics::{CacheStatus, Trouble};
+use crate::config::Collapsing;
+use crate::semantics::{CacheStatus, Forward, Trouble};
 use crate::store::Lease;
+use crate::stored::StoredResponse;
 
-use super::fetch::{Errand, Fetch};
+use super::fetch::Fetch;
 use super::key::Key;
 use super::look::{Looked, Missing};
 use super::partial::Sought;
 use super::{Gateway, Presented, respond};
+
+/// A request on its way forward, with all that was found out on the way.
+#[derive(Clone)]
+struct Errand {
+    presented: Arc<Presented>,
+    key: Key,
+    why: Forward,
+    /// Whether another request's response answers it, once it has waited for one (RFC 9211 §2.6).
+    collapsed: Option<bool>,
+    /// What may stand in if the upstream is in trouble.
+    stale: Option<Arc<StoredResponse>>,
+    sought: Sought,
+}
 
 impl Gateway {
     /// Sends a request forward that could have been answered from the cache, together with equal
@@ -47,10 +62,11 @@ impl Gateway {
         let (presented, stale) = (Arc::new(presented), missing.stale);
         let mut errand = Errand { presented, key, why, collapsed: None, stale, sought };
         let key = self.collapsed(&errand.presented, &errand.key);
+        let collapsing = self.plan(&errand.presented).collapse;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
         let mut alone = is_head
-            || !self.plan(&errand.presented).collapse
+            || collapsing == Collapsing::Off
             || errand.presented.directives.no_cache
             || errand.presented.directives.no_store
             || self.collapse.is_apart(&key);
@@ -66,7 +82,17 @@ impl Gateway {
                 self.collapse.enter(key, lease.records())
             };
             match turn {
-                Turn::Leader(lead, seat) => return self.lead(errand, lease, lead, seat).await,
+                Turn::Leader(lead, seat) => {
+                    let with_fleet =
+                        collapsing == Collapsing::Fleet && !alone && !errand.sought.is_part();
+                    match self.lead(errand, lease, (lead, seat), with_fleet).await {
+                        Ok(response) => return response,
+                        Err(unsent) => {
+                            alone = true;
+                            errand = Errand { collapsed: Some(false), ..*unsent };
+                        }
+                    }
+                }
                 Turn::Follower(seat) => {
                     if let Some(response) = self.follow(&errand, seat).await {
                         return response;
@@ -78,21 +104,27 @@ impl Gateway {
         }
     }
 
-    /// Fetches, in a task that outlives this request, and answers with what comes of it.
+    /// Fetches, in a task that outlives this request, and answers with what comes of it. `with_fleet`:
+    /// when it is this gateway's turn.
+    ///
+    /// # Errors
+    /// Nothing was sent, as another gateway has found that each request is to go forward by itself.
     async fn lead(
         self: &Arc<Self>,
         errand: Errand,
         lease: Lease,
-        lead: Lead,
-        seat: Seat,
-    ) -> Response<Body> {
-        let Errand { presented, key, why, collapsed, stale, sought } = errand;
+        (lead, seat): (Lead, Seat),
+        with_fleet: bool,
+    ) -> Result<Response<Body>, Box<Errand>> {
         // Another leader may have finished between the look-up and this turn.
-        if let Looked::Serve { stored, age, ttl } = self.look_in_l1(&presented, &key) {
+        let looked = self.look_in_l1(&errand.presented, &errand.key);
+        if let Looked::Serve { stored, age, ttl } = looked {
             drop(lead);
-            self.route_stats(&presented).l1_hits.count();
-            return respond::hit(&presented, &stored, age, ttl);
+            self.route_stats(&errand.presented).l1_hits.count();
+            return Ok(respond::hit(&errand.presented, &stored, age, ttl));
         }
+        let again = with_fleet.then(|| Box::new(errand.clone()));
+        let Errand { presented, key, why, collapsed, stale, sought } = errand;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),
@@ -101,28 +133,41 @@ impl Gateway {
             sought,
             lease,
             lead,
+            turn: None,
             mine,
         };
-        self.tasks.spawn(fetch.run());
+        if with_fleet {
+            self.tasks.spawn(fetch.run_in_turn());
+        } else {
+            self.tasks.spawn(fetch.run());
+        }
+        let outcome = seat.outcome().await;
+        if let (Outcome::Unsent, Some(again)) = (&outcome, again) {
+            return Err(again);
+        }
+        let collapsed = collapsed.or(seat.has_waited().then_some(false));
         let status = CacheStatus { collapsed, ..CacheStatus::forward(why) };
-        match seat.outcome().await {
+        Ok(match outcome {
             Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
             Outcome::Validated(validated) => {
                 let now = self.clock.now();
                 respond::validated(&presented, &validated, now, status)
             }
+            Outcome::Elsewhere(elsewhere) => self.answer_elsewhere(&presented, &elsewhere, why),
             Outcome::Failed(failure) => self
                 .instead(&presented, stale.as_ref(), Trouble::Disconnected, &status)
                 .unwrap_or_else(|| respond::failed(&failure, &status)),
-            Outcome::Apart | Outcome::Trouble(_) | Outcome::Lost => match alone.await {
-                Ok(response) => self
-                    .instead(&presented, stale.as_ref(), response.trouble(), &status)
-                    .unwrap_or_else(|| {
-                        respond::apart(&presented, response, self.clock.now(), &status)
-                    }),
-                Err(_) => respond::lost(&status),
-            },
-        }
+            Outcome::Apart | Outcome::Trouble(_) | Outcome::Unsent | Outcome::Lost => {
+                match alone.await {
+                    Ok(response) => self
+                        .instead(&presented, stale.as_ref(), response.trouble(), &status)
+                        .unwrap_or_else(|| {
+                            respond::apart(&presented, response, self.clock.now(), &status)
+                        }),
+                    Err(_) => respond::lost(&status),
+                }
+            }
+        })
     }
 
     /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
@@ -150,6 +195,16 @@ impl Gateway {
             {
                 respond::validated(presented, &validated, self.clock.now(), status)
             }
+            Outcome::Elsewhere(elsewhere)
+                if self.answers(
+                    &elsewhere.variant,
+                    &elsewhere.stored.fields.to_map(0),
+                    presented,
+                    key,
+                ) && self.may_answer_elsewhere(presented, &elsewhere.stored) =>
+            {
+                return Some(self.answer_elsewhere(presented, &elsewhere, *why));
+            }
             Outcome::Failed(failure) => {
                 let stale = self.instead(presented, stale, Trouble::Disconnected, &status);
                 return stale.or_else(|| Some(respond::failed(&failure, &status)));
@@ -157,9 +212,12 @@ impl Gateway {
             Outcome::Trouble(code) => {
                 return self.instead(presented, stale, Trouble::Status(code), &status);
             }
-            Outcome::Shared(_) | Outcome::Validated(_) | Outcome::Apart | Outcome::Lost => {
-                return None;
-            }
+            Outcome::Shared(_)
+            | Outcome::Validated(_)
+            | Outcome::Elsewhere(_)
+            | Outcome::Apart
+            | Outcome::Unsent
+            | Outcome::Lost => return None,
         };
         self.route_stats(presented).collapsed.count();
         Some(response)

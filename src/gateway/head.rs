@@ -12,8 +12,9 @@ use crate::store::{Invalidation, Put, Scope};
 use crate::stored::{Mark, StoredResponse};
 use crate::upstream::Reply;
 
-use super::fetch::{Alone, Fetch};
+use super::fetch::Fetch;
 use super::partial::Sought;
+use super::respond::Alone;
 use super::shown::Source;
 
 impl Fetch {

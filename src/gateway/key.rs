@@ -26,6 +26,7 @@ pub(super) enum Keys {
 }
 
 /// A cache key, and what it was made of.
+#[derive(Clone)]
 pub(super) struct Key {
     /// Before `Vary`.
     pub(super) hash: CacheKey,
@@ -33,6 +34,7 @@ pub(super) struct Key {
 }
 
 /// Who has made a key.
+#[derive(Clone)]
 pub(super) enum Made {
     /// Nobody: it is of path and query as they are.
     Plain,
@@ -41,6 +43,7 @@ pub(super) enum Made {
 }
 
 /// What one policy has answered.
+#[derive(Clone)]
 pub(super) struct Answered {
     /// What the parts give.
     pub(super) name: Arc<str>,

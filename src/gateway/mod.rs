@@ -4,20 +4,21 @@
 //! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it,
 //! `key` says what a response is found by, `several` how more than one policy makes that, `look`
 //! what there is, `narrow` what of the request goes forward. `forward` sends equal misses on
-//! together, `fetch` is the leader's forward request on its way into the store, `validate` what a
-//! 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there,
-//! `stale` serves what is stale all the same. `write` forwards what may change something and
-//! invalidates what it made wrong, `post` stores what such a request got for the GETs to come,
-//! `shown` reads contents that policies want to see, `tags` says what tags are scoped to, `purge`
-//! what operators' purges cover, `shadow` asks a second policy beside the first. `respond` makes
-//! responses out of what was found or what failed, `partial` parts of them. `current` is which
-//! gateway answers, after a reload another.
+//! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
+//! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
+//! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
+//! forwards what may change something and invalidates what it made wrong, `post` stores what such a
+//! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
+//! what tags are scoped to, `purge` what operators' purges cover, `shadow` asks a second policy
+//! beside the first. `respond` makes responses out of what was found or what failed, `partial` parts
+//! of them. `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod asking;
 mod combine;
 mod current;
 mod fetch;
+mod fleet;
 mod forward;
 mod head;
 mod key;
@@ -48,7 +49,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
-use crate::config::{Config, Grant, OnError, Route};
+use crate::config::{Collapsing, Config, Grant, OnError, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
@@ -101,7 +102,9 @@ struct Plan {
     max_policy_body: usize,
     idle_timeout: Duration,
     variants: usize,
-    collapse: bool,
+    collapse: Collapsing,
+    /// A request waits no longer for another gateway's: its own might take so long to bring a head.
+    fleet_patience: Duration,
     /// Reads the tokens of requests, if a policy asks for claims.
     tokens: Option<Arc<Reader>>,
     /// Those of requests without claims where claims are what tells users apart.
@@ -175,6 +178,7 @@ impl Gateway {
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
                 collapse: route.collapse,
+                fleet_patience: upstream.connect_timeout.saturating_add(upstream.timeout),
                 kept,
             })
         });

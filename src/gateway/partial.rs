@@ -31,6 +31,7 @@ use super::{Presented, respond};
 const KEPT_IN_416: [HeaderName; 3] = [AGE, VIA, CACHE_STATUS];
 
 /// What a forward request asks the upstream for.
+#[derive(Clone)]
 pub(super) enum Sought {
     /// The whole, unless what the request selects or one of the variants is still good.
     Whole { stale: Option<Arc<StoredResponse>>, variants: Option<Arc<Variants>> },

@@ -56,6 +56,7 @@ impl Gateway {
             sought: Sought::ANYTHING,
             lease,
             lead,
+            turn: None,
             mine,
         };
         let (head, mut content) = reply.into_parts();

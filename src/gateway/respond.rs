@@ -10,13 +10,32 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use crate::body::Body;
 use crate::collapse::{Head, Seat, Validated};
 use crate::message;
-use crate::semantics::{self, CacheStatus, Forward};
+use crate::semantics::{self, CacheStatus, Forward, NotStored, Trouble};
 use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
-use super::fetch::Alone;
 use super::query::Unread;
 use super::{Presented, partial, ready};
+
+/// A response that is not shared, and why it is not.
+pub(super) enum Alone {
+    /// As it comes from the upstream.
+    Reply(Response<Reply>, NotStored),
+    /// A response to `HEAD`, and whether a stored response was updated by it.
+    Head(Response<Reply>, bool),
+    /// A stored response was validated, and may not be stored again.
+    Validated(Box<StoredResponse>, NotStored),
+}
+
+impl Alone {
+    /// What is wrong with the upstream, by the status that it sent.
+    pub(super) fn trouble(&self) -> Trouble {
+        Trouble::Status(match self {
+            Self::Reply(reply, _) | Self::Head(reply, _) => reply.status(),
+            Self::Validated(stored, _) => stored.status,
+        })
+    }
+}
 
 /// A stored response that may be served as it is.
 pub(super) fn hit(

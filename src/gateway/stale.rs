@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::collapse::Turn;
+use crate::config::Collapsing;
 use crate::semantics::{self, CacheStatus, Forward, Trouble};
 use crate::stored::StoredResponse;
 
@@ -59,6 +60,7 @@ impl Gateway {
         if presented.head.method == Method::HEAD {
             presented.head.method = Method::GET;
         }
+        let is_of_fleet = self.plan(&presented).collapse == Collapsing::Fleet;
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
             // Another gateway may have validated it by now.
@@ -68,7 +70,10 @@ impl Gateway {
             let presented = Arc::new(presented);
             // Whoever joins may want more than this request.
             let sought = Sought::whole(Some(stale), None);
-            Fetch { gateway, presented, key, sought, lease, lead, mine }.run().await;
+            let turn = None;
+            let fetch = Fetch { gateway, presented, key, sought, lease, lead, turn, mine };
+            // Other gateways may want it validated, too.
+            if is_of_fleet { fetch.run_in_turn().await } else { fetch.run().await }
         });
     }
 

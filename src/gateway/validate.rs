@@ -11,12 +11,14 @@ use crate::message;
 use crate::semantics::{
     self, Candidates, Combined, Freshness, Named, NotStored, Times, Validators,
 };
-use crate::store::Put;
+use crate::store::{Put, Word};
 use crate::stored::{CacheKey, StoredResponse};
 use crate::upstream::Reply;
 
-use super::fetch::{Alone, Fetch};
+use super::fetch::Fetch;
+use super::fleet::tell_fleet;
 use super::partial::Sought;
+use super::respond::Alone;
 use super::shown::Source;
 
 /// What a forward request asks about.
@@ -144,6 +146,7 @@ impl Fetch {
                 }
                 if why != NotStored::RequestNoStore {
                     self.lead.apart();
+                    tell_fleet(self.turn.as_ref(), Word::Apart);
                 }
             }
         }

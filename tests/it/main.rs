@@ -40,6 +40,7 @@ mod streaming;
 // Many equal misses, one forward request; and crowds of clients that come and go.
 mod collapse;
 mod crowd;
+mod fleet;
 
 // Clients' connections: used again, shared, bounded.
 mod connections;

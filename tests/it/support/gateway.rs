@@ -18,7 +18,7 @@ use super::until;
 
 /// What clients call the gateways of a fleet. The authority is part of the key, and gateways on
 /// ports of their own would share nothing.
-const FLEET: &str = "shop.example";
+pub(crate) const FLEET: &str = "shop.example";
 
 /// A running gateway.
 pub struct Gateway {
