@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue};
 
+use crate::store::Store;
+use crate::store::hit::hit;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
 use crate::store::variants::Variants;
-use crate::store::{Store, hit};
 use crate::stored::{CacheKey, StoredResponse};
 
 /// So many variants are asked about at most in a request for another one.

@@ -9,8 +9,10 @@
 mod candidates;
 mod codec;
 mod connection;
+mod extent;
 mod figures;
 mod fleet;
+mod hit;
 mod invalidate;
 mod l1;
 mod l2;
@@ -29,13 +31,11 @@ mod tests;
 mod turn;
 mod variants;
 
-use std::cmp::Reverse;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use http::header::VARY;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::figures::{L2Stats, Stats};
+pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
 pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
@@ -53,9 +54,10 @@ pub use self::variants::Variants;
 
 use self::connection::Connection;
 use self::fleet::Fleet;
+use self::hit::{hit, most_suitable};
 use self::l1::{Held, L1};
 use self::l2::L2;
-use self::log::{Bounds, Log, Verdict};
+use self::log::{Bounds, Log};
 use self::shared_log::SharedLog;
 use self::turn::Turns;
 use crate::clock;
@@ -126,17 +128,6 @@ pub enum LookUp {
     UriMiss,
     /// There are variants, and the request selects none of them (RFC 9211's `vary-miss`).
     VaryMiss(Arc<Variants>),
-}
-
-/// A stored response that no hard invalidation covers.
-#[derive(Clone, Debug)]
-pub struct Hit {
-    /// The response.
-    pub stored: Arc<StoredResponse>,
-    /// A soft invalidation covers it: it counts as stale, however fresh it looks.
-    pub soft: bool,
-    /// Which variants there are, where it is one of them.
-    pub variants: Option<Arc<Variants>>,
 }
 
 impl Store {
@@ -329,31 +320,5 @@ impl Store {
     /// means nothing to others.
     fn shared(&self, lease: &Lease) -> Option<&Redis> {
         self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step())
-    }
-}
-
-/// Which of several responses that a request selects answers it.
-///
-/// RFC 9111 §4: "When more than one suitable response is stored, a cache MUST use the most recent
-/// one". §4.1: where "one or more omits the Vary header field, the cache SHOULD choose the most recent
-/// … stored response with a valid Vary field value".
-fn most_suitable(hits: impl Iterator<Item = Hit>, now: SystemTime) -> Option<Hit> {
-    let rank = |hit: &Hit| {
-        let varies = hit.stored.fields.value(&VARY).is_some();
-        (hit.is_fresh(now), varies, Reverse(hit.stored.freshness.age(now)))
-    };
-    hits.reduce(|best, other| if rank(&other) > rank(&best) { other } else { best })
-}
-
-fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
-    let soft = verdict == Verdict::Stale;
-    (verdict != Verdict::Gone).then_some(Hit { stored, soft, variants: None })
-}
-
-impl Hit {
-    /// Whether nothing but the request itself could forbid its use.
-    fn is_fresh(&self, now: SystemTime) -> bool {
-        let freshness = &self.stored.freshness;
-        !self.soft && !freshness.no_cache && freshness.is_fresh(now)
     }
 }

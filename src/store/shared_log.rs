@@ -22,13 +22,14 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
-use redis::{Client, FromRedisValue, Pipeline, Value};
+use redis::{Client, Pipeline, Value};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::store::connection::{Connection, PAUSES, Trouble, bounded, connect};
+use crate::store::extent::Extent;
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::log::{Invalidation, Log, Scope};
@@ -94,14 +95,6 @@ struct Seen {
     server: Option<String>,
     /// Redis lost the log, and the fleet has yet to be told: with a record at this place.
     distrusted: Option<Position>,
-}
-
-/// What Redis says of the stream.
-struct Extent {
-    /// The newest id ever given.
-    newest: Position,
-    first: Option<Position>,
-    trimmed: bool,
 }
 
 impl SharedLog {
@@ -469,26 +462,6 @@ impl SharedLog {
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Invalidation>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Extent {
-    fn parse(info: &HashMap<String, Value>) -> Option<Self> {
-        let number = |name: &str| u64::from_redis_value_ref(info.get(name)?).ok();
-        let newest = record::text(info, "last-generated-id")?.parse().ok()?;
-        let first = info.get("first-entry").and_then(|entry| {
-            let (id, _) = <(String, Value)>::from_redis_value_ref(entry).ok()?;
-            id.parse().ok()
-        });
-        // Redis before 7 does not say how many records there were: then some may have gone.
-        let trimmed = number("entries-added").is_none_or(|added| Some(added) > number("length"));
-        Some(Self { newest, first, trimmed })
-    }
-
-    /// Whether records after `last` cannot be read any more.
-    fn misses(&self, last: Position) -> bool {
-        let trimmed_past = self.trimmed && self.first.is_none_or(|first| first > last);
-        self.newest < last || self.newest > last && trimmed_past
     }
 }
 

@@ -1,0 +1,48 @@
+//! What a look-up finds, and which of several responses it is.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::VARY;
+
+use crate::store::log::Verdict;
+use crate::store::variants::Variants;
+use crate::stored::StoredResponse;
+
+/// A stored response that no hard invalidation covers.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The response.
+    pub stored: Arc<StoredResponse>,
+    /// A soft invalidation covers it: it counts as stale, however fresh it looks.
+    pub soft: bool,
+    /// Which variants there are, where it is one of them.
+    pub variants: Option<Arc<Variants>>,
+}
+
+impl Hit {
+    /// Whether nothing but the request itself could forbid its use.
+    pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
+        let freshness = &self.stored.freshness;
+        !self.soft && !freshness.no_cache && freshness.is_fresh(now)
+    }
+}
+
+pub(super) fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
+    let soft = verdict == Verdict::Stale;
+    (verdict != Verdict::Gone).then_some(Hit { stored, soft, variants: None })
+}
+
+/// Which of several responses that a request selects answers it.
+///
+/// RFC 9111 §4: "When more than one suitable response is stored, a cache MUST use the most recent
+/// one". §4.1: where "one or more omits the Vary header field, the cache SHOULD choose the most recent
+/// … stored response with a valid Vary field value".
+pub(super) fn most_suitable(hits: impl Iterator<Item = Hit>, now: SystemTime) -> Option<Hit> {
+    let rank = |hit: &Hit| {
+        let varies = hit.stored.fields.value(&VARY).is_some();
+        (hit.is_fresh(now), varies, Reverse(hit.stored.freshness.age(now)))
+    };
+    hits.reduce(|best, other| if rank(&other) > rank(&best) { other } else { best })
+}
