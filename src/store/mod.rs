@@ -30,6 +30,7 @@ mod shared_log;
 mod tests;
 mod turn;
 mod variants;
+mod waiting;
 
 use std::future::Future;
 use std::sync::Arc;

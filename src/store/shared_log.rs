@@ -14,16 +14,16 @@
 //! appended to a log made anew before this one looks. Until the log has been read to its end again,
 //! nothing is taken from L2.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use redis::{Client, Pipeline, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -35,6 +35,7 @@ use crate::store::l1::L1;
 use crate::store::log::{Invalidation, Log, Scope};
 use crate::store::names::random_name;
 use crate::store::record;
+use crate::store::waiting::Waiting;
 use crate::stored::Position;
 
 /// How long a read waits for a record, and how long the gateway waits for that read.
@@ -43,15 +44,15 @@ const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
 /// How long the gateway waits for any other answer on the log's connection.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// How long a gateway that ends tries to append what waits.
+const LAST_WORDS: Duration = Duration::from_millis(800);
+
 /// Records in one command.
 const BATCH: usize = 500;
 
 /// The stream holds some more records than this at most. A gateway that was cut off for longer
 /// than they reach back drops all it has.
 const MAX_RECORDS: usize = 250_000;
-
-/// So many invalidations wait for Redis. If there are more, one of everything takes their place.
-const MAX_WAITING: usize = 10_000;
 
 /// What became of an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub(super) struct SharedLog {
     /// Every record up to here has been applied. The log's own position can be further on, by a
     /// record that this gateway appended and has not met in its place yet.
     reached: Mutex<Position>,
-    waiting: Mutex<VecDeque<Invalidation>>,
+    waiting: Waiting,
 }
 
 /// What the reader has seen of the log. It outlives connections.
@@ -119,7 +120,7 @@ impl SharedLog {
             timeout,
             in_step: AtomicBool::new(false),
             reached: Mutex::default(),
-            waiting: Mutex::default(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -141,7 +142,7 @@ impl SharedLog {
 
     /// How many invalidations wait to be appended.
     pub(super) fn waiting(&self) -> usize {
-        self.queue().len()
+        self.waiting.len()
     }
 
     /// Appends and applies. If Redis does not answer in time the records are applied at once, and
@@ -172,7 +173,7 @@ impl SharedLog {
                         receipt.position = self.log.append(record, now);
                     }
                     receipt.shared = false;
-                    self.wait(batch);
+                    self.waiting.add(batch);
                 }
             }
         }
@@ -193,16 +194,6 @@ impl SharedLog {
         answer.is_ok_and(|(found,)| found.ids.len() == count)
     }
 
-    fn wait(&self, records: &[Invalidation]) {
-        let mut waiting = self.queue();
-        if waiting.len() + records.len() > MAX_WAITING {
-            waiting.clear();
-            waiting.push_back(Invalidation::EVERYTHING);
-        } else {
-            waiting.extend(records.iter().cloned());
-        }
-    }
-
     /// Reads the log until `end`, connecting again whenever that breaks.
     pub(super) async fn follow(self: Arc<Self>, end: CancellationToken) {
         let mut seen = Seen::default();
@@ -221,6 +212,26 @@ impl SharedLog {
                 break;
             }
             pause = (pause * 2).min(PAUSES.1);
+        }
+        if self.waiting() > 0 && timeout(LAST_WORDS, self.append_rest()).await.is_err() {
+            let count = self.waiting();
+            warn!(count, "invalidations were never shared, other gateways will not hear of them");
+        }
+    }
+
+    /// Appends what waits, on a connection of its own.
+    async fn append_rest(&self) {
+        let mut pause = PAUSES.0;
+        loop {
+            let trouble = match connect(&self.client).await {
+                Ok(mut connection) => self.append_waiting(&mut connection).await.err(),
+                Err(trouble) => Some(trouble),
+            };
+            if trouble.is_none() {
+                return;
+            }
+            sleep(pause).await;
+            pause *= 2;
         }
     }
 
@@ -374,22 +385,13 @@ impl SharedLog {
         let purges = self.fleet.waiting();
         let mut last = None;
         loop {
-            let batch: Vec<_> = {
-                let mut waiting = self.queue();
-                let count = waiting.len().min(BATCH);
-                waiting.drain(..count).collect()
-            };
+            let batch = self.waiting.next(BATCH);
             if batch.is_empty() {
                 self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
                 return Ok(());
             }
-            match self.append_on(connection, &batch, !purges.is_empty()).await {
-                Ok(id) => last = Some(id),
-                Err(trouble) => {
-                    self.wait(&batch);
-                    return Err(trouble);
-                }
-            }
+            last = Some(self.append_on(connection, &batch, !purges.is_empty()).await?);
+            self.waiting.appended();
         }
     }
 
@@ -458,10 +460,6 @@ impl SharedLog {
         command.arg("STREAM").arg(&self.stream);
         let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
         Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
-    }
-
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Invalidation>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
