@@ -6,12 +6,12 @@
 mod content;
 mod joined;
 mod name;
+mod position;
 mod selected;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use joined::joined_name;
 pub use name::{CUT, cut_name, default_parts, readable_name};
+pub use position::{NotAPosition, Position};
 
 use crate::recent::Recent;
 use crate::semantics::{Freshness, Span, Spans, normal_target};
@@ -122,54 +123,6 @@ impl fmt::Display for CacheKey {
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CacheKey({self})")
-    }
-}
-
-/// A place in the invalidation log: the id of a Redis stream (milliseconds, then a sequence number
-/// within them). Without Redis only the sequence number counts up. Ordered as the log is.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Position {
-    /// The server's clock when the record was appended.
-    pub millis: u64,
-    /// Counts up within a millisecond.
-    pub sequence: u64,
-}
-
-impl Position {
-    /// Before every record.
-    pub const ZERO: Self = Self { millis: 0, sequence: 0 };
-
-    /// The place right after this one.
-    #[must_use]
-    pub fn next(self) -> Self {
-        match self.sequence.checked_add(1) {
-            Some(sequence) => Self { sequence, ..self },
-            None => Self { millis: self.millis.saturating_add(1), sequence: 0 },
-        }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.sequence)
-    }
-}
-
-/// A text that is not `MILLIS-SEQUENCE`.
-#[derive(Debug, thiserror::Error)]
-#[error("not a log position: `{0}`")]
-pub struct NotAPosition(String);
-
-impl FromStr for Position {
-    type Err = NotAPosition;
-
-    fn from_str(text: &str) -> Result<Self, NotAPosition> {
-        let parsed = text.split_once('-').and_then(|(millis, sequence)| {
-            Some(Self { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
-        });
-        parsed.ok_or_else(|| NotAPosition(text.chars().take(64).collect()))
     }
 }
 
