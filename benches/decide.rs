@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::config;
 use larder::semantics::{self, Asked, Freshness, RequestDirectives, Reuse, Rules, Times};
 use larder::store::{LookUp, Slot, Store, Tasks};
-use larder::stored::{CacheKey, Fields, Mark, Position, StoredResponse, default_parts};
+use larder::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse, default_parts};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -169,6 +169,7 @@ fn stored(now: SystemTime) -> Result<StoredResponse, Box<dyn Error>> {
         freshness: Freshness { lifetime: Duration::from_hours(1), ..freshness },
         marks: [Mark::route("catalogue"), Mark::key(&key())].into(),
         position: Position::ZERO,
+        begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
     })
 }

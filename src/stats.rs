@@ -56,6 +56,9 @@ pub struct RouteStats {
     pub upstream_failures: Counter,
     /// Policy calls that failed.
     pub policy_failures: Counter,
+    /// Requests for which a response was stored that may have been invalidated: the invalidation log
+    /// was out of reach for too long.
+    pub unconfirmed: Counter,
 }
 
 /// The figures of so many routes that are no more are kept one by one.
@@ -225,6 +228,8 @@ pub struct Figures {
     pub upstream_failures: u64,
     /// Policy calls that failed.
     pub policy_failures: u64,
+    /// What is stored for the request may have been invalidated, as the log was out of reach.
+    pub unconfirmed: u64,
     /// Requests answered from a tier, in percent of all requests; 0 where there were none.
     pub hit_rate: f64,
 }
@@ -271,6 +276,7 @@ impl Figures {
             stored: stats.stored.value(),
             upstream_failures: stats.upstream_failures.value(),
             policy_failures: stats.policy_failures.value(),
+            unconfirmed: stats.unconfirmed.value(),
             hit_rate: 0.0,
         };
         figures.rate();
@@ -291,6 +297,7 @@ impl Figures {
         self.stored += other.stored;
         self.upstream_failures += other.upstream_failures;
         self.policy_failures += other.policy_failures;
+        self.unconfirmed += other.unconfirmed;
     }
 
     fn rate(&mut self) {

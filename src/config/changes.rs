@@ -117,6 +117,7 @@ impl Config {
 
         let (new, old) = (&mut self.cache, &running.cache);
         keep("[cache] namespace", new.namespace != old.namespace);
+        keep("[cache] max_lag", new.max_lag != old.max_lag);
         keep("[cache.l1] capacity", new.l1.capacity != old.l1.capacity);
         keep("[cache.l1] ttl", new.l1.ttl != old.l1.ttl);
         match (&new.l2, &old.l2) {
@@ -130,6 +131,7 @@ impl Config {
             (new, old) => keep("[cache.l2]", new.is_some() != old.is_some()),
         }
         new.namespace.clone_from(&old.namespace);
+        new.max_lag = old.max_lag;
         new.l1.clone_from(&old.l1);
         new.l2.clone_from(&old.l2);
         waiting
@@ -293,7 +295,11 @@ mod tests {
             ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),
             ("[cache.l2]", "token = \"t\"\n[cache.l2]", &["[admin] token"]),
             ("[admin]\n        listen = \"127.0.0.1:2\"", "", &["[admin]"]),
-            ("[cache.l2]", "[cache]\nnamespace = \"n\"\n[cache.l2]", &["[cache] namespace"]),
+            (
+                "[cache.l2]",
+                "[cache]\nnamespace = \"n\"\nmax_lag = \"9s\"\n[cache.l2]",
+                &["[cache] namespace", "[cache] max_lag"],
+            ),
             (
                 "[cache.l2]",
                 "[cache.l1]\ncapacity = \"1MiB\"\nttl = \"1s\"\n[cache.l2]",

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, Place, Plugin, Policy,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Place, Plugin, Policy,
     Route, Server, Upstream,
 };
 
@@ -54,6 +54,7 @@ impl Default for Cache {
             targeted: ["larder-cache-control", "cdn-cache-control"]
                 .map(http::HeaderName::from_static)
                 .into(),
+            max_lag: Duration::from_secs(5),
             l1: L1::default(),
             l2: None,
         }
@@ -128,6 +129,7 @@ impl Route {
             shadow_share: 1.0,
             ttl: None,
             stale_if_error: None,
+            on_lag: OnLag::default(),
             max_body: 8 << 20,
             max_query_body: 64 << 10,
             max_policy_body: 1 << 20,

@@ -15,7 +15,7 @@
 //! may be written as a string if a variable is in it.
 //!
 //! *Not supported yet:* `[mongodb]`, `[[changes]]`, `tls`, and of a route `document`, `headers`,
-//! `on_lag`, `max_lag`, `on_l2_error`; Redis as a cluster or behind sentinels.
+//! `on_l2_error`; Redis as a cluster or behind sentinels.
 
 mod address;
 mod amount;
@@ -120,6 +120,9 @@ pub struct Cache {
     /// `targeted`: the response fields that count before `Cache-Control`, the first valid one
     /// alone (RFC 9213); default `Larder-Cache-Control`, `CDN-Cache-Control`; at most 8.
     pub targeted: Vec<http::HeaderName>,
+    /// `max_lag`, default 5 s, 1 s to 1 day: so long the invalidation log may be out of reach before
+    /// routes do as their `on_lag` says.
+    pub max_lag: Duration,
     /// `[cache.l1]`.
     pub l1: L1,
     /// `[cache.l2]`; none without the table, or when `redis` is empty.
@@ -269,6 +272,19 @@ pub enum OnError {
     Default,
 }
 
+/// What becomes of a stored response that may have been invalidated without this gateway's knowing, as
+/// the invalidation log has been out of reach for longer than `max_lag`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLag {
+    /// It is used as ever.
+    Serve,
+    /// The upstream is asked whether it is still good.
+    #[default]
+    Validate,
+    /// Another is fetched, as if it were not there.
+    Bypass,
+}
+
 /// What of a request that may be answered from the cache goes forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forward {
@@ -334,6 +350,8 @@ pub struct Route {
     /// fails, at most 365 days. None: as the response or the request says; where no response came at
     /// all, 5 min.
     pub stale_if_error: Option<Duration>,
+    /// `on_lag`, default `validate`.
+    pub on_lag: OnLag,
     /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
     pub max_body: usize,
     /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.

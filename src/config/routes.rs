@@ -13,7 +13,7 @@ use super::{Collapsing, Forward, Grant, Jwt, OnError, Place, Policy, Route, Upst
 use super::{address, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
-const NOT_YET: [&str; 5] = ["document", "headers", "on_lag", "max_lag", "on_l2_error"];
+const NOT_YET: [&str; 3] = ["document", "headers", "on_l2_error"];
 
 /// The bounds of `ttl`, and from zero on of `stale_if_error`. RFC 9111 counts lifetimes in whole seconds.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
@@ -127,6 +127,7 @@ fn route(
         stale_if_error: table
             .take("stale_if_error")
             .and_then(|value| value.duration(Duration::ZERO..=*LIFETIMES.end())),
+        on_lag: table.read("on_lag", default.on_lag, value::on_lag),
         max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
         max_query_body: table.memory("max_query_body", default.max_query_body, 0..=16 << 20),
         max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),

@@ -206,6 +206,7 @@ fn cache(mut table: Table<'_>) -> Cache {
             .take("targeted")
             .and_then(|value| targeted(&value))
             .unwrap_or(default.targeted),
+        max_lag: table.duration("max_lag", default.max_lag, SECOND..=DAY),
         l1: table.table("l1", "[cache.l1]").map(l1).unwrap_or_default(),
         l2: table.table("l2", "[cache.l2]").and_then(l2),
     };

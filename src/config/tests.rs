@@ -33,6 +33,8 @@ const EVERY_KEY: &str = r#"
         [admin]
         listen = "0.0.0.0:9080"
         token = "s3cret"
+        [cache]
+        max_lag = "1m"
         [cache.l1]
         capacity = 0
         ttl = "1m"
@@ -71,6 +73,7 @@ const EVERY_KEY: &str = r#"
         max_body = "64KiB"
         max_query_body = "4KiB"
         max_policy_body = "0"
+        on_lag = "bypass"
         variants = "${VARIANTS:-4}"
         collapse = "${COLLAPSE:-false}"
         "#;
@@ -163,6 +166,7 @@ fn the_smallest_file_has_every_default() {
         (8 << 20, 32, Collapsing::Gateway)
     );
     assert_eq!((route.max_query_body, route.max_policy_body), (64 << 10, 1 << 20));
+    assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_secs(5), OnLag::Validate));
     assert_eq!(route.place, Place { line: 7, column: 12 });
 }
 
@@ -186,14 +190,15 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 30, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 35, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 32, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 37, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     assert_eq!(route.methods, [Method::GET, Method::HEAD]);
     assert_eq!((route.upstream, &route.key[..], route.storing), (1, &[0][..], Some(0)));
     assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, Collapsing::Off));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));
+    assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_mins(1), OnLag::Bypass));
     // Nor do they stand in what a log would show of the whole.
     assert!(!format!("{:?} {:?}", config.admin, config.cache).contains("s3cret"));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{Collapsing, Compression, Forward, Grant, OnError, Plugin, nearest};
+use super::{Collapsing, Compression, Forward, Grant, OnError, OnLag, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -105,6 +105,19 @@ pub(super) fn collapsing(text: &str) -> Result<Collapsing, Wrong> {
         "fleet" => Ok(Collapsing::Fleet),
         _ => Err(Wrong::new("is neither `true` nor `false` nor `fleet`")
             .with_hint("write true, false or \"fleet\"")),
+    }
+}
+
+/// What becomes of what may have been invalidated.
+pub(super) fn on_lag(text: &str) -> Result<OnLag, Wrong> {
+    match text {
+        "serve" => Ok(OnLag::Serve),
+        "validate" => Ok(OnLag::Validate),
+        "bypass" => Ok(OnLag::Bypass),
+        _ => {
+            let hint = nearest::hint(text, "write one of", ["serve", "validate", "bypass"]);
+            Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
+        }
     }
 }
 
@@ -227,5 +240,7 @@ mod tests {
             on_error("retry").unwrap_err().hint.unwrap(),
             "write one of: `bypass`, `fail`, `default`"
         );
+        assert_eq!(on_lag("serve"), Ok(OnLag::Serve));
+        assert_eq!(on_lag("validat").unwrap_err().hint.unwrap(), "did you mean `validate`?");
     }
 }

@@ -239,9 +239,9 @@ impl Fetch {
         let store = &self.gateway.store;
         let now = self.gateway.clock.now();
         let held = match store.look_in_l1(&self.key.hash, &self.presented.head.headers, now) {
-            LookUp::Found(Hit { stored, soft, .. }) => {
+            LookUp::Found(Hit { stored, soft, confirmed, .. }) => {
                 let is_whole = stored.part.is_none();
-                let is_fresh = !soft && stored.freshness.is_fresh(now);
+                let is_fresh = confirmed && !soft && stored.freshness.is_fresh(now);
                 let own = stored.fields.to_map(0);
                 match semantics::may_combine(&own, &stored_fields) {
                     // Another request has brought the whole.

@@ -19,7 +19,7 @@ use crate::message;
 use crate::plugin::SeenResponse;
 use crate::semantics::{self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Vary};
 use crate::store::{Lease, Put, Slot, Turn, Word};
-use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
+use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
 use super::fleet::tell_fleet;
@@ -419,6 +419,7 @@ impl Fetch {
             name,
             // The store knows the lease's.
             position: Position::ZERO,
+            begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
         })
     }

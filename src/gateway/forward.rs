@@ -19,6 +19,7 @@ use super::fetch::Fetch;
 use super::key::Key;
 use super::look::{Looked, Missing};
 use super::partial::Sought;
+use super::stale::UNCONFIRMED;
 use super::{Gateway, Presented, respond};
 
 /// A request on its way forward, with all that was found out on the way.
@@ -27,11 +28,25 @@ struct Errand {
     presented: Arc<Presented>,
     key: Key,
     why: Forward,
+    /// False: what is stored for it may have been invalidated.
+    confirmed: bool,
     /// Whether another request's response answers it, once it has waited for one (RFC 9211 §2.6).
     collapsed: Option<bool>,
     /// What may stand in if the upstream is in trouble.
     stale: Option<Arc<StoredResponse>>,
     sought: Sought,
+}
+
+impl Errand {
+    /// What `Cache-Status` will say, as far as that is known.
+    fn status(&self) -> CacheStatus {
+        CacheStatus { collapsed: self.collapsed, ..status(self.why, self.confirmed) }
+    }
+}
+
+fn status(why: Forward, confirmed: bool) -> CacheStatus {
+    let detail = (!confirmed).then(|| UNCONFIRMED.into());
+    CacheStatus { detail, ..CacheStatus::forward(why) }
 }
 
 impl Gateway {
@@ -43,7 +58,10 @@ impl Gateway {
         key: Key,
         missing: Missing,
     ) -> Response<Body> {
-        let why = missing.why;
+        let (why, confirmed) = (missing.why, missing.confirmed);
+        if !confirmed {
+            self.route_stats(&presented).unconfirmed.count();
+        }
         if presented.directives.only_if_cached {
             return respond::only_if_cached(why);
         }
@@ -56,11 +74,14 @@ impl Gateway {
         let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
         if is_head && !is_stored {
             let content = presented.upstream_content();
-            return self.pass_reading(presented, content, CacheStatus::forward(why)).await;
+            return self.pass_reading(presented, content, status(why, confirmed)).await;
         }
         let sought = Sought::new(&presented, &missing);
-        let (presented, stale) = (Arc::new(presented), missing.stale);
-        let mut errand = Errand { presented, key, why, collapsed: None, stale, sought };
+        // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
+        // invalidates, and a route that would rather break it says `on_lag = "serve"`.
+        let stale = missing.stale.filter(|_| confirmed);
+        let presented = Arc::new(presented);
+        let mut errand = Errand { presented, key, why, confirmed, collapsed: None, stale, sought };
         let key = self.collapsed(&errand.presented, &errand.key);
         let collapsing = self.plan(&errand.presented).collapse;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
@@ -118,13 +139,13 @@ impl Gateway {
     ) -> Result<Response<Body>, Box<Errand>> {
         // Another leader may have finished between the look-up and this turn.
         let looked = self.look_in_l1(&errand.presented, &errand.key);
-        if let Looked::Serve { stored, age, ttl } = looked {
+        if let Looked::Serve { stored, age, ttl, .. } = looked {
             drop(lead);
             self.route_stats(&errand.presented).l1_hits.count();
             return Ok(respond::hit(&errand.presented, &stored, age, ttl));
         }
         let again = with_fleet.then(|| Box::new(errand.clone()));
-        let Errand { presented, key, why, collapsed, stale, sought } = errand;
+        let Errand { presented, key, why, confirmed, collapsed, stale, sought } = errand;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),
@@ -146,7 +167,7 @@ impl Gateway {
             return Err(again);
         }
         let collapsed = collapsed.or(seat.has_waited().then_some(false));
-        let status = CacheStatus { collapsed, ..CacheStatus::forward(why) };
+        let status = CacheStatus { collapsed, ..status(why, confirmed) };
         Ok(match outcome {
             Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
             Outcome::Validated(validated) => {
@@ -175,7 +196,7 @@ impl Gateway {
         let Errand { presented, key, why, stale, sought, .. } = errand;
         let stale = stale.as_ref();
         self.route_stats(presented).followers.count();
-        let status = CacheStatus { collapsed: Some(true), ..CacheStatus::forward(*why) };
+        let status = CacheStatus { collapsed: Some(true), ..errand.status() };
         let response = match seat.outcome().await {
             // Without the length there is no telling where a part lies.
             Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::OnLag;
 use crate::semantics::{self, Forward, Reuse};
 use crate::store::{Hit, LookUp, Variants};
 use crate::stored::{CacheKey, StoredResponse};
@@ -12,8 +13,8 @@ use super::{Gateway, Presented, partial};
 
 /// What a look-up came to.
 pub(super) enum Looked {
-    /// This may be served as it is.
-    Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
+    /// This may be served as it is; if it is not `confirmed`, because the route serves what is not.
+    Serve { stored: Arc<StoredResponse>, age: Duration, ttl: i64, confirmed: bool },
     /// This may be served, stale as it is, if it is validated meanwhile.
     ServeStale { stored: Arc<StoredResponse>, age: Duration, ttl: i64 },
     /// The request must go forward.
@@ -25,6 +26,9 @@ pub(super) struct Missing {
     pub(super) why: Forward,
     /// The request selects it, and it may not be served.
     pub(super) stale: Option<Arc<StoredResponse>>,
+    /// False: something is stored that would be served, were it not for the gateway's lag behind the
+    /// invalidation log.
+    pub(super) confirmed: bool,
     /// Which variants there are.
     pub(super) variants: Option<Arc<Variants>>,
 }
@@ -32,7 +36,10 @@ pub(super) struct Missing {
 impl Gateway {
     pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
-        let look = |key: &CacheKey| Looked::new(presented, self.store.look_in_l1(key, fields, now));
+        let on_lag = self.plan(presented).on_lag;
+        let look = |key: &CacheKey| {
+            Looked::new(presented, on_lag, self.store.look_in_l1(key, fields, now))
+        };
         let mut missing = match look(&key.hash) {
             Looked::Forward(missing) => missing,
             served => return served,
@@ -53,8 +60,9 @@ impl Gateway {
     pub(super) async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
         let deadline = self.store.deadline();
+        let on_lag = self.plan(presented).on_lag;
         let look = async |key: &CacheKey| {
-            Looked::new(presented, self.store.look_in_l2(key, fields, now, deadline).await)
+            Looked::new(presented, on_lag, self.store.look_in_l2(key, fields, now, deadline).await)
         };
         let mut missing = match look(&key.hash).await {
             Looked::Forward(missing) => missing,
@@ -74,39 +82,63 @@ impl Gateway {
 }
 
 impl Looked {
-    fn new(presented: &Presented, found: LookUp) -> Self {
-        let Hit { stored, soft, variants } = match found {
+    fn new(presented: &Presented, on_lag: OnLag, found: LookUp) -> Self {
+        let Hit { stored, soft, confirmed, variants } = match found {
             LookUp::Found(hit) => hit,
             LookUp::UriMiss => return Self::Forward(Missing::NOTHING),
             LookUp::VaryMiss(variants) => {
                 return Self::Forward(Missing {
                     why: Forward::VaryMiss,
-                    stale: None,
                     variants: Some(variants),
+                    ..Missing::NOTHING
                 });
             }
+        };
+        if !confirmed && on_lag != OnLag::Serve {
+            return Self::Forward(Missing::unconfirmed(on_lag, stored, variants));
+        }
+        let forward = |why, stored, variants| {
+            Self::Forward(Missing { why, stale: Some(stored), confirmed: true, variants })
         };
         match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
             Reuse::Serve { .. } | Reuse::ServeStale { .. }
                 if !partial::has_enough(presented, &stored) =>
             {
-                Self::Forward(Missing { why: Forward::Partial, stale: Some(stored), variants })
+                forward(Forward::Partial, stored, variants)
             }
-            Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl },
+            Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl, confirmed },
             Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
-            Reuse::Forward(why) => Self::Forward(Missing { why, stale: Some(stored), variants }),
+            Reuse::Forward(why) => forward(why, stored, variants),
         }
     }
 }
 
 impl Missing {
-    pub(super) const NOTHING: Self = Self { why: Forward::UriMiss, stale: None, variants: None };
+    pub(super) const NOTHING: Self =
+        Self { why: Forward::UriMiss, stale: None, confirmed: true, variants: None };
+
+    /// What is stored may have been invalidated: RFC 9111 §4.4 has such responses "in need of a mandatory
+    /// validation", so neither `stale-while-revalidate` nor `max-stale` counts.
+    fn unconfirmed(
+        on_lag: OnLag,
+        stored: Arc<StoredResponse>,
+        variants: Option<Arc<Variants>>,
+    ) -> Self {
+        let is_asked_about = on_lag == OnLag::Validate;
+        Self {
+            why: Forward::Stale,
+            stale: Some(stored).filter(|_| is_asked_about),
+            confirmed: false,
+            variants: variants.filter(|_| is_asked_about),
+        }
+    }
 
     /// The two of two look-ups for one request: what the later one found counts, where it found
     /// anything.
     pub(super) fn or(self, later: Self) -> Self {
         let is_found =
             later.stale.is_some() || self.stale.is_none() && later.why != Forward::UriMiss;
-        if is_found { later } else { self }
+        let confirmed = self.confirmed && later.confirmed;
+        Self { confirmed, ..if is_found { later } else { self } }
     }
 }

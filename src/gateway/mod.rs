@@ -49,7 +49,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
-use crate::config::{Collapsing, Config, Grant, OnError, Route};
+use crate::config::{Collapsing, Config, Grant, OnError, OnLag, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
@@ -102,6 +102,7 @@ struct Plan {
     max_policy_body: usize,
     idle_timeout: Duration,
     variants: usize,
+    on_lag: OnLag,
     collapse: Collapsing,
     /// A request waits no longer for another gateway's: its own might take so long to bring a head.
     fleet_patience: Duration,
@@ -177,6 +178,7 @@ impl Gateway {
                 max_policy_body: route.max_policy_body,
                 idle_timeout: upstream.idle_timeout,
                 variants: route.variants,
+                on_lag: route.on_lag,
                 collapse: route.collapse,
                 fleet_patience: upstream.connect_timeout.saturating_add(upstream.timeout),
                 kept,
@@ -289,8 +291,11 @@ impl Gateway {
         if self.store.has_l1() {
             let figures = self.route_stats(&presented);
             match self.look_in_l1(&presented, &key) {
-                Looked::Serve { stored, age, ttl } => {
+                Looked::Serve { stored, age, ttl, confirmed } => {
                     figures.l1_hits.count();
+                    if !confirmed {
+                        return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
+                    }
                     return Answer::now(respond::hit(&presented, &stored, age, ttl));
                 }
                 Looked::ServeStale { stored, age, ttl } => {
@@ -319,8 +324,11 @@ impl Gateway {
         if self.store.has_l2() && missing.why != Forward::Request {
             let figures = self.route_stats(&presented);
             match self.look_in_l2(&presented, &key).await {
-                Looked::Serve { stored, age, ttl } => {
+                Looked::Serve { stored, age, ttl, confirmed } => {
                     figures.l2_hits.count();
+                    if !confirmed {
+                        return self.serve_unconfirmed(&presented, &stored, age, ttl);
+                    }
                     return respond::hit(&presented, &stored, age, ttl);
                 }
                 Looked::ServeStale { stored, age, ttl } => {

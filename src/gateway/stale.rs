@@ -20,6 +20,10 @@ use super::key::Key;
 use super::partial::Sought;
 use super::{Gateway, Looked, Presented, partial, respond};
 
+/// What `Cache-Status` says where a stored response may have been invalidated: the invalidation log has
+/// been out of reach for longer than `max_lag`.
+pub(super) const UNCONFIRMED: &str = "unconfirmed";
+
 impl Gateway {
     /// Answers at once with what is stale, and has it validated meanwhile.
     pub(super) fn serve_stale(
@@ -38,6 +42,19 @@ impl Gateway {
             self.revalidate(presented, key, stored);
         }
         response
+    }
+
+    /// Answers with what may have been invalidated, as the route wants it.
+    pub(super) fn serve_unconfirmed(
+        &self,
+        presented: &Presented,
+        stored: &Arc<StoredResponse>,
+        age: Duration,
+        ttl: i64,
+    ) -> Response<Body> {
+        self.route_stats(presented).unconfirmed.count();
+        let status = CacheStatus { detail: Some(UNCONFIRMED.into()), ..CacheStatus::hit(ttl) };
+        respond::stored(presented, stored, age, &status)
     }
 
     /// Has a stored response validated, or replaced, by a fetch of its own; unless one is under way.

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue};
 
 use crate::store::Store;
-use crate::store::hit::hit;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
 use crate::store::variants::Variants;
@@ -40,7 +39,7 @@ impl Store {
     pub async fn variant(&self, key: &CacheKey, now: SystemTime) -> Option<Arc<StoredResponse>> {
         if let Some(Held::Response(stored)) = self.l1.as_ref().and_then(|l1| l1.look(key, now)) {
             let verdict = self.log.judge(&stored);
-            return hit(stored, verdict).map(|hit| hit.stored);
+            return self.hit(stored, verdict).map(|hit| hit.stored);
         }
         let redis = self.redis.as_ref().filter(|redis| redis.log.is_in_step())?;
         match redis.l2.look(&[*key], self.deadline()).await.pop().flatten()? {

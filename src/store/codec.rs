@@ -24,7 +24,7 @@ use crate::semantics::{Freshness, Spans};
 use crate::store::packing::{self, NotUnpacked};
 use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
-use crate::stored::{CacheKey, Fields, Mark, Position, StoredResponse};
+use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
 const VERSION: u8 = 5;
@@ -202,6 +202,7 @@ fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResp
         freshness: head.freshness,
         marks: marks.iter().copied().map(Mark).collect(),
         position: head.position,
+        begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
     })
 }
@@ -290,6 +291,7 @@ mod tests {
                 },
                 marks: marks.into_iter().map(Mark).collect(),
                 position: Position { millis: position.0, sequence: position.1 },
+                begun: Moment::BEFORE_ALL,
                 checked: AtomicU64::new(3),
             }
         }
@@ -456,6 +458,7 @@ mod tests {
             freshness: Freshness::fresh_for(Duration::ZERO, SystemTime::UNIX_EPOCH),
             marks: Box::default(),
             position: Position::ZERO,
+            begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
         }
     }

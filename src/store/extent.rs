@@ -1,13 +1,16 @@
-//! How far the shared log's stream reaches, as Redis tells it (`XINFO STREAM`).
+//! What Redis tells of the shared log's stream (`XINFO STREAM`), and of itself (`INFO`).
 
 use std::collections::HashMap;
 
+use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Value};
 
+use crate::store::connection::{Trouble, bounded};
 use crate::store::record;
+use crate::store::shared_log::ANSWER;
 use crate::stored::Position;
 
-/// What Redis says of the stream.
+/// How far the stream reaches.
 pub(super) struct Extent {
     /// The newest id ever given.
     pub(super) newest: Position,
@@ -33,4 +36,23 @@ impl Extent {
         let trimmed_past = self.trimmed && self.first.is_none_or(|first| first > last);
         self.newest < last || self.newest > last && trimmed_past
     }
+}
+
+/// Which server this is, and since when: it changes with a restart and with a fail-over. `None` if
+/// the server does not tell.
+pub(super) async fn server(
+    connection: &mut MultiplexedConnection,
+) -> Result<Option<String>, Trouble> {
+    let mut told = String::new();
+    for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
+        let mut command = redis::cmd("INFO");
+        let info: String = match bounded(ANSWER, command.arg(section).query_async(connection)).await
+        {
+            Ok(info) => info,
+            Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        };
+        told.extend(info.lines().filter_map(|line| line.strip_prefix(name)));
+    }
+    Ok((!told.is_empty()).then_some(told))
 }

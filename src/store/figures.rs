@@ -23,6 +23,8 @@ impl Store {
                 too_large: redis.l2.too_large.value(),
                 damaged_frames: redis.l2.damaged.value(),
                 log_in_step: redis.log.is_in_step(),
+                log_lag_seconds: redis.lag.value().as_secs_f64(),
+                log_lag_passed: redis.lag.is_passed(),
                 log_waiting: redis.log.waiting(),
             }),
             log_position: match &self.redis {
@@ -76,6 +78,11 @@ pub struct L2Stats {
     pub damaged_frames: u64,
     /// The log is being read; if not, L2 is not used.
     pub log_in_step: bool,
+    /// The time since every record of the shared log was known to be applied here: about a second
+    /// at most while all is well.
+    pub log_lag_seconds: f64,
+    /// It is longer than `max_lag`, so that routes do as their `on_lag` says.
+    pub log_lag_passed: bool,
     /// Invalidations that wait to be appended to the shared log.
     pub log_waiting: usize,
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::header::VARY;
 
+use crate::store::Store;
 use crate::store::log::Verdict;
 use crate::store::variants::Variants;
 use crate::stored::StoredResponse;
@@ -17,6 +18,9 @@ pub struct Hit {
     pub stored: Arc<StoredResponse>,
     /// A soft invalidation covers it: it counts as stale, however fresh it looks.
     pub soft: bool,
+    /// False: an invalidation of which this gateway knows nothing yet may cover it, as it lags behind
+    /// the shared log by more than `max_lag`.
+    pub confirmed: bool,
     /// Which variants there are, where it is one of them.
     pub variants: Option<Arc<Variants>>,
 }
@@ -25,13 +29,16 @@ impl Hit {
     /// Whether nothing but the request itself could forbid its use.
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
         let freshness = &self.stored.freshness;
-        !self.soft && !freshness.no_cache && freshness.is_fresh(now)
+        self.confirmed && !self.soft && !freshness.no_cache && freshness.is_fresh(now)
     }
 }
 
-pub(super) fn hit(stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
-    let soft = verdict == Verdict::Stale;
-    (verdict != Verdict::Gone).then_some(Hit { stored, soft, variants: None })
+impl Store {
+    pub(super) fn hit(&self, stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
+        let soft = verdict == Verdict::Stale;
+        let confirmed = self.redis.as_ref().is_none_or(|redis| redis.lag.confirms(&stored));
+        (verdict != Verdict::Gone).then_some(Hit { stored, soft, confirmed, variants: None })
+    }
 }
 
 /// Which of several responses that a request selects answers it.

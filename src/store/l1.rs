@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::semantics::Freshness;
-    use crate::stored::{Fields, Position};
+    use crate::stored::{Fields, Moment, Position};
 
     const MINUTE: Duration = Duration::from_mins(1);
 
@@ -238,6 +238,7 @@ mod tests {
             ]
             .into(),
             position: Position::ZERO,
+            begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
         })
     }

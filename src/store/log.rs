@@ -16,7 +16,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use crate::store::pattern;
-use crate::stored::{Mark, Position, StoredResponse};
+use crate::stored::{Mark, Moment, Position, StoredResponse};
 
 /// What an invalidation covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +54,20 @@ impl Invalidation {
 pub struct Lease {
     pub(super) position: Position,
     records: u64,
+    /// When it was taken, and in which [`Lag::span`](crate::store::lag::Lag::span).
+    pub(super) begun: Moment,
+    pub(super) span: u64,
     /// The position is one that the whole fleet knows, so the response may go to L2.
     pub(super) shared: bool,
 }
 
 impl Lease {
     /// How many records had been applied when it was taken. Of two leases with the same number,
-    /// neither is void where the other is not.
+    /// neither is void where the other is not. While the gateway lags, neither was taken more than
+    /// `max_lag` before the other, either.
     pub fn records(&self) -> u64 {
-        self.records
+        // There will not be 2^48 records.
+        self.records | self.span << 48
     }
 }
 
@@ -176,6 +181,8 @@ impl Log {
         Lease {
             position: table.position(),
             records: self.records.load(Ordering::Relaxed),
+            begun: Moment::BEFORE_ALL,
+            span: 0,
             shared: table.local <= table.head,
         }
     }
@@ -186,7 +193,8 @@ impl Log {
         let lease = self.lease();
         let is_next = lease.records == before.records + own as u64;
         // Not where the log is now: should it have gone on, that is for the judge to see.
-        is_next.then_some(Lease { position: place, ..lease })
+        let Lease { begun, span, .. } = *before;
+        is_next.then_some(Lease { position: place, begun, span, ..lease })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -433,6 +441,7 @@ mod tests {
             freshness: Freshness::fresh_for(HOUR, SystemTime::UNIX_EPOCH),
             marks: marks.iter().copied().map(mark).collect(),
             position,
+            begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
         }
     }

@@ -16,6 +16,7 @@ mod hit;
 mod invalidate;
 mod l1;
 mod l2;
+mod lag;
 mod log;
 mod names;
 mod packing;
@@ -55,9 +56,10 @@ pub use self::variants::Variants;
 
 use self::connection::Connection;
 use self::fleet::Fleet;
-use self::hit::{hit, most_suitable};
+use self::hit::most_suitable;
 use self::l1::{Held, L1};
 use self::l2::L2;
+use self::lag::Lag;
 use self::log::{Bounds, Log};
 use self::shared_log::SharedLog;
 use self::turn::Turns;
@@ -118,6 +120,7 @@ struct Redis {
     l2: Arc<L2>,
     log: Arc<SharedLog>,
     turns: Arc<Turns>,
+    lag: Arc<Lag>,
 }
 
 /// What a look-up found.
@@ -149,10 +152,11 @@ impl Store {
                 let connection = Arc::new(Connection::new(client.clone()));
                 let l2 = L2::new(Arc::clone(&connection), &cache.namespace, config);
                 let fleet = Fleet::new(name, Some((&connection, &cache.namespace, config.timeout)));
+                let lag = Arc::new(Lag::new(cache.max_lag));
                 let shared = Arc::new(SharedLog::new(
                     client,
                     Arc::clone(&connection),
-                    Arc::clone(&log),
+                    (Arc::clone(&log), Arc::clone(&lag)),
                     l1.clone(),
                     Arc::clone(&fleet),
                     &cache.namespace,
@@ -163,8 +167,11 @@ impl Store {
                 tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
                 let read = Arc::clone(&shared);
                 tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
-                let turns = Arc::new(turns);
-                (Some(Redis { connection, l2: Arc::new(l2), log: shared, turns }), fleet)
+                let (watching, end) = (Arc::clone(&lag), tasks.end.clone());
+                tasks.spawn(async move { watching.watch(end).await });
+                let redis =
+                    Redis { connection, l2: Arc::new(l2), log: shared, turns: Arc::new(turns), lag };
+                (Some(redis), fleet)
             }
         };
         Ok(Self { log, l1, redis, fleet, tasks })
@@ -188,14 +195,14 @@ impl Store {
             None | Some(Held::Rules(_)) => return LookUp::UriMiss,
             Some(Held::Response(stored)) => {
                 let verdict = self.log.judge(&stored);
-                return hit(stored, verdict).map_or(LookUp::UriMiss, LookUp::Found);
+                return self.hit(stored, verdict).map_or(LookUp::UriMiss, LookUp::Found);
             }
             Some(Held::Variants(variants)) => variants,
         };
         let look = |key: CacheKey| match l1.look(&key, now)? {
             Held::Response(stored) => {
                 let verdict = self.log.judge(&stored);
-                hit(stored, verdict)
+                self.hit(stored, verdict)
             }
             Held::Variants(_) | Held::Rules(_) => None,
         };
@@ -288,7 +295,7 @@ impl Store {
         now: SystemTime,
     ) -> Option<Hit> {
         let verdict = self.log.judge_from_l2(&stored);
-        let hit = hit(stored, verdict)?;
+        let hit = self.hit(stored, verdict)?;
         if let Some(l1) = &self.l1 {
             l1.promote(key, &hit.stored, now, left);
         }
@@ -298,7 +305,11 @@ impl Store {
     /// The right to store one response. Take it before the fetch begins: an invalidation that
     /// comes later may be about what the fetch has already read.
     pub fn lease(&self) -> Lease {
-        self.log.lease()
+        let mut lease = self.log.lease();
+        if let Some(Redis { lag, .. }) = &self.redis {
+            (lease.begun, lease.span) = (lag.now(), lag.span());
+        }
+        lease
     }
 
     /// The right to store the response to a request that has itself invalidated, by `own` records of

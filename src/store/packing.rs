@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::semantics::Freshness;
-    use crate::stored::{Fields, Position};
+    use crate::stored::{Fields, Moment, Position};
 
     fn response(body: Vec<u8>, coding: Option<&'static str>) -> StoredResponse {
         let coding = coding.map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding)));
@@ -81,6 +81,7 @@ mod tests {
             freshness: Freshness::fresh_for(Duration::ZERO, SystemTime::UNIX_EPOCH),
             marks: Box::default(),
             position: Position::ZERO,
+            begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
         }
     }

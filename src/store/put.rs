@@ -44,7 +44,8 @@ pub struct Slot<'a> {
 }
 
 impl Store {
-    /// Stores a response: in L1 at once, in L2 in the background. Sets its position to the lease's.
+    /// Stores a response: in L1 at once, in L2 in the background. Its position is the lease's, and so is
+    /// the moment when its fetch began.
     ///
     /// It is not kept if an invalidation overtook the lease, or if no tier takes it: it is too
     /// large, or names too many fields in `Vary`.
@@ -58,7 +59,8 @@ impl Store {
         stored: StoredResponse,
         now: SystemTime,
     ) -> Put {
-        let stored = Arc::new(StoredResponse { position: lease.position, ..stored });
+        let Lease { position, begun, .. } = *lease;
+        let stored = Arc::new(StoredResponse { position, begun, ..stored });
         let overtaken = self.log.judge(&stored) != Verdict::Valid;
         let mut writes = Vec::new();
         let kept = !overtaken && self.keep(lease, slot, &stored, now, &mut writes).unwrap_or(false);

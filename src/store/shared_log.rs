@@ -29,20 +29,21 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::store::connection::{Connection, PAUSES, Trouble, bounded, connect};
-use crate::store::extent::Extent;
+use crate::store::extent::{Extent, server};
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
+use crate::store::lag::Lag;
 use crate::store::log::{Invalidation, Log, Scope};
 use crate::store::names::random_name;
 use crate::store::record;
 use crate::store::waiting::Waiting;
-use crate::stored::Position;
+use crate::stored::{Moment, Position};
 
-/// How long a read waits for a record, and how long the gateway waits for that read.
+/// How long a read waits for a record at most, and how long the gateway waits for that read.
 const BLOCK: Duration = Duration::from_secs(1);
 const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
 /// How long the gateway waits for any other answer on the log's connection.
-const ANSWER: Duration = Duration::from_secs(1);
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a gateway that ends tries to append what waits.
 const LAST_WORDS: Duration = Duration::from_millis(800);
@@ -73,6 +74,9 @@ pub(super) struct SharedLog {
     /// For appending; reading blocks its connection.
     connection: Arc<Connection>,
     log: Arc<Log>,
+    lag: Arc<Lag>,
+    /// How long a read waits for a record.
+    block: Duration,
     l1: Option<L1>,
     stream: String,
     identity: String,
@@ -102,7 +106,7 @@ impl SharedLog {
     pub(super) fn new(
         client: Client,
         connection: Arc<Connection>,
-        log: Arc<Log>,
+        (log, lag): (Arc<Log>, Arc<Lag>),
         l1: Option<L1>,
         fleet: Arc<Fleet>,
         namespace: &str,
@@ -113,6 +117,9 @@ impl SharedLog {
             client,
             connection,
             log,
+            // Contact is lost only after some such silences.
+            block: BLOCK.min(lag.bound() / 4),
+            lag,
             l1,
             stream: format!("{namespace}:log"),
             identity: format!("{namespace}:log:id"),
@@ -241,32 +248,41 @@ impl SharedLog {
         let mut confirmed = clock::instant();
         loop {
             self.append_waiting(&mut connection).await?;
-            let count = self.read(&mut connection, seen).await?;
-            if count < BATCH && !self.in_step.swap(true, Ordering::AcqRel) {
-                info!(position = %seen.last, "read the invalidation log to its end");
-            }
+            let (count, moment) = self.read(&mut connection, seen).await?;
+            let is_at_end = count < BATCH;
             // `FLUSHALL` takes the log away and leaves the connection.
-            if confirmed.elapsed() >= BLOCK {
+            let is_new = is_at_end && !self.in_step.load(Ordering::Acquire);
+            if is_new || confirmed.elapsed() >= self.block {
                 if self.identity(&mut connection).await? != seen.identity {
                     return Err(Trouble::LogLost);
                 }
                 confirmed = clock::instant();
+                if is_at_end {
+                    self.lag.confirm(moment);
+                }
+            }
+            if is_new {
+                self.in_step.store(true, Ordering::Release);
+                info!(position = %seen.last, "read the invalidation log to its end");
             }
         }
     }
 
-    /// Reads the next records and applies them, and answers how many there were. Waits for one
-    /// only if there was none the last time.
+    /// Reads the next records and applies them. Answers how many there were, and a moment before which
+    /// no other had been appended, unless they are as many as one command reads. Waits for one only if
+    /// there was none the last time.
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
         seen: &mut Seen,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<(usize, Moment), Trouble> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
-        if self.in_step.load(Ordering::Acquire) {
-            command.arg("BLOCK").arg(BLOCK.as_millis());
+        let waits = self.in_step.load(Ordering::Acquire);
+        if waits {
+            command.arg("BLOCK").arg(self.block.as_millis());
         }
+        let asked = clock::instant();
         command.arg("STREAMS").arg(&self.stream).arg(seen.last.to_string());
         let reply: Option<StreamReadReply> =
             bounded(BLOCKED_ANSWER, command.query_async(connection)).await?;
@@ -285,7 +301,9 @@ impl SharedLog {
                 self.fleet.note(id);
             }
         }
-        Ok(records.len())
+        // The server says that there is none when it has waited for one in vain.
+        let waited = if waits && records.is_empty() { self.block } else { Duration::ZERO };
+        Ok((records.len(), self.lag.at(asked + waited)))
     }
 
     /// Finds out what was missed since the last connection, and sees to it.
@@ -461,23 +479,6 @@ impl SharedLog {
         let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
         Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
     }
-}
-
-/// Which server this is, and since when: it changes with a restart and with a fail-over. `None` if
-/// the server does not tell.
-async fn server(connection: &mut MultiplexedConnection) -> Result<Option<String>, Trouble> {
-    let mut told = String::new();
-    for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
-        let mut command = redis::cmd("INFO");
-        let info: String = match bounded(ANSWER, command.arg(section).query_async(connection)).await
-        {
-            Ok(info) => info,
-            Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
-            Err(trouble) => return Err(trouble),
-        };
-        told.extend(info.lines().filter_map(|line| line.strip_prefix(name)));
-    }
-    Ok((!told.is_empty()).then_some(told))
 }
 
 fn positions(ids: &[String], expected: usize) -> Result<Vec<Position>, Trouble> {

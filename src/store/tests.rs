@@ -17,7 +17,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::semantics::Freshness;
-use crate::stored::{Fields, Mark, Position};
+use crate::stored::{Fields, Mark, Moment, Position};
 
 #[path = "../../tests/it/support/redis.rs"]
 mod redis_server;
@@ -194,6 +194,7 @@ fn response(path: &str, body: &'static str, now: SystemTime) -> StoredResponse {
         freshness: Freshness::fresh_for(10 * MINUTE, now),
         marks: [Mark::path("example.org", path), Mark::route("route")].into(),
         position: Position::ZERO,
+        begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use joined::joined_name;
 pub use name::{CUT, cut_name, default_parts, readable_name};
-pub use position::{NotAPosition, Position};
+pub use position::{Moment, NotAPosition, Position};
 
 use crate::recent::Recent;
 use crate::semantics::{Freshness, Span, Spans, normal_target};
@@ -221,6 +221,9 @@ pub struct StoredResponse {
     pub marks: Box<[Mark]>,
     /// Where the log was before its fetch began. A later record that covers it makes it invalid.
     pub position: Position,
+    /// When its fetch began; [`Moment::BEFORE_ALL`] where another gateway fetched it, and where
+    /// there is no log to lag behind.
+    pub begun: Moment,
     /// How many records the log had when this response was last found valid. A process's own
     /// note: it is not part of what L2 keeps.
     pub checked: AtomicU64,

@@ -1,4 +1,4 @@
-//! Where in the invalidation log a stored response was born.
+//! Where in the invalidation log a stored response was born, and when its fetch began.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +35,16 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.millis, self.sequence)
     }
+}
+
+/// A moment by this process's own steady clock, in milliseconds since its store began. It means nothing
+/// elsewhere, so it is no part of what L2 keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Before anything was fetched here.
+    pub const BEFORE_ALL: Self = Self(0);
 }
 
 /// A text that is not `MILLIS-SEQUENCE`.

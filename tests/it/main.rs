@@ -61,6 +61,9 @@ mod receipts;
 // Redis down, hanging, lying, losing what it held.
 mod outages;
 
+// Behind the invalidation log for too long, and what each route does about it.
+mod lag;
+
 // Plugins on routes: what they decide, and what their failure leads to.
 mod bundled;
 mod contents;

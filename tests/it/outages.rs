@@ -9,13 +9,20 @@ use tokio::task::JoinSet;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::until;
+use crate::support::{secs, until};
 use crate::tiers::log_end;
 
-/// With a timeout for a Redis that does not answer, which short waits do not reach.
+/// With a timeout for a Redis that does not answer, which short waits do not reach; and with all the
+/// time in the world before what is stored counts as unconfirmed.
 fn setup(origin: &Origin, redis: &Redis) -> Setup {
-    Gateway::setup(origin).l2(&redis.url(), "timeout = \"200ms\"")
+    setup_by(origin, &redis.url())
+}
+
+fn setup_by(origin: &Origin, url: &str) -> Setup {
+    let setup = Gateway::setup(origin).cache("[cache]\nmax_lag = \"1h\"");
+    setup.l2(url, "timeout = \"200ms\"")
 }
 
 /// Waits until what the gateway stores goes to L2 and another one finds it there.
@@ -145,6 +152,36 @@ async fn redis_that_hangs_is_waited_for_no_longer_than_its_timeout() {
     redis.release();
     uses_l2(&gateway, &origin, &redis, "/b").await;
     // A mere cut: nothing was lost, and nothing is dropped.
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 1);
+}
+
+#[tokio::test]
+async fn redis_that_answers_late_is_waited_for_no_longer_than_its_timeout() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let way = Proxy::before(&redis).await;
+    let gateway = setup_by(&origin, &way.url()).start().await.in_step().await;
+    origin.on("/a").reply(ok("1").max_age(600));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+
+    way.slow(secs(5));
+    for number in 0..8 {
+        let target = format!("/new/{number}");
+        origin.on(&target).reply(ok("new").max_age(600));
+        gateway.get(&target).await.code(200).body("new").status("fwd=uri-miss; stored");
+        gateway.get(&target).await.body("new").status("hit");
+    }
+    is_down(&gateway).await;
+    // It is asked again and again, and by no request.
+    let (timeouts, calls) = (gateway.l2().timeouts, way.calls());
+    assert!(timeouts >= 5);
+    until("it is tried again", || way.calls() > calls + 2).await;
+    origin.on("/more").reply(ok("more").max_age(600));
+    gateway.get("/more").await.body("more").status("fwd=uri-miss; stored");
+    assert_eq!(gateway.l2().timeouts, timeouts);
+
+    way.mend();
+    uses_l2(&gateway, &origin, &redis, "/b").await;
     gateway.get("/a").await.body("1").status("hit");
     origin.saw("/a", 1);
 }

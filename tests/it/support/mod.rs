@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod origin;
 pub mod plugin;
 pub mod program;
+pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod wire;

@@ -88,7 +88,7 @@ impl Redis {
         assert!(sent.expect("`kill` is installed").success());
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 }

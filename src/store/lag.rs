@@ -1,0 +1,219 @@
+//! How far this gateway may be behind the shared log, and what that means for a stored response.
+//!
+//! The gateway is *in contact* at a moment if it has applied every record that was appended before.
+//! Its lag is the time since it last was: a second at most while all is well, as the reader then
+//! waits no longer for a record. Once the lag exceeds the bound, `max_lag`, the rule is:
+//!
+//! > A stored response is confirmed while no more than `max_lag` has passed since the last contact,
+//! > or since its own fetch began, whichever was later.
+//!
+//! So an invalidation holds here `max_lag` after it was appended at the latest, for all that is
+//! confirmed. One from before the last contact has been applied. One that came later, and more than
+//! `max_lag` ago, covers nothing whose fetch began after it, and nothing older is confirmed. What to
+//! do with the rest is its route's to say (`on_lag`).
+//!
+//! Moments are this process's own. What another gateway fetched came by way of L2, and when that
+//! was is told by another clock: it counts as fetched before everything.
+//!
+//! Requests read one flag, that a task raises when the bound is passed; they read the clock only
+//! while it is up. So the bound is kept as exactly as a timer of the store's runtime goes off.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::stored::{Moment, StoredResponse};
+
+/// The lag of one gateway.
+#[derive(Debug)]
+pub(super) struct Lag {
+    /// Moments are counted from here. Nothing was stored before, so the gateway begins in contact.
+    start: Instant,
+    bound: Duration,
+    contact: AtomicU64,
+    /// It is longer ago than the bound. Changes under `changing` only.
+    is_passed: AtomicBool,
+    changing: Mutex<()>,
+    changed: Notify,
+}
+
+impl Lag {
+    pub(super) fn new(bound: Duration) -> Self {
+        Self {
+            start: clock::instant(),
+            bound,
+            contact: AtomicU64::new(Moment::BEFORE_ALL.0),
+            is_passed: AtomicBool::new(false),
+            changing: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// How far the gateway may be behind before that counts.
+    pub(super) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Moment {
+        self.at(clock::instant())
+    }
+
+    /// Rounded down, which makes what was fetched then older and not younger than it is.
+    pub(super) fn at(&self, instant: Instant) -> Moment {
+        let since = instant.saturating_duration_since(self.start);
+        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How long ago the last contact was.
+    pub(super) fn value(&self) -> Duration {
+        since(self.contact(), self.now())
+    }
+
+    /// Whether that is longer than the bound.
+    pub(super) fn is_passed(&self) -> bool {
+        self.is_passed.load(Ordering::Acquire)
+    }
+
+    /// Whether `stored` may be used without asking anyone.
+    pub(super) fn confirms(&self, stored: &StoredResponse) -> bool {
+        !self.is_passed() || is_confirmed(self.contact(), stored.begun, self.now(), self.bound)
+    }
+
+    /// Tells the spans of `max_lag` apart that pass without contact, from 1; 0 while there is some.
+    /// Of two moments in the same span, one is less than `max_lag` after the other.
+    pub(super) fn span(&self) -> u64 {
+        if !self.is_passed() {
+            return 0;
+        }
+        let bound = self.bound.as_millis().max(1);
+        u64::try_from(self.value().as_millis() / bound).unwrap_or(u64::MAX)
+    }
+
+    /// Every record from before this moment has been applied.
+    pub(super) fn confirm(&self, moment: Moment) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Moment(self.contact.fetch_max(moment.0, Ordering::AcqRel));
+        let is_over = self.is_passed() && since(moment, self.now()) <= self.bound;
+        if is_over {
+            self.is_passed.store(false, Ordering::Release);
+            let seconds = since(before, moment).as_secs();
+            info!(seconds, "in contact with the invalidation log again, `on_lag` no longer counts");
+        }
+        self.changed.notify_one();
+    }
+
+    /// Raises the flag when the bound is passed, until `end`.
+    pub(super) async fn watch(&self, end: CancellationToken) {
+        while end.run_until_cancelled(self.next()).await.is_some() {
+            let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let lag = self.value();
+            if lag > self.bound && !self.is_passed.swap(true, Ordering::AcqRel) {
+                let (seconds, max_lag) = (lag.as_secs(), self.bound);
+                warn!(seconds, ?max_lag, "no contact with the invalidation log, `on_lag` counts");
+            }
+        }
+    }
+
+    /// Waits until the bound may have been passed, or there was contact again.
+    async fn next(&self) {
+        if self.is_passed() {
+            return self.changed.notified().await;
+        }
+        let left = (self.bound + Duration::from_millis(1)).saturating_sub(self.value());
+        sleep(left).await;
+    }
+
+    fn contact(&self) -> Moment {
+        Moment(self.contact.load(Ordering::Acquire))
+    }
+}
+
+/// Whether a response whose fetch began at one moment may be used at another, as far as the log goes.
+fn is_confirmed(contact: Moment, begun: Moment, now: Moment, bound: Duration) -> bool {
+    since(contact.max(begun), now) <= bound
+}
+
+fn since(then: Moment, now: Moment) -> Duration {
+    Duration::from_millis(now.0.saturating_sub(then.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn what_is_confirmed() {
+        for (contact, begun, now, expected, why) in [
+            (0, 0, 5000, true, "the bound is reached, and not passed"),
+            (0, 0, 5001, false, "no contact for longer, and fetched before"),
+            (1, 0, 5001, true, "what came before the contact has been applied"),
+            (0, 1, 5001, true, "what came before the fetch does not cover it"),
+            (9000, 0, 5000, true, "a contact that this thread hears of before its time"),
+        ] {
+            let found = is_confirmed(Moment(contact), Moment(begun), Moment(now), BOUND);
+            assert_eq!(found, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_begins_in_contact() {
+        let lag = Lag::new(BOUND);
+        assert!(lag.value() < BOUND && !lag.is_passed());
+        assert_eq!(lag.span(), 0);
+    }
+
+    #[test]
+    fn contact_takes_the_flag_down() {
+        let lag = Lag::new(Duration::ZERO);
+        lag.is_passed.store(true, Ordering::Release);
+        // Older than the bound.
+        lag.confirm(Moment::BEFORE_ALL);
+        let is_old = lag.now() > Moment::BEFORE_ALL;
+        assert_eq!(lag.is_passed(), is_old);
+        lag.confirm(Moment(u64::MAX));
+        assert!(!lag.is_passed());
+        assert_eq!(lag.value(), Duration::ZERO);
+    }
+
+    proptest! {
+        /// The promise: nothing is served that an invalidation covers which was appended longer than
+        /// the bound ago, whether this gateway has heard of it or not.
+        #[test]
+        fn nothing_confirmed_is_beyond_the_bound(
+            contact in 0..20_000_u64,
+            begun in 0..20_000_u64,
+            appended in 0..20_000_u64,
+            now in 0..20_000_u64,
+        ) {
+            let confirmed = is_confirmed(Moment(contact), Moment(begun), Moment(now), BOUND);
+            let is_applied = appended <= contact;
+            let covers = begun < appended;
+            let is_beyond = since(Moment(appended), Moment(now)) > BOUND;
+            prop_assert!(!(confirmed && covers && !is_applied && is_beyond));
+        }
+
+        /// And what nothing of the kind can cover is not withheld.
+        #[test]
+        fn nothing_within_the_bound_is_withheld(
+            contact in 0..20_000_u64,
+            begun in 0..20_000_u64,
+            now in 0..20_000_u64,
+        ) {
+            let may_be_covered = (contact.max(begun) + 1..=now)
+                .any(|appended| since(Moment(appended), Moment(now)) >= BOUND);
+            let confirmed = is_confirmed(Moment(contact), Moment(begun), Moment(now), BOUND);
+            prop_assert_eq!(confirmed, !may_be_covered);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A way to Redis that can be in trouble for one gateway while others have none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::redis::Redis;
+
+/// What the way is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Connections break, new ones too.
+    Cut,
+    /// Each answer comes so much later.
+    Slow(Duration),
+}
+
+/// Listens on a port of its own, and passes everything on to a server's socket.
+pub(crate) struct Proxy {
+    url: String,
+    way: watch::Sender<Way>,
+    calls: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+impl Proxy {
+    /// An open way.
+    pub(crate) async fn before(redis: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let (way, watched) = watch::channel(Way::Open);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, redis.socket(), watched, Arc::clone(&calls)));
+        Self { url, way, calls, _serving: serving }
+    }
+
+    /// For `redis` in `[cache.l2]`.
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// How many connections there have been, those that were broken at once among them.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Breaks all connections, and each new one at once.
+    pub(crate) fn cut(&self) {
+        self.way.send_replace(Way::Cut);
+    }
+
+    /// Lets each answer wait so long from now on.
+    pub(crate) fn slow(&self, by: Duration) {
+        self.way.send_replace(Way::Slow(by));
+    }
+
+    /// As it was in the beginning.
+    pub(crate) fn mend(&self) {
+        self.way.send_replace(Way::Open);
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    socket: PathBuf,
+    way: watch::Receiver<Way>,
+    calls: Arc<AtomicUsize>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        calls.fetch_add(1, Ordering::Relaxed);
+        let (socket, way) = (socket.clone(), way.clone());
+        connections.spawn(async move {
+            let mut cut = way.clone();
+            tokio::select! {
+                _ = cut.wait_for(|way| *way == Way::Cut) => {}
+                () = connect(client, socket, way) => {}
+            }
+        });
+    }
+}
+
+async fn connect(client: TcpStream, socket: PathBuf, way: watch::Receiver<Way>) {
+    let Ok(server) = UnixStream::connect(socket).await else { return };
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(server);
+    let at_once = watch::channel(Way::Open).1;
+    // Whichever ends first ends both.
+    tokio::select! {
+        () = pass(from_client, to_server, at_once) => {}
+        () = pass(from_server, to_client, way) => {}
+    }
+}
+
+/// Passes octets on, each as late as the way was slow when it came.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    way: watch::Receiver<Way>,
+) {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let reading = async move {
+        let mut octets = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut octets).await {
+            let late = match *way.borrow() {
+                Way::Slow(by) => by,
+                Way::Open | Way::Cut => Duration::ZERO,
+            };
+            let piece = octets[..count].to_vec();
+            if sender.send((Instant::now() + late, piece)).is_err() {
+                return;
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((due, piece)) = receiver.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+}
