@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Place, Plugin, Policy,
-    Route, Server, Upstream,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Place, Plugin,
+    Policy, Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -106,13 +106,7 @@ fn route(
     let key: Vec<usize> = keys.iter().filter_map(|(it, _)| *it).collect();
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
-    let (shadow, shadow_place) = policy("shadow", table, policies);
-    let is_key = |shadow: &usize| matches!(&keys[..], [(Some(key), _)] if key == shadow);
-    if let Some(same) = shadow.filter(is_key).and_then(|it| policies.valid.get(it)) {
-        let message = format!("shadow `{}` is the route's own key policy", same.name);
-        let hint = "name another policy, to be compared with that one, or leave it out".to_owned();
-        table.report(shadow_place, &message, Some(hint));
-    }
+    let (shadow, shadow_place) = shadow(table, policies, &keys);
     let default = Route::new(name, String::new(), upstream.unwrap_or_default());
     let (forward, forward_fields) = forward(table, &default);
     let key_policies = key.iter().filter_map(|place| policies.valid.get(*place));
@@ -149,6 +143,22 @@ fn route(
         ..default
     };
     Some(Route { path: path?, hosts: hosts?, methods: methods?, ..route })
+}
+
+/// The policy that is asked beside the route's own, and where it is named.
+fn shadow(
+    table: &mut Table<'_>,
+    policies: &Policies<'_>,
+    keys: &[(Option<usize>, Place)],
+) -> (Option<usize>, Place) {
+    let (shadow, shadow_place) = policy("shadow", table, policies);
+    let is_key = |shadow: &usize| matches!(keys, [(Some(key), _)] if key == shadow);
+    if let Some(same) = shadow.filter(is_key).and_then(|it| policies.valid.get(it)) {
+        let message = format!("shadow `{}` is the route's own key policy", same.name);
+        let hint = "name another policy, to be compared with that one, or leave it out".to_owned();
+        table.report(shadow_place, &message, Some(hint));
+    }
+    (shadow, shadow_place)
 }
 
 /// Among whom equal misses are sent forward together.

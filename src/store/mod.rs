@@ -169,8 +169,13 @@ impl Store {
                 tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
                 let (watching, end) = (Arc::clone(&lag), tasks.end.clone());
                 tasks.spawn(async move { watching.watch(end).await });
-                let redis =
-                    Redis { connection, l2: Arc::new(l2), log: shared, turns: Arc::new(turns), lag };
+                let redis = Redis {
+                    connection,
+                    l2: Arc::new(l2),
+                    log: shared,
+                    turns: Arc::new(turns),
+                    lag,
+                };
                 (Some(redis), fleet)
             }
         };
