@@ -29,7 +29,7 @@ impl Store {
         {
             Some(Held::Response(stored)) => self.log.judge(&stored) != Verdict::Gone,
             Some(Held::Variants(_) | Held::Rules(_)) => false,
-            None => self.redis.is_some(),
+            None => self.has_l2(),
         };
         variants.tagged(fields).filter(|(_, key)| may_be_valid(key)).take(MOST_TAGGED).collect()
     }
@@ -41,8 +41,7 @@ impl Store {
             let verdict = self.log.judge(&stored);
             return self.hit(stored, verdict).map(|hit| hit.stored);
         }
-        let redis = self.redis.as_ref().filter(|redis| redis.log.is_in_step())?;
-        match redis.l2.look(&[*key], self.deadline()).await.pop().flatten()? {
+        match self.l2()?.look(&[*key], self.deadline()).await.pop().flatten()? {
             (Held::Response(stored), left) => {
                 self.promote(*key, stored, left, now).map(|hit| hit.stored)
             }
@@ -61,8 +60,8 @@ impl Store {
         if let Some(l1) = &self.l1 {
             l1.put(key, Arc::clone(stored), now, Duration::MAX);
         }
-        if let Some(redis) = self.shared(lease) {
-            redis.l2.put(&self.tasks, key, None, Arc::clone(stored), now);
+        if let Some(l2) = self.l2_for(lease) {
+            l2.put(&self.tasks, key, None, Arc::clone(stored), now, &mut Vec::new());
         }
     }
 }

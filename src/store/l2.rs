@@ -15,13 +15,14 @@ use tracing::debug;
 use crate::clock;
 use crate::config;
 use crate::config::Compression;
-use crate::semantics::{Freshness, NoVarySearch};
+use crate::semantics::NoVarySearch;
 use crate::stats::Counter;
 use crate::store::Tasks;
 use crate::store::codec::{self, Frame};
 use crate::store::connection::{Connection, Trouble};
 use crate::store::l1::Held;
 use crate::store::search::SearchRules;
+use crate::store::second::{Found, useful};
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -35,9 +36,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Content of so many octets is packed where the write runs: that takes less than 0.1 ms.
 const AT_ONCE: usize = 64 << 10;
-
-/// A stale response is kept as long again as it was fresh, and at least so long.
-const STALE_LEAST: Duration = Duration::from_mins(1);
 
 /// The tier. Its connection is kept up by a task of the store's.
 pub(super) struct L2 {
@@ -55,9 +53,6 @@ pub(super) struct L2 {
     /// Values under our keys that are not what was written there.
     pub(super) damaged: Counter,
 }
-
-/// Something that L2 held, and how long it still will.
-pub(super) type Found = (Held, Duration);
 
 impl L2 {
     pub(super) fn new(connection: Arc<Connection>, namespace: &str, config: &config::L2) -> Self {
@@ -137,7 +132,7 @@ impl L2 {
             self.dropped.count();
             return None;
         };
-        let left = self.useful(&stored.freshness, now);
+        let left = useful(&stored.freshness, now, self.ttl);
         let l2 = Arc::clone(self);
         Some(tasks.spawn(async move {
             // The connection has counted it, and what lay there before is judged by itself.
@@ -240,17 +235,6 @@ impl L2 {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(self.name(key)).arg(&*frame).arg("PX").arg(millis).ignore();
         self.connection.query(&pipeline, deadline).await
-    }
-
-    /// How long it is worth keeping: while it is fresh, and then as long again as its lifetime was
-    /// (a minute at least), because a stale response can still be validated, or as it says that it
-    /// may be served stale. Never longer than the tier's own bound.
-    fn useful(&self, freshness: &Freshness, now: SystemTime) -> Duration {
-        let fresh = freshness.lifetime.saturating_sub(freshness.age(now));
-        let Freshness { stale_while_revalidate, stale_if_error, .. } = *freshness;
-        let stale = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
-        let stale = stale.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
-        fresh.saturating_add(freshness.lifetime.max(stale)).min(self.ttl)
     }
 
     /// No braces: a hash tag would put every key into one slot of a cluster.

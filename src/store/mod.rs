@@ -26,6 +26,7 @@ mod put;
 mod receipts;
 mod record;
 mod search;
+mod second;
 mod shared_log;
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,6 @@ use self::lag::Lag;
 use self::log::{Bounds, Log};
 use self::shared_log::SharedLog;
 use self::turn::Turns;
-use crate::clock;
 use crate::config;
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -187,11 +187,6 @@ impl Store {
         self.l1.is_some()
     }
 
-    /// Whether there is a tier in Redis, reachable or not.
-    pub fn has_l2(&self) -> bool {
-        self.redis.is_some()
-    }
-
     /// What L1 has for a request with these fields. Does no I/O, and takes no lock while nothing
     /// has been invalidated since the response was last asked for.
     pub fn look_in_l1(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
@@ -249,10 +244,8 @@ impl Store {
         now: SystemTime,
         deadline: Instant,
     ) -> LookUp {
-        let Some(redis) = self.redis.as_ref().filter(|redis| redis.log.is_in_step()) else {
-            return LookUp::UriMiss;
-        };
-        let list = match redis.l2.look(&[*key], deadline).await.pop().flatten() {
+        let Some(l2) = self.l2() else { return LookUp::UriMiss };
+        let list = match l2.look(&[*key], deadline).await.pop().flatten() {
             None | Some((Held::Rules(_), _)) => return LookUp::UriMiss,
             Some((Held::Response(stored), left)) => {
                 let hit = self.promote(*key, stored, left, now);
@@ -269,7 +262,7 @@ impl Store {
         if selected.is_empty() {
             return LookUp::VaryMiss(list);
         }
-        let found = redis.l2.look(&selected, deadline).await;
+        let found = l2.look(&selected, deadline).await;
         let hits = selected.into_iter().zip(found).filter_map(|(selected, found)| match found? {
             (Held::Response(stored), left) => self.promote(selected, stored, left, now),
             (Held::Variants(_) | Held::Rules(_), _) => None,
@@ -284,12 +277,6 @@ impl Store {
             None if is_selected => LookUp::UriMiss,
             _ => LookUp::VaryMiss(list),
         }
-    }
-
-    /// By when the look-ups in L2 must end that begin now, however many a request needs.
-    pub fn deadline(&self) -> Instant {
-        let timeout = self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.l2.timeout());
-        Instant::from_std(clock::instant() + timeout)
     }
 
     fn promote(
@@ -331,11 +318,5 @@ impl Store {
         }
         // After the shared log was asked, so that nothing falls between the two.
         self.log.lease_after(before, own, receipt.position)
-    }
-
-    /// L2, if what this lease is for may be written there. A place that this gateway gave itself
-    /// means nothing to others.
-    fn shared(&self, lease: &Lease) -> Option<&Redis> {
-        self.redis.as_ref().filter(|redis| lease.shared && redis.log.is_in_step())
     }
 }

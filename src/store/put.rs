@@ -99,15 +99,13 @@ impl Store {
             }
             put
         });
-        let write = self.shared(lease).and_then(|redis| {
+        let in_l2 = self.l2_for(lease).is_some_and(|l2| {
             let variant = variant.map(|variant| (variant, slot.variants));
-            redis.l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now)
+            l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now, writes)
         });
-        let in_l2 = write.is_some();
-        match write {
-            Some(write) => writes.push(write),
+        if !in_l2 {
             // A rule that leads to nothing.
-            None => writes.clear(),
+            writes.clear();
         }
         Some(in_l1 || in_l2)
     }

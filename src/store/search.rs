@@ -90,8 +90,7 @@ impl Store {
         now: SystemTime,
         deadline: Instant,
     ) -> Option<Arc<SearchRules>> {
-        let redis = self.redis.as_ref().filter(|redis| redis.log.is_in_step())?;
-        match redis.l2.look(&[search.key], deadline).await.pop().flatten()? {
+        match self.l2()?.look(&[search.key], deadline).await.pop().flatten()? {
             (Held::Rules(rules), _) => {
                 if let Some(l1) = &self.l1 {
                     l1.change_rules(search.key, now, |here| here.merge(&rules));
@@ -113,7 +112,7 @@ impl Store {
         if let Some(l1) = &self.l1 {
             l1.change_rules(key, now, |rules| rules.add(rule.clone()));
         }
-        self.shared(lease)?.l2.add_rule(&self.tasks, key, rule)
+        self.l2_for(lease)?.add_rule(&self.tasks, key, rule)
     }
 }
 

@@ -31,6 +31,7 @@ use crate::store::Store;
 use crate::store::connection::{Connection, Trouble};
 use crate::store::log::Lease;
 use crate::store::names::random_name;
+use crate::store::second::Second;
 use crate::stored::{CacheKey, Mark, Position};
 
 /// How long after its last word a gateway counts as dead. It gives a word three times as often.
@@ -110,7 +111,7 @@ impl Store {
     /// Costs one round trip, within the tier's timeout.
     pub async fn turn(&self, key: &CacheKey, lease: &Lease, over: Option<&Sign>) -> Turned {
         // What cannot be written to L2 is not waited for in vain.
-        let Some(redis) = self.shared(lease) else { return Turned::Apiece };
+        let Some(Second::Redis(redis)) = self.l2_for(lease) else { return Turned::Apiece };
         let turns = &redis.turns;
         let (name, text) = (turns.name(key), Word::Fetching.sign(lease.position));
         let over = over.map_or("", |sign| &sign.text);

@@ -1,0 +1,108 @@
+//! The second tier as the store sees it, whatever it is.
+//!
+//! Trouble in it is a miss.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::semantics::{Freshness, NoVarySearch};
+use crate::store::l1::Held;
+use crate::store::log::Lease;
+use crate::store::variants::Variant;
+use crate::store::{Redis, Store, Tasks};
+use crate::stored::{CacheKey, StoredResponse};
+
+/// A stale response is kept as long again as it was fresh, and at least so long.
+const STALE_LEAST: Duration = Duration::from_mins(1);
+
+/// Something that L2 held, and how long it still will.
+pub(super) type Found = (Held, Duration);
+
+/// The second tier, while what it holds can be judged.
+#[derive(Clone, Copy)]
+pub(super) enum Second<'a> {
+    /// Shared by a fleet.
+    Redis(&'a Redis),
+}
+
+impl Second<'_> {
+    /// What lies under each of `keys`, by `deadline`. Whatever goes wrong, nothing lies there.
+    pub(super) async fn look(self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
+        match self {
+            Self::Redis(redis) => redis.l2.look(keys, deadline).await,
+        }
+    }
+
+    /// Writes a response in the background: under `key`, or as a variant of what lies there, of
+    /// which a bounded number is kept. False, and counted, if that cannot be done. What writes it
+    /// joins `writes`.
+    pub(super) fn put(
+        self,
+        tasks: &Tasks,
+        key: CacheKey,
+        variant: Option<(Variant, usize)>,
+        stored: Arc<StoredResponse>,
+        now: SystemTime,
+        writes: &mut Vec<JoinHandle<bool>>,
+    ) -> bool {
+        match self {
+            Self::Redis(redis) => {
+                let write = redis.l2.put(tasks, key, variant, stored, now);
+                let is_taken = write.is_some();
+                writes.extend(write);
+                is_taken
+            }
+        }
+    }
+
+    /// Notes a rule under `key` in the background. Answers what writes it.
+    pub(super) fn add_rule(
+        self,
+        tasks: &Tasks,
+        key: CacheKey,
+        rule: &NoVarySearch,
+    ) -> Option<JoinHandle<bool>> {
+        match self {
+            Self::Redis(redis) => redis.l2.add_rule(tasks, key, rule),
+        }
+    }
+}
+
+impl Store {
+    /// Whether there is a second tier, within reach or not.
+    pub fn has_l2(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// By when the look-ups in L2 must end that begin now, however many a request needs.
+    pub fn deadline(&self) -> Instant {
+        let timeout = self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.l2.timeout());
+        Instant::from_std(clock::instant() + timeout)
+    }
+
+    /// L2, while it is in use.
+    pub(super) fn l2(&self) -> Option<Second<'_>> {
+        self.redis.as_ref().filter(|redis| redis.log.is_in_step()).map(Second::Redis)
+    }
+
+    /// L2, if what this lease is for may be written there. A place that this gateway gave itself
+    /// means nothing to others.
+    pub(super) fn l2_for(&self, lease: &Lease) -> Option<Second<'_>> {
+        self.l2().filter(|_| lease.shared)
+    }
+}
+
+/// How long a response is worth keeping: while it is fresh, and then as long again as its lifetime
+/// was (a minute at least), because a stale response can still be validated, or as it says that it
+/// may be served stale. Never longer than the tier's own bound.
+pub(super) fn useful(freshness: &Freshness, now: SystemTime, bound: Duration) -> Duration {
+    let fresh = freshness.lifetime.saturating_sub(freshness.age(now));
+    let Freshness { stale_while_revalidate, stale_if_error, .. } = *freshness;
+    let stale = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
+    let stale = stale.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
+    fresh.saturating_add(freshness.lifetime.max(stale)).min(bound)
+}
