@@ -1,8 +1,8 @@
 //! Larder: a cache gateway.
 //!
-//! It stands before an API and answers what it can from memory (L1) or Redis (L2). Which responses
-//! may be stored and reused is decided by RFC 9111; under which key, and what a write makes wrong,
-//! by sandboxed WebAssembly policies that `gateway.toml` names for each route.
+//! It stands before an API and answers what it can from memory (L1) and from Redis or a disk (L2).
+//! Which responses may be stored and reused is decided by RFC 9111; under which key, and what a write
+//! makes wrong, by sandboxed WebAssembly policies that `gateway.toml` names for each route.
 //!
 //! # The path of a request
 //!

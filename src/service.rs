@@ -27,7 +27,7 @@ use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
-use crate::store::{self, NotRedis, Store};
+use crate::store::{self, NotOpened, NotRedis, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -104,6 +104,9 @@ pub enum NotStarted {
     /// `[cache.l2] redis` is not understood.
     #[error("`[cache.l2] redis` cannot be used")]
     Redis(#[from] NotRedis),
+    /// The folder of the embedded tier is not to be had.
+    #[error("`[cache.l2] disk` cannot be used")]
+    Disk(#[from] NotOpened),
 }
 
 impl Listeners {
@@ -167,11 +170,8 @@ impl Assembly {
             tracker: TaskTracker::new(),
             end: CancellationToken::new(),
         };
-        let store = Arc::new(Store::new(
-            &config.cache,
-            config.server.name.as_deref(),
-            store_tasks.clone(),
-        )?);
+        let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone())?;
+        let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
         let lasting = Lasting::new(store, tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());

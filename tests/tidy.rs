@@ -68,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "cli"]),
     ("redis", &["store"]),
+    ("redb", &["store"]),
     ("moka", &["store", "collapse"]),
     ("wasmtime", &["plugin"]),
     ("wit_component", &["plugin"]),

@@ -130,10 +130,15 @@ impl Config {
             }
             (new, old) => keep("[cache.l2]", new.is_some() != old.is_some()),
         }
+        match (&new.disk, &old.disk) {
+            (Some(new), Some(old)) => new.differences(old).for_each(|key| keep(key, true)),
+            (new, old) => keep("[cache.l2] disk", new.is_some() != old.is_some()),
+        }
         new.namespace.clone_from(&old.namespace);
         new.max_lag = old.max_lag;
         new.l1.clone_from(&old.l1);
         new.l2.clone_from(&old.l2);
+        new.disk.clone_from(&old.disk);
         waiting
     }
 
@@ -318,6 +323,11 @@ mod tests {
                 ],
             ),
             ("redis://127.0.0.1:3", "", &["[cache.l2]"]),
+            (
+                "redis = \"redis://127.0.0.1:3\"",
+                "disk = \"l2\"",
+                &["[cache.l2]", "[cache.l2] disk"],
+            ),
             // What does not wait.
             ("[admin]", "watch = false\n[admin]", &[]),
             ("[cache.l2]", "[cache]\nstatus_key = true\ntargeted = []\n[cache.l2]", &[]),

@@ -57,6 +57,7 @@ impl Default for Cache {
             max_lag: Duration::from_secs(5),
             l1: L1::default(),
             l2: None,
+            disk: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `jwt` and `routes` walk through it, with the help of `reader`,
+//! - `load` opens the file, `sections`, `disk`, `jwt` and `routes` walk through it, with the help of `reader`,
 //!   which replaces what is wrong by its default and goes on;
 //! - `address`, `amount`, `pattern`, `setting`, `value` and `env` each know one kind of value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -22,6 +22,7 @@ mod amount;
 pub mod cases;
 mod changes;
 mod defaults;
+mod disk;
 mod env;
 mod fault;
 mod jwt;
@@ -44,6 +45,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use changes::{Changes, Differences};
+pub use disk::Disk;
 pub use fault::{Fault, Faults};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, load, parse};
@@ -125,8 +127,10 @@ pub struct Cache {
     pub max_lag: Duration,
     /// `[cache.l1]`.
     pub l1: L1,
-    /// `[cache.l2]`; none without the table, or when `redis` is empty.
+    /// `[cache.l2]` with Redis; none without the table, or when `redis` is empty.
     pub l2: Option<L2>,
+    /// `[cache.l2]` with `disk`, which excludes the other.
+    pub disk: Option<Disk>,
 }
 
 /// `[cache.l1]`.

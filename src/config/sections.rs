@@ -1,6 +1,6 @@
 //! The walk through `gateway.toml`: every table but `[[routes]]`, its keys and their bounds.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use toml::de::{DeTable, DeValue};
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, env, jwt, routes, setting, shown, value};
+use super::{address, disk, env, jwt, routes, setting, shown, value};
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// The bounds of a policy's `time` and `memory`.
 pub(super) const POLICY_TIME: RangeInclusive<Duration> = MILLISECOND..=Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(super) const POLICY_MEMORY: RangeInclusive<u64> = 64 << 10..=64 << 20;
 
 /// The bounds of `max_size` in L2. The upper one is well below what may be on its way to Redis at
 /// once (`store::l2`).
-const L2_SIZE: RangeInclusive<u64> = 1 << 10..=32 << 20;
+pub(super) const L2_SIZE: RangeInclusive<u64> = 1 << 10..=32 << 20;
 
 /// Reads a text. `file` is what faults call it, `folder` where relative paths begin.
 pub(super) fn read(
@@ -78,7 +78,8 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     };
     let admin = root.table("admin", "[admin]").map(|table| admin(table, &server));
     let faults = source.count();
-    let cache = root.table("cache", "[cache]").map(cache).unwrap_or_default();
+    let cache =
+        root.table("cache", "[cache]").map(|table| cache(table, folder)).unwrap_or_default();
     // One that is wrong is a fault already; that there is none would be a second.
     let has_l2 = cache.l2.is_some() || source.count() > faults;
     let upstreams = named(&mut root, "upstreams", "upstream");
@@ -197,8 +198,13 @@ fn no_token() -> Wrong {
         .with_hint("set `token`, as in \"${LARDER_ADMIN_TOKEN}\", or listen on \"127.0.0.1:9080\"")
 }
 
-fn cache(mut table: Table<'_>) -> Cache {
+fn cache(mut table: Table<'_>, folder: &Path) -> Cache {
     let default = Cache::default();
+    let (l2, disk) = match table.table("l2", "[cache.l2]").map(|table| disk::read(table, folder)) {
+        None => (None, None),
+        Some(ControlFlow::Break(disk)) => (None, disk),
+        Some(ControlFlow::Continue(table)) => (l2(table), None),
+    };
     let cache = Cache {
         namespace: table.read("namespace", default.namespace, value::name),
         status_key: table.boolean("status_key", default.status_key),
@@ -208,7 +214,8 @@ fn cache(mut table: Table<'_>) -> Cache {
             .unwrap_or(default.targeted),
         max_lag: table.duration("max_lag", default.max_lag, SECOND..=DAY),
         l1: table.table("l1", "[cache.l1]").map(l1).unwrap_or_default(),
-        l2: table.table("l2", "[cache.l2]").and_then(l2),
+        l2,
+        disk,
     };
     table.finish();
     cache

@@ -171,6 +171,26 @@ fn the_smallest_file_has_every_default() {
 }
 
 #[test]
+fn the_second_tier_is_redis_or_a_folder() {
+    let with = |lines: &str| {
+        let redis = "redis = \"rediss://user:s3cret@cache:6379/1\"";
+        assert!(EVERY_KEY.contains(redis));
+        read(&EVERY_KEY.replacen(redis, lines, 1)).cache
+    };
+    let cache = with("disk = \"l2\"\ncapacity = \"2GiB\"");
+    let disk = cache.disk.unwrap();
+    assert_eq!((disk.folder.as_path(), disk.capacity), (Path::new("/etc/larder/l2"), 2 << 30));
+    assert_eq!((disk.max_size, disk.compression), (2 << 20, Compression::Lz4));
+    assert!(cache.l2.is_none());
+    // Either may be left to the environment.
+    assert!(with("disk = \"/l2\"\nredis = \"${NONE:-}\"").disk.is_some());
+    let cache = with("disk = \"${NONE:-}\"\nredis = \"redis://cache\"");
+    assert!(cache.disk.is_none() && cache.l2.is_some());
+    let cache = with("disk = \"\"");
+    assert!(cache.disk.is_none() && cache.l2.is_none());
+}
+
+#[test]
 fn every_key_is_read() {
     let config = read(EVERY_KEY);
     assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));

@@ -14,19 +14,23 @@ impl Store {
         Stats {
             l1_entries,
             l1_octets,
-            l2: self.redis.as_ref().map(|redis| L2Stats {
-                up: redis.connection.is_up(),
-                errors: redis.connection.errors.value(),
-                timeouts: redis.connection.timeouts.value(),
-                writing: redis.l2.writing(),
-                dropped_writes: redis.l2.dropped.value(),
-                too_large: redis.l2.too_large.value(),
-                damaged_frames: redis.l2.damaged.value(),
-                log_in_step: redis.log.is_in_step(),
-                log_lag_seconds: redis.lag.value().as_secs_f64(),
-                log_lag_passed: redis.lag.is_passed(),
-                log_waiting: redis.log.waiting(),
-            }),
+            l2: self.disk.as_ref().map(|disk| disk.stats()).or(self.redis.as_ref().map(|redis| {
+                L2Stats {
+                    up: redis.connection.is_up(),
+                    errors: redis.connection.errors.value(),
+                    timeouts: redis.connection.timeouts.value(),
+                    writing: redis.l2.writing(),
+                    dropped_writes: redis.l2.dropped.value(),
+                    too_large: redis.l2.too_large.value(),
+                    damaged_frames: redis.l2.damaged.value(),
+                    log_in_step: redis.log.is_in_step(),
+                    log_lag_seconds: redis.lag.value().as_secs_f64(),
+                    log_lag_passed: redis.lag.is_passed(),
+                    log_waiting: redis.log.waiting(),
+                    octets: None,
+                    evicted: 0,
+                }
+            })),
             log_position: match &self.redis {
                 Some(redis) => redis.log.reached(),
                 None => self.log.position(),
@@ -85,4 +89,8 @@ pub struct L2Stats {
     pub log_lag_passed: bool,
     /// Invalidations that wait to be appended to the shared log.
     pub log_waiting: usize,
+    /// The room that everything takes on the disk. None where that is Redis' to say.
+    pub octets: Option<u64>,
+    /// Responses that had to go from the disk before their end.
+    pub evicted: u64,
 }

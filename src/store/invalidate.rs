@@ -56,6 +56,9 @@ impl Store {
     }
 
     async fn append(&self, invalidations: Vec<Invalidation>, purge: bool) -> Receipt {
+        if let Some(disk) = &self.disk {
+            return disk.append(invalidations).await;
+        }
         let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
         let log = Arc::clone(&redis.log);
         let records = invalidations.clone();

@@ -9,6 +9,7 @@
 mod candidates;
 mod codec;
 mod connection;
+mod disk;
 mod extent;
 mod figures;
 mod fleet;
@@ -45,6 +46,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::disk::NotOpened;
 pub use self::figures::{L2Stats, Stats};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
@@ -56,6 +58,7 @@ pub use self::turn::{Sign, Turn, Turned, Word};
 pub use self::variants::Variants;
 
 use self::connection::Connection;
+use self::disk::Disk;
 use self::fleet::Fleet;
 use self::hit::most_suitable;
 use self::l1::{Held, L1};
@@ -73,10 +76,6 @@ const MAX_PATTERNS: usize = 256;
 
 /// So many variants that a request does not select are looked at, in case it could do with one.
 const MOST_UNDERSTOOD: usize = 4;
-
-/// A record is kept for so much longer than any stored response: for clocks that run differently
-/// and for fetches that take long.
-const SLACK: Duration = Duration::from_mins(2);
 
 /// Where the store's own tasks run: its connections, the log's reader, writes to L2. Callers may be
 /// on other runtimes.
@@ -110,6 +109,8 @@ pub struct Store {
     log: Arc<Log>,
     l1: Option<L1>,
     redis: Option<Redis>,
+    /// Instead of Redis.
+    disk: Option<Arc<Disk>>,
     fleet: Arc<Fleet>,
     tasks: Tasks,
 }
@@ -141,8 +142,7 @@ impl Store {
     /// first. `name` is what the fleet knows this gateway by; without one it makes one up.
     pub fn new(cache: &config::Cache, name: Option<&str>, tasks: Tasks) -> Result<Self, NotRedis> {
         let l1 = L1::new(&cache.l1);
-        let l2_ttl = cache.l2.as_ref().map_or(Duration::ZERO, |l2| l2.ttl);
-        let lifetime = cache.l1.ttl.max(l2_ttl).saturating_add(SLACK);
+        let lifetime = second::lifetime(cache);
         let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
         let log = Arc::new(Log::new(bounds));
         let (redis, fleet) = match &cache.l2 {
@@ -179,7 +179,7 @@ impl Store {
                 (Some(redis), fleet)
             }
         };
-        Ok(Self { log, l1, redis, fleet, tasks })
+        Ok(Self { log, l1, redis, disk: None, fleet, tasks })
     }
 
     /// Whether there is a tier in memory.

@@ -54,6 +54,19 @@ pub(super) fn is_purge(fields: &HashMap<String, Value>) -> bool {
     fields.contains_key("purge")
 }
 
+/// The record as octets, for a log that is no stream.
+pub(super) fn pack(record: &Invalidation) -> Vec<u8> {
+    // Texts always have a form; no octets are an unreadable record.
+    postcard::to_stdvec(&fields(record)).unwrap_or_default()
+}
+
+/// What [`pack`] packed.
+pub(super) fn unpack(octets: &[u8]) -> Option<Invalidation> {
+    let fields: Vec<(String, String)> = postcard::from_bytes(octets).ok()?;
+    let value = |text: String| Value::BulkString(text.into_bytes());
+    parse(&fields.into_iter().map(|(name, text)| (name, value(text))).collect())
+}
+
 /// The text of one field, if there is such a field and it is text.
 pub(super) fn text(fields: &HashMap<String, Value>, name: &str) -> Option<String> {
     String::from_redis_value_ref(fields.get(name)?).ok()
@@ -92,7 +105,8 @@ mod tests {
                 let record = Invalidation { scope: scope.clone(), soft };
                 let fields = fields(&record);
                 let fields: Vec<_> = fields.iter().map(|(name, text)| (*name, &**text)).collect();
-                assert_eq!(parse(&received(&fields)), Some(record));
+                assert_eq!(parse(&received(&fields)).as_ref(), Some(&record));
+                assert_eq!(unpack(&pack(&record)), Some(record));
             }
         }
     }

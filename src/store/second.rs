@@ -9,7 +9,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::clock::Clock;
+use crate::config;
 use crate::semantics::{Freshness, NoVarySearch};
+use crate::store::disk::{Disk, NotOpened};
 use crate::store::l1::Held;
 use crate::store::log::Lease;
 use crate::store::variants::Variant;
@@ -19,6 +22,9 @@ use crate::stored::{CacheKey, StoredResponse};
 /// A stale response is kept as long again as it was fresh, and at least so long.
 const STALE_LEAST: Duration = Duration::from_mins(1);
 
+/// See [`lifetime`].
+const SLACK: Duration = Duration::from_mins(2);
+
 /// Something that L2 held, and how long it still will.
 pub(super) type Found = (Held, Duration);
 
@@ -27,6 +33,8 @@ pub(super) type Found = (Held, Duration);
 pub(super) enum Second<'a> {
     /// Shared by a fleet.
     Redis(&'a Redis),
+    /// This gateway's own.
+    Disk(&'a Arc<Disk>),
 }
 
 impl Second<'_> {
@@ -34,6 +42,7 @@ impl Second<'_> {
     pub(super) async fn look(self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
         match self {
             Self::Redis(redis) => redis.l2.look(keys, deadline).await,
+            Self::Disk(disk) => disk.look(keys, deadline).await,
         }
     }
 
@@ -56,6 +65,7 @@ impl Second<'_> {
                 writes.extend(write);
                 is_taken
             }
+            Self::Disk(disk) => disk.put(key, variant, stored, now),
         }
     }
 
@@ -68,24 +78,46 @@ impl Second<'_> {
     ) -> Option<JoinHandle<bool>> {
         match self {
             Self::Redis(redis) => redis.l2.add_rule(tasks, key, rule),
+            Self::Disk(disk) => {
+                disk.add_rule(key, rule);
+                None
+            }
         }
     }
 }
 
 impl Store {
+    /// With the embedded tier, if there is to be one: opens it, and applies its log.
+    ///
+    /// # Errors
+    /// Its folder cannot be used.
+    pub fn with_disk(self, cache: &config::Cache, clock: Clock) -> Result<Self, NotOpened> {
+        let Some(config) = &cache.disk else { return Ok(self) };
+        let lifetime = lifetime(cache);
+        let disk = Disk::start(config, &self.log, lifetime, clock, &self.tasks)?;
+        Ok(Self { disk: Some(disk), ..self })
+    }
+
     /// Whether there is a second tier, within reach or not.
     pub fn has_l2(&self) -> bool {
-        self.redis.is_some()
+        self.redis.is_some() || self.disk.is_some()
     }
 
     /// By when the look-ups in L2 must end that begin now, however many a request needs.
     pub fn deadline(&self) -> Instant {
-        let timeout = self.redis.as_ref().map_or(Duration::ZERO, |redis| redis.l2.timeout());
+        let timeout = match (&self.redis, &self.disk) {
+            (Some(redis), _) => redis.l2.timeout(),
+            (None, Some(disk)) => disk.timeout(),
+            (None, None) => Duration::ZERO,
+        };
         Instant::from_std(clock::instant() + timeout)
     }
 
     /// L2, while it is in use.
     pub(super) fn l2(&self) -> Option<Second<'_>> {
+        if let Some(disk) = &self.disk {
+            return disk.is_open().then_some(Second::Disk(disk));
+        }
         self.redis.as_ref().filter(|redis| redis.log.is_in_step()).map(Second::Redis)
     }
 
@@ -94,6 +126,13 @@ impl Store {
     pub(super) fn l2_for(&self, lease: &Lease) -> Option<Second<'_>> {
         self.l2().filter(|_| lease.shared)
     }
+}
+
+/// How long a record of the log can matter: longer than any stored response is kept, for clocks that
+/// run differently and for fetches that take long.
+pub(super) fn lifetime(cache: &config::Cache) -> Duration {
+    let l2 = cache.l2.as_ref().map(|l2| l2.ttl).or(cache.disk.as_ref().map(|disk| disk.ttl));
+    cache.l1.ttl.max(l2.unwrap_or_default()).saturating_add(SLACK)
 }
 
 /// How long a response is worth keeping: while it is fresh, and then as long again as its lifetime

@@ -54,6 +54,9 @@ mod tiers;
 // What lies in Redis: damaged, too large, compressed.
 mod frames;
 
+// L2 on a disk: over restarts and kills, full, damaged.
+mod disk;
+
 // What operators purge, and which gateways have applied it.
 mod purge;
 mod receipts;

@@ -3,6 +3,7 @@
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::redis::Redis;
+use crate::support::tiers::Tiers;
 use crate::support::{secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
@@ -12,15 +13,9 @@ fn under(rule: &str, body: &str) -> Reply {
     ok(body.to_owned()).max_age(60).field("no-vary-search", rule)
 }
 
-/// One with L1 alone, one with L2 alone.
-async fn gateways(origin: &Origin, redis: &Redis) -> [Gateway; 2] {
-    let in_l2 = Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"\n").redis(redis);
-    [Gateway::before(origin).await, in_l2.start().await.in_step().await]
-}
-
 #[tokio::test]
 async fn equivalent_queries_are_answered_by_one_response() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
     for (path, rule, stored, equivalent, others) in [
         (
             "/order",
@@ -41,7 +36,7 @@ async fn equivalent_queries_are_answered_by_one_response() {
         ("/default", "params=()", "a=1", vec!["a=1"], vec!["a=%31", "a=1&"]),
         ("/fault", "params, except=?1", "a=1", vec!["a=1"], vec!["a=2"]),
     ] {
-        for gateway in gateways(&origin, &redis).await {
+        for gateway in tiers.gateways(&origin).await {
             let target = |query: &str| format!("{path}?{query}");
             origin.on(&target(stored)).reply(under(rule, "1"));
             gateway.get(&target(stored)).await.body("1").status(MISS);
@@ -78,11 +73,11 @@ async fn gateway_finds_what_another_one_stored_for_another_query() {
 
 #[tokio::test]
 async fn write_to_any_equivalent_uri_invalidates() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
     origin.on("/a?x=1&utm=1").reply(under("params=(\"utm\")", "1"));
     origin.on("/a?x=1").reply(under("params=(\"utm\")", "1"));
     origin.on("/a?x=1&utm=2").reply(under("params=(\"utm\")", "1"));
-    for gateway in gateways(&origin, &redis).await {
+    for gateway in tiers.gateways(&origin).await {
         for written in ["/a?x=1&utm=1", "/a?x=1", "/a?x=1&utm=2"] {
             gateway.get("/a?x=1&utm=1").await.status(MISS);
             gateway.settled().await;
@@ -114,8 +109,8 @@ async fn write_leaves_other_queries_alone_where_they_are_not_equivalent() {
 
 #[tokio::test]
 async fn stale_response_is_validated_for_an_equivalent_query() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in gateways(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in tiers.gateways(&origin).await {
         origin.on("/a?x=1&utm=1").reply(under("params=(\"utm\")", "1").etag("1"));
         gateway.get("/a?x=1&utm=1").await.status(MISS);
         gateway.settled().await;
@@ -133,8 +128,8 @@ async fn stale_response_is_validated_for_an_equivalent_query() {
 
 #[tokio::test]
 async fn variants_lie_under_equivalent_queries_too() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in gateways(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in tiers.gateways(&origin).await {
         let ask = async |target: &str, tenant: &str| {
             gateway.ask("GET", target).field("x-tenant", tenant).send().await
         };

@@ -5,8 +5,8 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Asked, Origin, Reply, ok, pieces, status};
 use crate::support::redis::Redis;
 use crate::support::secs;
+use crate::support::tiers::Tiers;
 use crate::support::wire::Wire;
-use crate::tiers::in_l2;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const PARTIAL: &str = "fwd=partial; stored";
@@ -54,17 +54,12 @@ fn says(body: &'static str, content_range: &str) -> Reply {
 
 #[tokio::test]
 async fn part_answers_requests_for_what_it_has() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
     origin.on("/a").answer(serve(TEXT, "1"));
-    let l1 = Gateway::before(&origin).await;
-    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
-    let l2 = l2.start().await.in_step().await;
-    for (gateway, is_l2) in [(&l1, false), (&l2, true)] {
+    for gateway in &tiers.gateways(&origin).await {
         let got = fetched(gateway, get(gateway, "bytes=4-9")).await;
         got.code(206).body("456789").status(MISS).has("content-range", "bytes 4-9/20");
-        if is_l2 {
-            in_l2(&redis, 1).await;
-        }
+        gateway.settled().await;
         let asked = origin.count("/a");
         for (range, body, content_range) in [
             ("bytes=4-9", "456789", "bytes 4-9/20"),
@@ -192,7 +187,7 @@ async fn request_for_the_whole_asks_for_the_gap() {
 
 #[tokio::test]
 async fn part_that_is_partly_held_is_completed() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
     origin.on("/a").answer(move |asked| {
         serve(TEXT, "1")(asked).field("x-a", "1").field("content-digest", "sha-256=:abc=:")
     });
@@ -206,10 +201,7 @@ async fn part_that_is_partly_held_is_completed() {
         // The whole, as a range.
         (vec!["bytes=0-9"], "bytes=0-", "bytes=10-19", 0, 19),
     ] {
-        let l1 = Gateway::before(&origin).await;
-        let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
-        let l2 = l2.start().await.in_step().await;
-        for gateway in [&l1, &l2] {
+        for gateway in &tiers.gateways(&origin).await {
             gateway.admin("POST", "/clear").send().await.code(200);
             for range in &held {
                 fetched(gateway, get(gateway, range)).await.code(206);
@@ -458,10 +450,8 @@ fn dateless(body: &'static str, content_range: &str) -> Reply {
 
 #[tokio::test]
 async fn part_without_a_strong_validator_is_stored_alone() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let l1 = Gateway::before(&origin).await;
-    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
-    let l2 = l2.start().await.in_step().await;
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    let gateways = tiers.gateways(&origin).await;
     let (noon, fresh) = ("Sun, 06 Nov 1994 12:00:00 GMT", ("cache-control", "max-age=2147483648"));
     for (target, lines) in [
         ("/none", vec![fresh]),
@@ -476,7 +466,7 @@ async fn part_without_a_strong_validator_is_stored_alone() {
             };
             lines.iter().fold(reply, |reply, (name, value)| reply.field(name, value))
         });
-        for gateway in [&l1, &l2] {
+        for gateway in &gateways {
             let ask = |range| gateway.ask("GET", target).field("range", range);
             fetched(gateway, ask("bytes=0-9")).await.body("0123456789").status(MISS);
             gateway.settled().await;
@@ -503,11 +493,8 @@ async fn part_without_a_strong_validator_is_stored_alone() {
 
 #[tokio::test]
 async fn part_of_a_content_of_unknown_length_answers_what_does_not_need_it() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let l1 = Gateway::before(&origin).await;
-    let l2 = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
-    let l2 = l2.start().await.in_step().await;
-    for gateway in [&l1, &l2] {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in &tiers.gateways(&origin).await {
         origin.on("/a").reply(says("456789", "bytes 4-9/*"));
         let got = fetched(gateway, get(gateway, "bytes=4-9")).await.code(206).body("456789");
         got.status(MISS).has("content-range", "bytes 4-9/*");

@@ -6,6 +6,7 @@ use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, pieces, status};
 use crate::support::redis::Redis;
+use crate::support::tiers::Tiers;
 use crate::support::until;
 use crate::tiers::log_end;
 
@@ -187,6 +188,18 @@ async fn it_answers_no_get_of_another_upstream() {
     origin.on("/a").reply(representation("1"));
     post(&gateway).send().await.status("fwd=method");
     gateway.get("/a").await.status(MISS);
+}
+
+#[tokio::test]
+async fn it_is_stored_in_each_tier() {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for (times, gateway) in (1..).zip(tiers.gateways(&origin).await) {
+        origin.on("/a").method("POST").reply(representation("1"));
+        post(&gateway).send().await.body("1").status(KEPT);
+        gateway.settled().await;
+        gateway.get("/a").await.body("1").status("hit");
+        origin.saw("/a", times);
+    }
 }
 
 #[tokio::test]

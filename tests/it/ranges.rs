@@ -5,10 +5,9 @@ use larder::clock::Clock;
 use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Asked, Origin, Reply, ok, pieces, status};
-use crate::support::redis::Redis;
+use crate::support::tiers::Tiers;
 use crate::support::wire::Wire;
 use crate::support::{secs, until};
-use crate::tiers::in_l2;
 
 const MISS: &str = "fwd=uri-miss; stored";
 const PASSED: &str = "fwd=uri-miss; detail=partial";
@@ -56,23 +55,22 @@ fn parts_of(got: &Got) -> Vec<(String, String)> {
     parts.collect()
 }
 
-/// A gateway that answers from L1 and one that answers from L2, both with [`content`] for `/a`.
-async fn from_each_tier(origin: &Origin, redis: &Redis) -> [Gateway; 2] {
+/// Gateways that answer from one tier each, all with [`content`] for `/a`.
+async fn from_each_tier(origin: &Origin, tiers: &Tiers) -> [Gateway; 3] {
     let reply = ok(content()).max_age(600).etag("1").field("last-modified", ELEVEN);
     origin.on("/a").reply(reply.field("content-type", "text/plain"));
-    let l1 = Gateway::before(origin).await;
-    let l2 = Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"").redis(redis);
-    let l2 = l2.start().await.in_step().await;
-    l1.get("/a").await.code(200).status(MISS);
-    l2.get("/a").await.code(200).status(MISS);
-    in_l2(redis, 1).await;
-    [l1, l2]
+    let gateways = tiers.gateways(origin).await;
+    for gateway in &gateways {
+        gateway.get("/a").await.code(200).status(MISS);
+        gateway.settled().await;
+    }
+    gateways
 }
 
 #[tokio::test]
 async fn stored_response_answers_requests_for_its_parts() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in from_each_tier(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in from_each_tier(&origin, &tiers).await {
         for (range, first, last) in [
             ("bytes=0-499", 0, 499),
             ("bytes=500-999", 500, 999),
@@ -93,13 +91,13 @@ async fn stored_response_answers_requests_for_its_parts() {
         let got = gateway.get("/a").await.code(200).body(&content()).status("hit");
         got.lacks("content-range");
     }
-    origin.saw("/a", 2);
+    origin.saw("/a", 3);
 }
 
 #[tokio::test]
 async fn several_parts_are_one_multipart_content() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in from_each_tier(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in from_each_tier(&origin, &tiers).await {
         for (range, spans) in [
             ("bytes=0-0,-1", vec![(0, 0), (9999, 9999)]),
             ("bytes= 0-999, 4500-5499, -1000", vec![(0, 999), (4500, 5499), (9000, 9999)]),
@@ -115,20 +113,20 @@ async fn several_parts_are_one_multipart_content() {
             got.has("content-length", &length).lacks("content-range");
         }
     }
-    origin.saw("/a", 2);
+    origin.saw("/a", 3);
 }
 
 #[tokio::test]
 async fn range_that_no_octet_lies_in_is_refused() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in from_each_tier(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in from_each_tier(&origin, &tiers).await {
         for range in ["bytes=10000-", "bytes=-0", "bytes=10000-10001,20000-"] {
             let got = part(&gateway, range).send().await.code(416).status("hit");
             let got = got.has("content-range", "bytes */10000").lacks("etag");
             got.has("content-type", "application/problem+json");
         }
     }
-    origin.saw("/a", 2);
+    origin.saw("/a", 3);
 }
 
 #[tokio::test]
@@ -187,8 +185,8 @@ async fn only_get_asks_for_parts_and_only_of_a_200() {
 
 #[tokio::test]
 async fn if_range_asks_for_a_part_of_this_representation_only() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in from_each_tier(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in from_each_tier(&origin, &tiers).await {
         for (lines, holds) in [
             (vec![("if-range", "\"1\"")], true),
             (vec![("if-range", "\"2\"")], false),
@@ -208,7 +206,7 @@ async fn if_range_asks_for_a_part_of_this_representation_only() {
         let alone = gateway.ask("GET", "/a").field("if-range", "\"1\"").send().await;
         alone.code(200).body(&content()).status("hit");
     }
-    origin.saw("/a", 2);
+    origin.saw("/a", 3);
 }
 
 #[tokio::test]
@@ -227,8 +225,8 @@ async fn date_of_the_second_in_which_it_was_sent_is_no_condition() {
 
 #[tokio::test]
 async fn clients_copy_that_is_good_needs_no_part() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    for gateway in from_each_tier(&origin, &redis).await {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in from_each_tier(&origin, &tiers).await {
         for (lines, code) in [
             (vec![("if-none-match", "\"1\"")], 304),
             (vec![("if-none-match", "\"2\"")], 206),
@@ -245,7 +243,7 @@ async fn clients_copy_that_is_good_needs_no_part() {
             }
         }
     }
-    origin.saw("/a", 2);
+    origin.saw("/a", 3);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::support::client::Got;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
+use crate::support::tiers::Tiers;
 use crate::support::{secs, until};
 
 /// How many frames a namespace has in Redis.
@@ -96,20 +97,22 @@ async fn gateway_that_starts_again_finds_what_it_stored() {
 
 #[tokio::test]
 async fn l1_keeps_a_response_no_longer_than_its_ttl() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let setup = Gateway::setup(&origin).cache("[cache.l1]\nttl = \"5m\"").redis(&redis);
-    let gateway = setup.start().await.in_step().await;
-    origin.on("/a").reply(ok("1").max_age(3600));
-    gateway.get("/a").await.status("fwd=uri-miss; stored");
-    in_l2(&redis, 1).await;
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    let setup = || Gateway::setup(&origin).cache("[cache.l1]\nttl = \"5m\"\n");
+    for (times, setup) in (1..).zip(tiers.setups(setup, "")) {
+        let gateway = setup.start().await.in_step().await;
+        origin.on("/a").reply(ok("1").max_age(3600));
+        gateway.get("/a").await.status("fwd=uri-miss; stored");
+        gateway.settled().await;
 
-    origin.clock().advance(secs(299));
-    gateway.get("/a").await.status("hit").has("age", "299");
-    assert_eq!((gateway.figure("l1_hits"), gateway.figure("l2_hits")), (1, 0));
-    origin.clock().advance(secs(2));
-    gateway.get("/a").await.status("hit").has("age", "301");
-    assert_eq!((gateway.figure("l1_hits"), gateway.figure("l2_hits")), (1, 1));
-    origin.saw("/a", 1);
+        origin.clock().advance(secs(299));
+        gateway.get("/a").await.status("hit").has("age", "299");
+        assert_eq!((gateway.figure("l1_hits"), gateway.figure("l2_hits")), (1, 0));
+        origin.clock().advance(secs(2));
+        gateway.get("/a").await.status("hit").has("age", "301");
+        assert_eq!((gateway.figure("l1_hits"), gateway.figure("l2_hits")), (1, 1));
+        origin.saw("/a", times);
+    }
 }
 
 #[tokio::test]
@@ -174,22 +177,22 @@ async fn namespaces_share_nothing() {
 
 #[tokio::test]
 async fn l2_works_alone() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let setup = Gateway::setup(&origin).cache("[cache.l1]\ncapacity = \"0\"").redis(&redis);
-    let gateway = setup.start().await.in_step().await;
-    origin.on("/a").reply(ok("1").max_age(600));
-    gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
-    in_l2(&redis, 1).await;
-    origin.clock().advance(secs(30));
-    gateway.get("/a").await.body("1").status("hit").has("age", "30");
-    gateway.get("/a").await.body("1").status("hit").has("age", "30");
-    let l1 = gateway.figure("l1_hits") + gateway.figure("l1_misses");
-    assert_eq!((gateway.figure("l2_hits"), gateway.figure("l2_misses"), l1), (2, 1, 0));
-    origin.saw("/a", 1);
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for (target, gateway) in ["/redis", "/disk"].into_iter().zip(tiers.in_l2(&origin).await) {
+        origin.on(target).reply(ok("1").max_age(600));
+        gateway.get(target).await.body("1").status("fwd=uri-miss; stored");
+        gateway.settled().await;
+        origin.clock().advance(secs(30));
+        gateway.get(target).await.body("1").status("hit").has("age", "30");
+        gateway.get(target).await.body("1").status("hit").has("age", "30");
+        let l1 = gateway.figure("l1_hits") + gateway.figure("l1_misses");
+        assert_eq!((gateway.figure("l2_hits"), gateway.figure("l2_misses"), l1), (2, 1, 0));
+        origin.saw(target, 1);
 
-    origin.on("/a").method("PUT").reply(status(204));
-    gateway.ask("PUT", "/a").send().await.code(204).status("fwd=method");
-    gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
+        origin.on(target).method("PUT").reply(status(204));
+        gateway.ask("PUT", target).send().await.code(204).status("fwd=method");
+        gateway.get(target).await.body("1").status("fwd=uri-miss; stored");
+    }
 }
 
 #[tokio::test]

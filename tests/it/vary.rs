@@ -3,6 +3,7 @@
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::redis::Redis;
+use crate::support::tiers::Tiers;
 use crate::support::{secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
@@ -210,12 +211,6 @@ async fn origin_may_change_what_it_varies_on() {
     origin.saw("/a", 3);
 }
 
-/// A gateway whose only tier is L2.
-async fn with_l2_alone(origin: &Origin, redis: &Redis) -> Gateway {
-    let setup = Gateway::setup(origin).cache("[cache.l1]\ncapacity = \"0\"\n");
-    setup.redis(redis).start().await.in_step().await
-}
-
 /// What a language's variant is, with its own entity tag.
 fn speaking(language: &str) -> Reply {
     let reply = ok(language.to_owned()).max_age(60).etag(language);
@@ -224,10 +219,8 @@ fn speaking(language: &str) -> Reply {
 
 #[tokio::test]
 async fn language_that_is_wanted_most_is_served_from_another_requests_variant() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let in_l1 = Gateway::before(&origin).await;
-    let in_l2 = with_l2_alone(&origin, &redis).await;
-    for gateway in [in_l1, in_l2] {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in tiers.gateways(&origin).await {
         origin.on("/a").reply(ok("?").max_age(60).field("vary", "accept-language"));
         origin.on("/a").with("accept-language", "en, de").reply(speaking("de-AT"));
         get!(gateway, "/a", "accept-language": "en, de").body("de-AT").status(MISS);
@@ -310,10 +303,8 @@ async fn variant_of_others_is_not_served_once_it_is_stale_or_invalidated() {
 
 #[tokio::test]
 async fn origin_is_asked_about_all_variants_and_says_which_is_right() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let in_l1 = Gateway::before(&origin).await;
-    let in_l2 = with_l2_alone(&origin, &redis).await;
-    for (times, gateway) in [(1, in_l1), (2, in_l2)] {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for (times, gateway) in (1..).zip(tiers.gateways(&origin).await) {
         for language in ["de", "en"] {
             origin.on("/a").with("accept-language", language).reply(speaking(language));
             get!(gateway, "/a", "accept-language": language).body(language);
@@ -446,10 +437,8 @@ async fn forward_request_names_sixteen_tags_at_most() {
 /// (as determined by the Date header field)."
 #[tokio::test]
 async fn the_most_recent_of_several_answers() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let in_l1 = Gateway::before(&origin).await;
-    let in_l2 = with_l2_alone(&origin, &redis).await;
-    for gateway in [in_l1, in_l2] {
+    let (origin, tiers) = (Origin::start().await, Tiers::start());
+    for gateway in tiers.gateways(&origin).await {
         let dated = |text: &'static str, age: u64, vary: &str| {
             let date = httpdate::fmt_http_date(origin.clock().now() - secs(age));
             ok(text).max_age(60).date(&date).field("vary", vary)

@@ -115,6 +115,7 @@ impl Demo {
         // The API forgets everything when it ends; what Redis kept of an earlier demo would be
         // wrong.
         config.cache.l2 = None;
+        config.cache.disk = None;
         let api = listen("the API", wanted_for_api(&config.upstreams), out).await?;
         let shutdown = CancellationToken::new();
         let end = shutdown.clone().drop_guard();

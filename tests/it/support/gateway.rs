@@ -194,6 +194,15 @@ impl Setup {
         self
     }
 
+    /// `[cache.l2]` in this folder, with more lines. Clients use a name that outlives the gateway.
+    pub fn disk(mut self, folder: &Path, lines: &str) -> Self {
+        let table =
+            format!("[cache.l2]\ndisk = \"{}\"\ntimeout = \"10s\"\n{lines}\n", folder.display());
+        self.cache.push_str(&table);
+        self.host = Some(FLEET);
+        self
+    }
+
     /// More lines for `[upstreams.origin]`.
     pub fn upstream(mut self, lines: &str) -> Self {
         self.upstreams.extend([lines, "\n"]);

@@ -8,6 +8,7 @@ pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod tiers;
 pub mod wire;
 
 use std::time::Duration;

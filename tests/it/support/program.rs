@@ -54,8 +54,30 @@ impl Running {
         Self::start(tempfile::tempdir().unwrap(), &arguments).await
     }
 
+    /// As [`Running::with`], but no file may grow beyond so many KiB: writing there fails then.
+    pub(crate) async fn with_short_files(gateway_toml: &str, kib: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
+        // A write beyond the limit is a signal first, which would end the program.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" run --log-json", 2 * kib);
+        let child = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_larder")])
+            .current_dir(folder.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self::listening(folder, child).await
+    }
+
     async fn start(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut child = start(folder.path(), arguments, Stdio::null());
+        let child = start(folder.path(), arguments, Stdio::null());
+        Self::listening(folder, child).await
+    }
+
+    async fn listening(folder: TempDir, mut child: Child) -> Self {
         let (line, mut log) = unbounded_channel();
         let err = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {

@@ -1,0 +1,197 @@
+//! What waits for the writer. Records of the log come first: somebody waits for them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::semantics::NoVarySearch;
+use crate::store::log::Invalidation;
+use crate::store::shared_log::Receipt;
+use crate::store::variants::Variant;
+use crate::stored::{CacheKey, StoredResponse};
+
+/// So much is written at once: a record that comes in the meantime waits for that.
+const BATCH: usize = 64;
+const OCTETS: usize = 4 << 20;
+
+/// More records than this do not wait: one that covers everything takes their place.
+const MAX_RECORDS: usize = 10_000;
+
+/// Records to append, and who waits for that.
+pub(super) struct Append {
+    pub(super) records: Vec<Invalidation>,
+    pub(super) told: oneshot::Sender<Receipt>,
+}
+
+/// Something to write.
+pub(super) struct Write {
+    pub(super) key: CacheKey,
+    pub(super) what: What,
+    pub(super) now: SystemTime,
+    /// Its share of what may wait.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+pub(super) enum What {
+    /// A response, and which variant it is of how many.
+    Response(Arc<StoredResponse>, Option<(Variant, usize)>),
+    Rule(NoVarySearch),
+}
+
+impl Write {
+    fn octets(&self) -> usize {
+        match &self.what {
+            What::Response(stored, _) => stored.body.len(),
+            What::Rule(_) => 0,
+        }
+    }
+}
+
+/// What the writer is to do next.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) appends: Vec<Append>,
+    pub(super) writes: Vec<Write>,
+    /// What lies on the disk makes no sense.
+    pub(super) is_damaged: bool,
+    /// There is no more after this.
+    pub(super) is_last: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    come: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    appends: Vec<Append>,
+    writes: VecDeque<Write>,
+    is_damaged: bool,
+    is_ended: bool,
+}
+
+impl Queue {
+    /// After the end it is dropped, and whoever waits is told so.
+    pub(super) fn append(&self, append: Append) {
+        let mut waiting = self.lock();
+        if waiting.is_ended {
+            return;
+        }
+        let Append { mut records, told } = append;
+        if waiting.records() + records.len() > MAX_RECORDS {
+            // Whoever waits for one of them hears that it is not on the disk.
+            waiting.appends.clear();
+            records = vec![Invalidation::EVERYTHING];
+        }
+        waiting.appends.push(Append { records, told });
+        self.come.notify_one();
+    }
+
+    pub(super) fn write(&self, write: Write) {
+        self.lock().writes.push_back(write);
+        self.come.notify_one();
+    }
+
+    /// A reader has found damage.
+    pub(super) fn distrust(&self) {
+        self.lock().is_damaged = true;
+        self.come.notify_one();
+    }
+
+    /// What waits is done, and nothing after it.
+    pub(super) fn end(&self) {
+        self.lock().is_ended = true;
+        self.come.notify_one();
+    }
+
+    /// How many records wait.
+    pub(super) fn records(&self) -> usize {
+        self.lock().records()
+    }
+
+    /// What waits; nothing, if nothing comes in time.
+    pub(super) fn next(&self, patience: Duration) -> Work {
+        let is_idle = |waiting: &mut Waiting| {
+            waiting.appends.is_empty()
+                && waiting.writes.is_empty()
+                && !waiting.is_damaged
+                && !waiting.is_ended
+        };
+        let waited = self.come.wait_timeout_while(self.lock(), patience, is_idle);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut octets = 0;
+        let mut writes = Vec::new();
+        while writes.len() < BATCH
+            && octets < OCTETS
+            && let Some(write) = waiting.writes.pop_front()
+        {
+            octets += write.octets();
+            writes.push(write);
+        }
+        Work {
+            appends: std::mem::take(&mut waiting.appends),
+            writes,
+            is_damaged: std::mem::take(&mut waiting.is_damaged),
+            is_last: waiting.is_ended && waiting.writes.is_empty(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Each change is one statement.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn records(&self) -> usize {
+        self.appends.iter().map(|append| append.records.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::log::Scope;
+
+    #[test]
+    fn records_that_nobody_writes_do_not_pile_up() {
+        let queue = Queue::default();
+        let append = |count: usize| {
+            let record =
+                |number| Invalidation { scope: Scope::Pattern(format!("{number}")), soft: true };
+            let (told, receipt) = oneshot::channel();
+            queue.append(Append { records: (0..count).map(record).collect(), told });
+            receipt
+        };
+        let mut first = append(MAX_RECORDS);
+        assert_eq!(queue.records(), MAX_RECORDS);
+        let mut second = append(2);
+        assert_eq!(queue.records(), 1);
+        append(1);
+        let work = queue.next(Duration::ZERO);
+        assert_eq!(work.appends.len(), 2);
+        assert_eq!(work.appends[0].records, [Invalidation::EVERYTHING]);
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_done_and_nothing_after_it() {
+        let queue = Queue::default();
+        let append = || {
+            let (told, receipt) = oneshot::channel();
+            queue.append(Append { records: vec![Invalidation::EVERYTHING], told });
+            receipt
+        };
+        let _first = append();
+        queue.end();
+        let mut late = append();
+        assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let work = queue.next(Duration::ZERO);
+        assert_eq!((work.appends.len(), work.is_last), (1, true));
+    }
+}

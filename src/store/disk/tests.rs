@@ -1,0 +1,159 @@
+//! The database by itself: what is removed first, and what becomes of the log.
+
+use std::path::Path;
+
+use super::database::{Database, Kept};
+use super::trouble::Trouble;
+use super::writer::{DATABASE, open};
+use crate::store::log::{Invalidation, Scope};
+use crate::stored::{CacheKey, Position};
+
+fn key(number: u8) -> CacheKey {
+    CacheKey([number; 32])
+}
+
+fn at(sequence: u64) -> Position {
+    Position { millis: 0, sequence }
+}
+
+fn on(pattern: &str) -> Invalidation {
+    Invalidation { scope: Scope::Pattern(pattern.to_owned()), soft: false }
+}
+
+fn anew(folder: &Path) -> Database {
+    open(folder, Position::ZERO).unwrap()
+}
+
+/// Which of these keys have something under them.
+fn there(database: &Database, keys: &[u8]) -> Vec<u8> {
+    let rows = database.look(&keys.iter().map(|number| key(*number)).collect::<Vec<_>>()).unwrap();
+    let keys = keys.iter().zip(rows).filter(|(_, row)| row.is_some());
+    keys.map(|(key, _)| *key).collect()
+}
+
+fn append(database: &Database, place: u64, now: u64) {
+    let record = on(&format!("pattern {place}"));
+    database.change(true, |change| change.append(&[(at(place), &record)], now)).unwrap();
+}
+
+fn places(kept: &Kept) -> Vec<u64> {
+    kept.records.iter().map(|(place, _)| place.sequence).collect()
+}
+
+#[test]
+fn a_frame_comes_back_wherever_it_lies_until_another_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = anew(folder.path());
+    for (end, length) in (1000..).zip([0, 1, 5000, 65_536, 65_537, 300_000, 10, 100_000]) {
+        let frame: Vec<u8> = (0..=250).cycle().take(length).collect();
+        database.change(false, |change| change.put(&key(1), end, &frame)).unwrap();
+        let row = database.look(&[key(1)]).unwrap().pop().flatten().unwrap();
+        assert_eq!((row.end, &row.frame[..]), (end, &frame[..]));
+        assert!(database.room() >= length as u64, "{length}: {}", database.room());
+    }
+    database.change(false, |change| change.remove(&key(1))).unwrap();
+    assert_eq!((there(&database, &[1]), database.room()), (vec![], 0));
+}
+
+#[test]
+fn what_ends_first_is_removed_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = anew(folder.path());
+    database
+        .change(false, |change| {
+            for (number, end, length) in
+                [(1, 500, 20_000), (2, 100, 70_000), (3, 300, 20_000), (4, 200, 20_000)]
+            {
+                change.put(&key(number), end, &vec![7; length])?;
+            }
+            // What is put again ends anew.
+            change.put(&key(4), 400, &vec![7; 20_000])
+        })
+        .unwrap();
+    let make_room = |now, capacity, most| {
+        database.change(false, |change| change.make_room(now, capacity, most)).unwrap()
+    };
+    assert_eq!(make_room(99, u64::MAX, 9), (0, 0));
+    assert_eq!(make_room(100, u64::MAX, 9), (1, 0), "it ends when it says");
+    assert_eq!(there(&database, &[1, 2, 3, 4]), [1, 3, 4]);
+    assert_eq!(make_room(100, 70_000, 9), (0, 1));
+    assert_eq!(there(&database, &[1, 2, 3, 4]), [1, 4]);
+    assert_eq!(make_room(1000, 0, 1), (1, 0), "no more than asked for");
+    assert_eq!(make_room(1000, 0, 9), (1, 0));
+    assert_eq!((there(&database, &[1, 2, 3, 4]), database.room()), (vec![], 0));
+}
+
+#[test]
+fn the_log_is_there_again_and_what_is_dropped_raises_the_floor() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = anew(folder.path());
+    for place in 1..=5 {
+        append(&database, place, place * 100);
+    }
+    let kept = database.log().unwrap();
+    assert_eq!((kept.floor, places(&kept)), (Position::ZERO, vec![1, 2, 3, 4, 5]));
+    assert_eq!(kept.records[2].1, on("pattern 3"));
+    let trim = |oldest, records, most| {
+        database.change(false, |change| change.trim(oldest, records, most)).unwrap()
+    };
+    assert_eq!(trim(100, 9, 9), 0, "it is just not too old");
+    assert_eq!(trim(300, 9, 1), 1, "no more than asked for");
+    assert_eq!(trim(300, 9, 9), 1);
+    let kept = database.log().unwrap();
+    assert_eq!((kept.floor, places(&kept)), (at(2), vec![3, 4, 5]));
+    assert_eq!(trim(0, 1, 9), 2, "there are too many");
+    drop(database);
+
+    let database = anew(folder.path());
+    let kept = database.log().unwrap();
+    assert_eq!((kept.floor, places(&kept)), (at(4), vec![5]));
+    assert!(database.has_waste(0, 600, 9).unwrap());
+    assert!(!database.has_waste(u64::MAX, 500, 9).unwrap());
+}
+
+#[test]
+fn in_a_database_that_is_made_anew_nothing_from_before_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(folder.path(), at(7)).unwrap();
+    assert_eq!(database.log().unwrap().floor, at(7));
+    drop(database);
+    // Only in a new one.
+    let database = open(folder.path(), at(9)).unwrap();
+    assert_eq!(database.log().unwrap().floor, at(7));
+}
+
+#[test]
+fn a_log_that_lacks_a_record_is_damage() {
+    const LOG: redb::TableDefinition<'_, (u64, u64), &[u8]> = redb::TableDefinition::new("log");
+    let folder = tempfile::tempdir().unwrap();
+    let database = anew(folder.path());
+    for place in 1..=3 {
+        append(&database, place, 100);
+    }
+    drop(database);
+    let raw = redb::Database::create(folder.path().join(DATABASE)).unwrap();
+    let txn = raw.begin_write().unwrap();
+    txn.open_table(LOG).unwrap().remove((0, 2)).unwrap();
+    txn.commit().unwrap();
+    drop(raw);
+    let database = anew(folder.path());
+    assert!(matches!(database.log(), Err(Trouble::Damaged(_))));
+}
+
+#[test]
+fn changes_that_were_not_saved_go_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let database = anew(folder.path());
+    database.change(false, |change| change.put(&key(1), 100, b"one")).unwrap();
+    append(&database, 1, 100);
+    database.change(false, |change| change.put(&key(2), 100, b"two")).unwrap();
+    // As a kill would leave it.
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::copy(folder.path().join(DATABASE), copy.join(DATABASE)).unwrap();
+    let copied = anew(&copy);
+    assert_eq!(there(&copied, &[1, 2]), [1]);
+    assert_eq!(places(&copied.log().unwrap()), [1]);
+    assert_eq!(there(&database, &[1, 2]), [1, 2]);
+    assert!(copied.room() < database.room());
+}
