@@ -173,7 +173,8 @@ impl Gateway {
                 unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
                 rules,
                 tokens: narrow::tokens(route, &policies, &tokens),
-                max_body: route.max_body,
+                // What no tier would take is not gathered, nor said to be stored.
+                max_body: route.max_body.min(lasting.store.largest()),
                 max_query_body: route.max_query_body,
                 max_policy_body: route.max_policy_body,
                 idle_timeout: upstream.idle_timeout,

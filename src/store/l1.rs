@@ -152,6 +152,11 @@ impl L1 {
         });
     }
 
+    /// What is larger is never put.
+    pub(super) fn capacity(&self) -> usize {
+        usize::try_from(self.capacity).unwrap_or(usize::MAX)
+    }
+
     /// Drops everything, to free the memory at once.
     pub(super) fn clear(&self) {
         self.cache.invalidate_all();

@@ -75,6 +75,11 @@ impl L2 {
         self.timeout
     }
 
+    /// What is larger is never put.
+    pub(super) fn max_size(&self) -> usize {
+        self.max_size
+    }
+
     /// What lies under each of `keys`, in one round trip. Whatever goes wrong, nothing lies there.
     pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
         let mut pipeline = redis::pipe();

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::semantics::{Freshness, NoVarySearch};
 use crate::store::disk::{Disk, NotOpened};
-use crate::store::l1::Held;
+use crate::store::l1::{Held, L1};
 use crate::store::log::Lease;
 use crate::store::variants::Variant;
 use crate::store::{Redis, Store, Tasks};
@@ -101,6 +101,13 @@ impl Store {
     /// Whether there is a second tier, within reach or not.
     pub fn has_l2(&self) -> bool {
         self.redis.is_some() || self.disk.is_some()
+    }
+
+    /// The largest content that a tier takes, if there is one.
+    pub fn largest(&self) -> usize {
+        let l1 = self.l1.as_ref().map(L1::capacity);
+        let l2 = self.redis.as_ref().map(|redis| redis.l2.max_size());
+        l1.max(l2).max(self.disk.as_ref().map(|disk| disk.max_size())).unwrap_or(usize::MAX)
     }
 
     /// By when the look-ups in L2 must end that begin now, however many a request needs.

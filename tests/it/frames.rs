@@ -123,6 +123,20 @@ async fn response_above_the_limit_stays_out_of_redis() {
     assert_eq!((keys(&redis).len(), other.l2().too_large), (2, 0));
 }
 
+#[tokio::test]
+async fn what_no_tier_takes_is_not_said_to_be_stored() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let gateway = alone(&origin, &redis, "max_size = \"1KiB\"").start().await.in_step().await;
+    origin.on("/large").reply(ok("x".repeat(1025)).max_age(600));
+    origin.on("/small").reply(ok("x".repeat(512)).max_age(600));
+    for _ in 0..2 {
+        let got = gateway.get("/large").await.body(&"x".repeat(1025));
+        got.status("fwd=uri-miss; detail=too-large");
+    }
+    gateway.get("/small").await.status("fwd=uri-miss; stored");
+    assert_eq!((gateway.figure("stored"), gateway.l2().too_large), (1, 0));
+}
+
 /// A list as an API answers it.
 fn json(lines: usize) -> String {
     let line = |number| format!("{{\"id\":{number},\"name\":\"product {number}\",\"stock\":true}}");
@@ -187,8 +201,8 @@ async fn compressed_content_is_not_unpacked_beyond_the_limit() {
 
     let small = alone(&origin, &redis, "max_size = \"16KiB\"").start().await.in_step().await;
     small.get("/a").await.code(200).body(&content);
-    // It was not unpacked, and then not written.
-    assert_eq!((small.l2().too_large, small.l2().damaged_frames), (2, 0));
+    // It was not unpacked; nor was it gathered then to be written.
+    assert_eq!((small.l2().too_large, small.l2().damaged_frames), (1, 0));
     large.get("/a").await.body(&content).status("hit");
     origin.saw("/a", 2);
 }
