@@ -136,6 +136,7 @@ impl Route {
             max_policy_body: 1 << 20,
             variants: 32,
             collapse: Collapsing::default(),
+            purge: false,
             forward: Forward::default(),
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
             jwt: None,

@@ -367,6 +367,9 @@ pub struct Route {
     pub variants: usize,
     /// `collapse`, default true: equal misses share one forward request.
     pub collapse: Collapsing,
+    /// `purge`, default false: `PURGE` and `SOFTPURGE` are answered here, to who bears the token of
+    /// `[admin]`, which there must be. `methods` has both then, if it has any.
+    pub purge: bool,
     /// `forward`, default `all`.
     pub forward: Forward,
     /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With

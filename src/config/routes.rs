@@ -15,6 +15,9 @@ use super::{address, nearest, pattern, shown, value};
 /// What a route may be named to do later.
 const NOT_YET: [&str; 3] = ["document", "headers", "on_l2_error"];
 
+/// What a route with `purge` takes besides its own methods.
+const PURGES: [&str; 2] = ["PURGE", "SOFTPURGE"];
+
 /// The bounds of `ttl`, and from zero on of `stale_if_error`. RFC 9111 counts lifetimes in whole seconds.
 const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 
@@ -37,6 +40,7 @@ pub(super) fn read(
     jwts: &Jwts<'_>,
     policies: &Policies<'_>,
     has_l2: bool,
+    has_token: bool,
 ) -> Option<Vec<Route>> {
     let value = value?;
     let DeValue::Array(elements) = value.content else {
@@ -55,6 +59,8 @@ pub(super) fn read(
         let name = name(&mut table, &mut names);
         let name = name.unwrap_or_default();
         let route = route(name, &mut table, upstreams, jwts, policies, has_l2);
+        let purge = purge(&mut table, has_token);
+        let route = route.map(|route| with_purge(route, purge.as_ref()));
         table.not_yet(&NOT_YET);
         table.finish();
         routes.extend(route);
@@ -326,6 +332,36 @@ pub(super) fn all<T: PartialEq>(
         }
     }
     Some(once)
+}
+
+/// Where a route is told to take `PURGE` and `SOFTPURGE`.
+fn purge<'a>(table: &mut Table<'a>, has_token: bool) -> Option<Value<'a>> {
+    let value = table.take("purge")?;
+    let is_wanted = value.boolean()?;
+    if is_wanted && !has_token {
+        let hint = "set `token` in `[admin]`, as in \"${LARDER_ADMIN_TOKEN}\"".to_owned();
+        value.report("purge is for who bears the token of [admin], and there is none", Some(hint));
+    }
+    is_wanted.then_some(value)
+}
+
+/// The route that takes them, if it is told to.
+fn with_purge(route: Route, purge: Option<&Value<'_>>) -> Route {
+    let Some(value) = purge else { return route };
+    let mut methods = route.methods;
+    if !methods.is_empty() {
+        if !methods.contains(&Method::GET) {
+            let hint = "leave it out here, and write it for the route that takes GET".to_owned();
+            value.report("purge is about what answers GET, which methods lacks", Some(hint));
+        }
+        for name in PURGES {
+            let method = Method::from_bytes(name.as_bytes()).expect("letters make a method");
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+    }
+    Route { methods, purge: true, ..route }
 }
 
 /// Whoever takes `GET` takes `HEAD` (RFC 9110 §9.3.2 has it as `GET` without content).

@@ -77,6 +77,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         None => Server { compiled_cache, ..Server::default() },
     };
     let admin = root.table("admin", "[admin]").map(|table| admin(table, &server));
+    let (admin, has_token) = admin.unzip();
     let faults = source.count();
     let cache =
         root.table("cache", "[cache]").map(|table| cache(table, folder)).unwrap_or_default();
@@ -108,6 +109,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         &routes::Jwts { names: jwt_names, valid: &jwts },
         &routes::Policies { names, valid: &policies },
         has_l2,
+        has_token.unwrap_or_default(),
     );
     if routes.is_none() {
         let hint = "add `[[routes]]` with `name`, `path` and `upstream`".to_owned();
@@ -170,7 +172,8 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
     server
 }
 
-fn admin(mut table: Table<'_>, server: &Server) -> Admin {
+/// And whether there is a token. One that is there and wrong is reported here alone.
+fn admin(mut table: Table<'_>, server: &Server) -> (Admin, bool) {
     let listen_value = table.take("listen");
     let token_value = table.take("token").map(|value| value.secret(|_| "[hidden]".to_owned()));
     let place = listen_value.as_ref().map_or(table.place, |value| value.place);
@@ -178,10 +181,9 @@ fn admin(mut table: Table<'_>, server: &Server) -> Admin {
         .and_then(|value| value.read(address::listen))
         .unwrap_or(Admin::default().listen);
     let token = token_value.map(|value| value.read(value::token));
-    // A token that is there and wrong is reported already.
-    let may_lack_token = listen.ip().is_loopback() || token == Some(None);
+    let has_token = matches!(token, Some(None | Some(Some(_))));
     let token = token.flatten().flatten();
-    if token.is_none() && !may_lack_token {
+    if !has_token && !listen.ip().is_loopback() {
         let Wrong { complaint, hint } = no_token();
         table.report(place, &format!("listen `{listen}` {complaint}"), hint);
     }
@@ -190,7 +192,7 @@ fn admin(mut table: Table<'_>, server: &Server) -> Admin {
         table.report(place, &format!("listen `{listen}` is the address of [server]"), hint);
     }
     table.finish();
-    Admin { listen, token }
+    (Admin { listen, token }, has_token)
 }
 
 fn no_token() -> Wrong {

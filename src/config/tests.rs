@@ -76,6 +76,7 @@ const EVERY_KEY: &str = r#"
         on_lag = "bypass"
         variants = "${VARIANTS:-4}"
         collapse = "${COLLAPSE:-false}"
+        purge = true
         "#;
 
 fn nothing_set(_: &str) -> Option<String> {
@@ -214,7 +215,11 @@ fn every_key_is_read() {
     assert_eq!(policy.config_place, Place { line: 37, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
-    assert_eq!(route.methods, [Method::GET, Method::HEAD]);
+    let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
+    assert_eq!(
+        (methods.as_slice(), route.purge),
+        (&["GET", "HEAD", "PURGE", "SOFTPURGE"][..], true)
+    );
     assert_eq!((route.upstream, &route.key[..], route.storing), (1, &[0][..], Some(0)));
     assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, Collapsing::Off));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));

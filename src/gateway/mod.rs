@@ -9,9 +9,9 @@
 //! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
-//! what tags are scoped to, `purge` what operators' purges cover, `shadow` asks a second policy
-//! beside the first. `respond` makes responses out of what was found or what failed, `partial` parts
-//! of them. `current` is which gateway answers, after a reload another.
+//! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `shadow` asks
+//! a second policy beside the first. `respond` makes responses out of what was found or what failed,
+//! `partial` parts of them. `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod asking;
@@ -74,6 +74,8 @@ pub struct Gateway {
     clock: Clock,
     namespace: Box<str>,
     status_key: bool,
+    /// The operators'.
+    token: Option<Box<str>>,
     routes: Routes,
     plans: Box<[Plan]>,
     policies: Vec<Arc<Policy>>,
@@ -106,6 +108,7 @@ struct Plan {
     collapse: Collapsing,
     /// A request waits no longer for another gateway's: its own might take so long to bring a head.
     fleet_patience: Duration,
+    purge: bool,
     /// Reads the tokens of requests, if a policy asks for claims.
     tokens: Option<Arc<Reader>>,
     /// Those of requests without claims where claims are what tells users apart.
@@ -182,6 +185,7 @@ impl Gateway {
                 on_lag: route.on_lag,
                 collapse: route.collapse,
                 fleet_patience: upstream.connect_timeout.saturating_add(upstream.timeout),
+                purge: route.purge,
                 kept,
             })
         });
@@ -191,6 +195,7 @@ impl Gateway {
             clock,
             namespace: config.cache.namespace.as_str().into(),
             status_key: config.cache.status_key,
+            token: config.admin.as_ref().and_then(|admin| admin.token.as_deref()).map(Into::into),
             routes,
             plans,
             policies,
@@ -268,6 +273,9 @@ impl Gateway {
         }
         if let Err(why) = self.may_answer(&presented, &content) {
             let gateway = Arc::clone(self);
+            if let Some(soft) = self.is_purge(&presented) {
+                return Answer::later(async move { gateway.purge_asked(&presented, soft).await });
+            }
             return Answer::later(async move { gateway.pass(presented, content, why).await });
         }
         if presented.head.method == Method::QUERY {

@@ -1,17 +1,19 @@
-//! What an operator's purge covers, as scopes of the log.
+//! What an operator's purge covers, as scopes of the log; and `PURGE` and `SOFTPURGE` on the clients'
+//! listener, which cover their target.
 //!
 //! A name that nothing bears is no fault: what is asked for may lie in L2, stored by another gateway or
 //! under another configuration.
 
 use std::time::Duration;
 
-use http::Uri;
+use http::{Response, StatusCode, Uri};
 
+use crate::body::Body;
 use crate::message;
 use crate::store::{Invalidation, NoReceipts, PurgeId, Purged, Receipts, Scope};
 use crate::stored::{self, Mark};
 
-use super::Gateway;
+use super::{Gateway, Presented, respond};
 
 impl Gateway {
     /// What bears this tag, of all upstreams that there are or have been.
@@ -62,6 +64,37 @@ impl Gateway {
         let marks = self.target_marks(authority, target);
         let marks = marks.into_iter().flatten().chain([Mark::asked_by_post(authority, path)]);
         marks.map(|mark| marked(mark, target)).collect()
+    }
+
+    /// Whether a request is a purge of its target, and if so, whether a soft one. The methods are no
+    /// standard; a route that does not take them passes them on, as it does others that it does not know.
+    pub(super) fn is_purge(&self, presented: &Presented) -> Option<bool> {
+        if !self.plan(presented).purge {
+            return None;
+        }
+        match presented.head.method.as_str() {
+            "PURGE" => Some(false),
+            "SOFTPURGE" => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Purges the target of a request, if it bears the operators' token. Nothing of it goes forward.
+    pub(super) async fn purge_asked(&self, presented: &Presented, soft: bool) -> Response<Body> {
+        let Presented { head, authority, .. } = presented;
+        match &self.token {
+            Some(token) if message::bears(&head.headers, token) => {}
+            Some(_) => return respond::unauthorised(),
+            // It came with a reload, and the listener that it is for as well waits for a restart.
+            None => {
+                let why = "purging needs the token of [admin], and this gateway began without one";
+                return respond::problem(StatusCode::FORBIDDEN, why);
+            }
+        }
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let scopes = self.of_target(authority, target).into_iter();
+        let purged = self.purge(scopes.map(|scope| Invalidation { scope, soft }).collect()).await;
+        respond::purged(&purged)
     }
 
     /// As [`Store::purge`](crate::store::Store::purge).

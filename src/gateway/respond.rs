@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use serde_json::json;
 
 use crate::body::Body;
 use crate::collapse::{Head, Seat, Validated};
 use crate::message;
 use crate::semantics::{self, CacheStatus, Forward, NotStored, Trouble};
+use crate::store::Purged;
 use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
@@ -259,6 +261,23 @@ pub(super) fn method_not_allowed(methods: &[Method]) -> Response<Body> {
         response.headers_mut().insert(ALLOW, allow);
     }
     response
+}
+
+/// A purge needs a token, and there is none or another (RFC 9110 §15.5.2, RFC 6750 §3).
+pub(super) fn unauthorised() -> Response<Body> {
+    let mut response =
+        problem(StatusCode::UNAUTHORIZED, "send the token as `Authorization: Bearer TOKEN`");
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// What became of a purge. Other gateways may yet have to hear of it.
+pub(super) fn purged(purged: &Purged) -> Response<Body> {
+    let status = if purged.shared { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let text = json!({ "id": purged.id.to_string(), "shared": purged.shared }).to_string();
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    assemble(status, fields, Body::Whole(text.into()))
 }
 
 /// A response of Larder's own, as problem details (RFC 9457).

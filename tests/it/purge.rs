@@ -1,10 +1,13 @@
-//! `POST /purge` and the shorter calls: what they cover, and what they refuse.
+//! `POST /purge`, the shorter calls, and `PURGE` on the clients' listener: what they cover, and what they
+//! refuse.
 
 use serde_json::{Value, json};
 
 use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
+use crate::support::redis::Redis;
+use crate::support::until;
 
 const TWO_ROUTES: &str = "[[routes]]\nname = \"a\"\npath = \"/a/{*rest}\"\nupstream = \"origin\"\n\
                           [[routes]]\nname = \"rest\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
@@ -206,4 +209,131 @@ async fn a_gateway_without_redis_gives_receipts_for_itself() {
     ] {
         is_problem(&gateway.admin("GET", &format!("/purge/{id}")).send().await, code);
     }
+}
+
+/// Two routes, of which one takes `PURGE`.
+async fn with_purge(origin: &Origin) -> Gateway {
+    let routes = TWO_ROUTES.replacen("upstream", "purge = true\nupstream", 1);
+    Gateway::setup(origin).admin("token = \"s3cret\"").routes(&routes).start().await
+}
+
+#[tokio::test]
+async fn a_route_that_takes_purge_purges_the_target_for_who_bears_the_token() {
+    let origin = Origin::start().await;
+    let gateway = with_purge(&origin).await;
+    origin.on("/a/1").reply(ok("1").max_age(60).etag("v1").field("vary", "x-kind"));
+    origin.on("/a/2").reply(ok("2").max_age(60));
+    let get = |kind: &str| gateway.ask("GET", "/a/1").field("x-kind", kind).send();
+    for kind in ["one", "two"] {
+        get(kind).await.code(200);
+        get(kind).await.status("hit");
+    }
+    gateway.get("/a/2").await.code(200);
+
+    for wrong in [None, Some("Bearer s3cre"), Some("Bearer s3cret2"), Some("Basic s3cret")] {
+        for method in ["PURGE", "SOFTPURGE"] {
+            let mut ask = gateway.ask(method, "/a/1");
+            if let Some(wrong) = wrong {
+                ask = ask.field("authorization", wrong);
+            }
+            is_problem(&ask.send().await.has("www-authenticate", "Bearer"), 401);
+        }
+    }
+    get("one").await.status("hit");
+    origin.saw("/a/1", 2);
+
+    for (round, http2) in [false, true].into_iter().enumerate() {
+        let mut ask = gateway.ask("PURGE", "/a/1").field("authorization", "Bearer s3cret");
+        // Content means nothing here.
+        ask = if http2 { ask.http2() } else { ask.body("{\"all\":true}") };
+        let got = ask.send().await.code(200).has("content-type", "application/json");
+        let told = json_of(&got);
+        assert_eq!(told["shared"], true, "{told}");
+        let receipts = format!("/purge/{}", told["id"].as_str().unwrap());
+        let receipts = gateway.admin("GET", &receipts).field("authorization", "Bearer s3cret");
+        assert_eq!(json_of(&receipts.send().await.code(200))["complete"], true);
+        for kind in ["one", "two"] {
+            assert!(get(kind).await.cache_status().starts_with("fwd="), "{kind}");
+            get(kind).await.status("hit");
+        }
+        // None of the purges went there.
+        origin.saw("/a/1", 4 + 2 * round);
+    }
+    gateway.get("/a/2").await.status("hit");
+
+    let soft = gateway.ask("SOFTPURGE", "/a/1").field("authorization", "bearer s3cret");
+    soft.send().await.code(200);
+    origin.on("/a/1").with("if-none-match", "\"v1\"").reply(status(304));
+    get("one").await.body("1").status("fwd=stale; fwd-status=304; stored");
+    origin.saw("/a/1", 7);
+}
+
+#[tokio::test]
+async fn where_a_key_policy_answers_a_purge_covers_every_query_of_the_path() {
+    let origin = Origin::start().await;
+    let routes = "[policies.tidy]\nplugin = \"bundled:normalise-query\"\n\
+                  [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+                  key = \"tidy\"\npurge = true\n";
+    let setup = Gateway::setup(&origin).admin("token = \"s3cret\"").routes(routes);
+    let gateway = setup.start().await;
+    for target in ["/a?x=1", "/a?y=1", "/b"] {
+        origin.on(target).reply(ok("1").max_age(60));
+        gateway.get(target).await.status("fwd=uri-miss; stored");
+    }
+    let ask = gateway.ask("PURGE", "/a?utm_source=x&x=1");
+    ask.field("authorization", "Bearer s3cret").send().await.code(200);
+    gateway.get("/a?x=1").await.status("fwd=uri-miss; stored");
+    gateway.get("/a?y=1").await.status("fwd=uri-miss; stored");
+    gateway.get("/b").await.status("hit");
+}
+
+#[tokio::test]
+async fn a_route_that_does_not_take_purge_passes_it_on() {
+    let origin = Origin::start().await;
+    let gateway = with_purge(&origin).await;
+    origin.on("/b").reply(ok("1").max_age(60));
+    gateway.get("/b").await.code(200);
+    origin.on("/b").method("PURGE").reply(status(501));
+    gateway.ask("PURGE", "/b").send().await.code(501).status("fwd=method");
+    gateway.get("/b").await.status("hit");
+    origin.saw("/b", 2);
+}
+
+#[tokio::test]
+async fn a_route_of_certain_methods_takes_purge_besides_or_refuses_it() {
+    for (lines, code, allow) in [
+        ("methods = [\"GET\"]", 405, Some("GET, HEAD")),
+        ("methods = [\"GET\"]\npurge = true", 401, None),
+    ] {
+        let origin = Origin::start().await;
+        let setup = Gateway::setup(&origin).admin("token = \"s3cret\"").route(lines);
+        let gateway = setup.start().await;
+        let got = gateway.ask("PURGE", "/a").send().await;
+        is_problem(&got, code);
+        assert_eq!(got.field("allow").as_deref(), allow);
+        origin.saw("/a", 0);
+    }
+    let origin = Origin::start().await;
+    let lines = "methods = [\"GET\"]\npurge = true";
+    let setup = Gateway::setup(&origin).admin("token = \"s3cret\"").route(lines);
+    let refused = setup.start().await.ask("PUT", "/a").send().await.code(405);
+    refused.has("allow", "GET, HEAD, PURGE, SOFTPURGE");
+}
+
+#[tokio::test]
+async fn a_purge_by_method_is_accepted_while_redis_is_out_of_reach() {
+    let mut redis = Redis::start();
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).server("workers = 1\nname = \"one\"").redis(&redis);
+    let setup = setup.admin("token = \"s3cret\"").route("purge = true");
+    let gateway = setup.start().await.in_step().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    gateway.get("/a").await.code(200);
+    redis.kill();
+    until("Redis is down", || !gateway.l2().up).await;
+    let ask = gateway.ask("PURGE", "/a").field("authorization", "Bearer s3cret");
+    let told = json_of(&ask.send().await.code(202));
+    assert_eq!(told["shared"], false, "{told}");
+    assert!(told["id"].as_str().unwrap().ends_with("@one"), "{told}");
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
 }

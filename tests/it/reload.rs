@@ -311,6 +311,23 @@ async fn keys_that_wait_for_a_restart_are_named_and_the_rest_counts() {
 }
 
 #[tokio::test]
+async fn a_route_takes_purge_at_once_and_its_token_with_a_restart() {
+    let (origin, files) = (Origin::start().await, Files::new());
+    let gateway = unwatched(&origin, &route("a", "/a/", "")).start_from(&files.toml()).await;
+    origin.on("/a/1").reply(ok("1").max_age(600));
+    gateway.get("/a/1").await.status(MISS);
+
+    let tables = route("a", "/a/", "purge = true");
+    let text = unwatched(&origin, &tables).admin("token = \"secret\"").text();
+    files.write("gateway.toml", text);
+    assert_eq!(reload(&gateway).await["waiting_for_restart"], json!(["[admin] token"]));
+    let ask = gateway.ask("PURGE", "/a/1").field("authorization", "Bearer secret");
+    ask.send().await.code(403);
+    gateway.get("/a/1").await.status("hit");
+    origin.saw("/a/1", 1);
+}
+
+#[tokio::test]
 async fn requests_under_way_end_with_what_they_began_with() {
     let (origin, files) = (Origin::start().await, Files::new());
     files.write("p.wasm", plugin(1));
