@@ -7,6 +7,7 @@
 mod check;
 pub mod demo;
 mod policy;
+mod purge;
 mod run;
 
 use std::ffi::OsString;
@@ -53,6 +54,8 @@ Examples:
       Find every fault of a configuration, its plugins included.
   larder run --config gateway.toml
       Serve by a route table.
+  larder purge --tag order-42 --wait 1s
+      Have all gateways forget what bears a tag.
   larder policy new by-tenant
       Begin a cache policy; `larder policy test` tries it.
 
@@ -101,6 +104,14 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Purge what is stored: by tags, names, URLs, patterns or routes, or all of it.
+    ///
+    /// A call to the gateway's admin listener. The token comes from a file or the environment, never
+    /// from the command line, which others on the machine can read.
+    ///
+    /// Exit codes: 0 accepted, with --wait applied by all gateways that are alive · 1 refused, no
+    /// answer, or not applied by all in time · 2 wrong arguments.
+    Purge(purge::Arguments),
     /// Write a policy: begin one, try its cases, look into it, measure it.
     Policy(policy::Arguments),
 }
@@ -143,6 +154,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check { file } => check::check(&file, &mut out, &mut err),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
+        Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()

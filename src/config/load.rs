@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::fault::{Fault, Faults, Wrong};
 use super::{Admin, Config, Route, Server, Upstream};
-use super::{address, sections, shown};
+use super::{address, sections, shown, value};
 
 /// A file has at most this many octets.
 const LARGEST: u64 = 1 << 20;
@@ -71,6 +71,31 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Faults> {
     Draft::parse(text, file, folder, env).finish()
+}
+
+/// The token to call an admin listener with: what a file holds, without the end of its line, or else
+/// the variable `LARDER_ADMIN_TOKEN`. None if that is empty.
+pub fn admin_token(file: Option<&Path>) -> Result<Option<String>, Faults> {
+    const VARIABLE: &str = "LARDER_ADMIN_TOKEN";
+
+    let (name, read) = match file {
+        Some(file) => (file.display().to_string(), text(file)),
+        None => (VARIABLE.to_owned(), Ok(variable(VARIABLE).unwrap_or_default())),
+    };
+    let fault = |wrong: Wrong| {
+        let fault = Fault::new(name.as_str(), None, wrong.complaint).with_hint(wrong.hint);
+        Faults::from(vec![fault])
+    };
+    let read = read.map_err(|message| fault(Wrong::new(message)))?;
+    let token = value::token(read.trim_end_matches(['\r', '\n'])).map_err(|wrong| {
+        // It is not shown: it may be a secret all the same.
+        let complaint = format!("what is there {}", wrong.complaint);
+        fault(Wrong { complaint, ..wrong })
+    })?;
+    if token.is_none() && file.is_some() {
+        return Err(fault(Wrong::new("there is no token in it")));
+    }
+    Ok(token)
 }
 
 impl Config {

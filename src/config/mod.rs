@@ -48,7 +48,7 @@ pub use changes::{Changes, Differences};
 pub use disk::Disk;
 pub use fault::{Fault, Faults};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
-pub use load::{Draft, load, parse};
+pub use load::{Draft, admin_token, load, parse};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]

@@ -59,6 +59,7 @@ mod disk;
 
 // What operators purge, and which gateways have applied it.
 mod purge;
+mod purge_command;
 mod receipts;
 
 // Redis down, hanging, lying, losing what it held.

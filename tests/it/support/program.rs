@@ -23,7 +23,12 @@ pub(crate) struct Ran {
 
 /// Runs `larder` to its end, with nothing in its environment.
 pub(crate) fn larder(folder: &Path, arguments: &[&str]) -> Ran {
-    let mut child = start(folder, arguments, Stdio::piped());
+    larder_with(folder, arguments, &[])
+}
+
+/// As [`larder`], with these variables.
+pub(crate) fn larder_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut child = start(folder, arguments, variables, Stdio::piped());
     let out = collect(child.stdout.take().unwrap());
     let err = collect(child.stderr.take().unwrap());
     let code = wait(&mut child).code();
@@ -73,7 +78,7 @@ impl Running {
     }
 
     async fn start(folder: TempDir, arguments: &[&str]) -> Self {
-        let child = start(folder.path(), arguments, Stdio::null());
+        let child = start(folder.path(), arguments, &[], Stdio::null());
         Self::listening(folder, child).await
     }
 
@@ -150,11 +155,12 @@ impl Drop for Running {
     }
 }
 
-fn start(folder: &Path, arguments: &[&str], out: Stdio) -> Child {
+fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], out: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_larder"))
         .args(arguments)
         .current_dir(folder)
         .env_clear()
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(Stdio::piped())

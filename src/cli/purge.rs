@@ -1,0 +1,309 @@
+//! `larder purge`: a call to `POST /purge`, and what became of it in words and an exit code.
+//!
+//! What may be purged, and how much at once, is the gateway's to say.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{ArgGroup, Args};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::runtime::Builder;
+
+use crate::config;
+
+use super::run::with_causes;
+use super::{Exit, say};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// So long an answer may take, besides what it is to wait.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The answer has a line for each gateway.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Nobody waits longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Arguments of `larder purge`.
+#[derive(Debug, Args)]
+#[command(override_usage = "larder purge [OPTIONS] --tag TAG | --url URL | --all | …")]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["tags", "keys", "urls", "patterns", "routes", "all"]))]
+pub(super) struct Arguments {
+    /// Where the gateway listens for operators.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = admin)]
+    admin: Uri,
+
+    /// A file with the token of `[admin]`, instead of the variable `LARDER_ADMIN_TOKEN`.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// What has this tag, of all upstreams and hosts.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+
+    /// What has exactly this readable name, as `books/42`.
+    #[arg(long = "key", value_name = "NAME")]
+    keys: Vec<String>,
+
+    /// All that answers a GET of this URL.
+    #[arg(long = "url", value_name = "URL")]
+    urls: Vec<String>,
+
+    /// What has a matching name: `books*`.
+    #[arg(long = "pattern", value_name = "PATTERN")]
+    patterns: Vec<String>,
+
+    /// What is stored of this route.
+    #[arg(long = "route", value_name = "NAME")]
+    routes: Vec<String>,
+
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+
+    /// What is covered becomes stale; without this it is gone.
+    #[arg(long)]
+    soft: bool,
+
+    /// Wait until all gateways have applied it, at most so long: `500ms`, `1s`, up to `30s`.
+    #[arg(long, value_name = "TIME", value_parser = wait)]
+    wait: Option<Duration>,
+
+    /// Print the gateway's answer as it came.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a purge, as far as it is told.
+#[derive(Debug, Deserialize)]
+struct Told {
+    id: String,
+    shared: bool,
+    #[serde(default)]
+    gateways: Vec<Gateway>,
+    complete: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gateway {
+    name: String,
+    applied: bool,
+    at: Option<String>,
+}
+
+/// Why nothing became of it (RFC 9457).
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: String,
+    #[serde(default)]
+    faults: Vec<String>,
+}
+
+/// Purges, and tells what became of it.
+pub(super) fn purge(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let token = match config::admin_token(arguments.token_file.as_deref()) {
+        Ok(token) => token,
+        Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+    };
+    let (status, content) = match runtime.block_on(call(arguments, token)) {
+        Ok(answer) => answer,
+        Err(why) => return say(err, Exit::Failed, &why),
+    };
+    if matches!(status, StatusCode::OK | StatusCode::ACCEPTED)
+        && let Ok(told) = serde_json::from_slice::<Told>(&content)
+    {
+        let exit = if told.complete == Some(false) { Exit::Failed } else { Exit::Done };
+        return if arguments.json {
+            raw(out, exit, &content)
+        } else {
+            say(out, exit, &told.text())
+        };
+    }
+    match serde_json::from_slice::<Problem>(&content) {
+        Ok(_) if arguments.json => raw(out, Exit::Failed, &content),
+        Ok(problem) => say(err, Exit::Failed, &problem.text(status)),
+        Err(_) => {
+            let admin = &arguments.admin;
+            let line = format!("`{admin}` answers {status} as no admin listener of Larder does");
+            say(err, Exit::Failed, &line)
+        }
+    }
+}
+
+/// The gateway's answer, or why there is none.
+async fn call(arguments: &Arguments, token: Option<String>) -> Result<(StatusCode, Bytes), String> {
+    let wait = arguments.wait.unwrap_or_default();
+    let exchange = exchange(arguments, token);
+    let why = match tokio::time::timeout(TIMEOUT + wait, exchange).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => with_causes(error.as_ref()),
+        Err(_) => format!("none within {} s", (TIMEOUT + wait).as_secs()),
+    };
+    Err(format!("no answer of `{}`: {why}", arguments.admin))
+}
+
+async fn exchange(
+    arguments: &Arguments,
+    token: Option<String>,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let Arguments { admin, tags, keys, urls, patterns, routes, all, soft, wait, .. } = arguments;
+    let wanted = json!({
+        "tags": tags, "keys": keys, "urls": urls, "patterns": patterns, "routes": routes,
+        "all": all, "soft": soft,
+    });
+    let wait = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
+    let admin = admin.to_string();
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("{}/purge{wait}", admin.trim_end_matches('/')))
+        .header(CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let response =
+        client.request(request.body(Full::new(Bytes::from(wanted.to_string())))?).await?;
+    let (head, body) = response.into_parts();
+    Ok((head.status, Limited::new(body, MAX_ANSWER).collect().await?.to_bytes()))
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let state = match (self.complete, self.shared) {
+            (Some(true), _) => "applied by all gateways that are alive",
+            (Some(false), true) => "not applied by all gateways yet",
+            (None, true) => "accepted",
+            (_, false) => "applied by one gateway, the others will read it once Redis is back",
+        };
+        let mut text = format!("{}: {state}", shown(&self.id));
+        let width = self.gateways.iter().map(|it| it.name.chars().count()).max().unwrap_or(0);
+        for Gateway { name, applied, at } in &self.gateways {
+            let name = shown(name);
+            let when = match (applied, at) {
+                (true, Some(at)) => shown(at),
+                (true, None) => "applied".to_owned(),
+                (false, _) => "not yet".to_owned(),
+            };
+            // Writing to a string cannot fail.
+            let _written = write!(text, "\n  {name:<width$}  {when}");
+        }
+        text
+    }
+}
+
+impl Problem {
+    fn text(&self, status: StatusCode) -> String {
+        let mut text = format!("{}: {}", status.as_u16(), shown(&self.detail));
+        for fault in &self.faults {
+            text.push_str("\n  ");
+            text.push_str(&shown(fault));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            text.push_str("\n  hint: put it in LARDER_ADMIN_TOKEN, or in a file for --token-file");
+        }
+        text
+    }
+}
+
+/// A text of the gateway's for a terminal: without what that would act on.
+fn shown(text: &str) -> String {
+    text.chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect()
+}
+
+fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
+    match out.write_all(content).and_then(|()| writeln!(out)) {
+        Ok(()) => exit,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Where an admin listener may be: it speaks HTTP, and has its calls at the root.
+fn admin(text: &str) -> Result<Uri, String> {
+    let uri: Option<Uri> = text.parse().ok();
+    let uri = uri.filter(|uri| {
+        uri.scheme_str() == Some("http")
+            && uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+    });
+    uri.ok_or_else(|| "write `http://HOST:PORT`".to_owned())
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let (count, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let wait = match (count.parse(), unit) {
+        (Ok(count), "ms") => Some(Duration::from_millis(count)),
+        (Ok(count), "s") => Some(Duration::from_secs(count)),
+        _ => None,
+    };
+    let wait = wait.filter(|wait| *wait <= LONGEST_WAIT);
+    wait.ok_or_else(|| "write a time such as `1s` or `500ms`, at most `30s`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_listeners_are_named_by_their_root() {
+        for good in ["http://127.0.0.1:9080", "http://larder.internal/", "http://[::1]:9080"] {
+            assert!(admin(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:9080",
+            "localhost",
+            "https://h",
+            "http://",
+            "http://:9080",
+            "http://user:secret@h",
+            "http://h/purge",
+            "http://h/?a",
+        ] {
+            assert!(admin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_read_as_a_line_and_one_for_each_gateway() {
+        for (answer, text) in [
+            (r#"{"id":"5-1","shared":true}"#, "5-1: accepted"),
+            (
+                r#"{"id":"5-1@one","shared":false}"#,
+                "5-1@one: applied by one gateway, the others will read it once Redis is back",
+            ),
+            (
+                r#"{"id":"5-1","shared":true,"complete":true,"gateways":[
+                    {"name":"shop-1","applied":true,"at":"2026-11-26T04:34:24.120Z"},
+                    {"name":"b","applied":true,"at":null}]}"#,
+                "5-1: applied by all gateways that are alive\n  shop-1  2026-11-26T04:34:24.120Z\n  \
+                 b       applied",
+            ),
+            (
+                r#"{"id":"5-1","shared":true,"complete":false,"gateways":[
+                    {"name":"\u001b[31m","applied":false,"at":null}]}"#,
+                "5-1: not applied by all gateways yet\n   [31m  not yet",
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<Told>(answer).unwrap().text(), text);
+        }
+    }
+}
