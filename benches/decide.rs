@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tracker: TaskTracker::new(),
         end: CancellationToken::new(),
     };
-    let store = Store::new(&config::Cache::default(), None, tasks)?;
+    let store = Store::new(&config::Cache::default(), None, tasks);
     let now = SystemTime::now();
     let stored = stored(now)?;
     let key = key();

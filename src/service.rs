@@ -27,7 +27,7 @@ use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
-use crate::store::{self, NotOpened, NotRedis, Store};
+use crate::store::{self, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -101,9 +101,6 @@ pub enum NotStarted {
     /// A listener or a thread cannot be used.
     #[error("the machine does not allow it")]
     Machine(#[from] io::Error),
-    /// `[cache.l2] redis` is not understood.
-    #[error("`[cache.l2] redis` cannot be used")]
-    Redis(#[from] NotRedis),
     /// The folder of the embedded tier is not to be had.
     #[error("`[cache.l2] disk` cannot be used")]
     Disk(#[from] NotOpened),
@@ -160,7 +157,7 @@ impl Assembly {
     /// control runtime: Redis connections and the admin listener stay on it.
     ///
     /// # Errors
-    /// `redis` is not understood, or a listener or a thread cannot be used.
+    /// A listener or a thread cannot be used.
     pub fn start(self, listeners: Listeners, clock: Clock) -> Result<Service, NotStarted> {
         let Self { parts, routes, source } = self;
         let config = &parts.config;
@@ -170,7 +167,7 @@ impl Assembly {
             tracker: TaskTracker::new(),
             end: CancellationToken::new(),
         };
-        let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone())?;
+        let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone());
         let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
         let lasting = Lasting::new(store, tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
@@ -296,6 +293,10 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let mut engine = former.and_then(|former| former.engine.clone());
     let policies = policies(&config, file, former, &mut engine, &mut faults);
     let tokens = sharing::tokens(&config, file, &mut faults);
+    let files = config.cache.l2.iter().flat_map(|l2| store::unusable_files(&l2.redis));
+    faults.extend(
+        files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
+    );
     match routes {
         Some(routes) if faults.is_empty() => {
             Ok((Parts { config, upstreams, policies, tokens, engine }, routes))

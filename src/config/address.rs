@@ -1,5 +1,4 @@
-//! Addresses: where Larder listens, where it forwards to, where Redis is, and which hosts a route
-//! answers for.
+//! Addresses: where Larder listens, where it forwards to, and which hosts a route answers for.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -52,45 +51,6 @@ pub(super) fn server(text: &str) -> Result<http::Uri, Wrong> {
     format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())
 }
 
-/// The URL of a Redis server, without a look at its user information.
-pub(super) fn redis(text: &str) -> Result<String, Wrong> {
-    const SHAPE: &str = "write \"redis://host:port\", or \"rediss://host:port\" for TLS";
-    const SOCKET: &str = "write the path of its socket: \"redis+unix:///run/redis.sock\"";
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Wrong::new("is not a URL").with_hint(SHAPE));
-    };
-    match scheme {
-        "redis" | "rediss" => {}
-        "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel" => {
-            return Err(Wrong::new(format!("is not supported yet: `{scheme}://`"))
-                .with_hint("name one server: \"redis://host:port\""));
-        }
-        // Only what stands before the `?` is the path; a password may follow.
-        "redis+unix" | "unix" => {
-            let path = rest.split('?').next().unwrap_or_default();
-            return match path.strip_prefix('/') {
-                Some(path) if !path.is_empty() => Ok(text.to_owned()),
-                _ => Err(Wrong::new("does not name a socket").with_hint(SOCKET)),
-            };
-        }
-        _ => {
-            let complaint = "has a scheme that is neither `redis` nor `rediss`";
-            return Err(Wrong::new(complaint).with_hint(SHAPE));
-        }
-    }
-    // `@` and `/` may stand unencoded in a password, so the last `@` ends it.
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    check_authority(authority)
-        .ok_or_else(|| Wrong::new("does not name a host and a port").with_hint(SHAPE))?;
-    let database = after.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
-    if !database.is_empty() && database.parse::<u16>().is_err() {
-        return Err(Wrong::new("names a database that is not a number")
-            .with_hint("write its number after the host, as in \"redis://host:6379/0\""));
-    }
-    Ok(text.to_owned())
-}
-
 /// A host or `*.suffix` in lower case, as `routes` compares them.
 pub(super) fn host(text: &str) -> Result<String, Wrong> {
     let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -120,7 +80,7 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
 }
 
 /// `host[:port]`, with a port that can be connected to.
-fn check_authority(authority: &str) -> Option<()> {
+pub(super) fn check_authority(authority: &str) -> Option<()> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
@@ -198,35 +158,6 @@ mod tests {
             ("http://::1", "does not name a host and a port"),
         ] {
             assert_eq!(server(text).unwrap_err().complaint, complaint, "{text}");
-        }
-    }
-
-    #[test]
-    fn redis_is_one_server() {
-        for text in [
-            "redis://127.0.0.1:6379",
-            "rediss://cache/0",
-            "redis://:p@ss/word@cache:6379/1?protocol=resp3",
-            "redis://[::1]",
-            "redis+unix:///run/redis.sock",
-            "unix:///run/redis.sock?db=1&pass=secret",
-        ] {
-            assert_eq!(redis(text).unwrap(), text);
-        }
-        for (text, complaint) in [
-            ("127.0.0.1:6379", "is not a URL"),
-            ("http://cache", "has a scheme that is neither `redis` nor `rediss`"),
-            ("redis+cluster://a", "is not supported yet: `redis+cluster://`"),
-            ("redis+sentinel://a", "is not supported yet: `redis+sentinel://`"),
-            ("redis+unix://cache", "does not name a socket"),
-            ("unix:///?pass=secret", "does not name a socket"),
-            ("redis://", "does not name a host and a port"),
-            ("redis://:secret", "does not name a host and a port"),
-            ("redis://cache/zero", "names a database that is not a number"),
-        ] {
-            let wrong = redis(text).unwrap_err();
-            assert_eq!(wrong.complaint, complaint, "{text}");
-            assert!(!format!("{wrong:?}").contains("secret"), "{text}");
         }
     }
 

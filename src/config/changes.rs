@@ -122,7 +122,9 @@ impl Config {
         keep("[cache.l1] ttl", new.l1.ttl != old.l1.ttl);
         match (&new.l2, &old.l2) {
             (Some(new), Some(old)) => {
-                keep("[cache.l2] redis", new.redis != old.redis);
+                for key in new.redis.differences(&old.redis) {
+                    keep(key, true);
+                }
                 keep("[cache.l2] ttl", new.ttl != old.ttl);
                 keep("[cache.l2] timeout", new.timeout != old.timeout);
                 keep("[cache.l2] max_size", new.max_size != old.max_size);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Place, Plugin,
-    Policy, Route, Server, Upstream,
+    Policy, Redis, Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -69,8 +69,8 @@ impl Default for L1 {
 }
 
 impl L2 {
-    /// With every default but the server.
-    pub fn new(redis: String) -> Self {
+    /// With every default but the servers.
+    pub fn new(redis: Redis) -> Self {
         Self {
             redis,
             ttl: Duration::from_hours(1),

@@ -5,9 +5,11 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `disk`, `jwt` and `routes` walk through it, with the help of `reader`,
+//! - `load` opens the file, `sections`, `servers`, `disk`, `jwt` and `routes` walk through it, with the help
+//!   of `reader`,
 //!   which replaces what is wrong by its default and goes on;
-//! - `address`, `amount`, `pattern`, `setting`, `value` and `env` each know one kind of value;
+//! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
+//!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
 //! - `fault`, `nearest` and `shown` say what is wrong, what may have been meant, and no secrets.
 //!
@@ -15,7 +17,7 @@
 //! may be written as a string if a variable is in it.
 //!
 //! *Not supported yet:* `[mongodb]`, `[[changes]]`, `tls`, and of a route `document`, `headers`,
-//! `on_l2_error`; Redis as a cluster or behind sentinels.
+//! `on_l2_error`; Redis as a cluster.
 
 mod address;
 mod amount;
@@ -32,6 +34,8 @@ pub(crate) mod pattern;
 mod reader;
 mod routes;
 mod sections;
+mod server_url;
+mod servers;
 mod setting;
 mod shown;
 mod value;
@@ -49,6 +53,10 @@ pub use disk::Disk;
 pub use fault::{Fault, Faults};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, admin_token, load, parse};
+pub use servers::{Login, Node, Password, Redis, Servers, Tls};
+
+#[cfg(test)]
+pub(crate) use server_url::url as redis_url;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -142,12 +150,11 @@ pub struct L1 {
     pub ttl: Duration,
 }
 
-/// `[cache.l2]`. Its `Debug` hides the password.
-#[derive(Clone)]
+/// `[cache.l2]`.
+#[derive(Clone, Debug)]
 pub struct L2 {
-    /// `redis`: a `redis://`, `rediss://` or `redis+unix://` URL. It may hold a password: never print
-    /// it whole.
-    pub redis: String,
+    /// `redis`, and the keys that go with it.
+    pub redis: Redis,
     /// `ttl`, default 1 h, 1 ms to 365 days: Redis keeps a response no longer than this.
     pub ttl: Duration,
     /// `timeout` of one command, default 50 ms, 1 ms to 10 s.
@@ -167,18 +174,6 @@ pub enum Compression {
     None,
     /// As an LZ4 block, where that saves something.
     Lz4,
-}
-
-impl fmt::Debug for L2 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("L2")
-            .field("redis", &shown::url(&self.redis))
-            .field("ttl", &self.ttl)
-            .field("timeout", &self.timeout)
-            .field("max_size", &self.max_size)
-            .field("compression", &self.compression)
-            .finish()
-    }
 }
 
 /// `[upstreams.NAME]`.

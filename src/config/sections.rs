@@ -10,8 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
+use super::servers::{Redis, Servers};
 use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, disk, env, jwt, routes, setting, shown, value};
+use super::{address, disk, env, jwt, routes, servers, setting, shown, value};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -205,7 +206,7 @@ fn cache(mut table: Table<'_>, folder: &Path) -> Cache {
     let (l2, disk) = match table.table("l2", "[cache.l2]").map(|table| disk::read(table, folder)) {
         None => (None, None),
         Some(ControlFlow::Break(disk)) => (None, disk),
-        Some(ControlFlow::Continue(table)) => (l2(table), None),
+        Some(ControlFlow::Continue(table)) => (l2(table, folder), None),
     };
     let cache = Cache {
         namespace: table.read("namespace", default.namespace, value::name),
@@ -251,27 +252,22 @@ fn l1(mut table: Table<'_>) -> L1 {
     l1
 }
 
-fn l2(mut table: Table<'_>) -> Option<L2> {
-    let redis = table.take("redis").map(|value| value.secret(shown::url));
-    if redis.is_none() {
-        table.missing(
-            "redis",
-            "write redis = \"redis://127.0.0.1:6379\", or leave `[cache.l2]` out",
-        );
-    }
-    let redis = redis.and_then(|value| {
-        value.read(|text| if text.is_empty() { Ok(String::new()) } else { address::redis(text) })
-    });
-    let default = L2::new(redis.unwrap_or_default());
+/// None without `redis`, or if it is empty or wrong.
+fn l2(mut table: Table<'_>, folder: &Path) -> Option<L2> {
+    let redis = servers::read(&mut table, folder);
+    let is_there = redis.is_some();
+    // Without servers, what is wrong with the rest is told all the same.
+    let redis = redis.unwrap_or_else(|| Redis::on(Servers::Socket(PathBuf::new())));
+    let default = L2::new(redis);
     let l2 = L2 {
-        redis: default.redis,
         ttl: table.duration("ttl", default.ttl, MILLISECOND..=365 * DAY),
         timeout: table.duration("timeout", default.timeout, MILLISECOND..=10 * SECOND),
         max_size: table.memory("max_size", default.max_size, L2_SIZE),
         compression: table.read("compression", default.compression, value::compression),
+        redis: default.redis,
     };
     table.finish();
-    (!l2.redis.is_empty()).then_some(l2)
+    is_there.then_some(l2)
 }
 
 fn upstream(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
@@ -308,7 +304,7 @@ fn folder(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn file(text: &str) -> Result<(), Wrong> {
+pub(super) fn file(text: &str) -> Result<(), Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new("is not a path").with_hint("write the path of a PEM file"));
     }

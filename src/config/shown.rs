@@ -39,12 +39,14 @@ pub(super) fn url(value: &str) -> String {
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, after) = rest.split_at(end);
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-        if is_port { name } else { "" }
+    // Several servers are separated by commas.
+    let is_host = host.split(',').all(|host| {
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+            let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+            if is_port { name } else { "" }
+        });
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c))
     });
-    let is_host =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
     let (path, query) = after.split_at(after.find(['?', '#']).unwrap_or(after.len()));
     match (is_host, query.is_empty()) {
         (false, _) => format!("{scheme}://…"),
@@ -66,6 +68,8 @@ mod tests {
             ("redis://user:hun/ter2@[::1]:6379", "redis://…@[::1]:6379"),
             ("redis://:hunter2", "redis://…"),
             ("redis://user:hunter2", "redis://…"),
+            ("redis+cluster://:hunter2@a:1,b:2", "redis+cluster://…@a:1,b:2"),
+            ("redis+cluster://a:1,b:hunter2", "redis+cluster://…"),
             ("redis://cache?password=hunter2", "redis://cache?…"),
             ("hunter2", "…"),
             ("redis:hunter2@cache", "…"),

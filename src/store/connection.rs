@@ -6,35 +6,37 @@
 //!
 //! A command that timed out may still be carried out later, so nothing may rest on its not being.
 
+use std::collections::HashSet;
+use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError};
+use redis::{FromRedisValue, Pipeline, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::stats::Counter;
-
-/// After so many timeouts with no answer between them a connection is given up.
-const TIMEOUTS_IN_A_ROW: u32 = 5;
+use crate::store::nodes::{Link, Peer};
 
 /// How often an idle connection is asked whether it still works.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// Connecting, and then the first answer as well, may take so long.
-const CONNECT: Duration = Duration::from_millis(200);
-const CONNECT_AND_PING: Duration = Duration::from_millis(400);
+/// How long such an answer may take.
+const ANSWER: Duration = Duration::from_millis(400);
 
 /// The pause before connecting again: this at first, and twice the last one up to the second.
 pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(500));
+
+/// So many reasons why there is no connection are told before there is one again.
+const MOST_REASONS: usize = 8;
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,13 @@ pub(super) enum Trouble {
     Down,
     #[error("Redis did not answer in time")]
     Timeout,
+    /// It does not know this user or password, or lets this user do too little.
+    #[error("Redis refuses the user or the password")]
+    Refused(#[source] RedisError),
+    #[error("no sentinel tells which server is the master")]
+    NoMaster,
+    #[error("the server that sentinels name is no master yet")]
+    NotMaster,
     /// An error as the answer, or the connection broke.
     #[error(transparent)]
     Failed(#[from] RedisError),
@@ -56,7 +65,7 @@ pub(super) enum Trouble {
 
 /// The handle. Dropping it closes the connection once running commands are done.
 pub(super) struct Connection {
-    client: Client,
+    peer: Peer,
     current: ArcSwapOption<Current>,
     lost: Notify,
     pub(super) timeouts: Counter,
@@ -64,15 +73,15 @@ pub(super) struct Connection {
 }
 
 struct Current {
-    connection: MultiplexedConnection,
+    link: Link,
     timeouts: AtomicU32,
 }
 
 impl Connection {
     /// Not connected yet; [`Connection::keep`] does that.
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(peer: Peer) -> Self {
         Self {
-            client,
+            peer,
             current: ArcSwapOption::empty(),
             lost: Notify::new(),
             timeouts: Counter::default(),
@@ -91,22 +100,23 @@ impl Connection {
         deadline: Instant,
     ) -> Result<T, Trouble> {
         let current = self.current.load_full().ok_or(Trouble::Down)?;
-        let mut connection = current.connection.clone();
-        match timeout_at(deadline, pipeline.query_async(&mut connection)).await {
+        let mut commands = current.link.commands();
+        match timeout_at(deadline, pipeline.query_async(&mut commands)).await {
             Ok(Ok(answer)) => {
                 current.timeouts.store(0, Ordering::Relaxed);
                 Ok(answer)
             }
             Ok(Err(error)) => {
                 self.errors.count();
-                if error.is_io_error() || error.is_unrecoverable_error() {
+                let is_broken = error.is_io_error() || error.is_unrecoverable_error();
+                if is_broken || self.peer.is_elsewhere(&error) {
                     self.give_up(&current);
                 }
                 Err(error.into())
             }
             Err(_) => {
                 self.timeouts.count();
-                if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_IN_A_ROW {
+                if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.peer.patience() {
                     self.give_up(&current);
                 }
                 Err(Trouble::Timeout)
@@ -128,7 +138,7 @@ impl Connection {
         let mut ping = redis::pipe();
         ping.cmd("PING").ignore();
         while timeout(SIGN_OF_LIFE, self.lost.notified()).await.is_err() {
-            let deadline = Instant::from_std(clock::instant() + CONNECT_AND_PING);
+            let deadline = Instant::from_std(clock::instant() + ANSWER);
             if let Err(error) = self.query::<()>(&ping, deadline).await {
                 debug!(%error, "no sign of life from Redis");
             }
@@ -140,26 +150,30 @@ impl Connection {
     pub(super) async fn keep(self: Arc<Self>, end: CancellationToken) {
         let mut pause = PAUSES.0;
         let mut is_down = false;
-        while let Some(connected) = end.run_until_cancelled(connect(&self.client)).await {
+        let mut told = HashSet::new();
+        while let Some(connected) = end.run_until_cancelled(self.peer.connect()).await {
             match connected {
-                Ok(connection) => {
-                    let current = Current { connection, timeouts: AtomicU32::new(0) };
+                Ok(link) => {
+                    let current = Current { link, timeouts: AtomicU32::new(0) };
                     self.current.store(Some(Arc::new(current)));
                     pause = PAUSES.0;
+                    told.clear();
                     if is_down {
-                        info!("L2 is back");
+                        info!(redis = %self.peer, "L2 is back");
                     }
                     if end.run_until_cancelled(self.watch()).await.is_none() {
                         return;
                     }
                     is_down = true;
-                    warn!("L2 connection lost, serving without it");
+                    warn!(redis = %self.peer, "L2 connection lost, serving without it");
                 }
                 Err(error) => {
-                    if !is_down {
-                        warn!(%error, "L2 unreachable, serving without it");
-                    }
                     is_down = true;
+                    // Each reason once.
+                    if told.len() < MOST_REASONS && told.insert(error.to_string()) {
+                        let cause = error.source().map(display);
+                        warn!(redis = %self.peer, %error, cause, "L2 unreachable, serving without it");
+                    }
                     if end.run_until_cancelled(sleep(pause)).await.is_none() {
                         return;
                     }
@@ -168,20 +182,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// A connection that has answered once.
-pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, Trouble> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
-        // Callers have deadlines of their own, which also cover the wait for a place in the queue.
-        .set_response_timeout(None);
-    bounded(CONNECT_AND_PING, async {
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        redis::cmd("PING").exec_async(&mut connection).await?;
-        Ok(connection)
-    })
-    .await
 }
 
 /// What `command` answers, if it does so within `limit`.

@@ -16,9 +16,9 @@ impl Store {
             l1_octets,
             l2: self.disk.as_ref().map(|disk| disk.stats()).or(self.redis.as_ref().map(|redis| {
                 L2Stats {
-                    up: redis.connection.is_up(),
-                    errors: redis.connection.errors.value(),
-                    timeouts: redis.connection.timeouts.value(),
+                    up: redis.nodes.is_up(),
+                    errors: redis.nodes.errors(),
+                    timeouts: redis.nodes.timeouts(),
                     writing: redis.l2.writing(),
                     dropped_writes: redis.l2.dropped.value(),
                     too_large: redis.l2.too_large.value(),

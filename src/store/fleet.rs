@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::clock;
-use crate::store::connection::{Connection, Trouble};
+use crate::store::connection::Trouble;
 use crate::store::names::{host_name, random_name, with_characters};
+use crate::store::nodes::Nodes;
 use crate::store::purges::Purges;
 use crate::store::receipts::{Applied, NoReceipts, PurgeId, Receipts};
 use crate::store::record;
@@ -67,7 +68,7 @@ pub(super) struct Fleet {
 }
 
 struct Shared {
-    connection: Arc<Connection>,
+    nodes: Arc<Nodes>,
     namespace: String,
     timeout: Duration,
 }
@@ -99,12 +100,12 @@ impl Fleet {
     /// A gateway without Redis is a fleet of its own.
     pub(super) fn new(
         name: Option<&str>,
-        redis: Option<(&Arc<Connection>, &str, Duration)>,
+        redis: Option<(&Arc<Nodes>, &str, Duration)>,
     ) -> Arc<Self> {
         let process = random_name();
         let name = name.map_or_else(|| host_name(&process), Arc::from);
-        let shared = redis.map(|(connection, namespace, timeout)| Shared {
-            connection: Arc::clone(connection),
+        let shared = redis.map(|(nodes, namespace, timeout)| Shared {
+            nodes: Arc::clone(nodes),
             namespace: namespace.to_owned(),
             timeout,
         });
@@ -189,8 +190,9 @@ impl Fleet {
             }
         }
         let mut leave = redis::pipe();
-        leave.cmd("HDEL").arg(shared.gateways()).arg(&*self.name()).ignore();
-        let left: Result<(), _> = shared.query(&leave).await;
+        let gateways = shared.gateways();
+        leave.cmd("HDEL").arg(&gateways).arg(&*self.name()).ignore();
+        let left: Result<(), _> = shared.query(&gateways, &leave).await;
         debug!(is_known = left.is_ok(), "left the fleet");
     }
 
@@ -216,7 +218,7 @@ impl Fleet {
         let (name, process) = (self.name(), &self.process);
         let line = format!("{reached} {now} {process}");
         telling.cmd("HSET").arg(&gateways).arg(&*name).arg(line).ignore();
-        let told: Result<(), _> = shared.query(&telling).await;
+        let told: Result<(), _> = shared.query(&gateways, &telling).await;
         lock(&self.name).is_written = told.is_ok();
         told
     }
@@ -224,9 +226,10 @@ impl Fleet {
     /// What Redis knows of the fleet. Answers the server's time.
     async fn look(&self, shared: &Shared) -> Result<u64, Trouble> {
         let mut asking = redis::pipe();
-        asking.cmd("TIME").cmd("HGETALL").arg(shared.gateways());
+        let gateways = shared.gateways();
+        asking.cmd("TIME").cmd("HGETALL").arg(&gateways);
         let ((seconds, micros), lines): ((u64, u64), HashMap<Vec<u8>, Vec<u8>>) =
-            shared.query(&asking).await?;
+            shared.query(&gateways, &asking).await?;
         let now = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         let gateways: BTreeMap<_, _> = lines
             .into_iter()
@@ -280,7 +283,7 @@ impl Fleet {
                 let mut telling = redis::pipe();
                 telling.cmd("HSETNX").arg(&key).arg(&*name).arg(at).ignore();
                 telling.cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).ignore();
-                match shared.query::<()>(&telling).await {
+                match shared.query::<()>(&key, &telling).await {
                     Err(trouble) if is_out_of_reach(&trouble) => return Err(trouble),
                     // What Redis refuses, it will refuse the next time as well.
                     Ok(()) | Err(_) => {}
@@ -380,8 +383,9 @@ impl Shared {
     /// Who has noted a purge, and when.
     async fn told(&self, id: Position) -> Result<HashMap<String, u64>, Trouble> {
         let mut asking = redis::pipe();
-        asking.cmd("HGETALL").arg(self.receipt(id));
-        let (told,) = self.query(&asking).await?;
+        let key = self.receipt(id);
+        asking.cmd("HGETALL").arg(&key);
+        let (told,) = self.query(&key, &asking).await?;
         Ok(told)
     }
 
@@ -389,17 +393,19 @@ impl Shared {
     async fn has_purge(&self, id: Position) -> Result<bool, Trouble> {
         let mut asking = redis::pipe();
         let id = id.to_string();
-        asking.cmd("XRANGE").arg(format!("{}:log", self.namespace)).arg(&id).arg(&id);
-        let (found,): (redis::streams::StreamRangeReply,) = self.query(&asking).await?;
+        let log = format!("{}:log", self.namespace);
+        asking.cmd("XRANGE").arg(&log).arg(&id).arg(&id);
+        let (found,): (redis::streams::StreamRangeReply,) = self.query(&log, &asking).await?;
         Ok(found.ids.iter().any(|found| record::is_purge(&found.map)))
     }
 
     async fn query<T: redis::FromRedisValue>(
         &self,
+        key: &str,
         asking: &redis::Pipeline,
     ) -> Result<T, Trouble> {
         let deadline = tokio::time::Instant::from_std(clock::instant() + self.timeout);
-        self.connection.query(asking, deadline).await
+        self.nodes.query(key, asking, deadline).await
     }
 }
 
@@ -423,9 +429,9 @@ impl Beat {
 /// Whether Redis has answered nothing, not even an error.
 fn is_out_of_reach(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Down | Trouble::Timeout => true,
         Trouble::Failed(error) => error.is_io_error(),
         Trouble::Nonsense | Trouble::LogLost => false,
+        _ => true,
     }
 }
 

@@ -19,8 +19,9 @@ use crate::semantics::NoVarySearch;
 use crate::stats::Counter;
 use crate::store::Tasks;
 use crate::store::codec::{self, Frame};
-use crate::store::connection::{Connection, Trouble};
+use crate::store::connection::Trouble;
 use crate::store::l1::Held;
+use crate::store::nodes::Nodes;
 use crate::store::search::SearchRules;
 use crate::store::second::{Found, useful};
 use crate::store::variants::{Variant, Variants};
@@ -37,9 +38,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Content of so many octets is packed where the write runs: that takes less than 0.1 ms.
 const AT_ONCE: usize = 64 << 10;
 
-/// The tier. Its connection is kept up by a task of the store's.
+/// The tier. Its connections are kept up by tasks of the store's.
 pub(super) struct L2 {
-    connection: Arc<Connection>,
+    nodes: Arc<Nodes>,
     prefix: String,
     ttl: Duration,
     timeout: Duration,
@@ -55,9 +56,9 @@ pub(super) struct L2 {
 }
 
 impl L2 {
-    pub(super) fn new(connection: Arc<Connection>, namespace: &str, config: &config::L2) -> Self {
+    pub(super) fn new(nodes: Arc<Nodes>, namespace: &str, config: &config::L2) -> Self {
         Self {
-            connection,
+            nodes,
             prefix: format!("{namespace}:r:"),
             ttl: config.ttl,
             timeout: config.timeout,
@@ -82,13 +83,8 @@ impl L2 {
 
     /// What lies under each of `keys`, in one round trip. Whatever goes wrong, nothing lies there.
     pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
-        let mut pipeline = redis::pipe();
-        for key in keys {
-            let name = self.name(key);
-            pipeline.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
-        }
-        let answers: Vec<(Option<Bytes>, i64)> =
-            self.connection.query(&pipeline, deadline).await.unwrap_or_default();
+        let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
+        let answers = self.nodes.look(&names, deadline).await;
         keys.iter().zip(answers).map(|(key, (frame, left))| self.read(key, frame, left)).collect()
     }
 
@@ -191,7 +187,7 @@ impl L2 {
     fn permit(&self, octets: usize) -> Option<OwnedSemaphorePermit> {
         let pieces = u32::try_from(octets / PIECE + 1).ok()?;
         let writing = Arc::clone(&self.writing);
-        self.connection.is_up().then(|| writing.try_acquire_many_owned(pieces).ok())?
+        self.nodes.is_up().then(|| writing.try_acquire_many_owned(pieces).ok())?
     }
 
     /// Whether it was written; if not, it is too large after all.
@@ -237,9 +233,10 @@ impl L2 {
         deadline: Instant,
     ) -> Result<(), Trouble> {
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        let name = self.name(key);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(self.name(key)).arg(&*frame).arg("PX").arg(millis).ignore();
-        self.connection.query(&pipeline, deadline).await
+        pipeline.cmd("SET").arg(&name).arg(&*frame).arg("PX").arg(millis).ignore();
+        self.nodes.query(&name, &pipeline, deadline).await
     }
 
     /// No braces: a hash tag would put every key into one slot of a cluster.

@@ -20,6 +20,7 @@ mod l2;
 mod lag;
 mod log;
 mod names;
+mod nodes;
 mod packing;
 mod pattern;
 mod purges;
@@ -50,6 +51,7 @@ pub use self::disk::NotOpened;
 pub use self::figures::{L2Stats, Stats};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
+pub use self::nodes::{Unusable, unusable_files};
 pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
 pub use self::search::{Search, SearchRules};
@@ -57,7 +59,6 @@ pub use self::shared_log::Receipt;
 pub use self::turn::{Sign, Turn, Turned, Word};
 pub use self::variants::Variants;
 
-use self::connection::Connection;
 use self::disk::Disk;
 use self::fleet::Fleet;
 use self::hit::most_suitable;
@@ -65,6 +66,7 @@ use self::l1::{Held, L1};
 use self::l2::L2;
 use self::lag::Lag;
 use self::log::{Bounds, Log};
+use self::nodes::Nodes;
 use self::shared_log::SharedLog;
 use self::turn::Turns;
 use crate::config;
@@ -98,12 +100,6 @@ impl Tasks {
     }
 }
 
-/// `redis` in the configuration is not a URL that the client understands. The URL is not part of
-/// the message: it may hold a password.
-#[derive(Debug, thiserror::Error)]
-#[error("not a Redis URL")]
-pub struct NotRedis(#[source] redis::RedisError);
-
 /// Both tiers and the log. All workers share one.
 pub struct Store {
     log: Arc<Log>,
@@ -117,7 +113,7 @@ pub struct Store {
 
 /// What there is when `[cache.l2]` is.
 struct Redis {
-    connection: Arc<Connection>,
+    nodes: Arc<Nodes>,
     l2: Arc<L2>,
     log: Arc<SharedLog>,
     turns: Arc<Turns>,
@@ -138,9 +134,9 @@ pub enum LookUp {
 impl Store {
     /// Starts empty; connects to Redis in the background and until then works without it.
     ///
-    /// With Redis, two tasks run until `tasks.end`: whoever waits for the tracker cancels that
+    /// With Redis, some tasks run until `tasks.end`: whoever waits for the tracker cancels that
     /// first. `name` is what the fleet knows this gateway by; without one it makes one up.
-    pub fn new(cache: &config::Cache, name: Option<&str>, tasks: Tasks) -> Result<Self, NotRedis> {
+    pub fn new(cache: &config::Cache, name: Option<&str>, tasks: Tasks) -> Self {
         let l1 = L1::new(&cache.l1);
         let lifetime = second::lifetime(cache);
         let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
@@ -148,38 +144,29 @@ impl Store {
         let (redis, fleet) = match &cache.l2 {
             None => (None, Fleet::new(name, None)),
             Some(config) => {
-                let client = redis::Client::open(&*config.redis).map_err(NotRedis)?;
-                let connection = Arc::new(Connection::new(client.clone()));
-                let l2 = L2::new(Arc::clone(&connection), &cache.namespace, config);
-                let fleet = Fleet::new(name, Some((&connection, &cache.namespace, config.timeout)));
+                let nodes = Arc::new(Nodes::start(&config.redis, &tasks));
+                let l2 = L2::new(Arc::clone(&nodes), &cache.namespace, config);
+                let fleet = Fleet::new(name, Some((&nodes, &cache.namespace, config.timeout)));
                 let lag = Arc::new(Lag::new(cache.max_lag));
                 let shared = Arc::new(SharedLog::new(
-                    client,
-                    Arc::clone(&connection),
+                    Arc::clone(&nodes),
                     (Arc::clone(&log), Arc::clone(&lag)),
                     l1.clone(),
                     Arc::clone(&fleet),
                     &cache.namespace,
                     config.timeout,
                 ));
-                let turns = Turns::new(Arc::clone(&connection), &cache.namespace, config.timeout);
-                tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
+                let turns = Turns::new(Arc::clone(&nodes), &cache.namespace, config.timeout);
                 tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
                 let read = Arc::clone(&shared);
                 tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
                 let (watching, end) = (Arc::clone(&lag), tasks.end.clone());
                 tasks.spawn(async move { watching.watch(end).await });
-                let redis = Redis {
-                    connection,
-                    l2: Arc::new(l2),
-                    log: shared,
-                    turns: Arc::new(turns),
-                    lag,
-                };
-                (Some(redis), fleet)
+                let (l2, turns) = (Arc::new(l2), Arc::new(turns));
+                (Some(Redis { nodes, l2, log: shared, turns, lag }), fleet)
             }
         };
-        Ok(Self { log, l1, redis, disk: None, fleet, tasks })
+        Self { log, l1, redis, disk: None, fleet, tasks }
     }
 
     /// Whether there is a tier in memory.

@@ -22,19 +22,20 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
-use redis::{Client, Pipeline, Value};
+use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::store::connection::{Connection, PAUSES, Trouble, bounded, connect};
+use crate::store::connection::{PAUSES, Trouble, bounded};
 use crate::store::extent::{Extent, server};
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::lag::Lag;
 use crate::store::log::{Invalidation, Log, Scope};
 use crate::store::names::random_name;
+use crate::store::nodes::Nodes;
 use crate::store::record;
 use crate::store::waiting::Waiting;
 use crate::stored::{Moment, Position};
@@ -70,9 +71,8 @@ pub struct Receipt {
 
 /// The stream, and this gateway's place in it.
 pub(super) struct SharedLog {
-    client: Client,
-    /// For appending; reading blocks its connection.
-    connection: Arc<Connection>,
+    /// For appending; reading blocks a connection, and has one of its own.
+    nodes: Arc<Nodes>,
     log: Arc<Log>,
     lag: Arc<Lag>,
     /// How long a read waits for a record.
@@ -104,8 +104,7 @@ struct Seen {
 
 impl SharedLog {
     pub(super) fn new(
-        client: Client,
-        connection: Arc<Connection>,
+        nodes: Arc<Nodes>,
         (log, lag): (Arc<Log>, Arc<Lag>),
         l1: Option<L1>,
         fleet: Arc<Fleet>,
@@ -114,8 +113,7 @@ impl SharedLog {
     ) -> Self {
         Self {
             lifetime: log.lifetime(),
-            client,
-            connection,
+            nodes,
             log,
             // Contact is lost only after some such silences.
             block: BLOCK.min(lag.bound() / 4),
@@ -164,7 +162,7 @@ impl SharedLog {
             let deadline = Instant::from_std(clock::instant() + self.timeout);
             // What comes after records that wait does so, too.
             let answer = if receipt.shared {
-                self.connection.query(&appending, deadline).await
+                self.nodes.query(&self.stream, &appending, deadline).await
             } else {
                 Err(Trouble::Down)
             };
@@ -197,7 +195,7 @@ impl SharedLog {
         pipeline.add_command(command);
         let deadline = Instant::from_std(clock::instant() + self.timeout);
         let answer: Result<(StreamRangeReply,), _> =
-            self.connection.query(&pipeline, deadline).await;
+            self.nodes.query(&self.stream, &pipeline, deadline).await;
         answer.is_ok_and(|(found,)| found.ids.len() == count)
     }
 
@@ -230,8 +228,8 @@ impl SharedLog {
     async fn append_rest(&self) {
         let mut pause = PAUSES.0;
         loop {
-            let trouble = match connect(&self.client).await {
-                Ok(mut connection) => self.append_waiting(&mut connection).await.err(),
+            let trouble = match self.nodes.connect(&self.stream).await {
+                Ok(link) => self.append_waiting(&mut link.commands()).await.err(),
                 Err(trouble) => Some(trouble),
             };
             if trouble.is_none() {
@@ -243,7 +241,8 @@ impl SharedLog {
     }
 
     async fn read_on(&self, seen: &mut Seen) -> Result<Infallible, Trouble> {
-        let mut connection = connect(&self.client).await?;
+        let link = self.nodes.connect(&self.stream).await?;
+        let mut connection = link.commands();
         self.bridge(&mut connection, seen).await?;
         let mut confirmed = clock::instant();
         loop {

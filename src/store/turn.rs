@@ -28,9 +28,10 @@ use tracing::debug;
 
 use crate::clock;
 use crate::store::Store;
-use crate::store::connection::{Connection, Trouble};
+use crate::store::connection::Trouble;
 use crate::store::log::Lease;
 use crate::store::names::random_name;
+use crate::store::nodes::Nodes;
 use crate::store::second::Second;
 use crate::stored::{CacheKey, Mark, Position};
 
@@ -55,7 +56,7 @@ const PUT: &str = "local lies = redis.call('GET', KEYS[1]) \
 
 /// The signs in Redis.
 pub(super) struct Turns {
-    connection: Arc<Connection>,
+    nodes: Arc<Nodes>,
     prefix: String,
     timeout: Duration,
 }
@@ -156,8 +157,8 @@ impl Store {
 }
 
 impl Turns {
-    pub(super) fn new(connection: Arc<Connection>, namespace: &str, timeout: Duration) -> Self {
-        Self { connection, prefix: format!("{namespace}:turn:"), timeout }
+    pub(super) fn new(nodes: Arc<Nodes>, namespace: &str, timeout: Duration) -> Self {
+        Self { nodes, prefix: format!("{namespace}:turn:"), timeout }
     }
 
     /// Puts the sign again and again, so that it does not end before the fetch does, and then another.
@@ -197,7 +198,7 @@ impl Turns {
         let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
         let mut pipeline = redis::pipe();
         pipeline.cmd("EVAL").arg(PUT).arg(1).arg(name).arg(sign).arg(millis).arg(over);
-        let (lies,) = self.connection.query(&pipeline, deadline).await?;
+        let (lies,) = self.nodes.query(name, &pipeline, deadline).await?;
         Ok(lies)
     }
 

@@ -67,6 +67,8 @@ mod outages;
 
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
+// Redis as people run it: users and their rights.
+mod users;
 
 // Plugins on routes: what they decide, and what their failure leads to.
 mod bundled;

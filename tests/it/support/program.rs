@@ -120,6 +120,18 @@ impl Running {
         said(&mut self.log, message).await
     }
 
+    /// Waits until the log has a line with this message; what it said before that.
+    pub(crate) async fn until_it_says(&mut self, message: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, self.log.recv()).await {
+            if line.contains(message) {
+                return lines;
+            }
+            lines.push(line);
+        }
+        panic!("larder never said `{message}`, but:\n{}", lines.join("\n"));
+    }
+
     /// `GET /stats`.
     pub(crate) async fn stats(&self) -> Value {
         let got = Ask::new(self.admin(), "GET", "/stats").send().await.code(200);

@@ -1,0 +1,191 @@
+//! The Redis servers, and which of them a key lies on.
+//!
+//! *Not supported:* reading from replicas.
+
+mod dial;
+mod sentinel;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redis::{FromRedisValue, Pipeline, RedisError, ServerErrorKind};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::dial::Link;
+pub use self::dial::Unusable;
+
+use self::dial::{Dial, Place};
+use self::sentinel::Sentinels;
+use crate::config;
+use crate::config::{Password, Redis, Servers};
+use crate::store::Tasks;
+use crate::store::connection::{Connection, Trouble};
+
+/// Whom a connection leads to.
+#[derive(Clone)]
+pub(super) enum Peer {
+    /// Always the same server.
+    Server { dial: Dial, place: Place },
+    /// The one that is the master.
+    Master(Arc<Sentinels>),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server { place, .. } => place.fmt(f),
+            Self::Master(sentinels) => sentinels.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Node(node) => node.fmt(f),
+        }
+    }
+}
+
+impl Peer {
+    /// A connection that has answered once.
+    pub(super) async fn connect(&self) -> Result<Link, Trouble> {
+        match self {
+            Self::Server { dial, place } => dial.open(place, &CancellationToken::new()).await,
+            Self::Master(sentinels) => sentinels.connect().await,
+        }
+    }
+
+    /// After so many timeouts with no answer between them a connection is given up.
+    pub(super) fn patience(&self) -> u32 {
+        match self {
+            Self::Server { .. } => 5,
+            // There may be another master by now.
+            Self::Master(_) => 3,
+        }
+    }
+
+    /// Whether this answer means that another server should be looked for.
+    pub(super) fn is_elsewhere(&self, error: &RedisError) -> bool {
+        use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
+
+        let redis::ErrorKind::Server(kind) = error.kind() else { return false };
+        matches!(self, Self::Master(_)) && matches!(kind, ReadOnly | BusyLoading | MasterDown)
+    }
+}
+
+/// All servers.
+pub(super) enum Nodes {
+    /// One holds everything.
+    One { peer: Peer, connection: Arc<Connection> },
+}
+
+impl Nodes {
+    /// Not connected yet; tasks do that.
+    pub(super) fn start(redis: &Redis, tasks: &Tasks) -> Self {
+        let dial = Dial {
+            login: redis.login.clone(),
+            tls: redis.tls.clone(),
+            database: redis.database,
+            resp3: redis.resp3,
+            runtime: tasks.runtime.clone(),
+        };
+        let peer = match &redis.servers {
+            Servers::Socket(path) => Peer::Server { dial, place: Place::Socket(path.clone()) },
+            Servers::One(node) => Peer::Server { dial, place: Place::Node(node.clone()) },
+            Servers::Sentinels { sentinels, master, login } => {
+                let to_sentinels =
+                    Dial { login: login.clone(), database: 0, resp3: false, ..dial.clone() };
+                let sentinels =
+                    Sentinels::new(sentinels.clone(), master.clone(), to_sentinels, dial);
+                let sentinels = Arc::new(sentinels);
+                sentinels.start(tasks);
+                Peer::Master(sentinels)
+            }
+        };
+        let connection = Arc::new(Connection::new(peer.clone()));
+        tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
+        Self::One { peer, connection }
+    }
+
+    /// Whether any server can be asked.
+    pub(super) fn is_up(&self) -> bool {
+        match self {
+            Self::One { connection, .. } => connection.is_up(),
+        }
+    }
+
+    /// The answer to all commands of `pipeline`, which are about `key`.
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        key: &str,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> Result<T, Trouble> {
+        let _ = key;
+        match self {
+            Self::One { connection, .. } => connection.query(pipeline, deadline).await,
+        }
+    }
+
+    /// What lies under each of `names`, and for how many milliseconds it still will.
+    pub(super) async fn look(
+        &self,
+        names: &[String],
+        deadline: Instant,
+    ) -> Vec<(Option<Bytes>, i64)> {
+        match self {
+            Self::One { connection, .. } => look(connection, names, deadline).await,
+        }
+    }
+
+    /// A connection of the caller's own to the server that has `key`.
+    pub(super) async fn connect(&self, key: &str) -> Result<Link, Trouble> {
+        let _ = key;
+        match self {
+            Self::One { peer, .. } => peer.connect().await,
+        }
+    }
+
+    /// Commands that were answered with an error, or that a connection broke under.
+    pub(super) fn errors(&self) -> u64 {
+        match self {
+            Self::One { connection, .. } => connection.errors.value(),
+        }
+    }
+
+    /// Commands that were not answered in time.
+    pub(super) fn timeouts(&self) -> u64 {
+        match self {
+            Self::One { connection, .. } => connection.timeouts.value(),
+        }
+    }
+}
+
+/// What one server has, in one round trip. Whatever goes wrong, it has nothing.
+async fn look(
+    connection: &Connection,
+    names: &[String],
+    deadline: Instant,
+) -> Vec<(Option<Bytes>, i64)> {
+    let mut pipeline = redis::pipe();
+    for name in names {
+        pipeline.cmd("GET").arg(name).cmd("PTTL").arg(name);
+    }
+    connection.query(&pipeline, deadline).await.unwrap_or_default()
+}
+
+/// What a configuration's files say, read as they will be for each connection: the places of
+/// those that cannot be used.
+pub fn unusable_files(redis: &Redis) -> Vec<(config::Place, Unusable)> {
+    let tls = redis.tls.as_ref().and_then(|tls| dial::client(tls).err());
+    let password = match &redis.login.password {
+        Some(Password::File(path)) => dial::check_password(path).err(),
+        _ => None,
+    };
+    let tls = tls.map(|wrong| (redis.tls_place, wrong));
+    tls.into_iter().chain(password.map(|wrong| (redis.password_place, wrong))).collect()
+}
