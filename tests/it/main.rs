@@ -67,7 +67,8 @@ mod outages;
 
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
-// Redis as people run it: users and their rights.
+// Redis as people run it: behind sentinels; users and their rights.
+mod sentinel;
 mod users;
 
 // Plugins on routes: what they decide, and what their failure leads to.

@@ -2,12 +2,14 @@
 
 pub mod client;
 pub mod gateway;
+pub mod load;
 pub mod origin;
 pub mod plugin;
 pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod server;
 pub mod tiers;
 pub mod wire;
 
