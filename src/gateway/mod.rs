@@ -139,6 +139,16 @@ fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rules {
     }
 }
 
+fn shadow(
+    route: &Route,
+    space: &str,
+    policies: &[Arc<Policy>],
+    lasting: &Lasting,
+) -> Option<Shadow> {
+    let policy = Arc::clone(policies.get(route.shadow?)?);
+    Some(Shadow::new(policy, route, space, lasting))
+}
+
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
@@ -148,10 +158,6 @@ impl Gateway {
             let place = place?;
             let policy = Arc::clone(policies.get(place)?);
             Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
-        };
-        let shadow = |route: &Route, space: &str| {
-            let policy = Arc::clone(policies.get(route.shadow?)?);
-            Some(Shadow::new(policy, route, space, &lasting))
         };
         let plans = config.routes.iter().filter_map(|route| {
             let upstream = config.upstreams.get(route.upstream)?;
@@ -165,7 +171,7 @@ impl Gateway {
             let rules = rules(config, route, kept.as_ref());
             Some(Plan {
                 name: route.name.as_str().into(),
-                shadow: shadow(route, &space),
+                shadow: shadow(route, &space, &policies, &lasting),
                 space: space.into(),
                 stats: lasting.stats.route(&route.name),
                 upstream_name: upstream.name.as_str().into(),
