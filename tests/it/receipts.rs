@@ -119,7 +119,7 @@ async fn a_gateway_that_stands_still_is_missing_until_it_counts_as_gone() {
         redis.ask("HGETALL larder:gateways").unwrap().contains("paused")
     })
     .await;
-    paused.signal("STOP");
+    paused.pause().await;
     let told = json_of(&one.admin("POST", "/clear?wait=100ms").send().await.code(200));
     assert_eq!(told["complete"], false, "{told}");
     assert_eq!(applied(&told), [("one", true), ("paused", false)]);
@@ -177,6 +177,11 @@ async fn a_purge_without_redis_holds_here_and_has_its_receipts_later() {
     assert_eq!((&told["shared"], &told["complete"]), (&json!(true), &json!(true)), "{told}");
     let id = told["id"].as_str().unwrap();
     assert_ne!(id, own);
+    until("all have said that they are alive", || {
+        let alive = redis.ask("HGETALL larder:gateways").unwrap();
+        ["one", "two", "three"].iter().all(|name| alive.contains(name))
+    })
+    .await;
     let told = receipts(&two, id, "?wait=9s").await;
     assert_eq!(told["complete"], true, "{told}");
     assert_eq!(applied(&told), [("one", true), ("three", true), ("two", true)]);

@@ -152,6 +152,21 @@ impl Running {
         assert!(sent.expect("`kill` must be installed").success());
     }
 
+    /// Stops it where it is. It goes on with the signal `CONT`.
+    pub(crate) async fn pause(&self) {
+        self.signal("STOP");
+        // Each thread stops when it comes to it.
+        let tasks = format!("/proc/{}/task", self.child.id());
+        super::until("every thread stands still", || {
+            let mut threads = std::fs::read_dir(&tasks).unwrap();
+            threads.all(|thread| {
+                let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
+                status.is_ok_and(|status| status.contains("\nState:\tT"))
+            })
+        })
+        .await;
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit_code(mut self) -> Option<i32> {
         let waiting = tokio::task::spawn_blocking(move || wait(&mut self.child).code());
