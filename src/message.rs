@@ -2,8 +2,7 @@
 //! and the two questions on which request smuggling turns, framing and authority (RFC 9110 §7,
 //! RFC 9112 §3 and §6, RFC 7239).
 //!
-//! Besides, who bears a token, and what a problem looks like. Which status a refusal becomes is decided
-//! elsewhere.
+//! Besides, what a problem looks like. Which status a refusal becomes is decided elsewhere.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -259,21 +258,6 @@ pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str>
             length.map(drop).ok_or("Content-Length is not a length")
         }
     }
-}
-
-/// Whether a request bears this token (RFC 6750 §2.1). Takes a time that does not depend on where the
-/// first difference is.
-pub fn bears(fields: &HeaderMap, token: &str) -> bool {
-    let Some((scheme, given)) = fields
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-    else {
-        return false;
-    };
-    // Hashes of equal length, compared whole by a function that does not stop early.
-    scheme.eq_ignore_ascii_case("bearer")
-        && blake3::hash(given.trim().as_bytes()) == blake3::hash(token.as_bytes())
 }
 
 /// The content of a response that tells of a problem (RFC 9457), as `application/problem+json`.

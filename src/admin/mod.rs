@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::Current;
+use crate::gateway::{Current, bears};
 use crate::message;
 
 pub use self::reload::{Reloaded, Reloads};
@@ -111,7 +111,7 @@ fn router(context: Context) -> Router {
 async fn authorise(State(context): State<Context>, request: Request, next: Next) -> Response {
     let fields = request.headers();
     let refused = match &context.token {
-        Some(token) if message::bears(fields, token) => None,
+        Some(token) if bears(fields, token) => None,
         Some(_) => {
             let detail = "send the token as `Authorization: Bearer TOKEN`";
             let mut response = problem(StatusCode::UNAUTHORIZED, detail);

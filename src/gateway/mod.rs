@@ -9,12 +9,14 @@
 //! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
-//! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `shadow` asks
-//! a second policy beside the first. `respond` makes responses out of what was found or what failed,
-//! `partial` parts of them. `current` is which gateway answers, after a reload another.
+//! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
+//! is an operator, `shadow` asks a second policy beside the first. `respond` makes responses out of
+//! what was found or what failed, `partial` parts of them. `current` is which gateway answers, after a
+//! reload another.
 
 mod answer;
 mod asking;
+mod bearer;
 mod combine;
 mod current;
 mod fetch;
@@ -60,6 +62,7 @@ use crate::token::Reader;
 use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
+pub use self::bearer::bears;
 pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;

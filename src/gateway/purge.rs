@@ -13,7 +13,7 @@ use crate::message;
 use crate::store::{Invalidation, NoReceipts, PurgeId, Purged, Receipts, Scope};
 use crate::stored::{self, Mark};
 
-use super::{Gateway, Presented, respond};
+use super::{Gateway, Presented, bears, respond};
 
 impl Gateway {
     /// What bears this tag, of all upstreams that there are or have been.
@@ -83,7 +83,7 @@ impl Gateway {
     pub(super) async fn purge_asked(&self, presented: &Presented, soft: bool) -> Response<Body> {
         let Presented { head, authority, .. } = presented;
         match &self.token {
-            Some(token) if message::bears(&head.headers, token) => {}
+            Some(token) if bears(&head.headers, token) => {}
             Some(_) => return respond::unauthorised(),
             // It came with a reload, and the listener that it is for as well waits for a restart.
             None => {
