@@ -67,8 +67,9 @@ mod outages;
 
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
-// Redis as people run it: behind sentinels; users and their rights.
+// Redis as people run it: behind sentinels, over TLS; users and their rights.
 mod sentinel;
+mod tls;
 mod users;
 
 // Plugins on routes: what they decide, and what their failure leads to.
