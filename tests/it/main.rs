@@ -68,6 +68,7 @@ mod outages;
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
 // Redis as people run it: behind sentinels, over TLS; users and their rights.
+mod dialects;
 mod sentinel;
 mod tls;
 mod users;

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 /// A server that can be killed, started again, and held still.
 pub struct Server {
+    program: PathBuf,
     folder: TempDir,
     port: u16,
     kind: &'static str,
@@ -20,18 +22,32 @@ pub struct Server {
 impl Server {
     /// A server with these lines in its configuration.
     pub fn start(lines: &str) -> Self {
-        Self::of_kind("", lines)
+        Self::of_kind("redis-server", "", lines)
+    }
+
+    /// The same of another make.
+    pub fn valkey(lines: &str) -> Self {
+        let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
+        let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
+        let program = tools.join("valkey/bin/valkey-server");
+        assert!(program.exists(), "`{}` is missing: run tests/run", program.display());
+        Self::of_kind(program, "", lines)
     }
 
     /// A sentinel with these lines in its configuration.
     pub fn sentinel(lines: &str) -> Self {
-        Self::of_kind("--sentinel", lines)
+        Self::of_kind("redis-server", "--sentinel", lines)
     }
 
-    fn of_kind(kind: &'static str, lines: &str) -> Self {
+    fn of_kind(program: impl Into<PathBuf>, kind: &'static str, lines: &str) -> Self {
+        let program = program.into();
         // Another program may take the port before the server does.
-        for _ in 0..5 {
+        for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            // Nodes of a cluster talk to each other at ten thousand more.
+            if port > u16::MAX - 10_000 {
+                continue;
+            }
             let folder = tempfile::tempdir().unwrap();
             let mut text = format!("bind 127.0.0.1\ndir {}\n", folder.path().display());
             // A server with TLS has its port in its own lines.
@@ -43,7 +59,8 @@ impl Server {
                 text += "save \"\"\n";
             }
             std::fs::write(folder.path().join("redis.conf"), text + &lines).unwrap();
-            let mut server = Self { folder, port, kind, child: None };
+            let program = program.clone();
+            let mut server = Self { program, folder, port, kind, child: None };
             if server.launch() {
                 return server;
             }
@@ -53,7 +70,7 @@ impl Server {
 
     /// Whether it takes connections.
     fn launch(&mut self) -> bool {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command.arg(self.folder.path().join("redis.conf"));
         command.args(Some(self.kind).filter(|kind| !kind.is_empty()));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
