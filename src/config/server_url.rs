@@ -5,6 +5,7 @@
 //! | `redis://[user:password@]host[:port][/database]` | one server |
 //! | `redis+unix:///path[?db=…&user=…&pass=…]` | one server, by its socket |
 //! | `redis+sentinel://[user:password@]host[:port],…/master[/database]` | the master that these sentinels name |
+//! | `redis+cluster://[user:password@]host[:port],…` | a cluster, of which these are some nodes |
 //!
 //! `rediss` instead of `redis` means TLS; `?protocol=resp3` works with each. Nothing that is said of
 //! a URL repeats its user information.
@@ -55,10 +56,7 @@ pub(crate) fn url(text: &str) -> Result<Redis, Wrong> {
                 login: Login::default(),
             }
         }
-        "redis+cluster" => {
-            return Err(Wrong::new(format!("is not supported yet: `{scheme}://`"))
-                .with_hint("name one server: \"redis://host:port\""));
-        }
+        "redis+cluster" => Servers::Cluster(nodes(hosts, PORT, scheme)?),
         _ => {
             let complaint = "has a scheme that is neither `redis` nor `rediss`";
             return Err(Wrong::new(complaint).with_hint(SHAPE));
@@ -139,6 +137,10 @@ fn database(number: &str, servers: &Servers) -> Result<u16, Wrong> {
             _ => "write its number after the host, as in \"redis://host:6379/0\"",
         }));
     };
+    if matches!(servers, Servers::Cluster(_)) && number != 0 {
+        return Err(Wrong::new("names a database other than 0")
+            .with_hint("a cluster has no other: leave it out, and choose a `namespace`"));
+    }
     Ok(number)
 }
 
@@ -156,7 +158,7 @@ fn master(name: &str) -> Result<String, Wrong> {
 fn one(text: &str) -> Result<Node, Wrong> {
     if text.contains(',') {
         return Err(Wrong::new("names several servers")
-            .with_hint("write one, or sentinels: \"redis+sentinel://a,b,c/master\""));
+            .with_hint("write \"redis+cluster://a,b,c\" for a cluster, \"redis+sentinel://a,b,c/master\" for sentinels"));
     }
     node(text, PORT).ok_or_else(|| {
         Wrong::new("does not name a host and a port")
@@ -263,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_a_cluster() {
+        let redis = url("rediss+cluster://h1:7000,h2/?protocol=resp3").unwrap();
+        assert_eq!(redis.servers, Servers::Cluster(vec![at("h1", 7000), at("h2", 6379)]));
+        assert_eq!((redis.tls, redis.resp3), (Some(Tls::default()), true));
+    }
+
+    #[test]
     fn urls_that_are_wrong() {
         for (text, complaint) in [
             ("127.0.0.1:6379", "is not a URL"),
@@ -285,7 +294,8 @@ mod tests {
             ("redis+sentinel://a/main/x", "names a database that is not a number"),
             ("redis+sentinel://a,,b/main", "has a part that is not a host and a port"),
             ("redis+sentinel:///main", "has a part that is not a host and a port"),
-            ("redis+cluster://a", "is not supported yet: `redis+cluster://`"),
+            ("redis+cluster://a,b:secret", "has a part that is not a host and a port"),
+            ("redis+cluster://a/1", "names a database other than 0"),
         ] {
             let wrong = url(text).unwrap_err();
             assert_eq!(wrong.complaint, complaint, "{text}");

@@ -43,6 +43,8 @@ pub enum Servers {
         /// `sentinel_username`, `sentinel_password`.
         login: Login,
     },
+    /// A cluster, of which these are some nodes.
+    Cluster(Vec<Node>),
 }
 
 /// A host and a port.

@@ -52,6 +52,8 @@ pub(super) enum Trouble {
     NoMaster,
     #[error("the server that sentinels name is no master yet")]
     NotMaster,
+    #[error("no node of the cluster knows who has its slots")]
+    NoSlots,
     /// An error as the answer, or the connection broke.
     #[error(transparent)]
     Failed(#[from] RedisError),

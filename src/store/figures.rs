@@ -16,7 +16,7 @@ impl Store {
             l1_octets,
             l2: self.disk.as_ref().map(|disk| disk.stats()).or(self.redis.as_ref().map(|redis| {
                 L2Stats {
-                    up: redis.nodes.is_up(),
+                    up: redis.nodes.is_whole(),
                     errors: redis.nodes.errors(),
                     timeouts: redis.nodes.timeouts(),
                     writing: redis.l2.writing(),
@@ -66,7 +66,7 @@ fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S
 /// L2's figures.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct L2Stats {
-    /// Redis is connected.
+    /// Redis is connected; of a cluster, every node that has slots.
     pub up: bool,
     /// Commands that Redis answered with an error, or that a connection broke under.
     pub errors: u64,

@@ -120,7 +120,8 @@ impl SharedLog {
             lag,
             l1,
             stream: format!("{namespace}:log"),
-            identity: format!("{namespace}:log:id"),
+            // In a cluster, the braces put it into the same slot as the stream.
+            identity: format!("{namespace}:{{{namespace}:log}}:id"),
             fleet,
             timeout,
             in_step: AtomicBool::new(false),

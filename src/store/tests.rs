@@ -542,7 +542,7 @@ async fn a_log_made_anew_on_a_clock_that_is_behind_still_counts() {
     // A server whose clock was an hour ahead wrote the log so far.
     let ahead = Clock::System.now() + HOUR;
     let millis = ahead.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    redis.ask("SET test:log:id one").unwrap();
+    redis.ask("SET test:{test:log}:id one").unwrap();
     redis.ask(&format!("XADD test:log {millis}-0 k pattern v nothing soft 0")).unwrap();
     let gateway = Gateway::on(&redis).await;
     gateway.put_in_l2(&redis, "/a", "1").await;

@@ -67,7 +67,9 @@ mod outages;
 
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
-// Redis as people run it: behind sentinels, over TLS; users and their rights.
+
+// Redis as people run it: behind sentinels, as a cluster, over TLS; users and their rights.
+mod cluster;
 mod dialects;
 mod sentinel;
 mod tls;

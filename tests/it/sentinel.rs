@@ -1,7 +1,7 @@
 //! Redis behind sentinels: its master dies, hangs, is replaced, and no request fails.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::load::Load;
@@ -65,7 +65,12 @@ impl Stage {
 }
 
 /// Waits until what is stored is found in L2 again; in seconds.
-async fn serves_again(gateway: &Gateway, origin: &Origin, target: &str, since: Instant) -> f64 {
+pub(crate) async fn serves_again(
+    gateway: &Gateway,
+    origin: &Origin,
+    target: &str,
+    since: Instant,
+) -> f64 {
     let hits = gateway.figure("l2_hits");
     origin.on(target).reply(ok(target.to_owned()).max_age(600));
     loop {
@@ -74,7 +79,7 @@ async fn serves_again(gateway: &Gateway, origin: &Origin, target: &str, since: I
             return since.elapsed().as_secs_f64();
         }
         assert!(since.elapsed().as_secs() < 20, "L2 never serves again");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

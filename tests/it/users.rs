@@ -4,6 +4,7 @@ use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok};
 use crate::support::program::Running;
 use crate::support::redis::Redis;
+use crate::support::server::Server;
 use crate::support::until;
 
 /// What `docs/fleet.md` says that a user of the namespace `shop` needs.
@@ -95,6 +96,50 @@ async fn each_of_the_rights_is_needed() {
         let word = right.trim_start_matches('+');
         let is_told = || redis.ask("ACL LOG").unwrap().contains(&format!("\r\n{word}\r\n"));
         until(&format!("{right} is refused"), is_told).await;
+    }
+}
+
+#[tokio::test]
+async fn what_sentinels_and_a_cluster_want_besides_is_enough() {
+    let origin = Origin::start().await;
+    let with = |server: &Server, more: &str| {
+        let rights = rights().join(" ").replace("PASSWORD", "secret");
+        assert_eq!(server.ask(&format!("ACL SETUSER larder reset {rights} {more}")), "+OK\r\n");
+    };
+    let start = |url: String, lines: &str| {
+        let lines =
+            format!("timeout = \"10s\"\nusername = \"larder\"\npassword = \"secret\"\n{lines}");
+        Gateway::setup(&origin).cache("[cache]\nnamespace = \"shop\"").l2(&url, &lines).start()
+    };
+    let master = Server::start("");
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1\n", master.port());
+    let sentinel = Server::sentinel(&monitor);
+    with(&master, "+role +select +hello");
+    let watch =
+        "on >word resetchannels &+switch-master -@all +ping +hello +subscribe +sentinel|master";
+    assert_eq!(sentinel.ask(&format!("ACL SETUSER watch reset {watch}")), "+OK\r\n");
+    let url = format!("redis+sentinel://{}/main/2?protocol=resp3", sentinel.address());
+    let login = "sentinel_username = \"watch\"\nsentinel_password = \"word\"";
+    let behind = start(url, login).await.in_step().await;
+    until("it listens", || {
+        let clients = sentinel.ask("CLIENT LIST");
+        clients.lines().any(|line| line.contains(" sub=1 ") && line.contains(" user=watch "))
+    })
+    .await;
+
+    let node = Server::cluster("");
+    assert_eq!(node.ask("CLUSTER ADDSLOTSRANGE 0 16383"), "+OK\r\n");
+    with(&node, "+cluster|slots");
+    let beside = start(format!("redis+cluster://{}", node.address()), "").await.in_step().await;
+
+    for (gateway, servers) in [(&behind, vec![&master, &sentinel]), (&beside, vec![&node])] {
+        origin.on("/a").reply(ok("1").max_age(600));
+        gateway.get("/a").await.status("fwd=uri-miss; stored");
+        gateway.settled().await;
+        gateway.admin("POST", "/clear").send().await.code(200);
+        for server in servers {
+            assert_eq!(server.ask("ACL LOG"), "*0\r\n");
+        }
     }
 }
 

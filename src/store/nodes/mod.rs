@@ -1,9 +1,16 @@
 //! The Redis servers, and which of them a key lies on.
 //!
+//! One connection to each server carries look-ups and writes. Two were tried, beside eight streams of
+//! large values on loopback: a look-up of 1 KiB took 0.06 ms on a connection of its own and 0.23 ms on
+//! that of look-ups of 100 KiB, but what a look-up will find is not known before it; and beside writes
+//! of 64 KiB it took as long on either. What is kept out of L2 (`max_size`) bounds the wait instead.
+//!
 //! *Not supported:* reading from replicas.
 
+mod cluster;
 mod dial;
 mod sentinel;
+mod slots;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::dial::Link;
 pub use self::dial::Unusable;
 
+use self::cluster::Cluster;
 use self::dial::{Dial, Place};
 use self::sentinel::Sentinels;
 use crate::config;
@@ -77,10 +85,15 @@ impl Peer {
     }
 }
 
+/// What lies under a key, and for how many milliseconds it still will.
+type Lies = (Option<Bytes>, i64);
+
 /// All servers.
 pub(super) enum Nodes {
     /// One holds everything.
     One { peer: Peer, connection: Arc<Connection> },
+    /// Each has its own part.
+    Cluster(Arc<Cluster>),
 }
 
 impl Nodes {
@@ -105,6 +118,9 @@ impl Nodes {
                 sentinels.start(tasks);
                 Peer::Master(sentinels)
             }
+            Servers::Cluster(seeds) => {
+                return Self::Cluster(Cluster::start(seeds.clone(), dial, tasks));
+            }
         };
         let connection = Arc::new(Connection::new(peer.clone()));
         tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
@@ -115,6 +131,15 @@ impl Nodes {
     pub(super) fn is_up(&self) -> bool {
         match self {
             Self::One { connection, .. } => connection.is_up(),
+            Self::Cluster(cluster) => cluster.is_up(),
+        }
+    }
+
+    /// Whether all servers can be asked.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::One { connection, .. } => connection.is_up(),
+            Self::Cluster(cluster) => cluster.is_whole(),
         }
     }
 
@@ -125,28 +150,28 @@ impl Nodes {
         pipeline: &Pipeline,
         deadline: Instant,
     ) -> Result<T, Trouble> {
-        let _ = key;
         match self {
             Self::One { connection, .. } => connection.query(pipeline, deadline).await,
+            Self::Cluster(cluster) => cluster.query(key, pipeline, deadline).await,
         }
     }
 
-    /// What lies under each of `names`, and for how many milliseconds it still will.
-    pub(super) async fn look(
-        &self,
-        names: &[String],
-        deadline: Instant,
-    ) -> Vec<(Option<Bytes>, i64)> {
+    /// What lies under each of `names`, and for how many milliseconds it still will. Whatever goes
+    /// wrong, nothing lies there.
+    pub(super) async fn look(&self, names: &[String], deadline: Instant) -> Vec<Lies> {
         match self {
-            Self::One { connection, .. } => look(connection, names, deadline).await,
+            Self::One { connection, .. } => {
+                connection.query(&looking(names), deadline).await.unwrap_or_default()
+            }
+            Self::Cluster(cluster) => cluster.look(names, deadline).await,
         }
     }
 
     /// A connection of the caller's own to the server that has `key`.
     pub(super) async fn connect(&self, key: &str) -> Result<Link, Trouble> {
-        let _ = key;
         match self {
             Self::One { peer, .. } => peer.connect().await,
+            Self::Cluster(cluster) => cluster.connect(key).await,
         }
     }
 
@@ -154,6 +179,7 @@ impl Nodes {
     pub(super) fn errors(&self) -> u64 {
         match self {
             Self::One { connection, .. } => connection.errors.value(),
+            Self::Cluster(cluster) => cluster.errors(),
         }
     }
 
@@ -161,21 +187,18 @@ impl Nodes {
     pub(super) fn timeouts(&self) -> u64 {
         match self {
             Self::One { connection, .. } => connection.timeouts.value(),
+            Self::Cluster(cluster) => cluster.timeouts(),
         }
     }
 }
 
-/// What one server has, in one round trip. Whatever goes wrong, it has nothing.
-async fn look(
-    connection: &Connection,
-    names: &[String],
-    deadline: Instant,
-) -> Vec<(Option<Bytes>, i64)> {
+/// Asks what lies under each of `names`, and for how many milliseconds it still will.
+fn looking(names: &[String]) -> Pipeline {
     let mut pipeline = redis::pipe();
     for name in names {
         pipeline.cmd("GET").arg(name).cmd("PTTL").arg(name);
     }
-    connection.query(&pipeline, deadline).await.unwrap_or_default()
+    pipeline
 }
 
 /// What a configuration's files say, read as they will be for each connection: the places of

@@ -39,6 +39,11 @@ impl Server {
         Self::of_kind("redis-server", "--sentinel", lines)
     }
 
+    /// A node of a cluster, with these lines in its configuration.
+    pub fn cluster(lines: &str) -> Self {
+        Self::of_kind("redis-server", "", &format!("cluster-enabled yes\n{lines}"))
+    }
+
     fn of_kind(program: impl Into<PathBuf>, kind: &'static str, lines: &str) -> Self {
         let program = program.into();
         // Another program may take the port before the server does.
