@@ -3,12 +3,15 @@
 //! What is asked for is read strictly: a member that was mistyped would purge less than was meant, and
 //! nobody would know.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -190,23 +193,8 @@ fn is_json(fields: &HeaderMap) -> bool {
 fn spellings(uri: &Uri, call: &str) -> Result<(Vec<String>, Options), String> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let (sent, options) = without_options(target.strip_prefix(call).unwrap_or_default())?;
-    let decoded = decoded(&sent).filter(|decoded| *decoded != sent);
+    // RFC 3986 §2.1. What is not UTF-8 then has one spelling.
+    let decoded = percent_decode_str(&sent).decode_utf8().ok().map(Cow::into_owned);
+    let decoded = decoded.filter(|decoded| *decoded != sent);
     Ok(([sent].into_iter().chain(decoded).collect(), options))
-}
-
-/// A text without its percent-encoding (RFC 3986 §2.1), if that is UTF-8. A `%` that encodes nothing
-/// stands for itself.
-fn decoded(text: &str) -> Option<String> {
-    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|it| u8::try_from(it).ok());
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let encoded = match after {
-            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        octets.push(encoded.map_or(*first, |(high, low)| high << 4 | low));
-        rest = if encoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8(octets).ok()
 }

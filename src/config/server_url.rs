@@ -13,6 +13,8 @@
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
+
 use super::address;
 use super::fault::Wrong;
 use super::servers::{Login, Node, Password, Redis, Servers, Tls};
@@ -189,17 +191,7 @@ fn node(text: &str, default: u16) -> Option<Node> {
 
 /// RFC 3986 §2.1. A `%` that begins no octet stands for itself. None if that is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let octet = digits
-            .filter(|_| *first == b'%')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        octets.push(octet.unwrap_or(*first));
-        rest = if octet.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8(octets).ok()
+    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }
 
 #[cfg(test)]
