@@ -8,6 +8,7 @@ use crate::support::gateway::{Gateway, Setup};
 use crate::support::load::Load;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::server::Server;
+use crate::support::tiers::share_variants;
 use crate::support::until;
 
 /// Long for a server that answers.
@@ -105,15 +106,7 @@ async fn keys_are_found_on_their_nodes_and_one_that_hangs_takes_its_own_alone() 
     }
     assert_eq!(second.figure("l2_hits"), 24);
     // Variants lie where they lie, and are looked for together.
-    for (language, stored) in [("de", "fwd=uri-miss; stored"), ("en", "fwd=vary-miss; stored")] {
-        let reply = ok(language).max_age(600).field("vary", "accept-language");
-        origin.on("/v").with("accept-language", language).reply(reply);
-        let ask =
-            |gateway: &Gateway| gateway.ask("GET", "/v").field("accept-language", language).send();
-        ask(&first).await.body(language).status(stored);
-        first.settled().await;
-        ask(&second).await.body(language).status("hit");
-    }
+    share_variants(&origin, &first, &second).await;
 
     let log = stage.owner("larder:log");
     let held = (log + 1) % 3;

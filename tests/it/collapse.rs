@@ -1,26 +1,11 @@
 //! Equal misses share one forward request (RFC 9111 §4), and nobody gets what is not theirs.
 
-use tokio::task::JoinHandle;
-
-use crate::support::client::{Ask, Got, Http2};
+use crate::support::client::{Got, Http2, answers, sent};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::raw::{RawOrigin, Step};
 use crate::support::wire::Line;
 use crate::support::{secs, until};
-
-/// Sends requests at once.
-fn all(asks: impl IntoIterator<Item = Ask>) -> Vec<JoinHandle<Got>> {
-    asks.into_iter().map(|ask| tokio::spawn(ask.send())).collect()
-}
-
-async fn answers(sent: Vec<JoinHandle<Got>>) -> Vec<Got> {
-    let mut answers = Vec::new();
-    for response in sent {
-        answers.push(response.await.unwrap());
-    }
-    answers
-}
 
 /// What `Cache-Status` says, sorted, each with how often.
 fn statuses(answers: &[Got]) -> Vec<(String, usize)> {
@@ -45,7 +30,7 @@ async fn equal_misses_are_one_forward_request() {
     let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
     let held = origin.on("/a").hold(ok("1").max_age(60));
 
-    let sent = all((0..20).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..20).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 19).await;
     held.release();
     let answers = answers(sent).await;
@@ -107,7 +92,7 @@ async fn followers_outlive_a_leader_who_leaves_before_the_head() {
     let request = format!("GET /a HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address());
     leader.send(request.as_bytes()).await;
     asked(&origin, "/a", 1).await;
-    let followers = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let followers = sent((0..3).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 3).await;
 
     leader.leave().await;
@@ -131,7 +116,7 @@ async fn followers_outlive_a_leader_who_leaves_within_the_content() {
     content.send("one ");
     leader.until("one \r\n").await;
     // They come within the content, and still get all of it.
-    let followers = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let followers = sent((0..3).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 3).await;
 
     leader.leave().await;
@@ -184,7 +169,7 @@ async fn a_response_for_one_client_never_reaches_another() {
 
         let leader = tokio::spawn(ask(0).send());
         asked(&origin, "/a", 1).await;
-        let followers = all((1..5).map(ask));
+        let followers = sent((1..5).map(ask));
         gateway.reaches("followers", 4).await;
         origin.saw("/a", 1);
         for held in &held {
@@ -209,7 +194,7 @@ async fn requests_for_what_cannot_be_shared_do_not_wait_for_one_another() {
     gateway.get("/a").await.body("1").status("fwd=uri-miss; detail=private");
 
     let held = origin.on("/a").hold(ok("2").field("cache-control", "private"));
-    let sent = all((0..5).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..5).map(|_| gateway.ask("GET", "/a")));
     // All are there at once, while none has been answered.
     asked(&origin, "/a", 6).await;
     assert_eq!(gateway.figure("followers"), 0);
@@ -273,8 +258,8 @@ async fn a_follower_takes_only_a_variant_of_its_own() {
 
     let leader = tokio::spawn(ask("de").send());
     asked(&origin, "/a", 1).await;
-    let german = all((0..2).map(|_| ask("de")));
-    let english = all((0..2).map(|_| ask("en")));
+    let german = sent((0..2).map(|_| ask("de")));
+    let english = sent((0..2).map(|_| ask("en")));
     gateway.reaches("followers", 4).await;
     held.release();
     leader.await.unwrap().body("de").status("fwd=uri-miss; stored");
@@ -298,7 +283,7 @@ async fn a_route_can_do_without() {
     let origin = Origin::start().await;
     let gateway = Gateway::setup(&origin).route("collapse = false").start().await;
     let held = origin.on("/a").hold(ok("1").max_age(60));
-    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..3).map(|_| gateway.ask("GET", "/a")));
     asked(&origin, "/a", 3).await;
     held.release();
     let answers = answers(sent).await;
@@ -329,7 +314,7 @@ async fn no_cache_wants_an_answer_that_was_fetched_for_it() {
 async fn a_failure_is_shared_by_all_who_waited_and_by_nobody_else() {
     let origin = RawOrigin::start(&[Step::Head, Step::Wait]).await;
     let gateway = Gateway::setup_before(&[origin.url()]).server("workers = 2").start().await;
-    let sent = all((0..5).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..5).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 4).await;
     origin.release();
     let answers = answers(sent).await;
@@ -353,7 +338,7 @@ async fn silence_is_shared_by_all_who_waited() {
     let origin = RawOrigin::start(&[Step::Head, Step::Stay]).await;
     let setup = Gateway::setup_before(&[origin.url()]).upstream("timeout = \"1s\"");
     let gateway = setup.start().await;
-    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..3).map(|_| gateway.ask("GET", "/a")));
     let answers = answers(sent).await;
     assert!(answers.iter().all(|answer| answer.status == 504));
     assert_eq!(
@@ -372,13 +357,13 @@ async fn a_fetch_that_began_before_an_invalidation_is_not_joined_after_it() {
     let gateway = Gateway::before(&origin).await;
     let held = origin.on("/a").method("GET").hold(ok("old").max_age(60));
     origin.on("/a").method("PUT").reply(status(204));
-    let before = all((0..2).map(|_| gateway.ask("GET", "/a")));
+    let before = sent((0..2).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 1).await;
     asked(&origin, "/a", 1).await;
 
     gateway.ask("PUT", "/a").send().await.code(204).status("fwd=method");
     let held_too = origin.on("/a").method("GET").hold(ok("new").max_age(60));
-    let after = all((0..2).map(|_| gateway.ask("GET", "/a")));
+    let after = sent((0..2).map(|_| gateway.ask("GET", "/a")));
     // They have a leader of their own, while the earlier one still waits.
     gateway.reaches("followers", 2).await;
     asked(&origin, "/a", 3).await;
@@ -425,7 +410,7 @@ async fn a_validation_is_shared() {
     let held = origin.on("/a").with("if-none-match", "\"v1\"").hold(not_modified);
 
     let asks = (0..5).map(|_| gateway.ask("GET", "/a"));
-    let sent = all(asks.chain([gateway.ask("GET", "/a").field("if-none-match", "\"v1\"")]));
+    let sent = sent(asks.chain([gateway.ask("GET", "/a").field("if-none-match", "\"v1\"")]));
     gateway.reaches("followers", 5).await;
     held.release();
     let mut answers = answers(sent).await;
@@ -453,7 +438,7 @@ async fn a_validation_that_finds_a_new_response_is_shared_too() {
     gateway.clock().advance(secs(61));
     let held = origin.on("/a").hold(ok("2").max_age(60).etag("v2"));
 
-    let sent = all((0..3).map(|_| gateway.ask("GET", "/a")));
+    let sent = sent((0..3).map(|_| gateway.ask("GET", "/a")));
     gateway.reaches("followers", 2).await;
     held.release();
     let answers = answers(sent).await;

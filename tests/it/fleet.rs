@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::support::client::{Ask, Got, Http2};
+use crate::support::client::{Ask, Got, Http2, answers, sent};
 use crate::support::gateway::{FLEET, Gateway, Setup};
 use crate::support::origin::{Held, Origin, Reply, ok, pieces, status};
 use crate::support::program::Running;
@@ -25,18 +25,6 @@ async fn gateways<const COUNT: usize>(origin: &Origin, redis: &Redis) -> [Gatewa
         all.push(setup(origin, redis).start().await.in_step().await);
     }
     all.try_into().unwrap_or_else(|_| unreachable!("there are as many as were started"))
-}
-
-fn sent(asks: impl IntoIterator<Item = Ask>) -> Vec<JoinHandle<Got>> {
-    asks.into_iter().map(|ask| tokio::spawn(ask.send())).collect()
-}
-
-async fn answers(sent: Vec<JoinHandle<Got>>) -> Vec<Got> {
-    let mut answers = Vec::new();
-    for response in sent {
-        answers.push(response.await.unwrap());
-    }
-    answers
 }
 
 async fn asked(origin: &Origin, times: usize) {

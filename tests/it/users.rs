@@ -5,6 +5,7 @@ use crate::support::origin::{Origin, ok};
 use crate::support::program::Running;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
+use crate::support::tiers::share_variants;
 use crate::support::until;
 
 /// What `docs/fleet.md` says that a user of the namespace `shop` needs.
@@ -31,15 +32,7 @@ async fn use_it_all(origin: &Origin, redis: &Redis) {
     let of_fleet = || setup(origin, redis, "password = \"secret\"").start();
     let (first, second) = (of_fleet().await.in_step().await, of_fleet().await.in_step().await);
     origin.on("/a").reply(ok("1").max_age(600));
-    for (language, stored) in [("de", "fwd=uri-miss; stored"), ("en", "fwd=vary-miss; stored")] {
-        let reply = ok(language).max_age(600).field("vary", "accept-language");
-        origin.on("/v").with("accept-language", language).reply(reply);
-        let ask =
-            |gateway: &Gateway| gateway.ask("GET", "/v").field("accept-language", language).send();
-        ask(&first).await.body(language).status(stored);
-        first.settled().await;
-        ask(&second).await.body(language).status("hit");
-    }
+    share_variants(origin, &first, &second).await;
     first.get("/a").await.status("fwd=uri-miss; stored");
     first.settled().await;
     second.get("/a").await.body("1").status("hit");

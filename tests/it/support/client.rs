@@ -12,8 +12,23 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::PATIENCE;
+
+/// Sends requests at once.
+pub fn sent(asks: impl IntoIterator<Item = Ask>) -> Vec<JoinHandle<Got>> {
+    asks.into_iter().map(|ask| tokio::spawn(ask.send())).collect()
+}
+
+/// Waits for what comes back, in the same order.
+pub async fn answers(sent: Vec<JoinHandle<Got>>) -> Vec<Got> {
+    let mut answers = Vec::new();
+    for response in sent {
+        answers.push(response.await.unwrap());
+    }
+    answers
+}
 
 /// A request in the making. Sent over a connection of its own.
 pub struct Ask {
@@ -106,7 +121,7 @@ impl Ask {
 /// A response whose content is still coming. Dropping it is a client that goes away.
 pub struct Open {
     response: Response<Incoming>,
-    connection: tokio::task::JoinHandle<()>,
+    connection: JoinHandle<()>,
 }
 
 impl Open {
@@ -222,7 +237,7 @@ pub async fn raw(gateway: SocketAddr, octets: &[u8]) -> String {
 pub(crate) struct Http2 {
     server: String,
     sender: http2::SendRequest<Full<Bytes>>,
-    connection: tokio::task::JoinHandle<()>,
+    connection: JoinHandle<()>,
 }
 
 impl Http2 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::gateway::{Gateway, Setup};
-use super::origin::Origin;
+use super::origin::{Origin, ok};
 use super::redis::Redis;
 
 /// `[cache.l1]` for a gateway that has L2 alone.
@@ -41,5 +41,18 @@ impl Tiers {
         let folder = self.folders.fetch_add(1, Ordering::Relaxed).to_string();
         let redis = setup().l2(&self.redis.url(), &format!("timeout = \"10s\"\n{lines}"));
         [redis, setup().disk(&self.disk.path().join(folder), lines)]
+    }
+}
+
+/// Two gateways of a fleet share both variants of `/v`, each stored by the first.
+pub async fn share_variants(origin: &Origin, first: &Gateway, second: &Gateway) {
+    for (language, stored) in [("de", "fwd=uri-miss; stored"), ("en", "fwd=vary-miss; stored")] {
+        let reply = ok(language).max_age(600).field("vary", "accept-language");
+        origin.on("/v").with("accept-language", language).reply(reply);
+        let ask =
+            |gateway: &Gateway| gateway.ask("GET", "/v").field("accept-language", language).send();
+        ask(first).await.body(language).status(stored);
+        first.settled().await;
+        ask(second).await.body(language).status("hit");
     }
 }
