@@ -51,6 +51,9 @@ mod upstream;
 // L1 and L2, alone and together, in one gateway and in a fleet.
 mod tiers;
 
+// The fleet that the README starts.
+mod three;
+
 // What lies in Redis: damaged, too large, compressed.
 mod frames;
 
