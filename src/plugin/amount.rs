@@ -13,6 +13,9 @@ const MOST_INITIAL: u64 = 65_536;
 /// The longest function, in octets. In JavaScript plugins it has 170,000.
 const LONGEST_FUNCTION: usize = 1 << 20;
 
+/// The pages of 64 KiB that a small plugin may begin with.
+const SMALL: u64 = 1;
+
 /// Measures a component with all modules inside. What is no WebAssembly has nothing to measure: the
 /// engine says what is wrong with it.
 pub(super) fn check(component: &[u8]) -> Result<(), String> {
@@ -42,12 +45,45 @@ pub(super) fn check(component: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a component begins with so little memory that a fresh one is to be had for less.
+pub(super) fn is_small(component: &[u8]) -> bool {
+    let (mut memories, mut pages) = (0, 0_u64);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::MemorySection(section)) => {
+                for memory in section.into_iter().map_while(Result::ok) {
+                    memories += 1;
+                    pages = pages.saturating_add(memory.initial);
+                }
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    memories <= 1 && pages <= SMALL
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn checked(wat: &str) -> Result<(), String> {
         check(&wat::parse_str(wat).unwrap())
+    }
+
+    #[test]
+    fn one_page_of_memory_is_small() {
+        for (wat, expected) in [
+            ("(module)", true),
+            ("(module (memory 1 200))", true),
+            ("(module (memory 2))", false),
+            ("(module (memory 1) (memory 0))", false),
+            ("(component (core module (memory 1)) (core module (table 1 funcref)))", true),
+            ("(component (core module (memory 1)) (core module (memory 1)))", false),
+        ] {
+            assert_eq!(is_small(&wat::parse_str(wat).unwrap()), expected, "{wat}");
+        }
+        assert!(!is_small(b"\0asm\x0d\0\x01\0garbage"));
     }
 
     #[test]

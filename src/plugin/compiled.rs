@@ -330,9 +330,9 @@ mod tests {
 
     /// Whether it comes from a file.
     fn is_loaded(compiled: &Compiled, engine: &Engine, octets: &[u8]) -> bool {
-        let key = key(&engine.wasmtime, octets);
+        let key = key(engine.wasmtime(), octets);
         let path = compiled.folder.join(format!("{}{ENDING}", key.to_hex()));
-        compiled.load(&engine.wasmtime, &key, &path).is_ok()
+        compiled.load(engine.wasmtime(), &key, &path).is_ok()
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         let first = Engine::new(1).unwrap();
         let compiled = Compiled::open(&folder).unwrap();
         assert!(!is_loaded(&compiled, &first, &octets));
-        compiled.component(&first.wasmtime, &octets).unwrap();
+        compiled.component(first.wasmtime(), &octets).unwrap();
         assert!(is_loaded(&compiled, &first, &octets));
         assert!(is_loaded(&Compiled::open(&folder).unwrap(), &Engine::new(1).unwrap(), &octets));
         assert!(!is_loaded(&compiled, &first, &component(2)));
@@ -360,7 +360,7 @@ mod tests {
         let engine = Engine::new(1).unwrap();
         let compiled = Compiled::open(folder.path()).unwrap();
         let octets = component(1);
-        compiled.component(&engine.wasmtime, &octets).unwrap();
+        compiled.component(engine.wasmtime(), &octets).unwrap();
         let file = files(folder.path()).remove(0);
         let good = fs::read(&file).unwrap();
         let flipped = |at: usize| {
@@ -378,12 +378,12 @@ mod tests {
             fs::write(&file, damaged).unwrap();
             assert!(!is_loaded(&compiled, &engine, &octets));
         }
-        compiled.component(&engine.wasmtime, &octets).unwrap();
+        compiled.component(engine.wasmtime(), &octets).unwrap();
         assert!(is_loaded(&compiled, &engine, &octets));
 
         // Under the name of another component, it is none of it.
         let other = component(2);
-        let name = format!("{}{ENDING}", key(&engine.wasmtime, &other).to_hex());
+        let name = format!("{}{ENDING}", key(engine.wasmtime(), &other).to_hex());
         fs::copy(&file, folder.path().join(name)).unwrap();
         assert!(!is_loaded(&compiled, &engine, &other));
     }
@@ -394,7 +394,7 @@ mod tests {
         let engine = Engine::new(1).unwrap();
         let compiled = Compiled::open(folder.path()).unwrap();
         let octets = component(1);
-        compiled.component(&engine.wasmtime, &octets).unwrap();
+        compiled.component(engine.wasmtime(), &octets).unwrap();
         let file = files(folder.path()).remove(0);
         for (mode, loads) in [(0o620, false), (0o602, false), (0o644, true), (0o600, true)] {
             set_mode(&file, mode);
@@ -409,7 +409,7 @@ mod tests {
         fs::create_dir(&file).unwrap();
         assert!(!is_loaded(&compiled, &engine, &octets));
         // Nor does it stop a policy from being loaded.
-        compiled.component(&engine.wasmtime, &octets).unwrap();
+        compiled.component(engine.wasmtime(), &octets).unwrap();
     }
 
     #[test]
@@ -468,16 +468,16 @@ mod tests {
         fs::write(folder.path().join("notes"), vec![0; 1 << 20]).unwrap();
         let octets: Vec<_> = (0..4).map(component).collect();
         let compiled = Compiled::open(folder.path()).unwrap();
-        compiled.component(&engine.wasmtime, &octets[0]).unwrap();
+        compiled.component(engine.wasmtime(), &octets[0]).unwrap();
         let one = fs::metadata(&files(folder.path())[0]).unwrap().len();
         let length = files(folder.path()).iter().map(|it| fs::metadata(it).unwrap().len()).min();
         assert!(length.unwrap() <= one);
         let compiled = Compiled::with_capacity(folder.path(), 3 * length.unwrap() + 64).unwrap();
         for octets in &octets[1..3] {
-            compiled.component(&engine.wasmtime, octets).unwrap();
+            compiled.component(engine.wasmtime(), octets).unwrap();
         }
         assert!(is_loaded(&compiled, &engine, &octets[0]), "it was used now");
-        compiled.component(&engine.wasmtime, &octets[3]).unwrap();
+        compiled.component(engine.wasmtime(), &octets[3]).unwrap();
         let loaded: Vec<_> = octets.iter().map(|it| is_loaded(&compiled, &engine, it)).collect();
         assert_eq!(loaded, [true, false, true, true]);
         assert!(folder.path().join("notes").exists());

@@ -45,9 +45,9 @@ pub(super) struct Share {
 
 impl Lane {
     /// Starts both. At most `slow` calls are slow at once.
-    pub(super) fn start(engine: wasmtime::Engine, slow: usize) -> io::Result<Self> {
+    pub(super) fn start(engines: Vec<wasmtime::Engine>, slow: usize) -> io::Result<Self> {
         let (calls, waiting) = channel();
-        let ticks = Ticks::start(engine)?;
+        let ticks = Ticks::start(engines)?;
         thread::Builder::new().name("larder-slow".to_owned()).spawn(move || go_on(&waiting))?;
         let places = Arc::new(Semaphore::new(slow));
         Ok(Self { calls, places, slow, shares: AtomicU64::new(0), ticks })
@@ -142,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn shares_take_turns_however_many_calls_they_have() {
-        let lane = Lane::start(wasmtime::Engine::default(), 16).unwrap();
+        let lane = Lane::start(vec![wasmtime::Engine::default()], 16).unwrap();
         let (many, one) = (lane.share(), lane.share());
         let (turns, end) = <(Arc<AtomicU64>, Arc<AtomicBool>)>::default();
         let mut others: Vec<_> =

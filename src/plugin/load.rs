@@ -174,21 +174,21 @@ impl Compiled {
         };
         let shown = |name: &str| printable(name, LONGEST);
         let of_component = component.component_type();
-        let imports = of_component.imports(&engine.wasmtime).map(|(name, _)| name);
+        let imports = of_component.imports(component.engine()).map(|(name, _)| name);
         let imports = imports.filter(|name| !name.starts_with(TYPES)).map(shown);
-        let exports = of_component.exports(&engine.wasmtime).map(|(name, _)| shown(name));
+        let exports = of_component.exports(component.engine()).map(|(name, _)| shown(name));
         (about.imports, about.exports) = (imports.collect(), exports.collect());
         Ok((about, Self::check(engine, &component)))
     }
 
     fn check(engine: &Engine, component: &Component) -> Result<Self, LoadError> {
-        check_imports(engine, component)?;
+        check_imports(component)?;
         let exports = Exports::find(component);
-        let configure = exports.configure.ok_or_else(|| other_world(engine, component))?;
+        let configure = exports.configure.ok_or_else(|| other_world(component))?;
         if exports.key.is_none() && exports.storing.is_none() && exports.invalidation.is_none() {
-            return Err(other_world(engine, component));
+            return Err(other_world(component));
         }
-        let instance = engine.linker.instantiate_pre(component);
+        let instance = engine.instance(component);
         let instance = instance.map_err(|error| LoadError::unfit(&error))?;
         Ok(Self { instance, exports, configure })
     }
@@ -303,9 +303,9 @@ fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     })
 }
 
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+fn check_imports(component: &Component) -> Result<(), LoadError> {
     let of_component = component.component_type();
-    let mut names = of_component.imports(&engine.wasmtime).map(|(name, _)| name);
+    let mut names = of_component.imports(component.engine()).map(|(name, _)| name);
     let allowed = |name: &str| IMPORTS.iter().any(|import| name.starts_with(import));
     let Some(name) = names.find(|name| !allowed(name)) else { return Ok(()) };
     let why = if name.starts_with("larder:policy/") {
@@ -316,9 +316,9 @@ fn check_imports(engine: &Engine, component: &Component) -> Result<(), LoadError
     Err(LoadError::Unfit(printable(&why, LONGEST)))
 }
 
-fn other_world(engine: &Engine, component: &Component) -> LoadError {
+fn other_world(component: &Component) -> LoadError {
     let of_component = component.component_type();
-    let names = of_component.exports(&engine.wasmtime).map(|(name, _)| format!("`{name}`"));
+    let names = of_component.exports(component.engine()).map(|(name, _)| format!("`{name}`"));
     let names: Vec<_> = names.collect();
     let exported = if names.is_empty() {
         // What a core module without the custom section becomes.

@@ -31,12 +31,12 @@ struct Shared {
 
 impl Ticks {
     /// Begins to tick.
-    pub(super) fn start(engine: wasmtime::Engine) -> io::Result<Arc<Self>> {
+    pub(super) fn start(engines: Vec<wasmtime::Engine>) -> io::Result<Arc<Self>> {
         let shared = Arc::<Shared>::default();
         let ticking = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("larder-ticks".to_owned())
-            .spawn(move || ticking.tick(&engine))?;
+            .spawn(move || ticking.tick(&engines))?;
         Ok(Arc::new(Self { shared, thread: thread.thread().clone() }))
     }
 
@@ -66,11 +66,13 @@ impl Drop for Running {
 }
 
 impl Shared {
-    fn tick(&self, engine: &wasmtime::Engine) {
+    fn tick(&self, engines: &[wasmtime::Engine]) {
         let mut quiet = 0;
         while !self.is_over.load(Ordering::SeqCst) {
             thread::sleep(TICK);
-            engine.increment_epoch();
+            for engine in engines {
+                engine.increment_epoch();
+            }
             quiet = if self.is_idle() { quiet + 1 } else { 0 };
             if quiet < QUIET {
                 continue;
