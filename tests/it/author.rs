@@ -314,7 +314,7 @@ fn a_plugin_says_what_it_is() {
         "  contract   larder:policy@0.1.0\n",
         "  world      key-policy\n",
         "  exports    configure, key\n",
-        "  imports    log\n",
+        "  imports    nothing\n",
         "  asks for   path, query\n",
     ] {
         assert!(ran.out.contains(told), "{told}\n{}", ran.out);
@@ -334,9 +334,12 @@ fn a_plugin_says_why_it_is_none() {
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["form"], "module");
     assert_eq!(report["version"], "0.1.0");
-    assert_eq!(report["imports"], serde_json::json!(["larder:policy/log@0.1.0"]));
+    assert_eq!(report["imports"], serde_json::json!([]));
     assert_eq!(report["asks_for"]["fields"][0], "accept-language");
     assert_eq!(report["asks_for"]["cookies"][0], "currency");
+
+    let ran = larder(root(), &["policy", "inspect", "bundled:content-tags"]);
+    assert!(ran.out.contains("  imports    log\n"), "{}", ran.out);
 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("text.wasm"), "text").unwrap();

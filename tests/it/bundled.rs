@@ -278,7 +278,7 @@ async fn errors_of_graphql_are_not_stored() {
 #[test]
 fn plugins_stay_small() {
     for plugin in larder::plugin::bundled_names() {
-        let most = if plugin == "graphql" { 76 * 1024 } else { 60 * 1024 };
+        let most = 60 * 1024;
         let file = format!("{}/plugins/bundled/{plugin}.wasm", env!("CARGO_MANIFEST_DIR"));
         let octets = std::fs::metadata(&file).unwrap().len();
         assert!(octets < most, "{plugin} has {octets} octets, and {most} is the most");

@@ -15,24 +15,23 @@ const WORLDS: &str = include_str!("../../plugins/sdk/src/worlds.rs");
 /// How long a line of `worlds.rs` may be.
 const WIDTH: usize = 96;
 
-/// A plugin exports each interface with a description of it, which is in the crate as octets: nothing
-/// reads `policy.wit` where policies are built.
+/// What a plugin may have beside `configure`; `worlds::of` finds a combination of them by its bits.
+const INTERFACES: [&str; 3] = ["key", "storing", "invalidation"];
+
+/// A plugin describes the interfaces that it exports, and the crate has the descriptions as octets:
+/// nothing reads `policy.wit` where policies are built.
 #[test]
 fn policies_describe_themselves_as_the_contract_does() {
-    let (introduction, _) = WORLDS.split_once("pub const").unwrap();
-    let mut expected = introduction.to_owned();
-    for (interface, imports) in [
-        ("configure", "import larder:policy/log@0.1.0; "),
-        ("key", ""),
-        ("storing", ""),
-        ("invalidation", ""),
-    ] {
-        let octets = described(interface, imports);
-        let name = interface.to_uppercase();
-        let count = octets.len();
-        let literal = literal(&octets);
-        writeln!(expected, "pub const {name}: &[u8; {count}] = b\"{literal}\";").unwrap();
+    let (introduction, _) = WORLDS.split_once("= [\n").unwrap();
+    let mut expected = format!("{introduction}= [\n");
+    for bits in 1..1 << INTERFACES.len() {
+        let has = |index: usize| bits & 1 << index != 0;
+        let interfaces = (0..INTERFACES.len()).filter(|index| has(*index));
+        let interfaces: Vec<_> = interfaces.map(|index| INTERFACES[index]).collect();
+        let literal = literal(&described(&interfaces));
+        writeln!(expected, "// {}\nb\"{literal}\",", interfaces.join(", ")).unwrap();
     }
+    expected += "];\n";
     if expected != WORLDS {
         let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("worlds.rs");
         fs::write(&written, expected).unwrap();
@@ -40,13 +39,15 @@ fn policies_describe_themselves_as_the_contract_does() {
     }
 }
 
-/// A world that exports one interface, as a `component-type` section holds it.
-fn described(interface: &str, imports: &str) -> Vec<u8> {
+/// A world that exports these interfaces and `configure`, as a `component-type` section holds it.
+fn described(interfaces: &[&str]) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_str("policy.wit", CONTRACT).unwrap();
+    let exports = ["configure"].iter().chain(interfaces);
+    let exports = exports.map(|interface| format!("export larder:policy/{interface}@0.1.0; "));
     let world = format!(
-        "package larder:sdk; \
-         world {interface} {{ {imports}export larder:policy/{interface}@0.1.0; }}"
+        "package larder:sdk; world policy {{ import larder:policy/log@0.1.0; {}}}",
+        exports.collect::<String>()
     );
     let package = resolve.push_str("sdk.wit", &world).unwrap();
     let world = resolve.select_world(&[package], None).unwrap();

@@ -48,10 +48,10 @@ impl Asked {
             // Servers differ in whether the URL or the content wins.
             "POST" | "QUERY" if in_url => Err(NOT_UNDERSTOOD),
             "POST" | "QUERY" => {
-                let asked = with_content(request, |value| match value {
-                    Json::Array(_) => Err(BATCH),
-                    value => Self::from_json(value),
-                })?;
+                let asked = match content(request)? {
+                    Json::Array(_) => return Err(BATCH),
+                    value => Self::from_json(&value)?,
+                };
                 Ok(Self { rest: request.query.clone(), ..asked })
             }
             _ => Err(METHOD),
@@ -62,10 +62,10 @@ impl Asked {
     pub(crate) fn read_all(request: &Request) -> Result<Vec<Self>, Why> {
         match Self::read(request) {
             Ok(asked) => Ok(vec![asked]),
-            Err(BATCH) => with_content(request, |value| match value {
+            Err(BATCH) => match content(request)? {
                 Json::Array(values) => values.iter().map(Self::from_json).collect(),
                 _ => Err(NOT_UNDERSTOOD),
-            }),
+            },
             Err(why) => Err(why),
         }
     }
@@ -147,16 +147,13 @@ fn form(value: &Json<'_>) -> Result<Option<String>, Why> {
 }
 
 /// Reads the content. Its type is the first of the fields that the policy asks for.
-fn with_content<T>(
-    request: &Request,
-    read: impl FnOnce(&Json<'_>) -> Result<T, Why>,
-) -> Result<T, Why> {
+fn content(request: &Request) -> Result<Json<'_>, Why> {
     let content = request.content().ok_or(NO_CONTENT)?;
     if !request.field(0).is_some_and(is_json) {
         return Err(CONTENT_TYPE);
     }
     let text = str::from_utf8(content).map_err(|_| NOT_UNDERSTOOD)?;
-    read(&Json::read(text).ok_or(NOT_UNDERSTOOD)?)
+    Json::read(text).ok_or(NOT_UNDERSTOOD)
 }
 
 /// `application/json`, in UTF-8.

@@ -22,7 +22,7 @@ use larder_policy::Settings;
 use larder_policy::Storing;
 use larder_policy::StoringDecision;
 use larder_policy::Wants;
-use larder_policy::log;
+use larder_policy::concat;
 
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -41,6 +41,8 @@ mod lexer;
 /// What the gateway takes from one call, and how long a tag may be.
 const MOST_TAGS: usize = 64;
 const LONGEST_TAG: usize = 256;
+
+const NO_TYPE: &str = "`, which is no type: write `[\"User\"]`";
 
 /// The tag of every response.
 const ALL: &str = "graphql";
@@ -75,6 +77,8 @@ larder_policy::prepared!(GraphQl { types, mutations, typenames, soft });
 larder_policy::export!(GraphQl: key, storing, invalidation);
 
 impl Policy for GraphQl {
+    const LOGS_PANICS: bool = false;
+
     fn configure(settings: &mut Settings) -> Result<Self, String> {
         let policy = Self {
             types: settings.named_texts("types"),
@@ -85,12 +89,17 @@ impl Policy for GraphQl {
         for (table, entries) in [("types", &policy.types), ("mutations", &policy.mutations)] {
             for NamedTexts { name, texts } in entries {
                 if !is_name(name) {
-                    settings.refuse::<()>(format!("`{table}.{name}` is no field of GraphQL"));
+                    settings.refuse::<()>(concat(&[
+                        "`",
+                        table,
+                        ".",
+                        name,
+                        "` is no field of GraphQL",
+                    ]));
                 }
                 for wrong in texts.iter().filter(|text| !is_name(text)) {
-                    settings.refuse::<()>(format!(
-                        "`{table}.{name}` has `{wrong}`, which is no type: write `[\"User\"]`"
-                    ));
+                    settings
+                        .refuse::<()>(concat(&["`", table, ".", name, "` has `", wrong, NO_TYPE]));
                 }
             }
         }
@@ -121,9 +130,6 @@ impl Key for GraphQl {
 impl Storing for GraphQl {
     fn storing(&self, request: &Request, response: &Response) -> Result<StoringDecision, String> {
         let tags = self.tags(request, response);
-        if let Err(why) = &tags {
-            log::debug(&format!("not stored: {why}"));
-        }
         let store = tags.is_ok();
         Ok(StoringDecision { store, max_age: None, tags: tags.unwrap_or_default() })
     }
@@ -166,7 +172,7 @@ impl GraphQl {
         }
         add_types(&mut tags, &types);
         for Field { name, .. } in fields.unwrap_or_default() {
-            add(&mut tags, format!("field:{name}"));
+            add(&mut tags, concat(&["field:", name]));
             if tags.len() > MOST_TAGS {
                 break;
             }
@@ -314,7 +320,7 @@ fn add(texts: &mut Vec<String>, text: String) {
 
 fn add_types(tags: &mut Vec<String>, types: &[String]) {
     for name in types {
-        add(tags, format!("type:{name}"));
+        add(tags, concat(&["type:", name]));
     }
 }
 

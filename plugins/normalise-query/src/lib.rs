@@ -14,6 +14,7 @@ use larder_policy::Policy;
 use larder_policy::Request;
 use larder_policy::Settings;
 use larder_policy::Wants;
+use larder_policy::concat;
 use larder_policy::sorted;
 
 /// Parameters that advertising and mailing services add to links, for their own scripts to read.
@@ -75,6 +76,8 @@ const TRACKING: &[&str] = &[
     "oly_enc_id",
 ];
 
+const WINS: &str = "`, which wins: take it out of one of the two lists";
+
 /// The settings.
 #[derive(Debug)]
 struct NormaliseQuery {
@@ -88,6 +91,8 @@ larder_policy::prepared!(NormaliseQuery { drop, keep, sort });
 larder_policy::export!(NormaliseQuery: key);
 
 impl Policy for NormaliseQuery {
+    const LOGS_PANICS: bool = false;
+
     fn configure(settings: &mut Settings) -> Result<Self, String> {
         let policy = Self {
             drop: settings.texts("drop").map(Patterns::from),
@@ -97,10 +102,8 @@ impl Policy for NormaliseQuery {
         for kept in policy.keep.iter().flat_map(Patterns::iter) {
             if let Some(dropped) = policy.dropped_by(kept) {
                 let list = if policy.drop.is_some() { "`drop`" } else { "the default of `drop`" };
-                settings.refuse::<()>(format!(
-                    "`keep` has `{kept}`, but {list} has `{dropped}`, which wins: \
-                     take it out of one of the two lists"
-                ));
+                let pieces = ["`keep` has `", kept, "`, but ", list, " has `", dropped, WINS];
+                settings.refuse::<()>(concat(&pieces));
             }
         }
         Ok(policy)

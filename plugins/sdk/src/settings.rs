@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::Setting;
 use crate::SettingValue;
+use crate::concat;
 
 /// What stands in the policy's `config`.
 ///
@@ -26,7 +27,7 @@ impl Settings {
     pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         match self.take(name)? {
             SettingValue::Boolean(value) => Some(value),
-            other => self.wrong_type(name, &other, "`true` or `false`", &format!("{name} = true")),
+            other => self.wrong_type(name, &other, "`true` or `false`", &[name, " = true"]),
         }
     }
 
@@ -40,7 +41,7 @@ impl Settings {
             }
             other => {
                 let expected = format!("a whole number from {least} to {most}");
-                self.wrong_type(name, &other, &expected, &format!("{name} = {least}"))
+                self.wrong_type(name, &other, &expected, &[name, " = ", &least.to_string()])
             }
         }
     }
@@ -51,7 +52,7 @@ impl Settings {
             SettingValue::Number(value) => Some(value),
             #[expect(clippy::cast_precision_loss, reason = "`1` is another way to write `1.0`")]
             SettingValue::Integer(value) => Some(value as f64),
-            other => self.wrong_type(name, &other, "a number", &format!("{name} = 1.0")),
+            other => self.wrong_type(name, &other, "a number", &[name, " = 1.0"]),
         }
     }
 
@@ -59,7 +60,7 @@ impl Settings {
     pub fn text(&mut self, name: &'static str) -> Option<String> {
         match self.take(name)? {
             SettingValue::Text(value) => Some(value),
-            other => self.wrong_type(name, &other, "a string", &format!("{name} = \"...\"")),
+            other => self.wrong_type(name, &other, "a string", &[name, " = \"...\""]),
         }
     }
 
@@ -72,7 +73,7 @@ impl Settings {
                     SettingValue::Text(value) if is_plain(value) => value,
                     _ => "...",
                 };
-                let example = format!("{name} = [\"{value}\"]");
+                let example = [name, " = [\"", value, "\"]"];
                 self.wrong_type(name, &other, "an array of strings", &example)
             }
         }
@@ -82,35 +83,29 @@ impl Settings {
     /// Empty if it is not there.
     pub fn named_texts(&mut self, name: &'static str) -> Vec<NamedTexts> {
         self.known.push(name);
+        let is_meant = |of_one: &str| {
+            let rest = of_one.strip_prefix(name).map(str::as_bytes);
+            matches!(rest, Some([] | [b'.', ..]))
+        };
         let mut found = Vec::new();
-        let mut unread = Vec::new();
-        for setting in std::mem::take(&mut self.unread) {
-            let Some(rest) = setting.name.strip_prefix(name) else {
-                unread.push(setting);
-                continue;
-            };
-            let texts = match (rest.as_bytes().first(), setting.value) {
-                (Some(b'.'), SettingValue::Text(text)) => vec![text],
-                (Some(b'.'), SettingValue::Texts(texts)) => texts,
-                (Some(b'.'), other) => {
-                    let example = format!("{} = \"...\"", setting.name);
+        for Setting { name: full, value } in self.take_all(&is_meant) {
+            let key = full.get(name.len() + 1..);
+            let texts = match (key, value) {
+                (Some(_), SettingValue::Text(text)) => vec![text],
+                (Some(_), SettingValue::Texts(texts)) => texts,
+                (Some(_), other) => {
                     let expected = "a string or an array of strings";
-                    self.report_type(&setting.name, &other, expected, &example);
+                    self.report_type(&full, &other, expected, &[&full, " = \"...\""]);
                     continue;
                 }
                 (None, other) => {
-                    let example = format!("{name} = {{ name = \"...\" }}");
+                    let example = [name, " = { name = \"...\" }"];
                     self.report_type(name, &other, "a table of strings", &example);
                     continue;
                 }
-                (Some(_), value) => {
-                    unread.push(Setting { value, ..setting });
-                    continue;
-                }
             };
-            found.push(NamedTexts { name: rest.get(1..).unwrap_or_default().to_owned(), texts });
+            found.push(NamedTexts { name: key.unwrap_or_default().to_owned(), texts });
         }
-        self.unread = unread;
         found
     }
 
@@ -156,11 +151,10 @@ impl Settings {
             self.problems.push(if has_failed {
                 // It may be another setting misspelt, or one that is read later.
                 let known = if known.is_empty() { "nothing" } else { &known };
-                format!("`{name}` was not read: until then the policy had asked for {known}")
-            } else if known.is_empty() {
-                format!("unknown setting `{name}`: this policy has no settings")
+                concat(&["`", name, "` was not read: until then the policy had asked for ", known])
             } else {
-                format!("unknown setting `{name}`: this policy has {known}")
+                let known = if known.is_empty() { "no settings" } else { &known };
+                concat(&["unknown setting `", name, "`: this policy has ", known])
             });
         }
         let mut all = String::new();
@@ -175,8 +169,15 @@ impl Settings {
 
     fn take(&mut self, name: &'static str) -> Option<SettingValue> {
         self.known.push(name);
-        let index = self.unread.iter().position(|setting| setting.name == name)?;
-        Some(self.unread.remove(index).value)
+        self.take_all(&|of_one| of_one == name).pop().map(|setting| setting.value)
+    }
+
+    /// Takes the settings whose names this holds for.
+    fn take_all(&mut self, is_meant: &dyn Fn(&str) -> bool) -> Vec<Setting> {
+        let all = std::mem::take(&mut self.unread).into_iter();
+        let (taken, unread) = all.partition(|setting| is_meant(&setting.name));
+        self.unread = unread;
+        taken
     }
 
     fn wrong_type<T>(
@@ -184,21 +185,24 @@ impl Settings {
         name: &str,
         given: &SettingValue,
         expected: &str,
-        example: &str,
+        example: &[&str],
     ) -> Option<T> {
         self.report_type(name, given, expected, example);
         None
     }
 
     #[inline(never)] // As above.
-    fn report_type(&mut self, name: &str, given: &SettingValue, expected: &str, example: &str) {
+    fn report_type(&mut self, name: &str, given: &SettingValue, expected: &str, example: &[&str]) {
         let given = match given {
             SettingValue::Boolean(_) => "a boolean",
             SettingValue::Integer(_) | SettingValue::Number(_) => "a number",
             SettingValue::Text(_) => "a string",
             SettingValue::Texts(_) => "an array",
         };
-        self.report(format!("`{name}` must be {expected}, not {given}: write `{example}`"));
+        let example = concat(example);
+        let pieces =
+            ["`", name, "` must be ", expected, ", not ", given, ": write `", &example, "`"];
+        self.report(concat(&pieces));
     }
 }
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::json_text;
 use crate::sorted;
 
-/// How deep arrays and objects may lie within each other. A plugin has a stack of 64 KiB.
+/// How deep arrays and objects may lie within each other. A plugin has a stack of 32 KiB.
 const DEEPEST: usize = 64;
 
 /// A JSON value.

@@ -14,6 +14,7 @@ use larder_policy::Policy;
 use larder_policy::Request;
 use larder_policy::Settings;
 use larder_policy::Wants;
+use larder_policy::concat;
 use larder_policy::sorted;
 
 /// The settings. One of `claim` and `field` is there.
@@ -30,6 +31,8 @@ larder_policy::prepared!(Tenant { claim, field, query, drop, sort });
 larder_policy::export!(Tenant: key);
 
 impl Policy for Tenant {
+    const LOGS_PANICS: bool = false;
+
     fn configure(settings: &mut Settings) -> Result<Self, String> {
         let policy = Self {
             claim: settings.text("claim"),
@@ -49,9 +52,11 @@ impl Policy for Tenant {
             (Some(claim), None) if claim.is_empty() => settings.refuse(
                 "`claim` is empty: write the name of a claim, `claim = \"tenant\"`".to_owned(),
             ),
-            (None, Some(field)) if !is_field_name(field) => settings.refuse(format!(
-                "`field` is `{field}`, which is no field name: write `field = \"x-tenant\"`"
-            )),
+            (None, Some(field)) if !is_field_name(field) => settings.refuse(concat(&[
+                "`field` is `",
+                field,
+                "`, which is no field name: write `field = \"x-tenant\"`",
+            ])),
             _ => None::<()>,
         };
         if !policy.query && (policy.sort || policy.drop.iter().next().is_some()) {

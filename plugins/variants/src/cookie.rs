@@ -1,12 +1,15 @@
 //! The part of the key that a cookie gives.
 
 use larder_policy::Settings;
+use larder_policy::concat;
 
 /// Part names that are taken. A cookie of the same name could make two requests look alike.
 const TAKEN: [&str; 3] = ["path", "query", "language"];
 
 /// The longest value that is used where no values are listed.
 const LONGEST_VALUE: usize = 64;
+
+const NEEDS: &str = "` needs `cookie`: write the cookie's name, `cookie = \"...\"`";
 
 /// Which cookie, and what its values may be.
 #[derive(Debug)]
@@ -37,23 +40,24 @@ impl Cookie {
             let given =
                 [("cookie-values", values.is_some()), ("cookie-default", default.is_some())];
             for (setting, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
-                settings.refuse::<()>(format!(
-                    "`{setting}` needs `cookie`: write the cookie's name, `cookie = \"...\"`"
-                ));
+                settings.refuse::<()>(concat(&["`", setting, NEEDS]));
             }
             return None;
         };
         if !is_token(&name) {
-            return settings.refuse(format!(
-                "`cookie` is `{name}`, which is no cookie name: \
-                 write letters, digits and any of !#$%&'*+-.^_`|~"
-            ));
+            return settings.refuse(concat(&[
+                "`cookie` is `",
+                &name,
+                "`, which is no cookie name: write letters, digits and any of !#$%&'*+-.^_`|~",
+            ]));
         }
         if TAKEN.contains(&name.as_str()) {
-            return settings.refuse(format!(
-                "`cookie` is `{name}`, which is the name of another part of the key: \
-                 no cookie named `path`, `query` or `language` can be used"
-            ));
+            return settings.refuse(concat(&[
+                "`cookie` is `",
+                &name,
+                "`, which is the name of another part of the key: \
+                 no cookie named `path`, `query` or `language` can be used",
+            ]));
         }
         if values.as_ref().is_some_and(Vec::is_empty) {
             return settings.refuse(

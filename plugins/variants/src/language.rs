@@ -3,6 +3,7 @@
 //! Nonsense in `Accept-Language` is no error: what cannot be read is passed over.
 
 use larder_policy::Settings;
+use larder_policy::concat;
 use larder_policy::sorted;
 
 /// How many ranges of a field are read. Browsers send fewer than ten.
@@ -10,6 +11,11 @@ const MOST_RANGES: usize = 32;
 
 /// Longer ranges are passed over. RFC 5646 §4.4.1 finds 35 octets enough for any tag.
 const LONGEST_RANGE: usize = 64;
+
+// What is said of wrong settings, beside their values.
+const NEEDS: &str = "`default-language` needs `languages`: write `languages = [\"";
+const NO_TAG: &str = "`, which is no language tag: write `";
+const NOT_LISTED: &str = "`, which `languages` does not list: add it there";
 
 /// The languages that the upstream answers in, as the settings spell them.
 #[derive(Debug)]
@@ -27,9 +33,7 @@ impl Languages {
         let default = settings.text("default-language");
         let Some(mut tags) = tags else {
             let default = default?;
-            return settings.refuse(format!(
-                "`default-language` needs `languages`: write `languages = [\"{default}\"]`"
-            ));
+            return settings.refuse(concat(&[NEEDS, &default, "\"]`"]));
         };
         if tags.is_empty() {
             return settings.refuse(
@@ -39,22 +43,18 @@ impl Languages {
         if let Some(tag) = tags.iter().find(|tag| !is_tag(tag)) {
             let meant = tag.replace('_', "-");
             let meant = if is_tag(&meant) { &meant } else { "en` or `de-AT" };
-            return settings.refuse(format!(
-                "`languages` has `{tag}`, which is no language tag: write `{meant}`"
-            ));
+            return settings.refuse(concat(&["`languages` has `", tag, NO_TAG, meant, "`"]));
         }
         let twice = tags.iter().enumerate().find(|(index, tag)| {
             tags.iter().take(*index).any(|before| before.eq_ignore_ascii_case(tag))
         });
         if let Some((_, tag)) = twice {
-            return settings.refuse(format!("`languages` has `{tag}` twice: take one out"));
+            return settings.refuse(concat(&["`languages` has `", tag, "` twice: take one out"]));
         }
         if let Some(default) = default {
             let Some(index) = tags.iter().position(|tag| tag.eq_ignore_ascii_case(&default)) else {
-                return settings.refuse(format!(
-                    "`default-language` is `{default}`, which `languages` does not list: \
-                     add it there"
-                ));
+                let pieces = ["`default-language` is `", &default, NOT_LISTED];
+                return settings.refuse(concat(&pieces));
             };
             if let Some(front) = tags.get_mut(..=index) {
                 front.rotate_right(1);
@@ -144,10 +144,15 @@ fn decisive<'a, 'b>(ranges: &'b [Range<'a>], tag: &str) -> Option<&'b Range<'a>>
 fn parse_weight(text: &str) -> Option<u16> {
     let value = text.strip_prefix("q=").or_else(|| text.strip_prefix("Q="))?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-    if fraction.len() > 3 || !fraction.bytes().all(|octet| octet.is_ascii_digit()) {
+    if fraction.len() > 3 {
         return None;
     }
-    let thousandths: u16 = format!("{fraction:0<3}").parse().ok()?;
+    let mut thousandths = 0;
+    let mut digits = fraction.bytes();
+    for _ in 0..3 {
+        let digit = digits.next().unwrap_or(b'0');
+        thousandths = thousandths * 10 + u16::from(digit.checked_sub(b'0').filter(|it| *it < 10)?);
+    }
     match whole {
         "0" => Some(thousandths),
         "1" if thousandths == 0 => Some(1000),

@@ -31,6 +31,8 @@ larder_policy::prepared!(Variants { languages, cookie });
 larder_policy::export!(Variants: key);
 
 impl Policy for Variants {
+    const LOGS_PANICS: bool = false;
+
     fn configure(settings: &mut Settings) -> Result<Self, String> {
         let policy =
             Self { languages: Languages::configure(settings), cookie: Cookie::configure(settings) };

@@ -103,7 +103,10 @@ impl Report {
         }
         line("world", self.world.unwrap_or_default())?;
         line("exports", &short(exports))?;
-        line("imports", &short(imports))?;
+        match imports.as_slice() {
+            [] if self.version.is_some() => line("imports", "nothing")?,
+            imports => line("imports", &short(imports))?,
+        }
         if let Some(asks_for) = &self.asks_for {
             line("asks for", &asked(asks_for))?;
         }

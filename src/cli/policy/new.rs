@@ -45,6 +45,7 @@ const SDK: &[(&str, &str)] = &[
     ("src/sort.rs", include_str!("../../../plugins/sdk/src/sort.rs")),
     ("src/template.rs", include_str!("../../../plugins/sdk/src/template.rs")),
     ("src/testing.rs", include_str!("../../../plugins/sdk/src/testing.rs")),
+    ("src/text.rs", include_str!("../../../plugins/sdk/src/text.rs")),
     ("src/value.rs", include_str!("../../../plugins/sdk/src/value.rs")),
     ("src/worlds.rs", include_str!("../../../plugins/sdk/src/worlds.rs")),
     ("wit/policy.wit", include_str!("../../../wit/policy.wit")),
