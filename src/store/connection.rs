@@ -4,13 +4,18 @@
 //! given up on a transport error, or after some timeouts in a row: one to a server that hangs, or
 //! that a firewall has forgotten, would otherwise never recover. One task connects again.
 //!
+//! So it is a circuit breaker. While it is open, no request waits. It closes when a new connection has
+//! done what requests want of it, a look-up and a write, and has done so within their timeout: a
+//! server may be quick to say `PONG`, and slow all the same. If it is given up for that soon after,
+//! a longer and longer pause follows. Only answers within the timeout end a row of timeouts: writes
+//! have more time, and would hide that each look-up waits in vain.
+//!
 //! A command that timed out may still be carried out later, so nothing may rest on its not being.
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -23,7 +28,9 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::stats::Counter;
+use crate::store::advice::{Told, advice, forbids_writes, is_answer};
 use crate::store::nodes::{Link, Peer};
+use crate::store::rest::Rest;
 
 /// How often an idle connection is asked whether it still works.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -35,8 +42,17 @@ const ANSWER: Duration = Duration::from_millis(400);
 pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(500));
 
-/// So many reasons why there is no connection are told before there is one again.
-const MOST_REASONS: usize = 8;
+/// The pause after a connection that answered too late again, soon after it was made.
+const TRIALS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+
+/// One that lasted so long was good.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// However long requests would wait, a trial has to come to an end.
+const LONGEST_TRIAL: Duration = Duration::from_secs(1);
+
+/// What a trial writes is gone after so long.
+const TRIAL_KEPT: Duration = Duration::from_mins(1);
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -63,29 +79,46 @@ pub(super) enum Trouble {
     /// Redis holds another log than it did.
     #[error("Redis lost the invalidation log")]
     LogLost,
+    #[error("Redis became a replica, or the master")]
+    OtherRole,
 }
 
 /// The handle. Dropping it closes the connection once running commands are done.
 pub(super) struct Connection {
     peer: Peer,
+    trial: Trial,
     current: ArcSwapOption<Current>,
     lost: Notify,
+    writes: Rest,
     pub(super) timeouts: Counter,
     pub(super) errors: Counter,
+}
+
+/// What a connection has to do before requests use it.
+#[derive(Clone, Debug)]
+pub(super) struct Trial {
+    /// What is looked up and written.
+    pub(super) key: String,
+    /// How long a look-up may take.
+    pub(super) timeout: Duration,
 }
 
 struct Current {
     link: Link,
     timeouts: AtomicU32,
+    /// It was given up because it answered too late.
+    is_late: AtomicBool,
 }
 
 impl Connection {
     /// Not connected yet; [`Connection::keep`] does that.
-    pub(super) fn new(peer: Peer) -> Self {
+    pub(super) fn new(peer: Peer, trial: Trial) -> Self {
         Self {
             peer,
+            trial,
             current: ArcSwapOption::empty(),
             lost: Notify::new(),
+            writes: Rest::default(),
             timeouts: Counter::default(),
             errors: Counter::default(),
         }
@@ -95,6 +128,25 @@ impl Connection {
         self.current.load().is_some()
     }
 
+    /// Whether a response may be written: not while Redis refuses that.
+    pub(super) fn may_write(&self) -> bool {
+        self.is_up() && self.writes.may_write(clock::instant())
+    }
+
+    /// Notes what became of such a write.
+    pub(super) fn wrote<T>(&self, answer: &Result<T, Trouble>) {
+        match answer {
+            Ok(_) if self.writes.end() => {
+                info!(redis = %self.peer, "Redis takes responses again");
+            }
+            Err(error) if forbids_writes(error) && self.writes.begin(clock::instant()) => {
+                let hint = advice(error);
+                warn!(redis = %self.peer, %error, hint, "Redis takes no responses, it is only read");
+            }
+            _ => {}
+        }
+    }
+
     /// The answer to all commands of `pipeline`. May be called on any runtime, and cancelled.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
@@ -102,12 +154,14 @@ impl Connection {
         deadline: Instant,
     ) -> Result<T, Trouble> {
         let current = self.current.load_full().ok_or(Trouble::Down)?;
+        let asked = clock::instant();
         let mut commands = current.link.commands();
-        match timeout_at(deadline, pipeline.query_async(&mut commands)).await {
-            Ok(Ok(answer)) => {
-                current.timeouts.store(0, Ordering::Relaxed);
-                Ok(answer)
-            }
+        let answer = timeout_at(deadline, pipeline.query_async(&mut commands)).await;
+        if answer.is_ok() && asked.elapsed() <= self.trial.timeout {
+            current.timeouts.store(0, Ordering::Relaxed);
+        }
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 self.errors.count();
                 let is_broken = error.is_io_error() || error.is_unrecoverable_error();
@@ -118,11 +172,17 @@ impl Connection {
             }
             Err(_) => {
                 self.timeouts.count();
-                if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.peer.patience() {
-                    self.give_up(&current);
-                }
+                self.missed(&current);
                 Err(Trouble::Timeout)
             }
+        }
+    }
+
+    /// An answer did not come in time.
+    fn missed(&self, current: &Arc<Current>) {
+        if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.peer.patience() {
+            current.is_late.store(true, Ordering::Relaxed);
+            self.give_up(current);
         }
     }
 
@@ -135,54 +195,87 @@ impl Connection {
     }
 
     /// Returns when the connection is lost. One that nobody uses would not show it, so it is asked
-    /// for a sign of life.
-    async fn watch(&self) {
-        let mut ping = redis::pipe();
-        ping.cmd("PING").ignore();
+    /// for a sign of life; which says nothing of how soon requests are answered.
+    async fn watch(&self, current: &Arc<Current>) {
+        let ping = redis::cmd("PING");
         while timeout(SIGN_OF_LIFE, self.lost.notified()).await.is_err() {
-            let deadline = Instant::from_std(clock::instant() + ANSWER);
-            if let Err(error) = self.query::<()>(&ping, deadline).await {
-                debug!(%error, "no sign of life from Redis");
+            let mut commands = current.link.commands();
+            match bounded(ANSWER, ping.exec_async(&mut commands)).await {
+                Ok(()) => {}
+                Err(error) if is_answer(&error) => debug!(%error, "no sign of life from Redis"),
+                Err(Trouble::Timeout) => self.missed(current),
+                Err(_) => self.give_up(current),
             }
+        }
+    }
+
+    /// A connection that requests can use.
+    async fn connect(&self) -> Result<Link, Trouble> {
+        let link = self.peer.connect().await?;
+        let Trial { key, timeout } = &self.trial;
+        let mut work = redis::pipe();
+        work.cmd("GET").arg(key).cmd("PTTL").arg(key);
+        work.cmd("SET").arg(key).arg(1).arg("PX").arg(TRIAL_KEPT.as_millis());
+        let mut commands = link.commands();
+        match bounded((*timeout).min(LONGEST_TRIAL), work.exec_async(&mut commands)).await {
+            // What it may not do, or cannot, it has said in time.
+            Err(trouble) if !is_answer(&trouble) => Err(trouble),
+            _ => Ok(link),
         }
     }
 
     /// Connects, and again whenever the connection is lost, until `end`. The connection is driven
     /// by the runtime that this runs on.
     pub(super) async fn keep(self: Arc<Self>, end: CancellationToken) {
-        let mut pause = PAUSES.0;
+        let (mut pause, mut trial) = (PAUSES.0, Duration::ZERO);
         let mut is_down = false;
-        let mut told = HashSet::new();
-        while let Some(connected) = end.run_until_cancelled(self.peer.connect()).await {
-            match connected {
+        let mut told = Told::default();
+        while let Some(connected) = end.run_until_cancelled(self.connect()).await {
+            let rest = match connected {
                 Ok(link) => {
-                    let current = Current { link, timeouts: AtomicU32::new(0) };
-                    self.current.store(Some(Arc::new(current)));
+                    let (timeouts, is_late) = (AtomicU32::new(0), AtomicBool::new(false));
+                    let current = Arc::new(Current { link, timeouts, is_late });
+                    self.current.store(Some(Arc::clone(&current)));
                     pause = PAUSES.0;
-                    told.clear();
+                    told.is_over();
                     if is_down {
                         info!(redis = %self.peer, "L2 is back");
                     }
-                    if end.run_until_cancelled(self.watch()).await.is_none() {
+                    let since = clock::instant();
+                    if end.run_until_cancelled(self.watch(&current)).await.is_none() {
                         return;
                     }
                     is_down = true;
                     warn!(redis = %self.peer, "L2 connection lost, serving without it");
+                    trial =
+                        next_trial(trial, current.is_late.load(Ordering::Relaxed), since.elapsed());
+                    trial
                 }
                 Err(error) => {
                     is_down = true;
-                    // Each reason once.
-                    if told.len() < MOST_REASONS && told.insert(error.to_string()) {
+                    if told.is_news(&error) {
                         let cause = error.source().map(display);
-                        warn!(redis = %self.peer, %error, cause, "L2 unreachable, serving without it");
+                        let hint = advice(&error);
+                        warn!(redis = %self.peer, %error, cause, hint, "L2 unreachable, serving without it");
                     }
-                    if end.run_until_cancelled(sleep(pause)).await.is_none() {
-                        return;
-                    }
+                    let rest = pause;
                     pause = (pause * 2).min(PAUSES.1);
+                    rest
                 }
+            };
+            if end.run_until_cancelled(sleep(rest)).await.is_none() {
+                return;
             }
         }
+    }
+}
+
+/// The pause after a connection was lost, which lasted so long; `before` was the last one.
+fn next_trial(before: Duration, is_late: bool, lasted: Duration) -> Duration {
+    match (is_late, lasted < PROVEN) {
+        (true, true) => (before * 2).clamp(TRIALS.0, TRIALS.1),
+        // It can be tried at once whether the server is still late: that costs no request anything.
+        _ => Duration::ZERO,
     }
 }
 
@@ -194,5 +287,26 @@ pub(super) async fn bounded<T>(
     match timeout(limit, command).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Trouble::Timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_late_again_and_again_rests_longer_and_longer() {
+        let secs = Duration::from_secs;
+        for (before, is_late, lasted, expected, why) in [
+            (0, true, 60, 0, "it was good before"),
+            (0, true, 1, 500, "soon again"),
+            (500, true, 1, 1000, "and again"),
+            (6000, true, 1, 8000, "not for ever"),
+            (8000, true, 10, 0, "good again"),
+            (8000, false, 1, 0, "it broke, which is noticed at once"),
+        ] {
+            let pause = next_trial(Duration::from_millis(before), is_late, secs(lasted));
+            assert_eq!(pause, Duration::from_millis(expected), "{why}");
+        }
     }
 }

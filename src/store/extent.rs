@@ -38,21 +38,46 @@ impl Extent {
     }
 }
 
-/// Which server this is, and since when: it changes with a restart and with a fail-over. `None` if
-/// the server does not tell.
+/// What a server tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Server {
+    /// Which one it is, and since when: it changes with a restart and with a fail-over.
+    pub(super) identity: String,
+    pub(super) is_replica: bool,
+}
+
+/// `None` if it does not tell.
 pub(super) async fn server(
     connection: &mut MultiplexedConnection,
+) -> Result<Option<Server>, Trouble> {
+    let Some(about) = info(connection, "server").await? else { return Ok(None) };
+    let Some(replication) = info(connection, "replication").await? else { return Ok(None) };
+    let of_it = |info: &str, name| {
+        info.lines().filter_map(|line| line.strip_prefix(name)).collect::<String>()
+    };
+    let identity = of_it(&about, "run_id:") + &of_it(&replication, "master_replid:");
+    let server = Server { identity, is_replica: tells_of_replica(&replication) };
+    Ok((!server.identity.is_empty()).then_some(server))
+}
+
+/// Whether the server has a master. `None` if it does not tell.
+pub(super) async fn is_replica(
+    connection: &mut MultiplexedConnection,
+) -> Result<Option<bool>, Trouble> {
+    Ok(info(connection, "replication").await?.as_deref().map(tells_of_replica))
+}
+
+async fn info(
+    connection: &mut MultiplexedConnection,
+    section: &str,
 ) -> Result<Option<String>, Trouble> {
-    let mut told = String::new();
-    for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
-        let mut command = redis::cmd("INFO");
-        let info: String = match bounded(ANSWER, command.arg(section).query_async(connection)).await
-        {
-            Ok(info) => info,
-            Err(Trouble::Failed(error)) if !error.is_io_error() => return Ok(None),
-            Err(trouble) => return Err(trouble),
-        };
-        told.extend(info.lines().filter_map(|line| line.strip_prefix(name)));
+    match bounded(ANSWER, redis::cmd("INFO").arg(section).query_async(connection)).await {
+        Ok(info) => Ok(Some(info)),
+        Err(Trouble::Failed(error)) if !error.is_io_error() => Ok(None),
+        Err(trouble) => Err(trouble),
     }
-    Ok((!told.is_empty()).then_some(told))
+}
+
+fn tells_of_replica(replication: &str) -> bool {
+    replication.lines().any(|line| line.trim_end() == "role:slave")
 }

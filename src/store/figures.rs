@@ -21,12 +21,14 @@ impl Store {
                     timeouts: redis.nodes.timeouts(),
                     writing: redis.l2.writing(),
                     dropped_writes: redis.l2.dropped.value(),
+                    refused_writes: redis.l2.refused.value(),
                     too_large: redis.l2.too_large.value(),
                     damaged_frames: redis.l2.damaged.value(),
                     log_in_step: redis.log.is_in_step(),
                     log_lag_seconds: redis.lag.value().as_secs_f64(),
                     log_lag_passed: redis.lag.is_passed(),
                     log_waiting: redis.log.waiting(),
+                    log_of_replica: redis.log.is_of_replica(),
                     octets: None,
                     evicted: 0,
                 }
@@ -65,6 +67,7 @@ fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S
 
 /// L2's figures.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is shown, and none decides")]
 pub struct L2Stats {
     /// Redis is connected; of a cluster, every node that has slots.
     pub up: bool,
@@ -74,8 +77,11 @@ pub struct L2Stats {
     pub timeouts: u64,
     /// Pieces of responses, 16 KiB each, that are on their way to Redis.
     pub writing: usize,
-    /// Responses that were not written, because Redis was down or too many were being written.
+    /// Responses that were not written, because Redis was down or had just refused another, or too many
+    /// were being written.
     pub dropped_writes: u64,
+    /// Writes of responses that Redis refused, because it is full or a replica.
+    pub refused_writes: u64,
     /// Responses that were not written, or not unpacked, because they are larger than `max_size`.
     pub too_large: u64,
     /// Values under the store's keys that it did not write, or that were damaged.
@@ -89,6 +95,8 @@ pub struct L2Stats {
     pub log_lag_passed: bool,
     /// Invalidations that wait to be appended to the shared log.
     pub log_waiting: usize,
+    /// It is a replica's, which confirms nothing.
+    pub log_of_replica: bool,
     /// The room that everything takes on the disk. None where that is Redis' to say.
     pub octets: Option<u64>,
     /// Responses that had to go from the disk before their end.

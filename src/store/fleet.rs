@@ -6,7 +6,7 @@
 //!
 //! | key | holds | for how long |
 //! |---|---|---|
-//! | `<namespace>:gateways` | a hash: name → place, time and process | a gateway counts as alive for [`ALIVE`] after its last word; later its line is removed |
+//! | `<namespace>:gateways` | a hash: name → place, time and process | a gateway counts as alive for [`ALIVE`](crate::store::beat::ALIVE) after its last word; later its line is removed |
 //! | `<namespace>:receipt:<id>` | a hash: name → time | [`KEPT`] |
 //!
 //! Times are the Redis server's, in milliseconds: gateways need not agree on theirs. All that is written
@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::clock;
+use crate::store::advice::{advice, is_of_replica};
+use crate::store::beat::Beat;
 use crate::store::connection::Trouble;
 use crate::store::names::{host_name, random_name, with_characters};
 use crate::store::nodes::Nodes;
@@ -35,9 +37,6 @@ use crate::stored::Position;
 /// How often a gateway says that it is alive, and how soon it tries again if that went wrong.
 const BEAT: Duration = Duration::from_secs(1);
 const BEAT_AGAIN: Duration = Duration::from_millis(50);
-
-/// A gateway that has said nothing for so long counts as gone.
-const ALIVE: Duration = Duration::from_secs(5);
 
 /// After so long its line is removed.
 const FORGOTTEN: Duration = Duration::from_secs(30);
@@ -65,6 +64,8 @@ pub(super) struct Fleet {
     /// There are receipts to write.
     untold: Notify,
     announced: AtomicBool,
+    /// Redis answered that it is read-only when it was last told of this gateway.
+    is_read_only: AtomicBool,
 }
 
 struct Shared {
@@ -85,15 +86,6 @@ struct Seen {
     /// The server's time, in milliseconds since 1970, and when it said so.
     clock: Option<(Instant, u64)>,
     gateways: BTreeMap<String, Beat>,
-}
-
-/// A gateway's line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Beat {
-    reached: Position,
-    /// In milliseconds since 1970.
-    at: u64,
-    process: String,
 }
 
 impl Fleet {
@@ -117,6 +109,7 @@ impl Fleet {
             seen: Mutex::default(),
             untold: Notify::new(),
             announced: AtomicBool::new(false),
+            is_read_only: AtomicBool::new(false),
         })
     }
 
@@ -129,6 +122,11 @@ impl Fleet {
     /// a purge could be complete without it.
     pub(super) fn is_announced(&self) -> bool {
         self.announced.load(Ordering::Acquire)
+    }
+
+    /// Redis would not be told of this gateway, as a replica does.
+    pub(super) fn is_refused_by_replica(&self) -> bool {
+        self.is_read_only.load(Ordering::Acquire)
     }
 
     /// The purge that ends with this record has been applied here.
@@ -172,16 +170,20 @@ impl Fleet {
                 () = self.untold.notified() => {}
                 () = sleep_until(next) => {
                     let beat = self.beat(shared, reached()).await;
-                    let is_well = beat.is_ok();
-                    if !matches!(&beat, Err(trouble) if is_out_of_reach(trouble)) {
+                    let is_lost = beat.as_ref().is_err_and(is_out_of_reach);
+                    if !is_lost {
+                        let is_read_only = beat.as_ref().is_err_and(is_of_replica);
+                        self.is_read_only.store(is_read_only, Ordering::Release);
                         self.announced.store(true, Ordering::Release);
                     }
-                    if let Err(trouble) = beat && !is_out_of_reach(&trouble) && !is_told {
-                        warn!(error = %trouble, "cannot tell the fleet of this gateway");
+                    is_told &= beat.is_err();
+                    if let Err(trouble) = beat && !is_lost && !is_told {
+                        let hint = advice(&trouble);
+                        warn!(error = %trouble, hint, "cannot tell the fleet of this gateway");
                         is_told = true;
                     }
-                    is_told &= !is_well;
-                    let pause = if is_well { BEAT } else { BEAT_AGAIN };
+                    // What Redis refuses now it will refuse for a while.
+                    let pause = if is_lost { BEAT_AGAIN } else { BEAT };
                     next = tokio::time::Instant::from_std(clock::instant() + pause);
                 }
             }
@@ -247,7 +249,7 @@ impl Fleet {
         }
         let mut before = std::mem::replace(&mut seen.gateways, gateways);
         // Redis may have lost the line of one that is alive; it will write it again.
-        before.retain(|_, beat| is_alive(beat, now));
+        before.retain(|_, beat| beat.is_alive(now));
         for (name, beat) in before {
             seen.gateways.entry(name).or_insert(beat);
         }
@@ -349,7 +351,7 @@ impl Fleet {
         let now = self.server_time(clock::instant()).unwrap_or_default();
         let seen = lock(&self.seen);
         let alive = seen.gateways.iter().filter(|(name, beat)| {
-            is_alive(beat, now) && ***name != *own.name && beat.process != self.process
+            beat.is_alive(now) && ***name != *own.name && beat.process != self.process
         });
         let mut all: Vec<_> = alive.map(|(name, beat)| judge(name, beat)).collect();
         all.push(own);
@@ -417,15 +419,6 @@ impl Seen {
     }
 }
 
-impl Beat {
-    fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ');
-        let reached = words.next()?.parse().ok()?;
-        let (at, process) = (words.next()?.parse().ok()?, words.next()?.to_owned());
-        Some(Self { reached, at, process })
-    }
-}
-
 /// Whether Redis has answered nothing, not even an error.
 fn is_out_of_reach(trouble: &Trouble) -> bool {
     match trouble {
@@ -433,12 +426,6 @@ fn is_out_of_reach(trouble: &Trouble) -> bool {
         Trouble::Nonsense | Trouble::LogLost => false,
         _ => true,
     }
-}
-
-/// Whether a gateway counts as alive at this time of the server's. One whose line is from the future
-/// does: another server's clock may have been ahead, and it will soon write a line of this one's.
-fn is_alive(beat: &Beat, now: u64) -> bool {
-    now.saturating_sub(beat.at) <= millis(ALIVE)
 }
 
 fn millis(span: Duration) -> u64 {

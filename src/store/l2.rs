@@ -18,6 +18,7 @@ use crate::config::Compression;
 use crate::semantics::NoVarySearch;
 use crate::stats::Counter;
 use crate::store::Tasks;
+use crate::store::advice::is_answer;
 use crate::store::codec::{self, Frame};
 use crate::store::connection::Trouble;
 use crate::store::l1::Held;
@@ -47,8 +48,11 @@ pub(super) struct L2 {
     max_size: usize,
     compression: Compression,
     writing: Arc<Semaphore>,
-    /// Responses that were not written because too many were being written, or Redis was down.
+    /// Responses that were not written because too many were being written, or Redis was down or had
+    /// just refused another.
     pub(super) dropped: Counter,
+    /// Writes that Redis refused.
+    pub(super) refused: Counter,
     /// Responses that were not written, or not unpacked, because they are larger than `max_size`.
     pub(super) too_large: Counter,
     /// Values under our keys that are not what was written there.
@@ -66,6 +70,7 @@ impl L2 {
             compression: config.compression,
             writing: Arc::new(Semaphore::new(WRITING / PIECE)),
             dropped: Counter::default(),
+            refused: Counter::default(),
             too_large: Counter::default(),
             damaged: Counter::default(),
         }
@@ -115,7 +120,7 @@ impl L2 {
 
     /// Writes a response in the background: under `key`, or as a variant of what lies there, of
     /// which `bound` are kept. What is answered becomes whether it was written. `None`, and counted, if
-    /// it is too large, if Redis is down, or if too much is being written.
+    /// it is too large, if Redis is down or refused another a moment ago, or if too much is being written.
     pub(super) fn put(
         self: &Arc<Self>,
         tasks: &Tasks,
@@ -129,7 +134,7 @@ impl L2 {
             self.too_large.count();
             return None;
         }
-        let Some(permit) = self.permit(octets) else {
+        let Some(permit) = self.permit(&key, octets) else {
             self.dropped.count();
             return None;
         };
@@ -159,7 +164,7 @@ impl L2 {
         rule: &NoVarySearch,
     ) -> Option<JoinHandle<bool>> {
         // Without the note there are misses, nothing worse.
-        let permit = self.permit(0)?;
+        let permit = self.permit(&key, 0)?;
         let (l2, rule) = (Arc::clone(self), rule.clone());
         Some(tasks.spawn(async move {
             let written = l2.write_rule(&key, rule).await;
@@ -184,10 +189,10 @@ impl L2 {
         self.set(key, frame, self.ttl, deadline).await
     }
 
-    fn permit(&self, octets: usize) -> Option<OwnedSemaphorePermit> {
+    fn permit(&self, key: &CacheKey, octets: usize) -> Option<OwnedSemaphorePermit> {
         let pieces = u32::try_from(octets / PIECE + 1).ok()?;
-        let writing = Arc::clone(&self.writing);
-        self.nodes.is_up().then(|| writing.try_acquire_many_owned(pieces).ok())?
+        let permit = Arc::clone(&self.writing).try_acquire_many_owned(pieces).ok()?;
+        self.nodes.may_write(&self.name(key)).then_some(permit)
     }
 
     /// Whether it was written; if not, it is too large after all.
@@ -236,7 +241,11 @@ impl L2 {
         let name = self.name(key);
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(&name).arg(&*frame).arg("PX").arg(millis).ignore();
-        self.nodes.query(&name, &pipeline, deadline).await
+        let written = self.nodes.write(&name, &pipeline, deadline).await;
+        if written.as_ref().is_err_and(is_answer) {
+            self.refused.count();
+        }
+        written
     }
 
     /// No braces: a hash tag would put every key into one slot of a cluster.

@@ -12,6 +12,9 @@
 //! `max_lag` ago, covers nothing whose fetch began after it, and nothing older is confirmed. What to
 //! do with the rest is its route's to say (`on_lag`).
 //!
+//! A replica confirms nothing: its log may be any time behind its master's, and tells no difference
+//! between that and a log at its end. While the gateway reads one it is out of contact.
+//!
 //! Moments are this process's own. What another gateway fetched came by way of L2, and when that
 //! was is told by another clock: it counts as fetched before everything.
 //!
@@ -37,6 +40,8 @@ pub(super) struct Lag {
     start: Instant,
     bound: Duration,
     contact: AtomicU64,
+    /// There was some, other than by having begun.
+    is_made: AtomicBool,
     /// It is longer ago than the bound. Changes under `changing` only.
     is_passed: AtomicBool,
     changing: Mutex<()>,
@@ -49,6 +54,7 @@ impl Lag {
             start: clock::instant(),
             bound,
             contact: AtomicU64::new(Moment::BEFORE_ALL.0),
+            is_made: AtomicBool::new(false),
             is_passed: AtomicBool::new(false),
             changing: Mutex::default(),
             changed: Notify::new(),
@@ -81,6 +87,11 @@ impl Lag {
         self.is_passed.load(Ordering::Acquire)
     }
 
+    /// Whether there has been contact. Before, nothing that others stored is confirmed.
+    pub(super) fn has_contact(&self) -> bool {
+        self.is_made.load(Ordering::Acquire)
+    }
+
     /// Whether `stored` may be used without asking anyone.
     pub(super) fn confirms(&self, stored: &StoredResponse) -> bool {
         !self.is_passed() || is_confirmed(self.contact(), stored.begun, self.now(), self.bound)
@@ -99,6 +110,7 @@ impl Lag {
     /// Every record from before this moment has been applied.
     pub(super) fn confirm(&self, moment: Moment) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_made.store(true, Ordering::Release);
         let before = Moment(self.contact.fetch_max(moment.0, Ordering::AcqRel));
         let is_over = self.is_passed() && since(moment, self.now()) <= self.bound;
         if is_over {
@@ -176,13 +188,14 @@ mod tests {
     #[test]
     fn contact_takes_the_flag_down() {
         let lag = Lag::new(Duration::ZERO);
+        assert!(!lag.has_contact());
         lag.is_passed.store(true, Ordering::Release);
         // Older than the bound.
         lag.confirm(Moment::BEFORE_ALL);
         let is_old = lag.now() > Moment::BEFORE_ALL;
         assert_eq!(lag.is_passed(), is_old);
         lag.confirm(Moment(u64::MAX));
-        assert!(!lag.is_passed());
+        assert!(!lag.is_passed() && lag.has_contact());
         assert_eq!(lag.value(), Duration::ZERO);
     }
 

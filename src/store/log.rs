@@ -152,6 +152,8 @@ struct Table {
     head: Position,
     /// The newest place given here while the shared log was out of reach, or without one.
     local: Position,
+    /// The first of those places whose record the shared log has yet to get.
+    unshared: Option<Position>,
     /// What covers everything: records on all, and records that were dropped.
     floor: Covered,
     marks: HashMap<Mark, Newest, foldhash::fast::RandomState>,
@@ -223,9 +225,13 @@ impl Log {
 
     /// As [`Log::judge`], for a response that L2 held. One from a place that this log has not
     /// reached is refused: it may come from a log that Redis lost, whose places mean nothing here.
+    ///
+    /// So is one that does not come from below the first record that only this gateway knows:
+    /// the gateway that stored it fetched it without knowing that one, whatever it had read since.
     pub(super) fn judge_from_l2(&self, stored: &StoredResponse) -> Verdict {
         let table = self.read();
-        if stored.position > table.head {
+        let is_beyond = |place| stored.position >= place;
+        if stored.position > table.head || table.unshared.is_some_and(is_beyond) {
             return Verdict::Gone;
         }
         self.judge_in(&table, stored)
@@ -267,6 +273,21 @@ impl Log {
             table.apply(place, record, now, bounds);
             (true, place)
         })
+    }
+
+    /// As [`Log::append`], for a record that the shared log is to get later.
+    pub(super) fn append_ahead(&self, record: &Invalidation, now: Instant) -> Position {
+        self.write(|table, bounds| {
+            let place = table.step(table.position());
+            table.unshared.get_or_insert(place);
+            table.apply(place, record, now, bounds);
+            (true, place)
+        })
+    }
+
+    /// The shared log has got all of those, and they were applied from there.
+    pub(super) fn all_shared(&self) {
+        self.write(|table, _| (false, table.unshared = None));
     }
 
     /// Makes everything from before now invalid, with `server` being a place that the shared log
@@ -567,6 +588,17 @@ mod tests {
         log.record(at(10, 0), &on_mark(1, false), clock::instant());
         assert_eq!(log.judge_from_l2(&response("a", &[], at(10, 0))), Verdict::Valid);
         assert_eq!(log.judge_from_l2(&response("a", &[], at(10, 1))), Verdict::Gone);
+        // Of a gateway that knows of more records than this one, and not of this one's.
+        log.append_ahead(&on_mark(2, false), clock::instant());
+        log.append_ahead(&on_mark(3, false), clock::instant());
+        log.record(at(20, 0), &on_mark(4, false), clock::instant());
+        assert_eq!(log.judge_from_l2(&response("a", &[2], at(10, 0))), Verdict::Gone);
+        let born = [at(10, 0), at(10, 1), at(20, 0), at(20, 1)];
+        let judge = || born.map(|born| log.judge_from_l2(&response("a", &[], born)));
+        let (valid, gone) = (Verdict::Valid, Verdict::Gone);
+        assert_eq!(judge(), [valid, gone, gone, gone]);
+        log.all_shared();
+        assert_eq!(judge(), [valid, valid, valid, gone]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! (RFC 9111 §4.1). What can invalidate a response is in the response: its marks, among which its
 //! route's and its key's must be (32 octets that spare each look-up the hashing), and its name.
 
+mod advice;
+mod beat;
 mod candidates;
 mod codec;
 mod connection;
@@ -27,9 +29,11 @@ mod purges;
 mod put;
 mod receipts;
 mod record;
+mod rest;
 mod search;
 mod second;
 mod shared_log;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -59,6 +63,7 @@ pub use self::shared_log::Receipt;
 pub use self::turn::{Sign, Turn, Turned, Word};
 pub use self::variants::Variants;
 
+use self::connection::Trial;
 use self::disk::Disk;
 use self::fleet::Fleet;
 use self::hit::most_suitable;
@@ -144,7 +149,9 @@ impl Store {
         let (redis, fleet) = match &cache.l2 {
             None => (None, Fleet::new(name, None)),
             Some(config) => {
-                let nodes = Arc::new(Nodes::start(&config.redis, &tasks));
+                let key = format!("{}:trial", cache.namespace);
+                let trial = Trial { key, timeout: config.timeout };
+                let nodes = Arc::new(Nodes::start(&config.redis, trial, &tasks));
                 let l2 = L2::new(Arc::clone(&nodes), &cache.namespace, config);
                 let fleet = Fleet::new(name, Some((&nodes, &cache.namespace, config.timeout)));
                 let lag = Arc::new(Lag::new(cache.max_lag));
@@ -158,6 +165,7 @@ impl Store {
                 ));
                 let turns = Turns::new(Arc::clone(&nodes), &cache.namespace, config.timeout);
                 tasks.spawn(Arc::clone(&shared).follow(tasks.end.clone()));
+                tasks.spawn(Arc::clone(&shared).share(tasks.end.clone()));
                 let read = Arc::clone(&shared);
                 tasks.spawn(Arc::clone(&fleet).keep(move || read.reached(), tasks.end.clone()));
                 let (watching, end) = (Arc::clone(&lag), tasks.end.clone());

@@ -13,6 +13,8 @@
 //! The identity is a random name beside the stream. Ids alone do not tell: another gateway may have
 //! appended to a log made anew before this one looks. Until the log has been read to its end again,
 //! nothing is taken from L2.
+//!
+//! Whether records can be appended makes no difference to reading (`sharing`).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,13 +25,14 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use redis::{Pipeline, Value};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::store::advice::{Told, advice, is_answer};
 use crate::store::connection::{PAUSES, Trouble, bounded};
-use crate::store::extent::{Extent, server};
+use crate::store::extent::{Extent, Server, is_replica, server};
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::lag::Lag;
@@ -46,11 +49,8 @@ const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
 /// How long the gateway waits for any other answer on the log's connection.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
-/// How long a gateway that ends tries to append what waits.
-const LAST_WORDS: Duration = Duration::from_millis(800);
-
 /// Records in one command.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 /// The stream holds some more records than this at most. A gateway that was cut off for longer
 /// than they reach back drops all it has.
@@ -72,16 +72,16 @@ pub struct Receipt {
 /// The stream, and this gateway's place in it.
 pub(super) struct SharedLog {
     /// For appending; reading blocks a connection, and has one of its own.
-    nodes: Arc<Nodes>,
-    log: Arc<Log>,
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) log: Arc<Log>,
     lag: Arc<Lag>,
     /// How long a read waits for a record.
     block: Duration,
     l1: Option<L1>,
-    stream: String,
+    pub(super) stream: String,
     identity: String,
     /// Who reads it, too.
-    fleet: Arc<Fleet>,
+    pub(super) fleet: Arc<Fleet>,
     timeout: Duration,
     /// Records older than this can be trimmed: no stored response is as old.
     lifetime: Duration,
@@ -89,7 +89,9 @@ pub(super) struct SharedLog {
     /// Every record up to here has been applied. The log's own position can be further on, by a
     /// record that this gateway appended and has not met in its place yet.
     reached: Mutex<Position>,
-    waiting: Waiting,
+    /// Its server has a master, and may be any time behind it.
+    is_replica: AtomicBool,
+    pub(super) waiting: Waiting,
 }
 
 /// What the reader has seen of the log. It outlives connections.
@@ -97,7 +99,7 @@ pub(super) struct SharedLog {
 struct Seen {
     last: Position,
     identity: Option<String>,
-    server: Option<String>,
+    server: Option<Server>,
     /// Redis lost the log, and the fleet has yet to be told: with a record at this place.
     distrusted: Option<Position>,
 }
@@ -126,14 +128,26 @@ impl SharedLog {
             timeout,
             in_step: AtomicBool::new(false),
             reached: Mutex::default(),
+            is_replica: AtomicBool::new(false),
             waiting: Waiting::default(),
         }
     }
 
     /// The log has been read to its end and is being read: what L2 holds can be judged. And the fleet
-    /// knows that this gateway reads it.
+    /// knows that this gateway reads it; and if it is a replica's log, this gateway has been in contact
+    /// with the fleet before.
     pub(super) fn is_in_step(&self) -> bool {
-        self.in_step.load(Ordering::Acquire) && self.fleet.is_announced()
+        self.is_read() && self.fleet.is_announced() && self.lag.has_contact()
+    }
+
+    /// The log has been read to its end and is being read.
+    pub(super) fn is_read(&self) -> bool {
+        self.in_step.load(Ordering::Acquire)
+    }
+
+    /// Its server is a replica, by its own word or because it takes no writes.
+    pub(super) fn is_of_replica(&self) -> bool {
+        self.is_replica.load(Ordering::Acquire) || self.fleet.is_refused_by_replica()
     }
 
     /// Up to where every record has been applied here.
@@ -174,16 +188,20 @@ impl SharedLog {
                     receipt.position = self.apply(&ids, batch);
                 }
                 _ => {
-                    let now = clock::instant();
-                    for record in batch {
-                        receipt.position = self.log.append(record, now);
-                    }
+                    receipt.position = self.append_later(batch).unwrap_or(receipt.position);
                     receipt.shared = false;
-                    self.waiting.add(batch);
                 }
             }
         }
         receipt
+    }
+
+    /// Applies records at once, and leaves it to [`SharedLog::share`] to append them. Answers the last
+    /// one's place.
+    fn append_later(&self, records: &[Invalidation]) -> Option<Position> {
+        let now = clock::instant();
+        let apply = || records.iter().map(|record| self.log.append_ahead(record, now)).last();
+        self.waiting.add(records, apply)
     }
 
     /// Whether the shared log has just so many records after one place and up to another. One that
@@ -204,40 +222,25 @@ impl SharedLog {
     pub(super) async fn follow(self: Arc<Self>, end: CancellationToken) {
         let mut seen = Seen::default();
         let mut pause = PAUSES.0;
-        let mut is_told = false;
+        let mut told = Told::default();
         while let Some(Err(trouble)) = end.run_until_cancelled(self.read_on(&mut seen)).await {
             if self.in_step.swap(false, Ordering::AcqRel) {
                 pause = PAUSES.0;
-                is_told = false;
+                told.is_over();
             }
-            if !is_told {
-                warn!(error = %trouble, "cut off from the invalidation log, L2 is not used");
-                is_told = true;
+            if told.is_news(&trouble) {
+                let (hint, keys) = (advice(&trouble), [&self.stream, &self.identity]);
+                warn!(
+                    error = %trouble,
+                    hint,
+                    ?keys,
+                    "cut off from the invalidation log, L2 is not used"
+                );
             }
             if end.run_until_cancelled(sleep(pause)).await.is_none() {
-                break;
-            }
-            pause = (pause * 2).min(PAUSES.1);
-        }
-        if self.waiting() > 0 && timeout(LAST_WORDS, self.append_rest()).await.is_err() {
-            let count = self.waiting();
-            warn!(count, "invalidations were never shared, other gateways will not hear of them");
-        }
-    }
-
-    /// Appends what waits, on a connection of its own.
-    async fn append_rest(&self) {
-        let mut pause = PAUSES.0;
-        loop {
-            let trouble = match self.nodes.connect(&self.stream).await {
-                Ok(link) => self.append_waiting(&mut link.commands()).await.err(),
-                Err(trouble) => Some(trouble),
-            };
-            if trouble.is_none() {
                 return;
             }
-            sleep(pause).await;
-            pause *= 2;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
@@ -247,22 +250,27 @@ impl SharedLog {
         self.bridge(&mut connection, seen).await?;
         let mut confirmed = clock::instant();
         loop {
-            self.append_waiting(&mut connection).await?;
             let (count, moment) = self.read(&mut connection, seen).await?;
             let is_at_end = count < BATCH;
             // `FLUSHALL` takes the log away and leaves the connection.
-            let is_new = is_at_end && !self.in_step.load(Ordering::Acquire);
+            let is_new = is_at_end && !self.is_read();
             if is_new || confirmed.elapsed() >= self.block {
                 if self.identity(&mut connection).await? != seen.identity {
                     return Err(Trouble::LogLost);
                 }
+                // And `REPLICAOF` makes another server of it.
+                let is_replica = is_replica(&mut connection).await?.unwrap_or(false);
+                if is_replica != self.is_replica.load(Ordering::Acquire) {
+                    return Err(Trouble::OtherRole);
+                }
                 confirmed = clock::instant();
-                if is_at_end {
+                if is_at_end && !self.is_of_replica() {
                     self.lag.confirm(moment);
                 }
             }
             if is_new {
                 self.in_step.store(true, Ordering::Release);
+                self.waiting.wake();
                 info!(position = %seen.last, "read the invalidation log to its end");
             }
         }
@@ -278,7 +286,7 @@ impl SharedLog {
     ) -> Result<(usize, Moment), Trouble> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
-        let waits = self.in_step.load(Ordering::Acquire);
+        let waits = self.is_read();
         if waits {
             command.arg("BLOCK").arg(self.block.as_millis());
         }
@@ -315,6 +323,10 @@ impl SharedLog {
         let identity = self.identity(connection).await?;
         let extent = self.extent(connection).await?;
         let server = server(connection).await?;
+        self.tell_of_replica(server.as_ref().is_some_and(|server| server.is_replica));
+        let is_another = |before: &Server| {
+            server.as_ref().is_some_and(|server| server.identity != before.identity)
+        };
         let has_read = seen.identity.is_some();
         match &extent {
             Some(extent) if identity.is_some() && !has_read => {
@@ -326,10 +338,14 @@ impl SharedLog {
                 seen.identity = identity;
             }
             Some(extent) if identity == seen.identity && has_read && !extent.misses(seen.last) => {
-                if server.is_some() && seen.server.is_some() && server != seen.server {
+                if seen.server.as_ref().is_some_and(is_another) {
                     warn!("Redis restarted or failed over, everything stored becomes stale");
-                    let stale = Invalidation { scope: Scope::All, soft: true };
-                    self.append_on(connection, &[stale], false).await?;
+                    let stale = [Invalidation { scope: Scope::All, soft: true }];
+                    match self.append_on(connection, &stale, false).await {
+                        // It can be read all the same.
+                        Err(trouble) if is_answer(&trouble) => drop(self.append_later(&stale)),
+                        appended => drop(appended?),
+                    }
                 }
             }
             _ => {
@@ -339,6 +355,17 @@ impl SharedLog {
         }
         seen.server = server;
         Ok(())
+    }
+
+    fn tell_of_replica(&self, is_replica: bool) {
+        match (self.is_replica.swap(is_replica, Ordering::AcqRel), is_replica) {
+            (false, true) => warn!(
+                hint = "name the master in `[cache.l2] redis`, or the sentinels",
+                "the invalidation log is a replica's, which says nothing of the fleet"
+            ),
+            (true, false) => info!("the invalidation log is a master's again"),
+            _ => {}
+        }
     }
 
     /// Drops all that was stored before, here and in the fleet.
@@ -398,23 +425,8 @@ impl SharedLog {
         }
     }
 
-    async fn append_waiting(&self, connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
-        // Before the queue is looked into: their records are there by now, or were.
-        let purges = self.fleet.waiting();
-        let mut last = None;
-        loop {
-            let batch = self.waiting.next(BATCH);
-            if batch.is_empty() {
-                self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
-                return Ok(());
-            }
-            last = Some(self.append_on(connection, &batch, !purges.is_empty()).await?);
-            self.waiting.appended();
-        }
-    }
-
-    /// Appends on the reader's own connection, and applies.
-    async fn append_on(
+    /// Appends on a connection of the caller's own, and applies.
+    pub(super) async fn append_on(
         &self,
         connection: &mut MultiplexedConnection,
         records: &[Invalidation],

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::store::log::Invalidation;
 
 /// So many invalidations wait for Redis. If there are more, one of everything takes their place.
@@ -12,7 +14,10 @@ const MAX_WAITING: usize = 10_000;
 
 /// In the order in which they are to be appended.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<Queues>);
+pub(super) struct Waiting {
+    queues: Mutex<Queues>,
+    woken: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -28,7 +33,8 @@ impl Waiting {
         queues.sent.len() + queues.queue.len()
     }
 
-    pub(super) fn add(&self, records: &[Invalidation]) {
+    /// Adds some, and applies them by `apply` before anyone can find that there are none.
+    pub(super) fn add<T>(&self, records: &[Invalidation], apply: impl FnOnce() -> T) -> T {
         let mut queues = self.queues();
         if queues.queue.len() + records.len() > MAX_WAITING {
             queues.queue.clear();
@@ -36,6 +42,20 @@ impl Waiting {
         } else {
             queues.queue.extend(records.iter().cloned());
         }
+        let applied = apply();
+        drop(queues);
+        self.wake();
+        applied
+    }
+
+    /// There are some, or they can be appended now.
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Waits for [`Waiting::wake`], if it was not called since the last time. For one task.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     /// The next ones, at most so many; the same ones again until [`Waiting::appended`] is called.
@@ -47,13 +67,18 @@ impl Waiting {
         sent.clone()
     }
 
-    /// The ones that came from [`Waiting::next`] need not wait any longer.
-    pub(super) fn appended(&self) {
-        self.queues().sent.clear();
+    /// The ones that came from [`Waiting::next`] need not wait any longer. `none_left` is called if they
+    /// were the last.
+    pub(super) fn appended(&self, none_left: impl FnOnce()) {
+        let mut queues = self.queues();
+        queues.sent.clear();
+        if queues.queue.is_empty() {
+            none_left();
+        }
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,14 +94,16 @@ mod tests {
     #[test]
     fn what_was_not_appended_comes_again() {
         let waiting = Waiting::default();
-        waiting.add(&[0, 1, 2].map(pattern));
+        waiting.add(&[0, 1, 2].map(pattern), || ());
         assert_eq!(waiting.next(2), [0, 1].map(pattern));
-        waiting.add(&[pattern(3)]);
+        waiting.add(&[pattern(3)], || ());
         assert_eq!(waiting.next(9), [0, 1].map(pattern));
         assert_eq!(waiting.len(), 4);
-        waiting.appended();
+        waiting.appended(|| panic!("there are two"));
         assert_eq!(waiting.next(9), [2, 3].map(pattern));
-        waiting.appended();
+        let mut is_empty = false;
+        waiting.appended(|| is_empty = true);
+        assert!(is_empty);
         assert_eq!((waiting.next(9).len(), waiting.len()), (0, 0));
     }
 
@@ -84,9 +111,9 @@ mod tests {
     fn one_of_everything_stands_for_too_many() {
         let waiting = Waiting::default();
         let many: Vec<_> = (0..MAX_WAITING).map(pattern).collect();
-        waiting.add(&many);
+        waiting.add(&many, || ());
         assert_eq!(waiting.len(), MAX_WAITING);
-        waiting.add(&[pattern(0)]);
+        waiting.add(&[pattern(0)], || ());
         assert_eq!(waiting.next(9), [Invalidation::EVERYTHING]);
     }
 }

@@ -45,7 +45,7 @@ fn setup(origin: &Origin, redis: &str) -> Setup {
 }
 
 /// Waits for contact after this moment, so that what was fetched before is confirmed by that alone.
-async fn has_contact(gateway: &Gateway) {
+pub(crate) async fn has_contact(gateway: &Gateway) {
     // The first may be from just before.
     for _ in 0..2 {
         let mut lag = 0.0;
@@ -57,12 +57,12 @@ async fn has_contact(gateway: &Gateway) {
     }
 }
 
-async fn lags(gateway: &Gateway) {
+pub(crate) async fn lags(gateway: &Gateway) {
     until("the bound is passed", || gateway.l2().log_lag_passed).await;
     assert!(gateway.l2().log_lag_seconds >= 2.0);
 }
 
-async fn is_in_contact(gateway: &Gateway) {
+pub(crate) async fn is_in_contact(gateway: &Gateway) {
     gateway.is_in_step().await;
     until("there is contact again", || !gateway.l2().log_lag_passed).await;
 }

@@ -68,6 +68,9 @@ mod receipts;
 // Redis down, hanging, lying, losing what it held.
 mod outages;
 
+// Redis that answers, and refuses: full, a replica, too slow, somebody else's.
+mod refusals;
+
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
 

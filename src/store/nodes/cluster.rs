@@ -25,7 +25,7 @@ use super::{Lies, Peer, looking};
 use crate::clock;
 use crate::config::Node;
 use crate::store::Tasks;
-use crate::store::connection::{Connection, Trouble, bounded};
+use crate::store::connection::{Connection, Trial, Trouble, bounded};
 
 /// How often the map is asked for while every node can be reached, and while one cannot.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,6 +40,7 @@ const ANSWER: Duration = Duration::from_millis(400);
 pub(in crate::store) struct Cluster {
     seeds: Vec<Node>,
     dial: Dial,
+    trial: Trial,
     tasks: Tasks,
     map: ArcSwap<Map>,
     outdated: Notify,
@@ -63,10 +64,11 @@ struct Member {
 
 impl Cluster {
     /// Knows nothing yet; its task finds out.
-    pub(super) fn start(seeds: Vec<Node>, dial: Dial, tasks: &Tasks) -> Arc<Self> {
+    pub(super) fn start(seeds: Vec<Node>, dial: Dial, trial: Trial, tasks: &Tasks) -> Arc<Self> {
         let cluster = Arc::new(Self {
             seeds,
             dial,
+            trial,
             tasks: tasks.clone(),
             map: ArcSwap::default(),
             outdated: Notify::new(),
@@ -82,9 +84,16 @@ impl Cluster {
         self.map.load().is_whole()
     }
 
-    /// Whether any node can be asked.
-    pub(super) fn is_up(&self) -> bool {
-        self.map.load().members.values().any(|member| member.connection.is_up())
+    /// Whether the node that has this key can be written to.
+    pub(super) fn may_write(&self, key: &str) -> bool {
+        self.map.load().of(key).is_some_and(|(_, connection)| connection.may_write())
+    }
+
+    /// Notes what became of a write.
+    pub(super) fn wrote<T>(&self, key: &str, answer: &Result<T, Trouble>) {
+        if let Some((_, connection)) = self.map.load().of(key) {
+            connection.wrote(answer);
+        }
     }
 
     pub(super) fn errors(&self) -> u64 {
@@ -265,7 +274,7 @@ impl Cluster {
     fn member(&self, node: &Node) -> Member {
         let peer = Peer::Server { dial: self.dial.clone(), place: Place::Node(node.clone()) };
         let member = Member {
-            connection: Arc::new(Connection::new(peer)),
+            connection: Arc::new(Connection::new(peer, self.trial.clone())),
             end: self.tasks.end.child_token(),
         };
         self.tasks.spawn(Arc::clone(&member.connection).keep(member.end.clone()));

@@ -29,7 +29,7 @@ use self::sentinel::Sentinels;
 use crate::config;
 use crate::config::{Password, Redis, Servers};
 use crate::store::Tasks;
-use crate::store::connection::{Connection, Trouble};
+use crate::store::connection::{Connection, Trial, Trouble};
 
 /// Whom a connection leads to.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ pub(super) enum Nodes {
 
 impl Nodes {
     /// Not connected yet; tasks do that.
-    pub(super) fn start(redis: &Redis, tasks: &Tasks) -> Self {
+    pub(super) fn start(redis: &Redis, trial: Trial, tasks: &Tasks) -> Self {
         let dial = Dial {
             login: redis.login.clone(),
             tls: redis.tls.clone(),
@@ -119,20 +119,36 @@ impl Nodes {
                 Peer::Master(sentinels)
             }
             Servers::Cluster(seeds) => {
-                return Self::Cluster(Cluster::start(seeds.clone(), dial, tasks));
+                return Self::Cluster(Cluster::start(seeds.clone(), dial, trial, tasks));
             }
         };
-        let connection = Arc::new(Connection::new(peer.clone()));
+        let connection = Arc::new(Connection::new(peer.clone(), trial));
         tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
         Self::One { peer, connection }
     }
 
-    /// Whether any server can be asked.
-    pub(super) fn is_up(&self) -> bool {
+    /// Whether a response may be written under `key`: its server is there, and has not just refused
+    /// another one.
+    pub(super) fn may_write(&self, key: &str) -> bool {
         match self {
-            Self::One { connection, .. } => connection.is_up(),
-            Self::Cluster(cluster) => cluster.is_up(),
+            Self::One { connection, .. } => connection.may_write(),
+            Self::Cluster(cluster) => cluster.may_write(key),
         }
+    }
+
+    /// Writes a response.
+    pub(super) async fn write(
+        &self,
+        key: &str,
+        pipeline: &Pipeline,
+        deadline: Instant,
+    ) -> Result<(), Trouble> {
+        let written = self.query(key, pipeline, deadline).await;
+        match self {
+            Self::One { connection, .. } => connection.wrote(&written),
+            Self::Cluster(cluster) => cluster.wrote(key, &written),
+        }
+        written
     }
 
     /// Whether all servers can be asked.

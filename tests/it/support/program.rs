@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -136,6 +137,16 @@ impl Running {
     pub(crate) async fn stats(&self) -> Value {
         let got = Ask::new(self.admin(), "GET", "/stats").send().await.code(200);
         serde_json::from_slice(&got.body).unwrap()
+    }
+
+    /// Waits until it uses L2. Its log may have said so before it said that it listens.
+    pub(crate) async fn is_in_step(&self) {
+        let waiting = async {
+            while self.stats().await["store"]["l2"]["log_in_step"] != true {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "L2 is never in use");
     }
 
     /// A figure of its memory in MiB, by its name in `/proc/PID/status`, as `VmRSS`.
