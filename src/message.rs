@@ -14,7 +14,7 @@ use http::header::{
     PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VARY, VIA,
 };
 use http::request::Parts;
-use http::{StatusCode, Version};
+use http::{StatusCode, Uri, Version};
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -334,6 +334,31 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
         host.push_str(if port.is_empty() { "0" } else { port });
     }
     Ok(host)
+}
+
+/// The authority and the target (path and query) that a request for this URL has, or what the URL is
+/// not. A fragment is no part of either.
+///
+/// Its scheme is not, too: behind something that ends TLS, requests for `https` URLs come as those for
+/// `http`.
+pub fn of_url(url: &str) -> Result<(String, String), &'static str> {
+    const ABSOLUTE: &str = "is not an absolute URL with http or https";
+
+    if !url.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err("has characters that must be percent-encoded in a URL");
+    }
+    let uri: Uri = url.parse().map_err(|_| ABSOLUTE)?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
+    let (Some(scheme), Some(authority)) = (scheme, uri.authority()) else {
+        return Err(ABSOLUTE);
+    };
+    let authority = normal_authority(scheme, authority.as_str())
+        .map_err(|_| "names no host that a request could be for")?;
+    let target = match uri.query() {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
+    };
+    Ok((authority, target))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Setting up the log: to standard error, as text or as JSON.
+//! Setting up the log: to standard error, as text or as JSON; and errors as a line of text.
 
 use std::io::IsTerminal;
 
@@ -19,4 +19,16 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
     // A second call in one process, as tests make it, leaves the first in place.
     drop(started);
     Ok(())
+}
+
+/// An error and what caused it, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

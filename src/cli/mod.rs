@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use http::Uri;
 
 use crate::telemetry;
 
@@ -165,5 +166,54 @@ fn say(to: &mut dyn Write, exit: Exit, line: &str) -> Exit {
     match writeln!(to, "{line}") {
         Ok(()) => exit,
         Err(_) => Exit::Failed,
+    }
+}
+
+/// A text of the gateway's for a terminal: without what that would act on.
+fn shown(text: &str) -> String {
+    text.chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect()
+}
+
+fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
+    match out.write_all(content).and_then(|()| writeln!(out)) {
+        Ok(()) => exit,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Where a listener of a gateway may be: it speaks HTTP, and is named by its root.
+fn listener(text: &str) -> Result<Uri, String> {
+    let uri: Option<Uri> = text.parse().ok();
+    let uri = uri.filter(|uri| {
+        uri.scheme_str() == Some("http")
+            && uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+    });
+    uri.ok_or_else(|| "write `http://HOST:PORT`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_named_by_their_root() {
+        for good in ["http://127.0.0.1:9080", "http://larder.internal/", "http://[::1]:9080"] {
+            assert!(listener(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:9080",
+            "localhost",
+            "https://h",
+            "http://",
+            "http://:9080",
+            "http://user:secret@h",
+            "http://h/purge",
+            "http://h/?a",
+        ] {
+            assert!(listener(bad).is_err(), "{bad}");
+        }
     }
 }

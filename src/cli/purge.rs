@@ -20,9 +20,9 @@ use serde_json::json;
 use tokio::runtime::Builder;
 
 use crate::config;
+use crate::telemetry::with_causes;
 
-use super::run::with_causes;
-use super::{Exit, say};
+use super::{Exit, listener, raw, say, shown};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
     .args(["tags", "keys", "urls", "patterns", "routes", "all"]))]
 pub(super) struct Arguments {
     /// Where the gateway listens for operators.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = admin)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = listener)]
     admin: Uri,
 
     /// A file with the token of `[admin]`, instead of the variable `LARDER_ADMIN_TOKEN`.
@@ -223,30 +223,6 @@ impl Problem {
     }
 }
 
-/// A text of the gateway's for a terminal: without what that would act on.
-fn shown(text: &str) -> String {
-    text.chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect()
-}
-
-fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
-    match out.write_all(content).and_then(|()| writeln!(out)) {
-        Ok(()) => exit,
-        Err(_) => Exit::Failed,
-    }
-}
-
-/// Where an admin listener may be: it speaks HTTP, and has its calls at the root.
-fn admin(text: &str) -> Result<Uri, String> {
-    let uri: Option<Uri> = text.parse().ok();
-    let uri = uri.filter(|uri| {
-        uri.scheme_str() == Some("http")
-            && uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
-            && matches!(uri.path(), "" | "/")
-            && uri.query().is_none()
-    });
-    uri.ok_or_else(|| "write `http://HOST:PORT`".to_owned())
-}
-
 fn wait(text: &str) -> Result<Duration, String> {
     let (count, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let wait = match (count.parse(), unit) {
@@ -261,26 +237,6 @@ fn wait(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn admin_listeners_are_named_by_their_root() {
-        for good in ["http://127.0.0.1:9080", "http://larder.internal/", "http://[::1]:9080"] {
-            assert!(admin(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "127.0.0.1:9080",
-            "localhost",
-            "https://h",
-            "http://",
-            "http://:9080",
-            "http://user:secret@h",
-            "http://h/purge",
-            "http://h/?a",
-        ] {
-            assert!(admin(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn answers_read_as_a_line_and_one_for_each_gateway() {

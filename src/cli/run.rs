@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
 use crate::service::{Assembly, Listeners, Service, Source};
+use crate::telemetry::with_causes;
 
 use super::{Exit, Run, say};
 
@@ -153,18 +154,6 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
         return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }
     Assembly::read(Source { file: file.clone(), listen: *listen })
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

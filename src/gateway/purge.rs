@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode, Uri};
+use http::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::message;
@@ -35,26 +35,8 @@ impl Gateway {
 
     /// What a write to this URL would make wrong (RFC 9111 §4.4): all that answers a GET of it, and what
     /// `POST`s to its path have brought. The error says what the URL is not.
-    ///
-    /// Its scheme is no part of a cache key: behind something that ends TLS, requests for `https` URLs
-    /// come as those for `http`.
     pub fn of_url(&self, url: &str) -> Result<Vec<Scope>, &'static str> {
-        const ABSOLUTE: &str = "is not an absolute URL with http or https";
-
-        if !url.bytes().all(|octet| octet.is_ascii_graphic()) {
-            return Err("has characters that must be percent-encoded in a URL");
-        }
-        let uri: Uri = url.parse().map_err(|_| ABSOLUTE)?;
-        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
-        let (Some(scheme), Some(authority)) = (scheme, uri.authority()) else {
-            return Err(ABSOLUTE);
-        };
-        let authority = message::normal_authority(scheme, authority.as_str())
-            .map_err(|_| "names no host that a request could be for")?;
-        let target = match uri.query() {
-            Some(query) => format!("{}?{query}", uri.path()),
-            None => uri.path().to_owned(),
-        };
+        let (authority, target) = message::of_url(url)?;
         Ok(self.of_target(&authority, &target))
     }
 

@@ -23,10 +23,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::clock::Clock;
 use crate::config::{Draft, Faults, Upstream};
 use crate::service::{Assembly, Listeners, NotStarted, Service};
+use crate::telemetry::with_causes;
 
 use self::api::Api;
 use self::tour::{Summary, TourError};
-use super::run::{Signals, drain, on_control_runtime, with_causes};
+use super::run::{Signals, drain, on_control_runtime};
 use super::{Exit, say};
 
 /// The configuration, by its name in the repository.
