@@ -37,6 +37,7 @@
 //! 5  routes   body
 //! 4  collapse                       many equal misses, one forward request
 //! 3  store   plugin   upstream      what does I/O
+//!    warm                           a client that has a gateway store what it will be asked for
 //!    comparison                     two key policies, asked about the same requests
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
@@ -81,6 +82,7 @@ pub mod comparison;
 pub mod plugin;
 pub mod store;
 pub mod upstream;
+pub mod warm;
 
 pub mod collapse;
 

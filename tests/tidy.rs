@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
     ("upstream", &["config", "interim", "message"]),
+    ("warm", &["clock", "message", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("collapse", &["stored", "semantics", "upstream"]),
     ("routes", &["config"]),
@@ -59,14 +60,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats"]),
+    ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats", "warm"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
 
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
-    ("hyper", &["server", "upstream", "gateway", "cli"]),
+    ("hyper", &["server", "upstream", "gateway", "warm", "cli"]),
     ("redis", &["store"]),
     ("redb", &["store"]),
     ("moka", &["store", "collapse"]),
@@ -79,6 +80,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("matchit", &["routes"]),
     ("toml", &["config"]),
     ("axum", &["admin", "cli"]),
+    ("quick_xml", &["warm"]),
     ("clap", &["cli"]),
     ("postcard", &["store"]),
     ("lz4_flex", &["store"]),

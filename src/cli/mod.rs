@@ -9,6 +9,7 @@ pub mod demo;
 mod policy;
 mod purge;
 mod run;
+mod warm;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -57,6 +58,8 @@ Examples:
       Serve by a route table.
   larder purge --tag order-42 --wait 1s
       Have all gateways forget what bears a tag.
+  larder warm --sitemap https://shop.example/sitemap.xml
+      Have a gateway store what it will be asked for.
   larder policy new by-tenant
       Begin a cache policy; `larder policy test` tries it.
 
@@ -113,6 +116,13 @@ enum Command {
     /// Exit codes: 0 accepted, with --wait applied by all gateways that are alive · 1 refused, no
     /// answer, or not applied by all in time · 2 wrong arguments.
     Purge(purge::Arguments),
+    /// Have a running gateway store what it will be asked for: URLs, lists of them, sitemaps.
+    ///
+    /// Each URL is asked of the gateway as a client would, with the URL's host, so that it is stored as for
+    /// a client. What was not warmed is told, with its reason. On a terminal a line shows how far it is.
+    ///
+    /// Exit codes: 0 all warmed · 1 some were not, or the gateway is out of reach · 2 wrong arguments.
+    Warm(warm::Arguments),
     /// Write a policy: begin one, try its cases, look into it, measure it.
     Policy(policy::Arguments),
 }
@@ -156,6 +166,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { file } => check::check(&file, &mut out, &mut err),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
+        Command::Warm(arguments) => warm::warm(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()

@@ -13,7 +13,8 @@
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
-//! `POST`, [`json_coding`] where a policy wants values of a content.
+//! `POST`, [`json_coding`] where a policy wants values of a content. [`Told`] is for who asks a Larder: what
+//! its `Cache-Status` says.
 //!
 //! # Not supported
 //!
@@ -50,6 +51,7 @@ pub mod status;
 pub mod storing;
 pub mod tags;
 pub mod targeted;
+pub mod told;
 pub mod understood;
 pub mod validation;
 pub mod vary;
@@ -74,6 +76,7 @@ pub use storing::{
     Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes,
 };
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
+pub use told::Told;
 pub use understood::{Chosen, Preferred};
 pub use validation::{
     Validators, freshen, keep_in_304, matches_head, not_modified, same_representation,

@@ -65,6 +65,9 @@ mod purge;
 mod purge_command;
 mod receipts;
 
+// What is stored before anybody asks for it.
+mod warm;
+
 // Redis down, hanging, lying, losing what it held.
 mod outages;
 

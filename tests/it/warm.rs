@@ -1,0 +1,201 @@
+//! `larder warm`: what it has stored, what it tells of that, and its exit codes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::Gateway;
+use crate::support::origin::{Origin, ok, status};
+use crate::support::program::{Ran, larder};
+
+/// The host that the URLs name. It leads nowhere.
+const HOST: &str = "http://shop.example";
+
+/// Runs `larder warm` before this gateway, in this folder.
+async fn warm(gateway: &Gateway, folder: &Path, arguments: &[&str]) -> Ran {
+    let before = format!("--gateway=http://{}", gateway.address());
+    let mut all = vec!["warm".to_owned(), before];
+    all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    let folder = folder.to_owned();
+    // The gateway answers on this thread.
+    let run = move || larder(&folder, &all.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+async fn is_stored(gateway: &Gateway, target: &str) {
+    let got = gateway.ask("GET", target).field("host", "shop.example").send().await;
+    assert_eq!(got.cache_status(), "hit", "{target}");
+}
+
+fn sitemap(kind: &str, parent: &str, urls: &[String]) -> String {
+    let entry =
+        |url: &String| format!("<{parent}><loc>{}</loc></{parent}>", url.replace('&', "&amp;"));
+    let entries: String = urls.iter().map(entry).collect();
+    let space = "http://www.sitemaps.org/schemas/sitemap/0.9";
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{kind} xmlns=\"{space}\">{entries}</{kind}>"
+    )
+}
+
+#[test]
+fn its_help_teaches() {
+    let ran = larder(Path::new("/"), &["warm", "--help"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    for text in [
+        "[default: http://127.0.0.1:8080]",
+        "--list <FILE>",
+        "`-` is standard input",
+        "--sitemap <URL-OR-FILE>",
+        "--header <FIELD>",
+        "[default: 50]",
+        "0 all warmed",
+        "2 wrong arguments",
+    ] {
+        assert!(ran.out.contains(text), "no `{text}`:\n{}", ran.out);
+    }
+    assert_eq!(ran.out.lines().find(|line| line.chars().count() > 100), None);
+}
+
+#[tokio::test]
+async fn what_a_list_names_is_stored_and_the_rest_is_told() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let folder = tempfile::tempdir().unwrap();
+    origin.on("/a").reply(ok("a").max_age(60));
+    origin.on("/b?c=1&d=2").reply(ok("b").max_age(60));
+    origin.on("/mine").reply(ok("mine").field("cache-control", "private"));
+    origin.on("/gone").reply(status(404).max_age(60));
+    gateway.ask("GET", "/a").field("host", "shop.example").send().await.body("a");
+    let list = format!(
+        "# the busiest\n{HOST}/a\n{HOST}/b?c=1&d=2\n\n{HOST}/mine\n{HOST}/gone\n/nowhere\n{HOST}/a\n"
+    );
+    fs::write(folder.path().join("list.txt"), list).unwrap();
+
+    let ran = warm(&gateway, folder.path(), &["--list", "list.txt", "--concurrency", "1"]).await;
+    let told = "2 of 5 warmed: 1 fetched and stored, 1 stored before\n  \
+                /nowhere  is not an absolute URL with http or https\n  \
+                http://shop.example/mine  fwd=uri-miss; detail=private\n  \
+                http://shop.example/gone  404: fwd=uri-miss; stored\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), "", told));
+    is_stored(&gateway, "/a").await;
+    is_stored(&gateway, "/b?c=1&d=2").await;
+    origin.saw("/a", 1);
+
+    let urls = [format!("{HOST}/a"), format!("{HOST}/mine")];
+    let ran = warm(&gateway, folder.path(), &["--json", &urls[0], &urls[1]]).await;
+    assert_eq!(ran.code, Some(1));
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    let why = "fwd=uri-miss; detail=private";
+    let expected = json!({
+        "urls": 2, "warmed": 1, "stored": 0, "hits": 1, "not_asked": 0, "ended": null,
+        "not_warmed": [{ "url": "http://shop.example/mine", "why": why }],
+    });
+    assert_eq!(told, expected);
+
+    let ran = warm(&gateway, folder.path(), &["https://shop.example/a"]).await;
+    let told = "1 of 1 warmed: 0 fetched and stored, 1 stored before\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(0), "", told));
+}
+
+#[tokio::test]
+async fn the_pages_of_sitemaps_are_stored() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let folder = tempfile::tempdir().unwrap();
+    for target in ["/1", "/2?a=1&b=2", "/3", "/4"] {
+        origin.on(target).reply(ok("page").max_age(60));
+    }
+    let url = |target: &str| format!("https://shop.example{target}");
+    let pages = sitemap("urlset", "url", &[url("/1"), url("/2?a=1&b=2")]);
+    fs::write(folder.path().join("sitemap.xml"), &pages).unwrap();
+    let ran = warm(&gateway, folder.path(), &["--sitemap", "sitemap.xml"]).await;
+    let told = "2 of 2 warmed: 2 fetched and stored, 0 stored before\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(0), "", told));
+    is_stored(&gateway, "/2?a=1&b=2").await;
+
+    // An index that the gateway itself is asked for, and the sitemaps that it names.
+    let index =
+        sitemap("sitemapindex", "sitemap", &[url("/s1"), url("/s2"), url("/index"), url("/x")]);
+    origin.on("/index").reply(ok(index));
+    origin.on("/s1").reply(ok(pages));
+    origin.on("/s2").reply(ok(sitemap("urlset", "url", &[url("/3"), url("/4"), url("/1")])));
+    origin.on("/x").reply(status(404));
+    let ran = warm(&gateway, folder.path(), &["--sitemap", &url("/index")]).await;
+    let told = "4 of 6 warmed: 2 fetched and stored, 2 stored before\n  \
+                https://shop.example/index  it is an index of sitemaps within another\n  \
+                https://shop.example/x  404\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), "", told));
+    is_stored(&gateway, "/4").await;
+
+    for (place, told) in [
+        (url("/x"), "`http://shop.example/x`: 404\n"),
+        (url("/3"), "`http://shop.example/3`: it has no element\n"),
+        (
+            "none.xml".to_owned(),
+            "`none.xml`: the file cannot be read: No such file or directory (os error 2)\n",
+        ),
+    ] {
+        let ran = warm(&gateway, folder.path(), &["--sitemap", &place]).await;
+        assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), told, ""));
+    }
+}
+
+#[tokio::test]
+async fn a_variant_is_warmed_by_its_fields() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let de =
+        || ok("Hallo").max_age(60).field("vary", "accept-language").field("content-language", "de");
+    origin.on("/a").with("accept-language", "de").reply(de());
+    let url = format!("{HOST}/a");
+    let fields = ["--header", "Accept-Language: de", "--header", "User-Agent: test", &url];
+    assert_eq!(warm(&gateway, Path::new("/"), &fields).await.code, Some(0));
+    let german =
+        gateway.ask("GET", "/a").field("host", "shop.example").field("accept-language", "de");
+    german.send().await.body("Hallo").status("hit");
+    let asked = origin.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].field("user-agent").as_deref(), Some("test"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_down_is_asked_once() {
+    let url = |number: usize| format!("{HOST}/{number}");
+    let urls: Vec<_> = (0..30).map(url).collect();
+    let gateway = ["warm", "--gateway", "http://127.0.0.1:1", "--concurrency", "1"];
+    let arguments = [&gateway[..], &urls.iter().map(String::as_str).collect::<Vec<_>>()].concat();
+    let ran = larder(Path::new("/"), &arguments);
+    assert_eq!(ran.code, Some(1));
+    let told = "0 of 30 warmed: 0 fetched and stored, 0 stored before; 30 not asked for\n";
+    assert_eq!(ran.out, told);
+    assert!(ran.err.starts_with("no answer of `http://127.0.0.1:1`: "), "{ran:?}");
+    assert!(ran.err.ends_with("Connection refused (os error 111)\n"), "{ran:?}");
+
+    // Something else listens there.
+    let origin = Origin::start().await;
+    origin.on("/0").reply(ok("hello").max_age(60));
+    let (gateway, url) = (format!("--gateway={}", origin.url()), url(0));
+    let run = move || larder(Path::new("/"), &["warm", &gateway, &url]);
+    let ran = tokio::task::spawn_blocking(run).await.unwrap();
+    let told = "0 of 1 warmed: 0 fetched and stored, 0 stored before\n  \
+                http://shop.example/0  no `Cache-Status` of a gateway\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), "", told));
+}
+
+#[tokio::test]
+async fn a_terminal_sees_how_far_it_is_and_nobody_else_does() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("a").max_age(60));
+    let (program, url) = (env!("CARGO_BIN_EXE_larder"), format!("{HOST}/a"));
+    let command = format!("{program} warm --gateway http://{} {url}", gateway.address());
+    // script(1) of util-linux gives it a terminal.
+    let run = move || Command::new("script").args(["-qec", &command, "/dev/null"]).output();
+    let ran = tokio::task::spawn_blocking(run).await.unwrap().expect("`script` must be installed");
+    let shown = String::from_utf8(ran.stdout).unwrap();
+    assert!(shown.starts_with("\r\u{1b}[K[####################] 1/1, "), "{shown:?}");
+    let told = "\r\u{1b}[K1 of 1 warmed: 1 fetched and stored, 0 stored before\r\n";
+    assert!(shown.ends_with(told), "{shown:?}");
+}
