@@ -3,6 +3,7 @@
 
 mod reload;
 mod sharing;
+mod warming;
 mod watch;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ use crate::token::Reader;
 use crate::upstream::Upstream;
 
 use self::reload::{Reloader, Reloading};
+use self::warming::{Plan, Warming};
 use self::watch::Watched;
 
 /// So many calls to reload wait in line; further ones wait for that.
@@ -66,6 +68,7 @@ struct Parts {
     tokens: Vec<Arc<Reader>>,
     /// None before the first policy. There is one for the process.
     engine: Option<Arc<Engine>>,
+    warm: Option<Arc<Plan>>,
 }
 
 /// Where the gateway listens, before it answers.
@@ -82,6 +85,7 @@ pub struct Service {
     admin: Option<Admin>,
     current: Arc<Current>,
     reloading: Option<Reloading>,
+    warming: Warming,
     store_tasks: store::Tasks,
     /// How long running requests may take to end.
     drain: Duration,
@@ -169,7 +173,7 @@ impl Assembly {
         };
         let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone());
         let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
-        let lasting = Lasting::new(store, tasks.clone(), clock.clone());
+        let lasting = Lasting::new(Arc::clone(&store), tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());
         let current = Current::new(gateway);
@@ -185,12 +189,14 @@ impl Assembly {
         };
         let server = Server::start(&config.server, clients, Arc::clone(&current), tasks)?;
         let drain = config.server.drain;
+        let stats = Arc::clone(lasting.stats());
+        let warming = Warming::start(parts.warm.clone(), server.address(), store, stats);
         let reloading = source.map(|(source, watched)| {
-            let current = Arc::clone(&current);
-            Reloader { source, watched, parts: Arc::new(parts), current, lasting, clock }
+            let (current, plans) = (Arc::clone(&current), warming.plans());
+            Reloader { source, watched, parts: Arc::new(parts), current, lasting, plans, clock }
                 .start(calls)
         });
-        Ok(Service { server, admin, current, reloading, store_tasks, drain })
+        Ok(Service { server, admin, current, reloading, warming, store_tasks, drain })
     }
 }
 
@@ -222,11 +228,12 @@ impl Service {
     /// What is left then is on its way to Redis, and no request waits for it. The future brings it
     /// there, within what is left of `drain` and never for long; dropping it breaks that off.
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
-        let Self { server, admin, reloading, store_tasks, drain, .. } = self;
+        let Self { server, admin, reloading, warming, store_tasks, drain, .. } = self;
         let end = Instant::from_std(clock::instant() + drain);
         if let Some(reloading) = reloading {
             reloading.stop();
         }
+        warming.stop();
         let drained = server.drain().await;
         if let Some(admin) = admin {
             admin.stop().await;
@@ -297,9 +304,10 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     faults.extend(
         files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
     );
+    let warm = Plan::of(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
-            Ok((Parts { config, upstreams, policies, tokens, engine }, routes))
+            Ok((Parts { config, upstreams, policies, tokens, engine, warm }, routes))
         }
         _ => Err(faults.into()),
     }

@@ -72,6 +72,8 @@ pub struct Stats {
     pub unrouted: Counter,
     /// Of the configuration itself.
     pub reloads: Reloads,
+    /// Of `[warm]`.
+    pub warming: Warming,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +128,8 @@ impl Stats {
         };
         all.rate();
         let (unrouted_requests, reloads) = (self.unrouted.value(), self.reloads.snapshot());
-        Snapshot { all, unrouted_requests, layers, routes, reloads }
+        let warming = self.warming.snapshot();
+        Snapshot { all, unrouted_requests, layers, routes, reloads, warming }
     }
 }
 
@@ -183,6 +186,63 @@ pub struct ReloadFigures {
     pub last_success_timestamp_seconds: u64,
 }
 
+/// What the gateway has asked itself for. These requests are among those of their routes, too: they
+/// come as clients' do.
+#[derive(Debug, Default)]
+pub struct Warming {
+    running: AtomicBool,
+    runs: Counter,
+    /// Fetched, and stored.
+    pub stored: Counter,
+    /// Stored before.
+    pub hits: Counter,
+    /// Neither.
+    pub not_warmed: Counter,
+}
+
+/// It is under way. Dropping it ends that.
+pub struct Running<'a>(&'a Warming);
+
+impl Warming {
+    /// It begins once more. One at a time.
+    pub fn begin(&self) -> Running<'_> {
+        self.runs.count();
+        self.running.store(true, Ordering::Relaxed);
+        Running(self)
+    }
+
+    fn snapshot(&self) -> WarmingFigures {
+        WarmingFigures {
+            running: self.running.load(Ordering::Relaxed),
+            runs: self.runs.value(),
+            stored: self.stored.value(),
+            hits: self.hits.value(),
+            not_warmed: self.not_warmed.value(),
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What warming came to since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WarmingFigures {
+    /// It is under way.
+    pub running: bool,
+    /// How often it has begun.
+    pub runs: u64,
+    /// URLs that were fetched and stored.
+    pub stored: u64,
+    /// URLs that were stored before.
+    pub hits: u64,
+    /// URLs that were not warmed; the log says why, at the level `debug`.
+    pub not_warmed: u64,
+}
+
 /// Every figure of the gateway, as `GET /stats` shows it.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
@@ -197,6 +257,8 @@ pub struct Snapshot {
     pub routes: BTreeMap<String, Figures>,
     /// Of the configuration itself.
     pub reloads: ReloadFigures,
+    /// Of `[warm]`.
+    pub warming: WarmingFigures,
 }
 
 /// The figures of one route, or of all.

@@ -56,8 +56,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "service",
         &[
-            "admin", "clock", "config", "gateway", "plugin", "routes", "server", "store", "token",
-            "upstream",
+            "admin", "clock", "config", "gateway", "plugin", "routes", "server", "stats", "store",
+            "token", "upstream", "warm",
         ],
     ),
     ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats", "warm"]),

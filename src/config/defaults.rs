@@ -21,6 +21,7 @@ impl Config {
             policies: Vec::new(),
             jwts: Vec::new(),
             routes: Vec::new(),
+            warm: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `servers`, `disk`, `jwt` and `routes` walk through it, with the help
+//! - `load` opens the file, `sections`, `servers`, `disk`, `jwt`, `routes` and `warm` walk through it, with the help
 //!   of `reader`,
 //!   which replaces what is wrong by its default and goes on;
 //! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
@@ -39,6 +39,7 @@ mod servers;
 mod setting;
 mod shown;
 mod value;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub use fault::{Fault, Faults};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, admin_token, load, parse};
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
+pub use warm::{Occasion, Sitemap, Warm};
 
 #[cfg(test)]
 pub(crate) use server_url::url as redis_url;
@@ -75,6 +77,8 @@ pub struct Config {
     pub jwts: Vec<Jwt>,
     /// In the order of the file, which does not decide anything: the most specific wins.
     pub routes: Vec<Route>,
+    /// `[warm]`; none without the table.
+    pub warm: Option<Warm>,
 }
 
 /// `[server]`.

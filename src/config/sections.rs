@@ -12,7 +12,7 @@ use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, disk, env, jwt, routes, servers, setting, shown, value};
+use super::{address, disk, env, jwt, routes, servers, setting, shown, value, warm};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -116,9 +116,11 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         let hint = "add `[[routes]]` with `name`, `path` and `upstream`".to_owned();
         source.report(None, "no routes", Some(hint));
     }
+    let warm = root.table("warm", "[warm]").map(|table| warm::read(table, folder));
     root.not_yet(&["mongodb", "changes"]);
     root.finish();
-    Config { server, admin, cache, upstreams, policies, jwts, routes: routes.unwrap_or_default() }
+    let routes = routes.unwrap_or_default();
+    Config { server, admin, cache, upstreams, policies, jwts, routes, warm }
 }
 
 /// The tables `[key.NAME]`; none if there is no `key`, or nothing in it.

@@ -21,6 +21,7 @@ use crate::config::{Changes, Fault, Faults};
 use crate::gateway::{Current, Gateway, Lasting};
 use crate::plugin::Policy;
 
+use super::warming::Plans;
 use super::watch::Watched;
 use super::{Parts, Source, assemble};
 
@@ -34,6 +35,8 @@ pub(super) struct Reloader {
     pub(super) parts: Arc<Parts>,
     pub(super) current: Arc<Current>,
     pub(super) lasting: Lasting,
+    /// Of warming.
+    pub(super) plans: Plans,
     pub(super) clock: Clock,
 }
 
@@ -162,6 +165,7 @@ impl Reloader {
             waiting_for_restart: waiting,
             seconds: began.elapsed().as_secs_f64(),
         };
+        self.plans.follow(parts.warm.clone());
         self.parts = Arc::new(parts);
         retired.push(former);
         done.log(cause);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::clock;
@@ -25,12 +26,22 @@ impl Store {
     /// As [`Store::invalidate`], all in one; and the gateways of the fleet say when they have applied
     /// it.
     pub async fn purge(&self, invalidations: Vec<Invalidation>) -> Purged {
+        let is_hard = invalidations.iter().any(|invalidation| !invalidation.soft);
         let Receipt { position, shared } = self.append(invalidations, true).await;
+        if is_hard {
+            self.log.tell_of_purge();
+        }
         if !shared {
             return Purged { id: self.fleet.wait(position), shared };
         }
         self.fleet.note(position);
         Purged { id: PurgeId::Placed(position), shared }
+    }
+
+    /// What changes whenever a purge that is not soft has been applied here, whoever asked for it.
+    /// Nothing is said of those from before this gateway first read the log to its end.
+    pub fn purges(&self) -> watch::Receiver<()> {
+        self.log.purges()
     }
 
     /// Which gateways have applied a purge, as soon as all have that are alive, or when `limit` is

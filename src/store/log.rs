@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::store::pattern;
 use crate::stored::{Mark, Moment, Position, StoredResponse};
 
@@ -144,6 +146,8 @@ pub(super) struct Log {
     records: AtomicU64,
     table: RwLock<Table>,
     bounds: Bounds,
+    /// Changes with each purge that is not soft.
+    purged: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -169,7 +173,18 @@ const SWEEP_LEAST: usize = 1024;
 impl Log {
     pub(super) fn new(bounds: Bounds) -> Self {
         let table = Table { sweep_at: SWEEP_LEAST, ..Table::default() };
-        Self { records: AtomicU64::new(1), table: RwLock::new(table), bounds }
+        let purged = watch::channel(()).0;
+        Self { records: AtomicU64::new(1), table: RwLock::new(table), bounds, purged }
+    }
+
+    /// What changes when an operator's purge that is not soft has been applied.
+    pub(super) fn purges(&self) -> watch::Receiver<()> {
+        self.purged.subscribe()
+    }
+
+    /// Such a purge has been applied, perhaps not for the first time.
+    pub(super) fn tell_of_purge(&self) {
+        self.purged.send_replace(());
     }
 
     /// Longer than any stored response lives.

@@ -103,6 +103,11 @@ impl Store {
         self.redis.is_some() || self.disk.is_some()
     }
 
+    /// Whether other gateways may use it, too.
+    pub fn is_shared(&self) -> bool {
+        self.redis.is_some()
+    }
+
     /// The largest content that a tier takes, if there is one.
     pub fn largest(&self) -> usize {
         let l1 = self.l1.as_ref().map(L1::capacity);

@@ -98,6 +98,8 @@ pub(super) struct SharedLog {
 #[derive(Default)]
 struct Seen {
     last: Position,
+    /// The log was read to its end once: what comes is new, and not from before this gateway began.
+    is_at_home: bool,
     identity: Option<String>,
     server: Option<Server>,
     /// Redis lost the log, and the fleet has yet to be told: with a record at this place.
@@ -271,6 +273,7 @@ impl SharedLog {
             if is_new {
                 self.in_step.store(true, Ordering::Release);
                 self.waiting.wake();
+                seen.is_at_home = true;
                 info!(position = %seen.last, "read the invalidation log to its end");
             }
         }
@@ -307,6 +310,9 @@ impl SharedLog {
             self.reach(seen, id);
             if record::is_purge(&record.map) {
                 self.fleet.note(id);
+                if seen.is_at_home && !invalidation.soft {
+                    self.log.tell_of_purge();
+                }
             }
         }
         // The server says that there is none when it has waited for one in vain.

@@ -67,6 +67,7 @@ mod receipts;
 
 // What is stored before anybody asks for it.
 mod warm;
+mod warming;
 
 // Redis down, hanging, lying, losing what it held.
 mod outages;

@@ -221,6 +221,12 @@ impl Setup {
         self
     }
 
+    /// `[warm]`. Goes after all routes.
+    pub(crate) fn warm(mut self, lines: &str) -> Self {
+        self.rest.extend(["[warm]\n", lines, "\n"]);
+        self
+    }
+
     /// A clock that several gateways share.
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();

@@ -1,0 +1,122 @@
+//! `[warm]`: what is stored before anybody asks for it.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::DeValue;
+
+use super::fault::Wrong;
+use super::reader::{Table, Value};
+use super::{Place, routes};
+
+/// `[warm]`. Whether a text is a URL or a field is for whoever asks for it to say, at its place.
+#[derive(Clone, Debug)]
+pub struct Warm {
+    /// `urls`.
+    pub urls: Vec<(String, Place)>,
+    /// `list`: a file with a URL in each line.
+    pub list: Option<PathBuf>,
+    /// `sitemap`.
+    pub sitemap: Option<(Sitemap, Place)>,
+    /// `headers`: fields of each request, as `Accept-Language: de`.
+    pub headers: Vec<(String, Place)>,
+    /// `rate`: so many requests a second at most, default 50, 1 to 10000.
+    pub rate: u32,
+    /// `concurrency`: so many at once at most, default 8, 1 to 1000.
+    pub concurrency: usize,
+    /// `when`, default `start`.
+    pub when: Vec<Occasion>,
+}
+
+/// Where a sitemap lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sitemap {
+    /// Something with `://`.
+    Url(String),
+    /// A file; relative ones are looked for from the configuration's folder.
+    File(PathBuf),
+}
+
+/// When it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// `start`: when the gateway has begun to answer, and when a reload has changed `[warm]`.
+    Start,
+    /// `purge`: after a purge by an operator that is not soft.
+    Purge,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            list: None,
+            sitemap: None,
+            headers: Vec::new(),
+            rate: 50,
+            concurrency: 8,
+            when: vec![Occasion::Start],
+        }
+    }
+}
+
+/// What `[warm]` says.
+pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Warm {
+    let default = Warm::default();
+    let (source, faults) = (table.source, table.source.count());
+    let sitemap = table.take("sitemap");
+    let warm = Warm {
+        urls: texts(&mut table, "urls", "write urls = [\"https://shop.example/\"]"),
+        list: table.read("list", None, |text| path(text, folder).map(Some)),
+        sitemap: sitemap
+            .and_then(|value| Some((value.read(|text| self::sitemap(text, folder))?, value.place))),
+        headers: texts(&mut table, "headers", "write headers = [\"Accept-Encoding: gzip\"]"),
+        rate: table.count("rate", default.rate, 1..=10_000),
+        concurrency: table.count("concurrency", default.concurrency, 1..=1000),
+        when: table.take("when").and_then(|value| when(&value)).unwrap_or(default.when),
+    };
+    let has_source = !warm.urls.is_empty() || warm.list.is_some() || warm.sitemap.is_some();
+    if !has_source && source.count() == faults {
+        let hint = "write `urls`, `list` or `sitemap`, or leave the table out";
+        table.report(table.place, "nothing is named", Some(hint.to_owned()));
+    }
+    table.finish();
+    warm
+}
+
+/// The elements of an array of strings, and where they stand.
+fn texts(table: &mut Table<'_>, key: &'static str, hint: &str) -> Vec<(String, Place)> {
+    let Some(elements) = table.take(key).and_then(|value| value.list(|| hint.to_owned())) else {
+        return Vec::new();
+    };
+    elements.iter().filter_map(|element| Some((element.text()?, element.place))).collect()
+}
+
+/// The occasions; none is for whoever warms by other means.
+fn when(value: &Value<'_>) -> Option<Vec<Occasion>> {
+    const HINT: &str = "write when = [\"start\", \"purge\"], or one of them";
+
+    if let DeValue::Array(elements) = value.content
+        && elements.is_empty()
+    {
+        return Some(Vec::new());
+    }
+    routes::all(value, HINT, |text| match text {
+        "start" => Ok(Occasion::Start),
+        "purge" => Ok(Occasion::Purge),
+        _ => Err(Wrong::new("is no occasion").with_hint(HINT)),
+    })
+}
+
+fn sitemap(text: &str, folder: &Path) -> Result<Sitemap, Wrong> {
+    if text.contains("://") {
+        return Ok(Sitemap::Url(text.to_owned()));
+    }
+    path(text, folder).map(Sitemap::File)
+}
+
+fn path(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Wrong::new("is not a path").with_hint("write the path of a file"));
+    }
+    Ok(folder.join(text))
+}
