@@ -19,6 +19,7 @@
 //!                      │ 6 collapse::enter                    one leader, others follow
 //!                      │   store::turn                        of a fleet's leaders one, where the route says so
 //!                      │ 7 upstream::send                     502, 504
+//!                      │   or documents::answer               503
 //!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts
 //!                      │ 9 the route's storing policy, then store::put under the lease
 //!                      ▼
@@ -36,6 +37,7 @@
 //! 6  gateway                        one request; the only place that picks a status
 //! 5  routes   body
 //! 4  collapse                       many equal misses, one forward request
+//!    documents                      what answers a route as an upstream does
 //! 3  store   plugin   upstream      what does I/O
 //!    warm                           a client that has a gateway store what it will be asked for
 //!    comparison                     two key policies, asked about the same requests
@@ -85,6 +87,11 @@ pub mod upstream;
 pub mod warm;
 
 pub mod collapse;
+#[cfg(feature = "mongodb")]
+pub mod documents;
+#[cfg(not(feature = "mongodb"))]
+#[path = "documents/absent.rs"]
+pub mod documents;
 
 pub mod body;
 pub mod routes;

@@ -352,9 +352,10 @@ fn depth(path: &str, pieces: &[Piece<'_>]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
 
     fn route(name: &str, path: &str) -> Route {
-        Route::new(name.to_owned(), path.to_owned(), 0)
+        Route::new(name.to_owned(), path.to_owned(), Origin::Upstream(0))
     }
 
     fn narrowed(name: &str, path: &str, hosts: &[&str], methods: &[Method]) -> Route {

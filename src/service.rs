@@ -3,6 +3,7 @@
 
 mod reload;
 mod sharing;
+mod sources;
 mod warming;
 mod watch;
 
@@ -24,6 +25,7 @@ use tracing::debug;
 use crate::admin::Admin;
 use crate::clock::{self, Clock};
 use crate::config::{self, Config, Draft, Fault, Faults, Place};
+use crate::documents::Source as DocumentSource;
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
@@ -63,6 +65,7 @@ struct Parts {
     config: Config,
     /// Each with a digest of the file that it believes.
     upstreams: Vec<(Option<blake3::Hash>, Arc<Upstream>)>,
+    sources: Vec<Arc<DocumentSource>>,
     policies: Vec<Arc<Policy>>,
     /// Keys are read anew each time.
     tokens: Vec<Arc<Reader>>,
@@ -275,8 +278,12 @@ impl Source {
 impl Parts {
     /// What answers by them.
     fn gateway(&self, routes: Routes, lasting: &Lasting) -> Arc<Gateway> {
+        for source in &self.sources {
+            source.look(lasting.runtime());
+        }
         let equipment = Equipment {
             upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
+            sources: self.sources.clone(),
             policies: self.policies.clone(),
             tokens: self.tokens.clone(),
             routes,
@@ -297,6 +304,8 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
         }
     };
     let upstreams = upstreams(&config, file, former, &mut faults);
+    let sources = former.map_or(&[][..], |former| &former.sources);
+    let sources = sources::sources(&config, file, sources, &mut faults);
     let mut engine = former.and_then(|former| former.engine.clone());
     let policies = policies(&config, file, former, &mut engine, &mut faults);
     let tokens = sharing::tokens(&config, file, &mut faults);
@@ -307,7 +316,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let warm = Plan::of(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
-            Ok((Parts { config, upstreams, policies, tokens, engine, warm }, routes))
+            Ok((Parts { config, upstreams, sources, policies, tokens, engine, warm }, routes))
         }
         _ => Err(faults.into()),
     }

@@ -58,6 +58,9 @@ pub enum Failure {
     /// The connection broke, or what came back is not HTTP.
     #[error("upstream broke off or answered nonsense")]
     Broken(#[source] Cause),
+    /// What the documents are in cannot be reached: whoever asks later may be answered.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Cause),
     /// The client's content broke off or was malformed, when some of it had been sent on.
     #[error("the request's content did not come whole")]
     Request(#[source] Cause),
@@ -229,6 +232,16 @@ impl Upstream {
 }
 
 impl Failure {
+    /// [`Failure::Unavailable`], because of this.
+    pub fn unavailable(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Cause(Arc::new(cause)))
+    }
+
+    /// [`Failure::Broken`], because of this.
+    pub fn broken(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Broken(Cause(Arc::new(cause)))
+    }
+
     fn of(error: hyper_util::client::legacy::Error, content: &Content) -> Self {
         let refused = error.is_connect();
         let cause = Cause(Arc::new(error));

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Config, Jwt, JwtKeys, OnError, Place, Plugin, Policy, Route, Upstream};
+use super::{
+    Config, Document, Jwt, JwtKeys, Mongodb, OnError, Origin, Place, Plugin, Policy, Route,
+    Upstream,
+};
 
 /// What differs between two configurations, by name, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,6 +18,8 @@ pub struct Changes {
     pub routes: Differences,
     /// Of `[upstreams]`.
     pub upstreams: Differences,
+    /// Of `[mongodb]`.
+    pub mongodb: Differences,
     /// Of `[policies]`. What the plugins' files hold is not compared.
     pub policies: Differences,
 }
@@ -47,6 +52,12 @@ impl Config {
                 |it| &it.name,
                 |a, b| a.essence() == b.essence(),
             ),
+            mongodb: Differences::of(
+                &new.mongodbs,
+                &old.mongodbs,
+                |it| &it.name,
+                |a, b| a.essence() == b.essence(),
+            ),
             policies: Differences::of(
                 &new.policies,
                 &old.policies,
@@ -66,9 +77,18 @@ impl Config {
         let policy = |place: Option<usize>| Some(self.policies.get(place?)?.name.as_str());
         let roles = [route.storing, route.invalidation, route.shadow];
         let policies = roles.into_iter().chain(route.key.iter().copied().map(Some));
+        let (origin, from) = match &route.origin {
+            Origin::Upstream(place) => {
+                (Origin::Upstream(0), self.upstreams.get(*place).map(|it| it.name.as_str()))
+            }
+            Origin::Document(document) => {
+                let from = self.mongodbs.get(document.mongodb).map(|it| it.name.as_str());
+                (Origin::Document(Box::new(Document { mongodb: 0, ..(**document).clone() })), from)
+            }
+        };
         (
             Route {
-                upstream: 0,
+                origin,
                 key: Vec::new(),
                 storing: None,
                 invalidation: None,
@@ -82,7 +102,7 @@ impl Config {
                 grants_place: Place::default(),
                 ..route.clone()
             },
-            self.upstreams.get(route.upstream).map(|upstream| upstream.name.as_str()),
+            from,
             policies.map(policy).collect(),
             route.jwt.and_then(|place| self.jwts.get(place)).map(Jwt::essence),
         )
@@ -144,7 +164,7 @@ impl Config {
         waiting
     }
 
-    /// The files that it names: plugins, certificate authorities and keys.
+    /// The files that it names: plugins, certificate authorities, keys and passwords of MongoDB.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let plugins = self.policies.iter().filter_map(|policy| match &policy.plugin {
             Plugin::File(path) => Some(path),
@@ -155,11 +175,20 @@ impl Config {
             JwtKeys::Secret(_) | JwtKeys::Trusted => None,
         });
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
-        plugins.chain(authorities).chain(keys)
+        let passwords = self.mongodbs.iter().filter_map(Mongodb::file);
+        plugins.chain(authorities).chain(keys).chain(passwords)
     }
 }
 
 impl Upstream {
+    /// All but where it stands in the file.
+    #[must_use]
+    pub fn essence(&self) -> Self {
+        Self { place: Place::default(), ..self.clone() }
+    }
+}
+
+impl Mongodb {
     /// All but where it stands in the file.
     #[must_use]
     pub fn essence(&self) -> Self {
@@ -282,8 +311,33 @@ mod tests {
             ),
         ] {
             let (old, new) = (read(FILE), read(&FILE.replacen(from, to, 1)));
-            let expected = Changes { routes, upstreams, policies };
+            let expected = Changes { routes, upstreams, policies, mongodb: none() };
             assert_eq!(new.changes(&old), expected, "{from} became {to}");
+        }
+    }
+
+    #[test]
+    fn a_route_of_documents_differs_by_what_it_finds_and_where() {
+        let read = |uri: &str, before: &str, field: &str| {
+            read(&format!(
+                "{before}[mongodb.m]\nuri = \"{uri}\"\n[[routes]]\nname = \"r\"\npath = \"/{{id}}\"\n\
+                 document = {{ mongodb = \"m\", database = \"d\", collection = \"c\", find = {{ {field} = \"{{id}}\" }} }}\n"
+            ))
+        };
+        let changed = |names: &[&str]| Differences {
+            changed: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Differences::default()
+        };
+        let other = "[mongodb.a]\nuri = \"mongodb://a\"\n";
+        let added = Differences { added: vec!["a".to_owned()], ..Differences::default() };
+        let old = read("mongodb://a", "", "_id");
+        for (new, routes, mongodb) in [
+            (read("mongodb://a", "# moved\n", "_id"), changed(&[]), changed(&[])),
+            (read("mongodb://b", "", "_id"), changed(&[]), changed(&["m"])),
+            (read("mongodb://a", "", "slug"), changed(&["r"]), changed(&[])),
+            (read("mongodb://a", other, "_id"), changed(&[]), added),
+        ] {
+            assert_eq!(new.changes(&old), Changes { routes, mongodb, ..Changes::default() });
         }
     }
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Place, Plugin,
-    Policy, Redis, Route, Server, Upstream,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Origin, Place,
+    Plugin, Policy, Redis, Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -18,6 +18,7 @@ impl Config {
             admin: None,
             cache: Cache::default(),
             upstreams: Vec::new(),
+            mongodbs: Vec::new(),
             policies: Vec::new(),
             jwts: Vec::new(),
             routes: Vec::new(),
@@ -116,14 +117,14 @@ impl Policy {
 }
 
 impl Route {
-    /// With every default. `upstream` is a place in [`Config::upstreams`].
-    pub fn new(name: String, path: String, upstream: usize) -> Self {
+    /// With every default.
+    pub fn new(name: String, path: String, origin: Origin) -> Self {
         Self {
             name,
             hosts: Vec::new(),
             path,
             methods: Vec::new(),
-            upstream,
+            origin,
             key: Vec::new(),
             storing: None,
             invalidation: None,

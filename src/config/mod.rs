@@ -5,9 +5,9 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `servers`, `disk`, `jwt`, `routes` and `warm` walk through it, with the help
-//!   of `reader`,
-//!   which replaces what is wrong by its default and goes on;
+//! - `load` opens the file, `sections`, `servers`, `disk`, `mongodbs`, `jwt`, `routes`, `document`,
+//!   `filter` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//!   default and goes on;
 //! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -16,8 +16,7 @@
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
 //!
-//! *Not supported yet:* `[mongodb]`, `[[changes]]`, `tls`, and of a route `document`, `headers`,
-//! `on_l2_error`; Redis as a cluster.
+//! *Not supported yet:* `[[changes]]`, `tls`, and of a route `headers`, `on_l2_error`.
 
 mod address;
 mod amount;
@@ -25,10 +24,13 @@ pub mod cases;
 mod changes;
 mod defaults;
 mod disk;
+mod document;
 mod env;
 mod fault;
+mod filter;
 mod jwt;
 mod load;
+mod mongodbs;
 mod nearest;
 pub(crate) mod pattern;
 mod reader;
@@ -51,9 +53,12 @@ use std::time::Duration;
 
 pub use changes::{Changes, Differences};
 pub use disk::Disk;
+pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
+pub use filter::{From, Kind, Operand, Slot};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, admin_token, load, parse};
+pub use mongodbs::Mongodb;
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
 pub use warm::{Occasion, Sitemap, Warm};
 
@@ -71,6 +76,8 @@ pub struct Config {
     pub cache: Cache,
     /// By name, in the order of the file.
     pub upstreams: Vec<Upstream>,
+    /// By name, in the order of the file.
+    pub mongodbs: Vec<Mongodb>,
     /// By name, in the order of the file.
     pub policies: Vec<Policy>,
     /// By name, in the order of the file.
@@ -323,6 +330,15 @@ impl Grant {
     }
 }
 
+/// Where a route's responses come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// `upstream`: its place in [`Config::upstreams`].
+    Upstream(usize),
+    /// `document`.
+    Document(Box<Document>),
+}
+
 /// `[[routes]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -335,8 +351,8 @@ pub struct Route {
     pub path: String,
     /// `methods`. Empty is any. `GET` brings `HEAD` along.
     pub methods: Vec<http::Method>,
-    /// `upstream`: its place in [`Config::upstreams`].
-    pub upstream: usize,
+    /// `upstream` or `document`.
+    pub origin: Origin,
     /// `key`: policies' places in [`Config::policies`], in the order in which they are asked; at most 8.
     pub key: Vec<usize>,
     /// `storing`: a policy's place.

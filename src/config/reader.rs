@@ -104,6 +104,12 @@ impl<'a> Table<'a> {
         self.entries.iter().any(|(name, ..)| *name == key)
     }
 
+    /// Where a key's value stands, if it is there and not taken yet.
+    pub(super) fn place_of(&self, key: &str) -> Option<Place> {
+        let found = self.entries.iter().find(|(name, ..)| *name == key);
+        found.map(|(.., value)| self.source.place(value.span().start))
+    }
+
     /// All keys that are left, with their places: for tables whose keys are names.
     pub(super) fn take_all(&mut self) -> Vec<(&'a str, Place, Value<'a>)> {
         let entries = std::mem::take(&mut self.entries);
@@ -267,7 +273,7 @@ impl<'a> Value<'a> {
     }
 
     /// A whole number, or a string that a variable makes one.
-    fn count(&self, bounds: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn count(&self, bounds: RangeInclusive<u64>) -> Option<u64> {
         let (text, number) = match self.content {
             DeValue::Integer(number) => {
                 // Beyond 128 bits, only the sign matters.
@@ -352,6 +358,11 @@ impl<'a> Value<'a> {
             DeValue::Table(table) => Some(Table::new(self.source, label, self.place, table)),
             _ => self.not_a("a table", Some(hint())),
         }
+    }
+
+    /// A table that faults name as they do this value's.
+    pub(super) fn inner_table(&self, hint: impl FnOnce() -> String) -> Option<Table<'a>> {
+        self.table(&Rc::clone(&self.label), hint)
     }
 
     /// Reports that the value is of the wrong type.

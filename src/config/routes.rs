@@ -8,12 +8,13 @@ use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::fault::Wrong;
+use super::pattern::Piece;
 use super::reader::{Table, Value};
-use super::{Collapsing, Forward, Grant, Jwt, OnError, Place, Policy, Route, Upstream};
-use super::{address, nearest, pattern, shown, value};
+use super::{Collapsing, Forward, Grant, Jwt, OnError, Origin, Place, Policy, Route, Upstream};
+use super::{address, document, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
-const NOT_YET: [&str; 3] = ["document", "headers", "on_l2_error"];
+const NOT_YET: [&str; 2] = ["headers", "on_l2_error"];
 
 /// What a route with `purge` takes besides its own methods.
 const PURGES: [&str; 2] = ["PURGE", "SOFTPURGE"];
@@ -33,10 +34,16 @@ pub(super) struct Jwts<'p> {
     pub(super) valid: &'p [Jwt],
 }
 
+/// What routes are answered from.
+pub(super) struct Origins<'a> {
+    pub(super) upstreams: &'a [Upstream],
+    pub(super) mongodbs: document::Known<'a>,
+}
+
 /// All routes whose name, host, path and methods are right; none if there is no route at all.
 pub(super) fn read(
     value: Option<Value<'_>>,
-    upstreams: &[Upstream],
+    origins: &Origins<'_>,
     jwts: &Jwts<'_>,
     policies: &Policies<'_>,
     has_l2: bool,
@@ -58,7 +65,7 @@ pub(super) fn read(
         let Some(mut table) = table else { continue };
         let name = name(&mut table, &mut names);
         let name = name.unwrap_or_default();
-        let route = route(name, &mut table, upstreams, jwts, policies, has_l2);
+        let route = route(name, &mut table, origins, jwts, policies, has_l2);
         let purge = purge(&mut table, has_token);
         let route = route.map(|route| with_purge(route, purge.as_ref()));
         table.not_yet(&NOT_YET);
@@ -89,7 +96,7 @@ fn name(table: &mut Table<'_>, names: &mut HashMap<String, Place>) -> Option<Str
 fn route(
     name: String,
     table: &mut Table<'_>,
-    upstreams: &[Upstream],
+    origins: &Origins<'_>,
     jwts: &Jwts<'_>,
     policies: &Policies<'_>,
     has_l2: bool,
@@ -106,14 +113,15 @@ fn route(
         all(&value, "write methods = [\"GET\"], or leave it out", value::method)
     });
     let methods = methods.map(with_head);
-    let upstream = upstream(table, upstreams);
+    let captures = path.as_deref().map_or_else(Vec::new, captures);
+    let origin = origin(table, origins, &captures);
     let names_key = table.has("key");
     let keys = keys(table, policies);
     let key: Vec<usize> = keys.iter().filter_map(|(it, _)| *it).collect();
     let (storing, storing_place) = policy("storing", table, policies);
     let (invalidation, invalidation_place) = policy("invalidation", table, policies);
     let (shadow, shadow_place) = shadow(table, policies, &keys);
-    let default = Route::new(name, String::new(), upstream.unwrap_or_default());
+    let default = Route::new(name, String::new(), origin.unwrap_or(Origin::Upstream(0)));
     let (forward, forward_fields) = forward(table, &default);
     let key_policies = key.iter().filter_map(|place| policies.valid.get(*place));
     let (grants, grants_place) = grants(table, key_policies, names_key);
@@ -279,8 +287,33 @@ fn keys(table: &mut Table<'_>, policies: &Policies<'_>) -> Vec<(Option<usize>, P
     keys
 }
 
-fn upstream(table: &mut Table<'_>, upstreams: &[Upstream]) -> Option<usize> {
-    let names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+/// What answers the route: an upstream or documents.
+fn origin(table: &mut Table<'_>, origins: &Origins<'_>, captures: &[String]) -> Option<Origin> {
+    let Some(value) = table.take("document") else {
+        return upstream(table, origins).map(Origin::Upstream);
+    };
+    if let Some(upstream) = table.take("upstream") {
+        let hint = "leave one of them out".to_owned();
+        upstream.report("there is a document as well as an upstream", Some(hint));
+    }
+    let document = document::read(&value, &table.label, captures, &origins.mongodbs)?;
+    Some(Origin::Document(Box::new(document)))
+}
+
+/// The names that a path captures.
+fn captures(path: &str) -> Vec<String> {
+    let pieces = pattern::pieces(path).unwrap_or_default().into_iter();
+    pieces
+        .filter_map(|piece| match piece {
+            Piece::Capture(name) | Piece::Rest(name) => Some(name.to_owned()),
+            Piece::Text(_) => None,
+        })
+        .collect()
+}
+
+fn upstream(table: &mut Table<'_>, origins: &Origins<'_>) -> Option<usize> {
+    let upstreams = origins.upstreams.iter();
+    let names: Vec<String> = upstreams.map(|upstream| upstream.name.clone()).collect();
     if let Some(value) = table.take("upstream") {
         return refer(&value, "upstream", &names);
     }

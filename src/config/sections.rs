@@ -11,8 +11,10 @@ use toml::de::{DeTable, DeValue};
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
-use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Plugin, Policy, Server, Upstream};
-use super::{address, disk, env, jwt, routes, servers, setting, shown, value, warm};
+use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Plugin, Policy, Server, Upstream};
+use super::{
+    address, disk, document, env, jwt, mongodbs, routes, servers, setting, shown, value, warm,
+};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -86,15 +88,17 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     let has_l2 = cache.l2.is_some() || source.count() > faults;
     let upstreams = named(&mut root, "upstreams", "upstream");
     let policies = named(&mut root, "policies", "policy");
+    let mongodbs = mongodbs(&mut root, folder);
+    if upstreams.is_none() && mongodbs.is_none() {
+        let hint = "add a table `[upstreams.NAME]` with `servers`".to_owned();
+        source.report(None, "no upstreams", Some(hint));
+    }
     let upstreams: Vec<Upstream> = upstreams
-        .unwrap_or_else(|| {
-            let hint = "add a table `[upstreams.NAME]` with `servers`".to_owned();
-            source.report(None, "no upstreams", Some(hint));
-            Vec::new()
-        })
+        .unwrap_or_default()
         .into_iter()
         .map(|(name, table)| upstream(name, table, folder))
         .collect();
+    let (mongodbs, mongodb_names) = mongodbs.unwrap_or_default();
     let policies = policies.unwrap_or_default();
     let names = policies.iter().map(|(name, _)| name.clone()).collect();
     // A policy without a plugin is no policy, but its name may be referred to all the same.
@@ -106,7 +110,13 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         jwts.into_iter().filter_map(|(name, table)| jwt::read(name, table, folder)).collect();
     let routes = routes::read(
         root.take("routes"),
-        &upstreams,
+        &routes::Origins {
+            upstreams: &upstreams,
+            mongodbs: document::Known {
+                names: mongodb_names,
+                valid: mongodbs.iter().map(|mongodb| mongodb.name.as_str()).collect(),
+            },
+        },
         &routes::Jwts { names: jwt_names, valid: &jwts },
         &routes::Policies { names, valid: &policies },
         has_l2,
@@ -117,10 +127,18 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         source.report(None, "no routes", Some(hint));
     }
     let warm = root.table("warm", "[warm]").map(|table| warm::read(table, folder));
-    root.not_yet(&["mongodb", "changes"]);
+    root.not_yet(&["changes"]);
     root.finish();
     let routes = routes.unwrap_or_default();
-    Config { server, admin, cache, upstreams, policies, jwts, routes, warm }
+    Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, warm }
+}
+
+/// The tables `[mongodb.NAME]` that are right, and the names of all; none if there are none.
+fn mongodbs(root: &mut Table<'_>, folder: &Path) -> Option<(Vec<Mongodb>, Vec<String>)> {
+    let tables = named(root, "mongodb", "mongodb")?;
+    let names = tables.iter().map(|(name, _)| name.clone()).collect();
+    let read = tables.into_iter().filter_map(|(name, table)| mongodbs::read(name, table, folder));
+    Some((read.collect(), names))
 }
 
 /// The tables `[key.NAME]`; none if there is no `key`, or nothing in it.

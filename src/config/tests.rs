@@ -220,7 +220,10 @@ fn every_key_is_read() {
         (methods.as_slice(), route.purge),
         (&["GET", "HEAD", "PURGE", "SOFTPURGE"][..], true)
     );
-    assert_eq!((route.upstream, &route.key[..], route.storing), (1, &[0][..], Some(0)));
+    assert_eq!(
+        (&route.origin, &route.key[..], route.storing),
+        (&Origin::Upstream(1), &[0][..], Some(0))
+    );
     assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, Collapsing::Off));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));
     assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_mins(1), OnLag::Bypass));

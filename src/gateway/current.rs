@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use http::Request;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::collapse::Collapse;
 use crate::comparison::Comparison;
+use crate::documents::Source;
 use crate::plugin::Policy;
 use crate::routes::Routes;
 use crate::stats::Stats;
@@ -68,6 +70,8 @@ impl Current {
 pub struct Equipment {
     /// In the order of the configuration.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What documents are read from, in the order of the configuration.
+    pub sources: Vec<Arc<Source>>,
     /// In the order of the configuration.
     pub policies: Vec<Arc<Policy>>,
     /// In the order of the configuration.
@@ -91,6 +95,8 @@ pub struct Lasting {
     pub(super) tasks: TaskTracker,
     /// The time.
     pub(super) clock: Clock,
+    /// Where documents are read.
+    pub(super) runtime: Handle,
     /// The names of all upstreams there have been, lately used last: responses of a former one may
     /// come back with it, and a purge in between has to reach them.
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
@@ -103,6 +109,7 @@ type Compared = (String, Weak<Comparison>);
 
 impl Lasting {
     /// Nothing counted, and no fetch under way. Fetches run on `tasks`, for which the drain waits.
+    /// Documents are read on the runtime that this is called on.
     pub fn new(store: Arc<Store>, tasks: TaskTracker, clock: Clock) -> Self {
         Self {
             store,
@@ -110,6 +117,7 @@ impl Lasting {
             stats: Arc::default(),
             tasks,
             clock,
+            runtime: Handle::current(),
             upstreams: Arc::default(),
             comparisons: Arc::default(),
         }
@@ -120,8 +128,13 @@ impl Lasting {
         &self.stats
     }
 
+    /// Where documents are read.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Remembers the upstreams of a configuration.
-    pub(super) fn remember<'a>(&self, names: impl ExactSizeIterator<Item = &'a str>) {
+    pub(super) fn remember(&self, names: Vec<String>) {
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         let most = MOST_FORMER + names.len();
         for name in names {

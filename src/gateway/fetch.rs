@@ -189,7 +189,7 @@ impl Fetch {
         if answers_others && *method != Method::POST {
             marks.push(Mark::search(authority, head.uri.path()));
         }
-        marks.extend(tags::marks(fields, &plan.upstream_name, authority)?);
+        marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
         self.ask_storing(status, fields, source, Storing { freshness, marks }).await
     }
 
@@ -228,7 +228,7 @@ impl Fetch {
                 if let Some(bound) = answer.max_age {
                     storing.freshness = storing.freshness.at_most(bound);
                 }
-                let tags = answer.tags.iter().map(|tag| Mark::tag(&plan.upstream_name, tag));
+                let tags = answer.tags.iter().map(|tag| Mark::tag(&plan.origin_name, tag));
                 storing.marks.extend(tags);
                 Ok(storing)
             }

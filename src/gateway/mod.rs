@@ -26,6 +26,7 @@ mod head;
 mod key;
 mod look;
 mod narrow;
+mod origin;
 mod partial;
 mod post;
 mod presented;
@@ -59,7 +60,6 @@ use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::Store;
 use crate::token::Reader;
-use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
 pub use self::bearer::bears;
@@ -69,6 +69,7 @@ pub use self::shadow::Shadowed;
 
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
+use self::origin::Origin;
 use self::presented::Presented;
 use self::shadow::Shadow;
 
@@ -95,8 +96,9 @@ struct Plan {
     /// What stands for the route in its cache keys.
     space: Box<str>,
     stats: Arc<RouteStats>,
-    upstream_name: Box<str>,
-    upstream: Arc<Upstream>,
+    /// What its tags are scoped to.
+    origin_name: Box<str>,
+    origin: Origin,
     key: Keys,
     storing: Option<Ask>,
     invalidation: Option<Ask>,
@@ -155,50 +157,51 @@ fn shadow(
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
-        let Equipment { upstreams, policies, tokens, routes, lasting } = equipment;
-        lasting.remember(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
+        equipment.lasting.remember(origin::names(config));
+        let Equipment { policies, tokens, lasting, .. } = &equipment;
         let ask = |place: Option<usize>| {
             let place = place?;
             let policy = Arc::clone(policies.get(place)?);
             Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
         };
         let plans = config.routes.iter().filter_map(|route| {
-            let upstream = config.upstreams.get(route.upstream)?;
+            let from = origin::of(config, route, &equipment)?;
             let policy = |place: usize| policies.get(place).map(Arc::as_ref);
             let keys: Vec<_> = route.key.iter().filter_map(|place| policy(*place)).collect();
             let storing = route.storing.and_then(policy);
             let jwt = route.jwt.and_then(|place| config.jwts.get(place));
-            let space = key::space(&route.name, &upstream.name, &keys, storing);
+            let space = key::space(&route.name, &from.space, &keys, storing);
             let space = key::with_sharing(space, route, jwt);
             let kept = narrow::kept(route, &keys, jwt);
             let rules = rules(config, route, kept.as_ref());
             Some(Plan {
                 name: route.name.as_str().into(),
-                shadow: shadow(route, &space, &policies, &lasting),
+                shadow: shadow(route, &space, policies, lasting),
                 space: space.into(),
                 stats: lasting.stats.route(&route.name),
-                upstream_name: upstream.name.as_str().into(),
-                upstream: Arc::clone(upstreams.get(route.upstream)?),
+                origin_name: from.name.into(),
+                origin: from.origin,
                 key: Keys::of(route.key.iter().filter_map(|place| ask(Some(*place))).collect()),
                 storing: ask(route.storing),
                 invalidation: ask(route.invalidation),
                 unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
                 rules,
-                tokens: narrow::tokens(route, &policies, &tokens),
+                tokens: narrow::tokens(route, policies, tokens),
                 // What no tier would take is not gathered, nor said to be stored.
                 max_body: route.max_body.min(lasting.store.largest()),
                 max_query_body: route.max_query_body,
                 max_policy_body: route.max_policy_body,
-                idle_timeout: upstream.idle_timeout,
+                idle_timeout: from.idle_timeout,
                 variants: route.variants,
                 on_lag: route.on_lag,
                 collapse: route.collapse,
-                fleet_patience: upstream.connect_timeout.saturating_add(upstream.timeout),
+                fleet_patience: from.patience,
                 purge: route.purge,
                 kept,
             })
         });
         let plans = plans.collect();
+        let Equipment { policies, routes, lasting, .. } = equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,

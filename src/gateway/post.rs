@@ -84,8 +84,8 @@ impl Gateway {
         let Presented { authority, head, .. } = &presented;
         let found = self.routes.find(authority, head.uri.path(), &Method::GET);
         let Found::Route { place, .. } = found else { return None };
-        let upstream = &self.plan(&presented).upstream;
-        let is_same = |plan: &super::Plan| Arc::ptr_eq(&plan.upstream, upstream);
+        let origin = &self.plan(&presented).origin;
+        let is_same = |plan: &super::Plan| plan.origin.is_same(origin);
         // The request went forward with more than the key of a GET holds.
         let may_keep = |plan: &super::Plan| is_same(plan) && plan.kept.is_none();
         self.plans.get(place).filter(|plan| may_keep(plan))?;

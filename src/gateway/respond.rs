@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{
+    AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serde_json::json;
 
@@ -294,10 +296,15 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
         Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
         Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
         Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
+        Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable"),
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };
-    with_status(problem(code, &failure.to_string()), &status)
+    let mut response = problem(code, &failure.to_string());
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    with_status(response, &status)
 }
 
 fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {

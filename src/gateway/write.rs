@@ -17,6 +17,7 @@ use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::Mark;
 use crate::upstream::{Content, Failure, Reply};
 
+use super::origin::Origin;
 use super::{Ask, Gateway, Plan, Presented, respond, shown, tags};
 
 /// What an unsafe request has invalidated.
@@ -128,9 +129,16 @@ impl Gateway {
         figures.upstream_requests.count();
         let Presented { head, authority, .. } = presented;
         let (method, target) = (&head.method, presented.upstream_target());
-        let upstream = &self.plan(presented).upstream;
-        let result =
-            upstream.send(method, target, authority, fields, content, presented.interim()).await;
+        let result = match &self.plan(presented).origin {
+            Origin::Upstream(upstream) => {
+                let interim = presented.interim();
+                upstream.send(method, target, authority, fields, content, interim).await
+            }
+            Origin::Documents(documents) => {
+                let captures = self.captures(presented);
+                documents.answer(method, target, &captures, fields).await
+            }
+        };
         // A request that broke off is its client's doing.
         if matches!(&result, Err(failure) if !matches!(failure, Failure::Request(_))) {
             figures.upstream_failures.count();
@@ -175,7 +183,7 @@ impl Gateway {
                 });
                 named
             }
-            Err(Failure::Connect(_)) => return None,
+            Err(Failure::Connect(_) | Failure::Unavailable(_)) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {
                 let nothing = HeaderMap::new();
@@ -304,7 +312,7 @@ fn asked_by_post(presented: &Presented, fields: &HeaderMap) -> Vec<Invalidation>
 /// What a policy named, within the upstream and the authority that it was asked about.
 fn scope(plan: &Plan, authority: &str, named: Named) -> Scope {
     match named {
-        Named::Tag(label) => Scope::Mark { mark: Mark::tag(&plan.upstream_name, &label), label },
+        Named::Tag(label) => Scope::Mark { mark: Mark::tag(&plan.origin_name, &label), label },
         Named::Path(path) => Scope::Mark { mark: Mark::path(authority, &path), label: path },
         Named::Pattern(pattern) => Scope::Pattern(pattern),
     }

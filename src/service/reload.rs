@@ -176,7 +176,7 @@ impl Reloader {
 impl Done {
     fn log(&self, cause: &str) {
         let Self { changes, policies_loaded, routes_cold, waiting_for_restart, seconds } = self;
-        let Changes { routes, upstreams, policies } = changes;
+        let Changes { routes, upstreams, mongodb, policies } = changes;
         info!(
             cause,
             routes_added = ?routes.added,
@@ -186,6 +186,9 @@ impl Done {
             upstreams_added = ?upstreams.added,
             upstreams_removed = ?upstreams.removed,
             upstreams_changed = ?upstreams.changed,
+            mongodb_added = ?mongodb.added,
+            mongodb_removed = ?mongodb.removed,
+            mongodb_changed = ?mongodb.changed,
             policies_removed = ?policies.removed,
             ?policies_loaded,
             ?waiting_for_restart,

@@ -17,7 +17,8 @@ use crate::message;
 /// The content of an upstream's response as it comes in. Silence longer than the upstream's
 /// `idle_timeout` is an error, like a connection that breaks off.
 pub struct Reply {
-    incoming: Incoming,
+    /// None where all is ahead.
+    incoming: Option<Incoming>,
     idle_timeout: Duration,
     /// Set while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
@@ -46,7 +47,18 @@ pub enum Incomplete {
 
 impl Reply {
     pub(super) fn new(incoming: Incoming, idle_timeout: Duration) -> Self {
-        Self { incoming, idle_timeout, silence: None, ahead: None }
+        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None }
+    }
+
+    /// All of it at hand.
+    pub fn whole(content: Bytes) -> Self {
+        let mut ahead = Ahead::default();
+        if !content.is_empty() {
+            ahead.push(Some(Ok(Frame::data(content))));
+        }
+        ahead.push(None);
+        let idle_timeout = Duration::ZERO;
+        Self { incoming: None, idle_timeout, silence: None, ahead: Some(Box::new(ahead)) }
     }
 
     /// The whole content, if it has at most so many octets and comes within the upstream's
@@ -80,7 +92,8 @@ impl Reply {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
             self.silence = None;
             return Poll::Ready(frame.map(|result| {
                 let mut frame = result.map_err(Incomplete::Broken)?;
@@ -145,12 +158,13 @@ impl Body for Reply {
         match &self.ahead {
             Some(ahead) if !ahead.frames.is_empty() => false,
             Some(ahead) if ahead.is_over => true,
-            _ => self.incoming.is_end_stream(),
+            _ => self.incoming.as_ref().is_none_or(Incoming::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
+        let none = || SizeHint::with_exact(0);
+        let rest = self.incoming.as_ref().map_or_else(none, Incoming::size_hint);
         let Some(ahead) = &self.ahead else { return rest };
         let octets = ahead.octets as u64;
         let mut whole = SizeHint::new();

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
 use crate::support::program::Running;
+use crate::support::tool;
 
 /// The section of the document that lists what does not pass.
 const SECTION: &str = "\n## The suite of cache-tests.fyi\n";
@@ -102,10 +103,7 @@ async fn run(base: &str, names: &[&str]) -> Vec<Judged> {
 
 /// Node with the runner, the package and these arguments.
 fn node(arguments: &[&str]) -> Command {
-    let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
-    let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
-    let package = tools.join("http-cache-tests/node_modules/http-cache-tests");
-    assert!(package.exists(), "`{}` is missing: run tests/run", package.display());
+    let package = tool("http-cache-tests/node_modules/http-cache-tests");
     let is_there = Command::new("node").arg("--version").output().is_ok();
     assert!(is_there, "`node` is missing: run tests/run, or install Node.js 18 or newer");
     let mut command = Command::new("node");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::client::{Ask, Got};
-use crate::support::until;
+use crate::support::{tool, until};
 
 /// What a gateway may add to a request, and a cache to a response; and what belongs to a connection.
 const FORWARDED: [&str; 5] =
@@ -80,11 +80,7 @@ struct Stage {
 
 /// Python with httpbin.
 fn python() -> PathBuf {
-    let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
-    let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
-    let python = tools.join("httpbin/bin/python");
-    assert!(python.exists(), "`{}` is missing: run tests/run", python.display());
-    python
+    tool("httpbin/bin/python")
 }
 
 impl Stage {

@@ -6,16 +6,13 @@ use std::path::PathBuf;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok};
 use crate::support::program::larder;
+use crate::support::tool;
 
 const LANGUAGES: [&str; 3] = ["c", "javascript", "rust"];
 
 /// The plugin in a language.
 fn plugin(language: &str) -> PathBuf {
-    let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
-    let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
-    let plugin = tools.join(format!("plugins/by-tenant-{language}.wasm"));
-    assert!(plugin.exists(), "`{}` is missing: run tests/run", plugin.display());
-    plugin
+    tool(&format!("plugins/by-tenant-{language}.wasm"))
 }
 
 /// A policy in a language, and a route that it gives the keys of. Time and memory are as they are by

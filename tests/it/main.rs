@@ -60,6 +60,10 @@ mod frames;
 // L2 on a disk: over restarts and kills, full, damaged.
 mod disk;
 
+// Answers out of MongoDB.
+#[cfg(feature = "mongodb")]
+mod documents;
+
 // What operators purge, and which gateways have applied it.
 mod purge;
 mod purge_command;

@@ -65,6 +65,13 @@ impl Gateway {
         }
     }
 
+    /// Before documents alone: `[mongodb.shop]` with this URI. Its routes are still to be said.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn setup_of_documents(uri: &str) -> Setup {
+        let upstreams = format!("[mongodb.shop]\nuri = \"{uri}\"\n");
+        Setup { upstreams, ..Self::setup_before(&[]) }
+    }
+
     /// One of a fleet that shares this Redis, with one route for everything and all defaults.
     pub async fn of_fleet(origin: &Origin, redis: &Redis) -> Self {
         Self::setup(origin).redis(redis).start().await.in_step().await
@@ -203,7 +210,7 @@ impl Setup {
         self
     }
 
-    /// More lines for `[upstreams.origin]`.
+    /// More lines for `[upstreams.origin]`, or `[mongodb.shop]`.
     pub fn upstream(mut self, lines: &str) -> Self {
         self.upstreams.extend([lines, "\n"]);
         self

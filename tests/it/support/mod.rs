@@ -3,6 +3,8 @@
 pub mod client;
 pub mod gateway;
 pub mod load;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod origin;
 pub mod plugin;
 pub mod program;
@@ -13,6 +15,7 @@ pub mod server;
 pub mod tiers;
 pub mod wire;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything awaited may take before the test fails.
@@ -34,4 +37,13 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Seconds, in short.
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// The path of something that `tests/run` installs for the tests.
+pub fn tool(path: &str) -> PathBuf {
+    let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
+    let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
+    let tool = tools.join(path);
+    assert!(tool.exists(), "`{}` is missing: run tests/run", tool.display());
+    tool
 }

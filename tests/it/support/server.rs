@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::tool;
+
 /// A server that can be killed, started again, and held still.
 pub struct Server {
     program: PathBuf,
@@ -27,11 +29,7 @@ impl Server {
 
     /// The same of another make.
     pub fn valkey(lines: &str) -> Self {
-        let beside_tmp = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
-        let tools = std::env::var_os("LARDER_TEST_TOOLS").map_or_else(beside_tmp, PathBuf::from);
-        let program = tools.join("valkey/bin/valkey-server");
-        assert!(program.exists(), "`{}` is missing: run tests/run", program.display());
-        Self::of_kind(program, "", lines)
+        Self::of_kind(tool("valkey/bin/valkey-server"), "", lines)
     }
 
     /// A sentinel with these lines in its configuration.

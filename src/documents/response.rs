@@ -1,0 +1,201 @@
+//! Responses out of documents.
+
+use blake3::Hasher;
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+    LAST_MODIFIED,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
+use mongodb::bson::raw::{RawBsonRef, RawDocument};
+use mongodb::bson::{Bson, Document, RawDocumentBuf};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::config;
+use crate::message;
+use crate::semantics;
+use crate::upstream::{Failure, Reply};
+
+use super::filter::{Query, Refused};
+use super::{Found, json};
+
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+
+/// In a tag: what a field value has no room for, what separates tags, and what has a meaning here.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'*');
+
+/// How long a tag may be, in octets, and all of them together.
+const LONGEST_TAG: usize = 1024;
+const LONGEST_TAGS: usize = 48 << 10;
+
+/// The response to a query.
+pub(super) fn of(
+    wanted: &config::Document,
+    label: &str,
+    query: &Query,
+    found: &Found,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<Response<Reply>, Failure> {
+    let mut fields = HeaderMap::new();
+    let tags = tags(label, &query.filter, found);
+    fields.insert(SURROGATE_KEY, HeaderValue::try_from(tags).map_err(Failure::broken)?);
+    let Some(content) = content(wanted, found).map_err(Failure::broken)? else {
+        let fresh = format!("max-age={}", wanted.missing_ttl.as_secs());
+        fields.insert(CACHE_CONTROL, HeaderValue::try_from(fresh).expect("digits are visible"));
+        return Ok(problem(StatusCode::NOT_FOUND, "no such document", fields));
+    };
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(ETAG, entity_tag(wanted, found, &content));
+    if let Some(date) = modified(wanted, found) {
+        fields.insert(LAST_MODIFIED, date);
+    }
+    if semantics::not_modified(asked, StatusCode::OK, &fields) {
+        return Ok(response(StatusCode::NOT_MODIFIED, fields, Bytes::new()));
+    }
+    fields.insert(CONTENT_LENGTH, content.len().into());
+    let content = if *method == Method::HEAD { Bytes::new() } else { content };
+    Ok(response(StatusCode::OK, fields, content))
+}
+
+/// A request that has not what the route wants.
+pub(super) fn refused(refused: &Refused) -> Response<Reply> {
+    let mut fields = HeaderMap::new();
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    problem(StatusCode::BAD_REQUEST, &refused.to_string(), fields)
+}
+
+/// Documents are read, and nothing else.
+pub(super) fn method_not_allowed() -> Response<Reply> {
+    let mut fields = HeaderMap::new();
+    fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    problem(StatusCode::METHOD_NOT_ALLOWED, "documents are read with GET and HEAD", fields)
+}
+
+fn problem(status: StatusCode, detail: &str, mut fields: HeaderMap) -> Response<Reply> {
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let content = Bytes::from(message::problem(status, detail));
+    fields.insert(CONTENT_LENGTH, content.len().into());
+    response(status, fields, content)
+}
+
+fn response(status: StatusCode, fields: HeaderMap, content: Bytes) -> Response<Reply> {
+    let mut response = Response::new(Reply::whole(content));
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// None if nothing was found where one document was wanted.
+fn content(wanted: &config::Document, found: &Found) -> Result<Option<Bytes>, json::Damaged> {
+    let (mut out, form) = (String::new(), wanted.json);
+    let with_id = !wanted.projection.iter().any(|(name, is_shown)| name == "_id" && !is_shown);
+    match found {
+        Found::One(None) => return Ok(None),
+        Found::One(Some(document)) => json::document(&mut out, document, form, with_id)?,
+        Found::Many(all) => {
+            out.push('[');
+            for (place, document) in all.iter().enumerate() {
+                if place > 0 {
+                    out.push(',');
+                }
+                json::document(&mut out, document, form, with_id)?;
+            }
+            out.push(']');
+        }
+    }
+    Ok(Some(out.into()))
+}
+
+/// A strong one (RFC 9110 §8.8.1): of the version that the document says, which has to be another for
+/// each state of it, or of what is sent.
+fn entity_tag(wanted: &config::Document, found: &Found, content: &[u8]) -> HeaderValue {
+    let mut hasher = Hasher::new();
+    let version = match (found, &wanted.version) {
+        (Found::One(Some(document)), Some(path)) => at(document, path),
+        _ => None,
+    };
+    match version.and_then(|version| Bson::try_from(version).ok()) {
+        Some(version) => hasher.update(format!("{version:?}").as_bytes()),
+        None => hasher.update(content),
+    };
+    let digest = hasher.finalize().to_hex();
+    let digest = digest.get(..32).unwrap_or_default();
+    HeaderValue::try_from(format!("\"{digest}\"")).expect("digits are visible")
+}
+
+/// When the document was changed. Of a list nothing is known that way: a document that was taken out
+/// of it leaves no date.
+fn modified(wanted: &config::Document, found: &Found) -> Option<HeaderValue> {
+    let Found::One(Some(document)) = found else { return None };
+    match at(document, wanted.modified.as_ref()?)? {
+        RawBsonRef::DateTime(date) => {
+            // Years that an HTTP date can write, and no later than the documents' clock can be right.
+            let seconds = u64::try_from(date.timestamp_millis()).ok()? / 1000;
+            let is_writable = seconds < 253_402_300_800;
+            let time = is_writable.then(|| date.to_system_time())?;
+            HeaderValue::try_from(httpdate::fmt_http_date(time)).ok()
+        }
+        _ => None,
+    }
+}
+
+/// A field by its path.
+fn at<'a>(document: &'a RawDocument, path: &str) -> Option<RawBsonRef<'a>> {
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let value = document.get(name).ok()??;
+    match rest {
+        None => Some(value),
+        Some(rest) => at(value.as_document()?, rest),
+    }
+}
+
+/// The tags of a response: of its collection; of each document by its `_id`, shown or wanted; and,
+/// where it depends on which documents there are, that of any change in the collection.
+fn tags(label: &str, filter: &Document, found: &Found) -> String {
+    let wanted = match filter.get("_id") {
+        Some(Bson::Document(_) | Bson::Array(_)) | None => None,
+        Some(id) => Some(id_of(id.clone())),
+    };
+    let depends_on_all = wanted.is_none();
+    let shown: &[RawDocumentBuf] = match found {
+        Found::One(document) => document.as_slice(),
+        Found::Many(all) => all,
+    };
+    let shown = shown.iter().map(|document| {
+        let id = document.get("_id").ok().flatten();
+        id.and_then(|id| Bson::try_from(id).ok()).map(id_of)
+    });
+    let mut ids: Vec<String> = wanted.into_iter().chain(shown.flatten()).collect();
+    ids.dedup();
+    let mut tags = label.to_owned();
+    let mut is_whole = true;
+    for id in ids {
+        let tag = format!("{label}:{id}");
+        if tag.len() > LONGEST_TAG || tags.len() + tag.len() > LONGEST_TAGS {
+            is_whole = false;
+            break;
+        }
+        tags.push(' ');
+        tags.push_str(&tag);
+    }
+    if depends_on_all || !is_whole {
+        tags.extend([" ", label, ":*"]);
+    }
+    tags
+}
+
+/// How an `_id` is written in a tag: as plain JSON has it, without quotes. Two that differ in their
+/// type alone share a tag, which is to invalidate too much and never too little.
+fn id_of(id: Bson) -> String {
+    let text = match id {
+        Bson::String(text) => text,
+        Bson::ObjectId(id) => id.to_hex(),
+        Bson::Int32(number) => number.to_string(),
+        Bson::Int64(number) => number.to_string(),
+        // Equal to the whole number.
+        Bson::Double(number) if number.fract() == 0.0 => format!("{number:.0}"),
+        other => other.to_string(),
+    };
+    utf8_percent_encode(&text, ESCAPED).to_string()
+}

@@ -1,0 +1,81 @@
+//! What a route's requests go to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::documents::Documents;
+use crate::upstream::Upstream;
+
+use super::Equipment;
+
+/// What answers a forward request.
+pub(super) enum Origin {
+    /// Servers, by HTTP.
+    Upstream(Arc<Upstream>),
+    /// Documents of a MongoDB collection.
+    Documents(Box<Documents>),
+}
+
+/// A route's origin, and what else of it counts.
+pub(super) struct Named {
+    pub(super) origin: Origin,
+    /// What its tags are scoped to.
+    pub(super) name: String,
+    /// What besides the name its responses depend on.
+    pub(super) space: String,
+    /// It may take so long to bring a head.
+    pub(super) patience: Duration,
+    /// It may be silent for so long within content.
+    pub(super) idle_timeout: Duration,
+}
+
+impl Origin {
+    /// Whether both are the same servers.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Upstream(a), Self::Upstream(b)) if Arc::ptr_eq(a, b))
+    }
+}
+
+/// The origin of a route of this configuration.
+pub(super) fn of(config: &Config, route: &config::Route, equipment: &Equipment) -> Option<Named> {
+    match &route.origin {
+        config::Origin::Upstream(place) => {
+            let upstream = config.upstreams.get(*place)?;
+            Some(Named {
+                origin: Origin::Upstream(Arc::clone(equipment.upstreams.get(*place)?)),
+                name: upstream.name.clone(),
+                space: upstream.name.clone(),
+                patience: upstream.connect_timeout.saturating_add(upstream.timeout),
+                idle_timeout: upstream.idle_timeout,
+            })
+        }
+        config::Origin::Document(document) => {
+            let mongodb = config.mongodbs.get(document.mongodb)?;
+            let source = Arc::clone(equipment.sources.get(document.mongodb)?);
+            let runtime = equipment.lasting.runtime.clone();
+            let name = scope(&mongodb.name);
+            // Another query is another response.
+            let wanted = config::Document { mongodb: 0, ..(**document).clone() };
+            let digest = blake3::hash(format!("{wanted:?}").as_bytes()).to_hex();
+            Some(Named {
+                origin: Origin::Documents(Box::new(Documents::new(source, wanted, runtime))),
+                space: format!("{name}:{digest}"),
+                name,
+                patience: mongodb.timeout.saturating_mul(2).saturating_add(document.max_time),
+                idle_timeout: document.max_time,
+            })
+        }
+    }
+}
+
+/// What tags of this configuration are scoped to.
+pub(super) fn names(config: &Config) -> Vec<String> {
+    let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone());
+    upstreams.chain(config.mongodbs.iter().map(|mongodb| scope(&mongodb.name))).collect()
+}
+
+/// What the tags of documents are scoped to: no upstream has such a name.
+fn scope(mongodb: &str) -> String {
+    format!("mongodb:{mongodb}")
+}
