@@ -51,8 +51,9 @@
 //! # Invariants
 //!
 //! 1. `semantics` does no I/O, reads no clock and never fails: bytes from the network are data.
-//! 2. Trouble in L2 is a miss, never an error. Trouble in a policy is what its `on_error` says; what may
-//!    have been invalidated unheard of, what the route's `on_lag` says.
+//! 2. Trouble in L2 is a miss, and an error only where a route says so (`on_l2_error`). Trouble in a
+//!    policy is what its `on_error` says; what may have been invalidated unheard of, what the route's
+//!    `on_lag` says.
 //! 3. A response whose lease is older than an invalidation that covers it is never served.
 //! 4. Only `gateway` picks a status, only `main` exits, only `clock` reads the time.
 //! 5. No queue, map, body or task is without a bound.

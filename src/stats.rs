@@ -59,6 +59,12 @@ pub struct RouteStats {
     /// Requests for which a response was stored that may have been invalidated: the invalidation log
     /// was out of reach for too long.
     pub unconfirmed: Counter,
+    /// Requests that L1 did not answer while L2 was out of use.
+    pub l2_errors: Counter,
+    /// Those of them that were answered with a stale response, by the route's `on_l2_error`.
+    pub l2_errors_stale: Counter,
+    /// Those that were answered 503.
+    pub l2_errors_failed: Counter,
 }
 
 /// The figures of so many routes that are no more are kept one by one.
@@ -292,6 +298,12 @@ pub struct Figures {
     pub policy_failures: u64,
     /// What is stored for the request may have been invalidated, as the log was out of reach.
     pub unconfirmed: u64,
+    /// L1 had no answer, and L2 was out of use.
+    pub l2_errors: u64,
+    /// Of those, answered with a stale response.
+    pub l2_errors_stale: u64,
+    /// Of those, answered 503.
+    pub l2_errors_failed: u64,
     /// Requests answered from a tier, in percent of all requests; 0 where there were none.
     pub hit_rate: f64,
 }
@@ -339,6 +351,9 @@ impl Figures {
             upstream_failures: stats.upstream_failures.value(),
             policy_failures: stats.policy_failures.value(),
             unconfirmed: stats.unconfirmed.value(),
+            l2_errors: stats.l2_errors.value(),
+            l2_errors_stale: stats.l2_errors_stale.value(),
+            l2_errors_failed: stats.l2_errors_failed.value(),
             hit_rate: 0.0,
         };
         figures.rate();
@@ -360,6 +375,9 @@ impl Figures {
         self.upstream_failures += other.upstream_failures;
         self.policy_failures += other.policy_failures;
         self.unconfirmed += other.unconfirmed;
+        self.l2_errors += other.l2_errors;
+        self.l2_errors_stale += other.l2_errors_stale;
+        self.l2_errors_failed += other.l2_errors_failed;
     }
 
     fn rate(&mut self) {

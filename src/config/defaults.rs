@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnLag, Origin, Place,
-    Plugin, Policy, Redis, Route, Server, Upstream,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnL2Error, OnLag,
+    Origin, Place, Plugin, Policy, Redis, Route, Server, Upstream,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -133,6 +133,7 @@ impl Route {
             ttl: None,
             stale_if_error: None,
             on_lag: OnLag::default(),
+            on_l2_error: OnL2Error::default(),
             max_body: 8 << 20,
             max_query_body: 64 << 10,
             max_policy_body: 1 << 20,

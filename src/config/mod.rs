@@ -16,7 +16,7 @@
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
 //!
-//! *Not supported yet:* `[[changes]]`, `tls`, and of a route `headers`, `on_l2_error`.
+//! *Not supported yet:* `[[changes]]`, `tls`, and of a route `headers`.
 
 mod address;
 mod amount;
@@ -295,6 +295,18 @@ pub enum OnLag {
     Bypass,
 }
 
+/// What becomes of a request that L1 does not answer while L2 is out of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnL2Error {
+    /// It goes forward, as if L2 held nothing.
+    #[default]
+    Miss,
+    /// A stale response in L1 answers it, where there is one that may.
+    Stale,
+    /// It is answered 503, to spare the upstream.
+    Fail,
+}
+
 /// What of a request that may be answered from the cache goes forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forward {
@@ -371,6 +383,8 @@ pub struct Route {
     pub stale_if_error: Option<Duration>,
     /// `on_lag`, default `validate`.
     pub on_lag: OnLag,
+    /// `on_l2_error`, default `miss`.
+    pub on_l2_error: OnL2Error,
     /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
     pub max_body: usize,
     /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.

@@ -14,7 +14,7 @@ use super::{Collapsing, Forward, Grant, Jwt, OnError, Origin, Place, Policy, Rou
 use super::{address, document, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
-const NOT_YET: [&str; 2] = ["headers", "on_l2_error"];
+const NOT_YET: [&str; 1] = ["headers"];
 
 /// What a route with `purge` takes besides its own methods.
 const PURGES: [&str; 2] = ["PURGE", "SOFTPURGE"];
@@ -136,6 +136,7 @@ fn route(
             .take("stale_if_error")
             .and_then(|value| value.duration(Duration::ZERO..=*LIFETIMES.end())),
         on_lag: table.read("on_lag", default.on_lag, value::on_lag),
+        on_l2_error: table.read("on_l2_error", default.on_l2_error, value::on_l2_error),
         max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
         max_query_body: table.memory("max_query_body", default.max_query_body, 0..=16 << 20),
         max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),

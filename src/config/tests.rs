@@ -74,6 +74,7 @@ const EVERY_KEY: &str = r#"
         max_query_body = "4KiB"
         max_policy_body = "0"
         on_lag = "bypass"
+        on_l2_error = "fail"
         variants = "${VARIANTS:-4}"
         collapse = "${COLLAPSE:-false}"
         purge = true
@@ -168,6 +169,7 @@ fn the_smallest_file_has_every_default() {
     );
     assert_eq!((route.max_query_body, route.max_policy_body), (64 << 10, 1 << 20));
     assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_secs(5), OnLag::Validate));
+    assert_eq!(route.on_l2_error, OnL2Error::Miss);
     assert_eq!(route.place, Place { line: 7, column: 12 });
 }
 
@@ -227,6 +229,7 @@ fn every_key_is_read() {
     assert_eq!((route.max_body, route.variants, route.collapse), (64 << 10, 4, Collapsing::Off));
     assert_eq!((route.max_query_body, route.max_policy_body), (4 << 10, 0));
     assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_mins(1), OnLag::Bypass));
+    assert_eq!(route.on_l2_error, OnL2Error::Fail);
     // Nor do they stand in what a log would show of the whole.
     assert!(!format!("{:?} {:?}", config.admin, config.cache).contains("s3cret"));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::HeaderName;
 
 use super::fault::Wrong;
-use super::{Collapsing, Compression, Forward, Grant, OnError, OnLag, Plugin, nearest};
+use super::{Collapsing, Compression, Forward, Grant, OnError, OnL2Error, OnLag, Plugin, nearest};
 
 /// A namespace, or the name of a route, an upstream or a policy.
 pub(super) fn name(text: &str) -> Result<String, Wrong> {
@@ -116,6 +116,19 @@ pub(super) fn on_lag(text: &str) -> Result<OnLag, Wrong> {
         "bypass" => Ok(OnLag::Bypass),
         _ => {
             let hint = nearest::hint(text, "write one of", ["serve", "validate", "bypass"]);
+            Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
+        }
+    }
+}
+
+/// What becomes of what L2 would answer.
+pub(super) fn on_l2_error(text: &str) -> Result<OnL2Error, Wrong> {
+    match text {
+        "miss" => Ok(OnL2Error::Miss),
+        "stale" => Ok(OnL2Error::Stale),
+        "fail" => Ok(OnL2Error::Fail),
+        _ => {
+            let hint = nearest::hint(text, "write one of", ["miss", "stale", "fail"]);
             Err(Wrong { complaint: "is not one of the three ways to go on".to_owned(), hint })
         }
     }
@@ -240,6 +253,8 @@ mod tests {
             on_error("retry").unwrap_err().hint.unwrap(),
             "write one of: `bypass`, `fail`, `default`"
         );
+        assert_eq!(on_l2_error("stale"), Ok(OnL2Error::Stale));
+        assert_eq!(on_l2_error("fails").unwrap_err().hint.unwrap(), "did you mean `fail`?");
         assert_eq!(on_lag("serve"), Ok(OnLag::Serve));
         assert_eq!(on_lag("validat").unwrap_err().hint.unwrap(), "did you mean `validate`?");
     }

@@ -253,7 +253,7 @@ impl Fetch {
                     false => return debug!("what is stored is worth more than the part"),
                 }
             }
-            LookUp::UriMiss | LookUp::VaryMiss(_) => held,
+            LookUp::UriMiss | LookUp::VaryMiss(_) | LookUp::NoAnswer => held,
         };
         let parts = held.as_ref().and_then(|held| Some((&**held.part.as_ref()?, &held.body)));
         let Some(content) = semantics::combine(parts, span, octets, length) else {

@@ -29,6 +29,8 @@ pub(super) struct Missing {
     /// False: something is stored that would be served, were it not for the gateway's lag behind the
     /// invalidation log.
     pub(super) confirmed: bool,
+    /// False: L2 is out of use, or did not answer, and may have what does.
+    pub(super) known: bool,
     /// Which variants there are.
     pub(super) variants: Option<Arc<Variants>>,
 }
@@ -86,6 +88,9 @@ impl Looked {
         let Hit { stored, soft, confirmed, variants } = match found {
             LookUp::Found(hit) => hit,
             LookUp::UriMiss => return Self::Forward(Missing::NOTHING),
+            LookUp::NoAnswer => {
+                return Self::Forward(Missing { known: false, ..Missing::NOTHING });
+            }
             LookUp::VaryMiss(variants) => {
                 return Self::Forward(Missing {
                     why: Forward::VaryMiss,
@@ -98,7 +103,8 @@ impl Looked {
             return Self::Forward(Missing::unconfirmed(on_lag, stored, variants));
         }
         let forward = |why, stored, variants| {
-            Self::Forward(Missing { why, stale: Some(stored), confirmed: true, variants })
+            let stale = Some(stored);
+            Self::Forward(Missing { why, stale, variants, ..Missing::NOTHING })
         };
         match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
             Reuse::Serve { .. } | Reuse::ServeStale { .. }
@@ -115,7 +121,7 @@ impl Looked {
 
 impl Missing {
     pub(super) const NOTHING: Self =
-        Self { why: Forward::UriMiss, stale: None, confirmed: true, variants: None };
+        Self { why: Forward::UriMiss, stale: None, confirmed: true, known: true, variants: None };
 
     /// What is stored may have been invalidated: RFC 9111 §4.4 has such responses "in need of a mandatory
     /// validation", so neither `stale-while-revalidate` nor `max-stale` counts.
@@ -129,6 +135,7 @@ impl Missing {
             why: Forward::Stale,
             stale: Some(stored).filter(|_| is_asked_about),
             confirmed: false,
+            known: true,
             variants: variants.filter(|_| is_asked_about),
         }
     }
@@ -139,6 +146,7 @@ impl Missing {
         let is_found =
             later.stale.is_some() || self.stale.is_none() && later.why != Forward::UriMiss;
         let confirmed = self.confirmed && later.confirmed;
-        Self { confirmed, ..if is_found { later } else { self } }
+        let known = self.known && later.known;
+        Self { confirmed, known, ..if is_found { later } else { self } }
     }
 }

@@ -6,7 +6,8 @@
 //! what there is, `narrow` what of the request goes forward. `forward` sends equal misses on
 //! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
 //! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
-//! `head` what a response to HEAD does there, `stale` serves what is stale all the same. `write`
+//! `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare` answers
+//! what is not to go forward while L2 is out of use. `write`
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
 //! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
@@ -37,6 +38,7 @@ mod respond;
 mod several;
 mod shadow;
 mod shown;
+mod spare;
 mod stale;
 mod tags;
 mod validate;
@@ -52,7 +54,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
-use crate::config::{Collapsing, Config, Grant, OnError, OnLag, Route};
+use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
@@ -110,6 +112,7 @@ struct Plan {
     idle_timeout: Duration,
     variants: usize,
     on_lag: OnLag,
+    on_l2_error: OnL2Error,
     collapse: Collapsing,
     /// A request waits no longer for another gateway's: its own might take so long to bring a head.
     fleet_patience: Duration,
@@ -194,6 +197,7 @@ impl Gateway {
                 idle_timeout: from.idle_timeout,
                 variants: route.variants,
                 on_lag: route.on_lag,
+                on_l2_error: route.on_l2_error,
                 collapse: route.collapse,
                 fleet_patience: from.patience,
                 purge: route.purge,
@@ -363,6 +367,11 @@ impl Gateway {
                     missing = missing.or(in_l2);
                 }
             }
+        }
+        if !missing.known
+            && let Some(response) = self.spare(&presented, &missing)
+        {
+            return response;
         }
         self.forward(presented, key, missing).await
     }

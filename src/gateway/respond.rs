@@ -19,6 +19,7 @@ use crate::stored::StoredResponse;
 use crate::upstream::{Failure, Reply};
 
 use super::query::Unread;
+use super::spare::L2_ERROR;
 use super::{Presented, partial, ready};
 
 /// A response that is not shared, and why it is not.
@@ -219,6 +220,16 @@ pub(super) fn policy_failed() -> Response<Body> {
         ..CacheStatus::forward(Forward::Bypass)
     };
     with_status(problem(StatusCode::BAD_GATEWAY, "the policy of this route failed"), &status)
+}
+
+/// L2 is out of use, and the route's upstream is spared what it would have answered. It is tried twice a
+/// second whether it can be used again.
+pub(super) fn spared(why: Forward) -> Response<Body> {
+    let status = CacheStatus { detail: Some(L2_ERROR.into()), ..CacheStatus::forward(why) };
+    let mut response =
+        problem(StatusCode::SERVICE_UNAVAILABLE, "this cannot be answered now, try again later");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    with_status(response, &status)
 }
 
 /// The task that fetched is gone.

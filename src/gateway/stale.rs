@@ -111,7 +111,7 @@ impl Gateway {
             // What was looked up for another reason has become stale meanwhile.
             forward: Some(Forward::Stale),
             forward_status: match trouble {
-                Trouble::Disconnected => None,
+                Trouble::Disconnected | Trouble::Spared => None,
                 Trouble::Status(code) => Some(code),
             },
             ttl: Some(ttl),

@@ -104,6 +104,8 @@ pub enum Trouble {
     Disconnected,
     /// This status did.
     Status(StatusCode),
+    /// No request is sent: by its configuration the origin is spared (§4.2.4).
+    Spared,
 }
 
 /// How long after it became stale a response may still be served while the origin cannot be reached
@@ -144,7 +146,8 @@ pub fn reuse(
 ///
 /// RFC 5861 §4: within the time that the response or the request states, if the origin is in one of
 /// the four kinds of trouble that it names. RFC 9111 §4.2.4 adds what the configuration states, and
-/// where no response came at all, any response whose use nothing forbids: here, for five minutes.
+/// where no response came at all, or none is asked for, any response whose use nothing forbids: here,
+/// for five minutes.
 /// What a request states is a limit for that request, whatever the others would allow.
 pub fn reuse_in_trouble(
     freshness: &Freshness,
@@ -156,7 +159,7 @@ pub fn reuse_in_trouble(
     let own = freshness.stale_if_error.map(Duration::from);
     let stated = directives.stale_if_error.or(own.max(rules.stale_if_error));
     let window = match trouble {
-        Trouble::Disconnected => stated.unwrap_or(DISCONNECTED),
+        Trouble::Disconnected | Trouble::Spared => stated.unwrap_or(DISCONNECTED),
         Trouble::Status(status) if is_error(status) => stated?,
         Trouble::Status(_) => return None,
     };
@@ -387,15 +390,18 @@ mod tests {
         }
     }
 
+    const DOWN: Trouble = Trouble::Disconnected;
+    const SPARED: Trouble = Trouble::Spared;
+
     #[test]
     fn in_trouble() {
-        const DOWN: Trouble = Trouble::Disconnected;
         let status = |code| Trouble::Status(StatusCode::from_u16(code).unwrap());
         let silent = Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH);
         let lasting =
             Freshness { stale_if_error: Some(Duration::from_secs(30).into()), ..silent.clone() };
         let never = Freshness { stale_if_error: Some(Duration::ZERO.into()), ..silent.clone() };
         let forbidden = Freshness { must_revalidate: true, ..lasting.clone() };
+        let no_cache = Freshness { no_cache: true, ..silent.clone() };
         let route = |seconds| Rules {
             stale_if_error: Some(Duration::from_secs(seconds)),
             ..Rules::default()
@@ -428,6 +434,15 @@ mod tests {
             (&lasting, "max-age=99, stale-if-error=9", DOWN, &none, 65, true, "but in trouble"),
             (&silent, "", DOWN, &none, 360, true, "RFC 9111 §4.2.4: it is disconnected"),
             (&silent, "", DOWN, &none, 361, false, "for five minutes"),
+            (&silent, "", SPARED, &none, 360, true, "§4.2.4: \"or by configuration\""),
+            (&silent, "", SPARED, &none, 361, false, "for as long"),
+            (&silent, "", SPARED, &route(5), 65, true, "or as long as it says"),
+            (&silent, "", SPARED, &route(5), 66, false, "or as long as it says"),
+            (&never, "", SPARED, &none, 61, false, "the response does not want it"),
+            (&silent, "no-cache", SPARED, &none, 61, false, "§5.2.1.4"),
+            (&silent, "max-age=60", SPARED, &none, 61, false, "§5.2.1.1"),
+            (&forbidden, "", SPARED, &route(600), 61, false, "§5.2.2.2: MUST NOT"),
+            (&no_cache, "", SPARED, &none, 10, false, "§5.2.2.4: MUST NOT"),
             (&silent, "", DOWN, &route(0), 61, false, "the configuration does not want it"),
             (&never, "", DOWN, &none, 61, false, "the response does not want it"),
             (&silent, "no-cache", DOWN, &none, 61, false, "RFC 9111 §5.2.1.4"),

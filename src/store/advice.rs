@@ -46,6 +46,11 @@ pub(super) fn is_of_replica(trouble: &Trouble) -> bool {
     code(trouble).is_some_and(|code| code == "READONLY")
 }
 
+/// Whether what lies there is not what Larder would have put there.
+pub(super) fn is_of_other_type(trouble: &Trouble) -> bool {
+    code(trouble).is_some_and(|code| code == "WRONGTYPE")
+}
+
 /// Whether Redis would refuse any other write as well.
 pub(super) fn forbids_writes(trouble: &Trouble) -> bool {
     let forbids =

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::store::Store;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
+use crate::store::second::only;
 use crate::store::variants::Variants;
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -41,7 +42,7 @@ impl Store {
             let verdict = self.log.judge(&stored);
             return self.hit(stored, verdict).map(|hit| hit.stored);
         }
-        match self.l2()?.look(&[*key], self.deadline()).await.pop().flatten()? {
+        match only(self.l2()?.look(&[*key], self.deadline()).await).ok().flatten()? {
             (Held::Response(stored), left) => {
                 self.promote(*key, stored, left, now).map(|hit| hit.stored)
             }

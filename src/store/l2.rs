@@ -24,7 +24,7 @@ use crate::store::connection::Trouble;
 use crate::store::l1::Held;
 use crate::store::nodes::Nodes;
 use crate::store::search::SearchRules;
-use crate::store::second::{Found, useful};
+use crate::store::second::{Found, NoAnswer, Said, only, useful};
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -86,11 +86,15 @@ impl L2 {
         self.max_size
     }
 
-    /// What lies under each of `keys`, in one round trip. Whatever goes wrong, nothing lies there.
-    pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
+    /// What lies under each of `keys`, in one round trip.
+    pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Said> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let answers = self.nodes.look(&names, deadline).await;
-        keys.iter().zip(answers).map(|(key, (frame, left))| self.read(key, frame, left)).collect()
+        let said = keys.iter().zip(answers).map(|(key, lies)| {
+            let (frame, left) = lies.ok_or(NoAnswer)?;
+            Ok(self.read(key, frame, left))
+        });
+        said.collect()
     }
 
     fn read(&self, key: &CacheKey, frame: Option<Bytes>, left: i64) -> Option<Found> {
@@ -179,7 +183,7 @@ impl L2 {
     async fn write_rule(&self, key: &CacheKey, rule: NoVarySearch) -> Result<(), Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         // As with variants: of two gateways that write at once, one wins.
-        let mut rules = match self.look(&[*key], deadline).await.pop().flatten() {
+        let mut rules = match only(self.look(&[*key], deadline).await).ok().flatten() {
             Some((Held::Rules(rules), _)) => Arc::unwrap_or_clone(rules),
             _ => SearchRules::default(),
         };
@@ -211,7 +215,7 @@ impl L2 {
         let Some((variant, bound)) = variant else { return Ok(true) };
         // Two gateways may read the same list and each add its own variant; the last to write
         // wins, and the other's is a miss.
-        let mut variants = match self.look(&[key], deadline).await.pop().flatten() {
+        let mut variants = match only(self.look(&[key], deadline).await).ok().flatten() {
             Some((Held::Variants(variants), _)) => Arc::unwrap_or_clone(variants),
             _ => Variants::default(),
         };

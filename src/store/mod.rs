@@ -72,6 +72,7 @@ use self::l2::L2;
 use self::lag::Lag;
 use self::log::{Bounds, Log};
 use self::nodes::Nodes;
+use self::second::{NoAnswer, only};
 use self::shared_log::SharedLog;
 use self::turn::Turns;
 use crate::config;
@@ -134,6 +135,8 @@ pub enum LookUp {
     UriMiss,
     /// There are variants, and the request selects none of them (RFC 9211's `vary-miss`).
     VaryMiss(Arc<Variants>),
+    /// L2 is out of use, or did not answer: something may be there.
+    NoAnswer,
 }
 
 impl Store {
@@ -228,8 +231,8 @@ impl Store {
     }
 
     /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
-    /// into L1, for no longer than L2 would have kept it. Trouble is a miss. So is everything until
-    /// the log has been read to its end, as it may invalidate what is found.
+    /// into L1, for no longer than L2 would have kept it. Until the log has been read to its end there is
+    /// no answer, as it may invalidate what is found.
     ///
     /// `deadline` is for all look-ups of one request: see [`Store::deadline`].
     pub async fn look_in_l2(
@@ -239,14 +242,17 @@ impl Store {
         now: SystemTime,
         deadline: Instant,
     ) -> LookUp {
-        let Some(l2) = self.l2() else { return LookUp::UriMiss };
-        let list = match l2.look(&[*key], deadline).await.pop().flatten() {
-            None | Some((Held::Rules(_), _)) => return LookUp::UriMiss,
-            Some((Held::Response(stored), left)) => {
+        let Some(l2) = self.l2() else {
+            return if self.has_l2() { LookUp::NoAnswer } else { LookUp::UriMiss };
+        };
+        let list = match only(l2.look(&[*key], deadline).await) {
+            Err(NoAnswer) => return LookUp::NoAnswer,
+            Ok(None | Some((Held::Rules(_), _))) => return LookUp::UriMiss,
+            Ok(Some((Held::Response(stored), left))) => {
                 let hit = self.promote(*key, stored, left, now);
                 return hit.map_or(LookUp::UriMiss, LookUp::Found);
             }
-            Some((Held::Variants(list), _)) => list,
+            Ok(Some((Held::Variants(list), _))) => list,
         };
         let mut selected: Vec<_> = list.selected_by(key, fields).collect();
         let is_selected = !selected.is_empty();
@@ -258,7 +264,9 @@ impl Store {
             return LookUp::VaryMiss(list);
         }
         let found = l2.look(&selected, deadline).await;
-        let hits = selected.into_iter().zip(found).filter_map(|(selected, found)| match found? {
+        let is_answered = found.iter().all(Result::is_ok);
+        let found = selected.into_iter().zip(found);
+        let hits = found.filter_map(|(selected, found)| match found.ok()?? {
             (Held::Response(stored), left) => self.promote(selected, stored, left, now),
             (Held::Variants(_) | Held::Rules(_), _) => None,
         });
@@ -269,6 +277,7 @@ impl Store {
         match hit {
             Some(hit) if is_selected => LookUp::Found(Hit { variants: Some(list), ..hit }),
             Some(hit) if hit.is_fresh(now) => LookUp::Found(hit),
+            None if !is_answered => LookUp::NoAnswer,
             None if is_selected => LookUp::UriMiss,
             _ => LookUp::VaryMiss(list),
         }

@@ -16,6 +16,7 @@ use crate::semantics::NoVarySearch;
 use crate::store::Store;
 use crate::store::l1::Held;
 use crate::store::log::Lease;
+use crate::store::second::only;
 use crate::stored::CacheKey;
 
 /// So many rules are noted for one path. "Servers SHOULD send no more than one distinct non-empty
@@ -90,7 +91,7 @@ impl Store {
         now: SystemTime,
         deadline: Instant,
     ) -> Option<Arc<SearchRules>> {
-        match self.l2()?.look(&[search.key], deadline).await.pop().flatten()? {
+        match only(self.l2()?.look(&[search.key], deadline).await).ok().flatten()? {
             (Held::Rules(rules), _) => {
                 if let Some(l1) = &self.l1 {
                     l1.change_rules(search.key, now, |here| here.merge(&rules));

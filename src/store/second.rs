@@ -1,6 +1,6 @@
 //! The second tier as the store sees it, whatever it is.
 //!
-//! Trouble in it is a miss.
+//! Trouble in it is no more than a miss, unless a route says so (`on_l2_error`).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +28,18 @@ const SLACK: Duration = Duration::from_mins(2);
 /// Something that L2 held, and how long it still will.
 pub(super) type Found = (Held, Duration);
 
+/// What L2 says of one key.
+pub(super) type Said = Result<Option<Found>, NoAnswer>;
+
+/// L2 was asked and did not say, so that anything may lie there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoAnswer;
+
+/// What it says where it was asked of one key.
+pub(super) fn only(mut said: Vec<Said>) -> Said {
+    said.pop().unwrap_or(Err(NoAnswer))
+}
+
 /// The second tier, while what it holds can be judged.
 #[derive(Clone, Copy)]
 pub(super) enum Second<'a> {
@@ -38,11 +50,14 @@ pub(super) enum Second<'a> {
 }
 
 impl Second<'_> {
-    /// What lies under each of `keys`, by `deadline`. Whatever goes wrong, nothing lies there.
-    pub(super) async fn look(self, keys: &[CacheKey], deadline: Instant) -> Vec<Option<Found>> {
+    /// What lies under each of `keys`, by `deadline`.
+    pub(super) async fn look(self, keys: &[CacheKey], deadline: Instant) -> Vec<Said> {
         match self {
             Self::Redis(redis) => redis.l2.look(keys, deadline).await,
-            Self::Disk(disk) => disk.look(keys, deadline).await,
+            Self::Disk(disk) => match disk.look(keys, deadline).await {
+                Ok(found) => found.into_iter().map(Ok).collect(),
+                Err(NoAnswer) => keys.iter().map(|_| Err(NoAnswer)).collect(),
+            },
         }
     }
 

@@ -206,7 +206,8 @@ fn told(found: &LookUp) -> String {
             let body = std::str::from_utf8(&stored.body).unwrap();
             format!("{}{body}", if *soft { "stale " } else { "" })
         }
-        LookUp::UriMiss => "uri-miss".to_owned(),
+        // Most routes make no difference.
+        LookUp::UriMiss | LookUp::NoAnswer => "uri-miss".to_owned(),
         LookUp::VaryMiss(_) => "vary-miss".to_owned(),
     }
 }

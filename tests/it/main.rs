@@ -79,6 +79,9 @@ mod outages;
 // Redis that answers, and refuses: full, a replica, too slow, somebody else's.
 mod refusals;
 
+// What a route does without L2.
+mod spared;
+
 // Behind the invalidation log for too long, and what each route does about it.
 mod lag;
 

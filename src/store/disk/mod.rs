@@ -45,7 +45,7 @@ use crate::stats::Counter;
 use crate::store::codec::{self, Frame};
 use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
-use crate::store::second::Found;
+use crate::store::second::{Found, NoAnswer};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variant;
 use crate::store::{L2Stats, Tasks};
@@ -176,13 +176,13 @@ impl Disk {
         self.max_size.min(usize::try_from(self.capacity).unwrap_or(usize::MAX))
     }
 
-    /// What lies under each of `keys`. Whatever goes wrong, nothing lies there.
+    /// What lies under each of `keys`.
     pub(super) async fn look(
         self: &Arc<Self>,
         keys: &[CacheKey],
         deadline: Instant,
-    ) -> Vec<Option<Found>> {
-        let Some(turn) = self.turn(deadline).await else { return Vec::new() };
+    ) -> Result<Vec<Option<Found>>, NoAnswer> {
+        let turn = self.turn(deadline).await.ok_or(NoAnswer)?;
         let (disk, keys) = (Arc::clone(self), keys.to_vec());
         // A disk may take milliseconds to answer, or for ever: not on a thread that serves clients.
         let reading = self.tasks.runtime.spawn_blocking(move || {
@@ -192,10 +192,10 @@ impl Disk {
         });
         let Ok(found) = timeout_at(deadline, reading).await else {
             self.timed_out();
-            return Vec::new();
+            return Err(NoAnswer);
         };
         self.in_a_row.store(0, Ordering::Relaxed);
-        found.unwrap_or_default()
+        found.map_err(|_| NoAnswer)?
     }
 
     async fn turn(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
@@ -215,20 +215,20 @@ impl Disk {
         self.in_a_row.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn read(&self, keys: &[CacheKey]) -> Vec<Option<Found>> {
-        let Some(database) = self.open.load_full() else { return Vec::new() };
+    fn read(&self, keys: &[CacheKey]) -> Result<Vec<Option<Found>>, NoAnswer> {
+        let database = self.open.load_full().ok_or(NoAnswer)?;
         let now = self.clock.now();
         match database.look(keys) {
             Ok(rows) => {
                 let rows = keys.iter().zip(rows);
-                rows.map(|(key, row)| self.decode(key, &row?, now)).collect()
+                Ok(rows.map(|(key, row)| self.decode(key, &row?, now)).collect())
             }
             Err(trouble) => {
                 self.errors.count();
                 if matches!(trouble, Trouble::Damaged(_)) {
                     self.queue.distrust();
                 }
-                Vec::new()
+                Err(NoAnswer)
             }
         }
     }

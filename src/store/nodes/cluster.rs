@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::dial::{Dial, Link, Place};
 use super::slots::Slots;
-use super::{Lies, Peer, looking};
+use super::{Lies, Peer, looking, nothing};
 use crate::clock;
 use crate::config::Node;
 use crate::store::Tasks;
@@ -143,7 +143,8 @@ impl Cluster {
                 [] => Vec::new(),
                 [name] => {
                     let pipeline = looking(names);
-                    vec![self.query(name, &pipeline, deadline).await.unwrap_or_default()]
+                    let answer = self.query(name, &pipeline, deadline).await;
+                    vec![answer.map_or_else(|trouble| nothing(&trouble), Some)]
                 }
                 _ => {
                     let (some, others) = names.split_at(names.len() / 2);

@@ -29,6 +29,7 @@ use self::sentinel::Sentinels;
 use crate::config;
 use crate::config::{Password, Redis, Servers};
 use crate::store::Tasks;
+use crate::store::advice::is_of_other_type;
 use crate::store::connection::{Connection, Trial, Trouble};
 
 /// Whom a connection leads to.
@@ -85,8 +86,8 @@ impl Peer {
     }
 }
 
-/// What lies under a key, and for how many milliseconds it still will.
-type Lies = (Option<Bytes>, i64);
+/// What lies under a key, and for how many milliseconds it still will. None if its server did not say.
+type Lies = Option<(Option<Bytes>, i64)>;
 
 /// All servers.
 pub(super) enum Nodes {
@@ -172,12 +173,14 @@ impl Nodes {
         }
     }
 
-    /// What lies under each of `names`, and for how many milliseconds it still will. Whatever goes
-    /// wrong, nothing lies there.
+    /// What lies under each of `names`, and for how many milliseconds it still will.
     pub(super) async fn look(&self, names: &[String], deadline: Instant) -> Vec<Lies> {
         match self {
             Self::One { connection, .. } => {
-                connection.query(&looking(names), deadline).await.unwrap_or_default()
+                match connection.query::<Vec<_>>(&looking(names), deadline).await {
+                    Ok(answers) => answers.into_iter().map(Some).collect(),
+                    Err(trouble) => vec![nothing(&trouble); names.len()],
+                }
             }
             Self::Cluster(cluster) => cluster.look(names, deadline).await,
         }
@@ -215,6 +218,11 @@ fn looking(names: &[String]) -> Pipeline {
         pipeline.cmd("GET").arg(name).cmd("PTTL").arg(name);
     }
     pipeline
+}
+
+/// What lies where a look-up came to this: what is not of our type is nothing.
+fn nothing(trouble: &Trouble) -> Lies {
+    is_of_other_type(trouble).then_some((None, 0))
 }
 
 /// What a configuration's files say, read as they will be for each connection: the places of
