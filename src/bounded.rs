@@ -1,10 +1,10 @@
 //! Bounded maps of what is asked for on the path of hits, where the least is done for a look-up.
 //!
-//! What was found is marked, and nothing else is noted. When room is needed a hand goes round, takes
-//! away what has no mark, and wipes the marks that it passes: what is asked for while the hand goes
-//! round once stays, however much comes that is asked for once. A cache that orders by use, or
-//! counts it, keeps somewhat better what is asked for rarely, and a look-up in it takes three times as
-//! long.
+//! What was found is marked, and nothing else is noted. When room is needed a hand goes from the oldest
+//! to the newest and round again, takes away what has no mark, and wipes the marks that it passes: what
+//! is asked for while the hand goes round once stays, and what comes once goes soon, as the hand is
+//! mostly among what is new (the algorithm is known as SIEVE). A cache that counts uses finds as much,
+//! and a look-up in it takes three times as long.
 //!
 //! Callers bring the hash of a key, which some have already. Keys are compared in full: a hash alone
 //! could be made to collide.
@@ -29,8 +29,12 @@ pub struct Bounded<K, V> {
     weight: u64,
     /// By the hash of the key. Of two keys with one hash the later is kept.
     places: HashMap<u64, usize, RandomState>,
+    /// In no order; each knows its neighbours by age.
     slots: Vec<Slot<K, V>>,
-    hand: usize,
+    newest: Option<usize>,
+    oldest: Option<usize>,
+    /// Where to go on; none: at the oldest.
+    hand: Option<usize>,
 }
 
 struct Slot<K, V> {
@@ -39,12 +43,22 @@ struct Slot<K, V> {
     value: V,
     weight: u64,
     is_marked: bool,
+    newer: Option<usize>,
+    older: Option<usize>,
 }
 
 impl<K, V> Bounded<K, V> {
     /// Holds nothing yet.
     pub fn new(most: u64) -> Self {
-        Self { most, weight: 0, places: HashMap::default(), slots: Vec::new(), hand: 0 }
+        Self {
+            most,
+            weight: 0,
+            places: HashMap::default(),
+            slots: Vec::new(),
+            newest: None,
+            oldest: None,
+            hand: None,
+        }
     }
 
     /// The value of this key with this hash.
@@ -73,8 +87,11 @@ impl<K, V> Bounded<K, V> {
             self.make_room();
         }
         self.weight += weight;
-        self.places.insert(hash, self.slots.len());
-        self.slots.push(Slot { hash, key, value, weight, is_marked: false });
+        let (place, older) = (self.slots.len(), self.newest);
+        self.places.insert(hash, place);
+        self.slots.push(Slot { hash, key, value, weight, is_marked: false, newer: None, older });
+        self.link(older, Some(place));
+        self.link(Some(place), None);
     }
 
     /// All values, in no order.
@@ -82,29 +99,49 @@ impl<K, V> Bounded<K, V> {
         self.slots.iter().map(|slot| &slot.value)
     }
 
-    /// The hand goes on to the next value without a mark. It passes by the last one, which came last
-    /// and has had no time to be asked for.
+    /// The hand goes on to the next value without a mark.
     fn make_room(&mut self) {
-        loop {
-            if self.hand + 1 >= self.slots.len() {
-                self.hand = 0;
-            }
-            let Some(slot) = self.slots.get_mut(self.hand) else { return };
-            let place = self.hand;
-            self.hand += 1;
+        while let Some(place) = self.hand.or(self.oldest)
+            && let Some(slot) = self.slots.get_mut(place)
+        {
+            self.hand = slot.newer;
             if !mem::take(&mut slot.is_marked) {
                 return self.remove(place);
             }
         }
     }
 
-    /// The last one takes its place.
+    /// The last slot takes its place.
     fn remove(&mut self, place: usize) {
+        let Some(Slot { older, newer, .. }) = self.slots.get(place) else { return };
+        let (older, newer) = (*older, *newer);
+        if self.hand == Some(place) {
+            self.hand = newer;
+        }
+        self.link(older, newer);
         let removed = self.slots.swap_remove(place);
         self.weight -= removed.weight;
         self.places.remove(&removed.hash);
-        if let Some(moved) = self.slots.get(place) {
-            self.places.insert(moved.hash, place);
+        if let Some(Slot { hash, older, newer, .. }) = self.slots.get(place) {
+            let (older, newer) = (*older, *newer);
+            self.places.insert(*hash, place);
+            if self.hand == Some(self.slots.len()) {
+                self.hand = Some(place);
+            }
+            self.link(older, Some(place));
+            self.link(Some(place), newer);
+        }
+    }
+
+    /// Makes two neighbours of these; none stands beyond the oldest or the newest.
+    fn link(&mut self, older: Option<usize>, newer: Option<usize>) {
+        match older.and_then(|place| self.slots.get_mut(place)) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+        match newer.and_then(|place| self.slots.get_mut(place)) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
         }
     }
 }
@@ -171,6 +208,19 @@ mod tests {
         values
     }
 
+    /// How many are met on the way from the oldest to the newest.
+    fn by_age<K>(map: &Bounded<K, u64>) -> usize {
+        let mut met = 0;
+        let (mut at, mut before) = (map.oldest, None);
+        while let Some(place) = at {
+            assert_eq!(map.slots[place].older, before);
+            (before, at) = (at, map.slots[place].newer);
+            met += 1;
+        }
+        assert_eq!(map.newest, before);
+        met
+    }
+
     #[test]
     fn what_is_asked_for_stays_and_the_rest_goes() {
         let mut map = of(0..4, 4);
@@ -195,6 +245,62 @@ mod tests {
         }
     }
 
+    /// Keys as they are asked for: by Zipf's law, as pages of a site are; and, with `scans`, from time to
+    /// time many that come once, as when a crawler reads all of it.
+    fn asked(scans: bool) -> Vec<u64> {
+        const KEYS: u32 = 20_000;
+        let mut total = 0.0;
+        let sums: Vec<f64> = (1..=KEYS)
+            .map(|rank| {
+                total += f64::from(rank).recip();
+                total
+            })
+            .collect();
+        let (mut state, mut once, mut all) = (7_u64, u64::from(KEYS), Vec::new());
+        for turn in 1..=200_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let part = f64::from(u32::try_from(state >> 32).unwrap()) / f64::from(u32::MAX);
+            let rank = sums.partition_point(|sum| *sum < part * total);
+            all.push(rank.try_into().unwrap());
+            if scans && turn % 20_000 == 0 {
+                all.extend(once..once + 4000);
+                once += 4000;
+            }
+        }
+        all
+    }
+
+    /// A tenth of what is asked for has room. Of all look-ups found 0.74 and 0.62 when this was written,
+    /// which is what it prints.
+    #[test]
+    fn it_keeps_as_well_as_a_cache_that_counts() {
+        for scans in [false, true] {
+            let asked = asked(scans);
+            let mut map = Bounded::new(2000);
+            let counting = moka::sync::Cache::new(2000);
+            let (mut ours, mut theirs) = (0, 0);
+            for (turn, key) in asked.iter().enumerate() {
+                if map.get(*key, key).is_some() {
+                    ours += 1;
+                } else {
+                    map.insert(*key, *key, (), 1);
+                }
+                if counting.get(key).is_some() {
+                    theirs += 1;
+                } else {
+                    counting.insert(*key, ());
+                }
+                if turn % 64 == 0 {
+                    counting.run_pending_tasks();
+                }
+            }
+            let ratio =
+                |hits: u32| f64::from(hits) / f64::from(u32::try_from(asked.len()).unwrap());
+            println!("scans {scans}: {:.3} beside {:.3}", ratio(ours), ratio(theirs));
+            assert!(ratio(ours) > 0.97 * ratio(theirs));
+        }
+    }
+
     #[test]
     fn a_hash_alone_finds_nothing() {
         let mut map = Bounded::new(10);
@@ -216,6 +322,9 @@ mod tests {
             assert_eq!(map.get(number, &number).is_some(), weight <= 100, "{number}");
             // Some that are there, some that are not.
             map.get(number / 2, &(number / 2));
+            if number % 97 == 0 {
+                assert_eq!(by_age(&map), map.values().count(), "{number}");
+            }
         }
         assert!(of(0..10, 0).values().next().is_none(), "no room for one");
     }
