@@ -4,6 +4,7 @@
 //! is not what it must be · 2 wrong arguments or a faulty configuration · 3 stopped, and the drain's
 //! time was over before every request had its answer.
 
+mod admin;
 mod check;
 pub mod demo;
 mod policy;

@@ -4,33 +4,17 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{ArgGroup, Args};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Builder;
 
-use crate::config;
-use crate::telemetry::with_causes;
-
-use super::{Exit, listener, raw, say, shown};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// So long an answer may take, besides what it is to wait.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The answer has a line for each gateway.
-const MAX_ANSWER: usize = 1 << 20;
+use super::admin::{Admin, is_problem};
+use super::{Exit, raw, say, shown};
 
 /// Nobody waits longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -41,13 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
     .args(["tags", "keys", "urls", "patterns", "routes", "all"]))]
 pub(super) struct Arguments {
-    /// Where the gateway listens for operators.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = listener)]
-    admin: Uri,
-
-    /// A file with the token of `[admin]`, instead of the variable `LARDER_ADMIN_TOKEN`.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: Admin,
 
     /// What has this tag, of all upstreams and hosts.
     #[arg(long = "tag", value_name = "TAG")]
@@ -103,17 +82,9 @@ struct Gateway {
     at: Option<String>,
 }
 
-/// Why nothing became of it (RFC 9457).
-#[derive(Debug, Deserialize)]
-struct Problem {
-    detail: String,
-    #[serde(default)]
-    faults: Vec<String>,
-}
-
 /// Purges, and tells what became of it.
 pub(super) fn purge(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let token = match config::admin_token(arguments.token_file.as_deref()) {
+    let token = match arguments.admin.token() {
         Ok(token) => token,
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
     };
@@ -135,54 +106,22 @@ pub(super) fn purge(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wr
             say(out, exit, &told.text())
         };
     }
-    match serde_json::from_slice::<Problem>(&content) {
-        Ok(_) if arguments.json => raw(out, Exit::Failed, &content),
-        Ok(problem) => say(err, Exit::Failed, &problem.text(status)),
-        Err(_) => {
-            let admin = &arguments.admin;
-            let line = format!("`{admin}` answers {status} as no admin listener of Larder does");
-            say(err, Exit::Failed, &line)
-        }
+    if arguments.json && is_problem(&content) {
+        return raw(out, Exit::Failed, &content);
     }
+    say(err, Exit::Failed, &arguments.admin.refused(status, &content))
 }
 
 /// The gateway's answer, or why there is none.
 async fn call(arguments: &Arguments, token: Option<String>) -> Result<(StatusCode, Bytes), String> {
-    let wait = arguments.wait.unwrap_or_default();
-    let exchange = exchange(arguments, token);
-    let why = match tokio::time::timeout(TIMEOUT + wait, exchange).await {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => with_causes(error.as_ref()),
-        Err(_) => format!("none within {} s", (TIMEOUT + wait).as_secs()),
-    };
-    Err(format!("no answer of `{}`: {why}", arguments.admin))
-}
-
-async fn exchange(
-    arguments: &Arguments,
-    token: Option<String>,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let Arguments { admin, tags, keys, urls, patterns, routes, all, soft, wait, .. } = arguments;
     let wanted = json!({
         "tags": tags, "keys": keys, "urls": urls, "patterns": patterns, "routes": routes,
         "all": all, "soft": soft,
     });
-    let wait = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
-    let admin = admin.to_string();
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("{}/purge{wait}", admin.trim_end_matches('/')))
-        .header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    let response =
-        client.request(request.body(Full::new(Bytes::from(wanted.to_string())))?).await?;
-    let (head, body) = response.into_parts();
-    Ok((head.status, Limited::new(body, MAX_ANSWER).collect().await?.to_bytes()))
+    let option = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
+    let wait = wait.unwrap_or_default();
+    admin.call(token, &format!("/purge{option}"), Some(wanted), wait).await
 }
 
 impl Told {
@@ -204,20 +143,6 @@ impl Told {
             };
             // Writing to a string cannot fail.
             let _written = write!(text, "\n  {name:<width$}  {when}");
-        }
-        text
-    }
-}
-
-impl Problem {
-    fn text(&self, status: StatusCode) -> String {
-        let mut text = format!("{}: {}", status.as_u16(), shown(&self.detail));
-        for fault in &self.faults {
-            text.push_str("\n  ");
-            text.push_str(&shown(fault));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            text.push_str("\n  hint: put it in LARDER_ADMIN_TOKEN, or in a file for --token-file");
         }
         text
     }

@@ -1,0 +1,126 @@
+//! Calls to a gateway's admin listener.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::{self, Faults};
+use crate::telemetry::with_causes;
+
+use super::{listener, shown};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// So long an answer may take, besides what it is to wait.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The answer has a line for each gateway, or for each URL.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// Whom to call.
+#[derive(Debug, Args)]
+pub(super) struct Admin {
+    /// Where the gateway listens for operators.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = listener)]
+    admin: Uri,
+
+    /// A file with the token of `[admin]`, instead of the variable `LARDER_ADMIN_TOKEN`.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Why nothing became of a call (RFC 9457).
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: String,
+    #[serde(default)]
+    faults: Vec<String>,
+}
+
+impl Admin {
+    /// The token to call with, if there is one.
+    pub(super) fn token(&self) -> Result<Option<String>, Faults> {
+        config::admin_token(self.token_file.as_deref())
+    }
+
+    /// The answer to a call, or why there is none. With content it is a `POST`, else a `GET`. `wait` is
+    /// how long the gateway is told to wait.
+    pub(super) async fn call(
+        &self,
+        token: Option<String>,
+        call: &str,
+        content: Option<Value>,
+        wait: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let exchange = self.exchange(token, call, content);
+        let why = match tokio::time::timeout(TIMEOUT + wait, exchange).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => with_causes(error.as_ref()),
+            Err(_) => format!("none within {} s", (TIMEOUT + wait).as_secs()),
+        };
+        Err(format!("no answer of `{}`: {why}", self.admin))
+    }
+
+    async fn exchange(
+        &self,
+        token: Option<String>,
+        call: &str,
+        content: Option<Value>,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let admin = self.admin.to_string();
+        let mut request = Request::builder().uri(format!("{}{call}", admin.trim_end_matches('/')));
+        if content.is_some() {
+            request = request.method(Method::POST).header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let content = content.map(|content| Bytes::from(content.to_string()));
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let response =
+            client.request(request.body(Full::new(content.unwrap_or_default()))?).await?;
+        let (head, body) = response.into_parts();
+        Ok((head.status, Limited::new(body, MAX_ANSWER).collect().await?.to_bytes()))
+    }
+
+    /// What an answer that is none of those wanted says.
+    pub(super) fn refused(&self, status: StatusCode, content: &[u8]) -> String {
+        match serde_json::from_slice::<Problem>(content) {
+            Ok(problem) => problem.text(status),
+            Err(_) => {
+                format!("`{}` answers {status} as no admin listener of Larder does", self.admin)
+            }
+        }
+    }
+}
+
+/// Whether an answer is a problem.
+pub(super) fn is_problem(content: &[u8]) -> bool {
+    serde_json::from_slice::<Problem>(content).is_ok()
+}
+
+impl Problem {
+    fn text(&self, status: StatusCode) -> String {
+        let mut text = format!("{}: {}", status.as_u16(), shown(&self.detail));
+        for fault in &self.faults {
+            text.push_str("\n  ");
+            text.push_str(&shown(fault));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            text.push_str("\n  hint: put it in LARDER_ADMIN_TOKEN, or in a file for --token-file");
+        }
+        text
+    }
+}
