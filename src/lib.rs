@@ -45,7 +45,7 @@
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
-//! 0  message   config   clock   bounded   recent   stats   telemetry
+//! 0  message   config   clock   bounded   busiest   recent   stats   telemetry
 //! ```
 //!
 //! # Invariants
@@ -67,6 +67,7 @@
 //! connections: each worker thread has its own.
 
 pub mod bounded;
+pub mod busiest;
 pub mod clock;
 pub mod config;
 pub mod message;

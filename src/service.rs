@@ -1,6 +1,7 @@
 //! The whole program but for its command line: assembled from a configuration, started, assembled
 //! anew while it runs, drained.
 
+mod busiest;
 mod reload;
 mod sharing;
 mod sources;
@@ -34,6 +35,7 @@ use crate::store::{self, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
+use self::busiest::Ranking;
 use self::reload::{Reloader, Reloading};
 use self::warming::{Plan, Warming};
 use self::watch::Watched;
@@ -89,6 +91,7 @@ pub struct Service {
     current: Arc<Current>,
     reloading: Option<Reloading>,
     warming: Warming,
+    ranking: Ranking,
     store_tasks: store::Tasks,
     /// How long running requests may take to end.
     drain: Duration,
@@ -176,7 +179,7 @@ impl Assembly {
         };
         let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone());
         let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
-        let lasting = Lasting::new(Arc::clone(&store), tasks.clone(), clock.clone());
+        let lasting = Lasting::new(store, tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());
         let current = Current::new(gateway);
@@ -192,14 +195,14 @@ impl Assembly {
         };
         let server = Server::start(&config.server, clients, Arc::clone(&current), tasks)?;
         let drain = config.server.drain;
-        let stats = Arc::clone(lasting.stats());
-        let warming = Warming::start(parts.warm.clone(), server.address(), store, stats);
+        let ranking = Ranking::start(Arc::clone(&current));
+        let warming = Warming::start(parts.warm.clone(), server.address(), Arc::clone(&current));
         let reloading = source.map(|(source, watched)| {
             let (current, plans) = (Arc::clone(&current), warming.plans());
             Reloader { source, watched, parts: Arc::new(parts), current, lasting, plans, clock }
                 .start(calls)
         });
-        Ok(Service { server, admin, current, reloading, warming, store_tasks, drain })
+        Ok(Service { server, admin, current, reloading, warming, ranking, store_tasks, drain })
     }
 }
 
@@ -231,7 +234,7 @@ impl Service {
     /// What is left then is on its way to Redis, and no request waits for it. The future brings it
     /// there, within what is left of `drain` and never for long; dropping it breaks that off.
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
-        let Self { server, admin, reloading, warming, store_tasks, drain, .. } = self;
+        let Self { server, admin, reloading, warming, ranking, store_tasks, drain, .. } = self;
         let end = Instant::from_std(clock::instant() + drain);
         if let Some(reloading) = reloading {
             reloading.stop();
@@ -242,6 +245,7 @@ impl Service {
             admin.stop().await;
         }
         let rest = async move {
+            drop(timeout_at(end, ranking.stop()).await);
             store_tasks.end.cancel();
             store_tasks.tracker.close();
             let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_REDIS);
@@ -289,6 +293,7 @@ impl Parts {
             routes,
             lasting: lasting.clone(),
         };
+        lasting.count_busiest(self.config.warm.as_ref().map_or(0, |warm| warm.busiest));
         Gateway::new(&self.config, equipment)
     }
 }

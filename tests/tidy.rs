@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use of the crate, itself aside. A module without a row is a find.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("bounded", &[]),
+    ("busiest", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("semantics", &["message"]),
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "gateway",
         &[
             "body",
+            "busiest",
             "clock",
             "collapse",
             "comparison",
@@ -51,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stored",
             "token",
             "upstream",
+            "warm",
         ],
     ),
     ("server", &["body", "config", "gateway", "interim"]),

@@ -1,10 +1,12 @@
-//! The listener for operators: figures, purges of what is stored and their receipts, and reloads.
+//! The listener for operators: figures, the busiest URLs, purges of what is
+//! stored and their receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
 //! token, if one is configured. Without one the listener is a loopback address, and only calls
 //! that name a loopback host are answered: a web page that the operator visits must not be able to
 //! make its browser call it under a name of its own.
 
+mod busiest;
 mod options;
 mod purge;
 mod reload;
@@ -89,6 +91,7 @@ fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
         .route("/shadow", get(shadow))
+        .route("/busiest", get(busiest::busiest))
         .route("/reload", post(reload::reload))
         .route("/purge", post(purge::purge))
         .route("/purge/{id}", get(purge::receipts))

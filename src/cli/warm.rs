@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args, value_parser};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Builder;
 
 use crate::clock;
 use crate::warm::{self, Answer, Asker, Page, Place, Sources, Speed, Tally};
 
+use super::admin::Admin;
 use super::run::Signals;
 use super::{Exit, listener, say, shown};
 
@@ -25,7 +27,7 @@ const BETWEEN_LINES: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(override_usage = "larder warm [OPTIONS] URL… | --list FILE | --sitemap URL-OR-FILE | …")]
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
-    .args(["urls", "lists", "sitemaps"]))]
+    .args(["urls", "lists", "sitemaps", "busiest"]))]
 pub(super) struct Arguments {
     /// What to ask for: `https://shop.example/books/42`.
     #[arg(value_name = "URL", value_parser = url)]
@@ -38,6 +40,13 @@ pub(super) struct Arguments {
     /// A sitemap, or an index of sitemaps. The gateway is asked for those that lie at a URL.
     #[arg(long = "sitemap", value_name = "URL-OR-FILE", value_parser = Place::of)]
     sitemaps: Vec<Place>,
+
+    /// What clients ask for most, as the gateway at `--admin` tells.
+    #[arg(long)]
+    busiest: bool,
+
+    #[command(flatten)]
+    admin: Admin,
 
     /// Where the gateway listens for clients, whatever host the URLs name.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = listener)]
@@ -80,11 +89,17 @@ struct Progress {
 
 /// Warms, and tells what came of it.
 pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    // Only operators are asked for it.
+    let token = arguments.busiest.then(|| arguments.admin.token()).transpose();
+    let token = match token {
+        Ok(token) => token.flatten(),
+        Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
+    };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
     };
-    let outcome = match runtime.block_on(run(arguments, err)) {
+    let outcome = match runtime.block_on(run(arguments, token, err)) {
         Ok(outcome) => outcome,
         Err(why) => return say(err, Exit::Failed, &shown(&why)),
     };
@@ -98,8 +113,13 @@ pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wri
 }
 
 /// Asks for everything. The error is why it could not even be said for what.
-async fn run(arguments: &Arguments, err: &mut dyn Write) -> Result<Outcome, String> {
-    let Arguments { urls, lists, sitemaps, gateway, fields, rate, concurrency, .. } = arguments;
+async fn run(
+    arguments: &Arguments,
+    token: Option<String>,
+    err: &mut dyn Write,
+) -> Result<Outcome, String> {
+    let Arguments { urls, lists, sitemaps, admin, gateway, fields, rate, concurrency, .. } =
+        arguments;
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
     let gateway = gateway.authority().cloned().ok_or("the gateway's URL has no host")?;
     let asker = Asker::new(gateway, fields.iter().cloned());
@@ -112,6 +132,9 @@ async fn run(arguments: &Arguments, err: &mut dyn Write) -> Result<Outcome, Stri
     if lists.iter().any(is_stdin) {
         let text = standard_input()?;
         sources.urls.extend(warm::lines(&text).map(str::to_owned));
+    }
+    if arguments.busiest {
+        sources.urls.extend(busiest(admin, token).await?);
     }
     let gathered = sources.gather(&asker).await.map_err(|error| error.to_string())?;
     let urls = gathered.pages.len() + gathered.refused.len();
@@ -141,6 +164,25 @@ async fn run(arguments: &Arguments, err: &mut dyn Write) -> Result<Outcome, Stri
     }
     outcome.ended = ended;
     Ok(outcome)
+}
+
+/// The URLs that a gateway tells as the busiest.
+async fn busiest(admin: &Admin, token: Option<String>) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Told {
+        urls: Vec<Busy>,
+    }
+    #[derive(Deserialize)]
+    struct Busy {
+        url: String,
+    }
+    let (status, content) = admin.call(token, "/busiest", None, Duration::ZERO).await?;
+    match serde_json::from_slice::<Told>(&content) {
+        Ok(told) if status == StatusCode::OK => {
+            Ok(told.urls.into_iter().map(|it| it.url).collect())
+        }
+        _ => Err(admin.refused(status, &content)),
+    }
 }
 
 fn standard_input() -> Result<String, String> {

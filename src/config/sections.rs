@@ -126,7 +126,11 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         let hint = "add `[[routes]]` with `name`, `path` and `upstream`".to_owned();
         source.report(None, "no routes", Some(hint));
     }
-    let warm = root.table("warm", "[warm]").map(|table| warm::read(table, folder));
+    let warm = root.table("warm", "[warm]").map(|table| {
+        // What is wrong with it is a fault already.
+        let has_l2 = has_l2 || cache.disk.is_some();
+        warm::read(table, folder, has_l2)
+    });
     root.not_yet(&["changes"]);
     root.finish();
     let routes = routes.unwrap_or_default();

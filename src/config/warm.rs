@@ -17,6 +17,8 @@ pub struct Warm {
     pub list: Option<PathBuf>,
     /// `sitemap`.
     pub sitemap: Option<(Sitemap, Place)>,
+    /// `busiest`: so many URLs that were asked for most, at most 5000; 0, the default, is none.
+    pub busiest: usize,
     /// `headers`: fields of each request, as `Accept-Language: de`.
     pub headers: Vec<(String, Place)>,
     /// `rate`: so many requests a second at most, default 50, 1 to 10000.
@@ -51,6 +53,7 @@ impl Default for Warm {
             urls: Vec::new(),
             list: None,
             sitemap: None,
+            busiest: 0,
             headers: Vec::new(),
             rate: 50,
             concurrency: 8,
@@ -59,8 +62,8 @@ impl Default for Warm {
     }
 }
 
-/// What `[warm]` says.
-pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Warm {
+/// What `[warm]` says. The busiest URLs are kept in L2.
+pub(super) fn read(mut table: Table<'_>, folder: &Path, has_l2: bool) -> Warm {
     let default = Warm::default();
     let (source, faults) = (table.source, table.source.count());
     let sitemap = table.take("sitemap");
@@ -69,14 +72,16 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path) -> Warm {
         list: table.read("list", None, |text| path(text, folder).map(Some)),
         sitemap: sitemap
             .and_then(|value| Some((value.read(|text| self::sitemap(text, folder))?, value.place))),
+        busiest: busiest(&mut table, has_l2),
         headers: texts(&mut table, "headers", "write headers = [\"Accept-Encoding: gzip\"]"),
         rate: table.count("rate", default.rate, 1..=10_000),
         concurrency: table.count("concurrency", default.concurrency, 1..=1000),
         when: table.take("when").and_then(|value| when(&value)).unwrap_or(default.when),
     };
     let has_source = !warm.urls.is_empty() || warm.list.is_some() || warm.sitemap.is_some();
+    let has_source = has_source || warm.busiest > 0;
     if !has_source && source.count() == faults {
-        let hint = "write `urls`, `list` or `sitemap`, or leave the table out";
+        let hint = "write `urls`, `list`, `sitemap` or `busiest`, or leave the table out";
         table.report(table.place, "nothing is named", Some(hint.to_owned()));
     }
     table.finish();
@@ -89,6 +94,16 @@ fn texts(table: &mut Table<'_>, key: &'static str, hint: &str) -> Vec<(String, P
         return Vec::new();
     };
     elements.iter().filter_map(|element| Some((element.text()?, element.place))).collect()
+}
+
+fn busiest(table: &mut Table<'_>, has_l2: bool) -> usize {
+    let Some(value) = table.take("busiest") else { return 0 };
+    let Some(count) = value.count(1..=5000) else { return 0 };
+    if !has_l2 {
+        let hint = "write `redis` or `disk` in `[cache.l2]`, or leave it out".to_owned();
+        value.report("busiest is kept in L2, and there is none", Some(hint));
+    }
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// The occasions; none is for whoever warms by other means.

@@ -190,6 +190,7 @@ impl Source {
         };
         if is_out_of_reach(error) && !self.is_out_of_reach.swap(true, Ordering::Relaxed) {
             let name = &*self.name;
+            let error = &error.kind;
             warn!(mongodb = name, %error, "MongoDB is out of reach, its routes have what is stored");
         }
     }
@@ -322,6 +323,6 @@ fn code(error: &Error) -> Option<i32> {
 fn unusable(error: &Error) -> Unusable {
     match &*error.kind {
         ErrorKind::InvalidArgument { message, .. } => Unusable::Uri(message.clone()),
-        _ => Unusable::Uri(error.to_string()),
+        kind => Unusable::Uri(kind.to_string()),
     }
 }

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::busiest::Busiest;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
 use crate::comparison::Comparison;
@@ -100,6 +101,8 @@ pub struct Lasting {
     /// The names of all upstreams there have been, lately used last: responses of a former one may
     /// come back with it, and a purge in between has to reach them.
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
+    /// The URLs that are hit most.
+    pub(super) busiest: Arc<Busiest>,
     /// By route name, with what is compared there.
     comparisons: Arc<Mutex<BTreeMap<Box<str>, Compared>>>,
 }
@@ -119,6 +122,7 @@ impl Lasting {
             clock,
             runtime: Handle::current(),
             upstreams: Arc::default(),
+            busiest: Arc::default(),
             comparisons: Arc::default(),
         }
     }
@@ -131,6 +135,11 @@ impl Lasting {
     /// Where documents are read.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// Has so many of the busiest URLs counted from now on; 0 is none.
+    pub fn count_busiest(&self, most: usize) {
+        self.busiest.want(most);
     }
 
     /// Remembers the upstreams of a configuration.

@@ -11,13 +11,14 @@
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
 //! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
-//! is an operator, `shadow` asks a second policy beside the first. `respond` makes responses out of
+//! is an operator, `busiest` what is asked for most, `shadow` asks a second policy beside the first. `respond` makes responses out of
 //! what was found or what failed, `partial` parts of them. `current` is which gateway answers, after a
 //! reload another.
 
 mod answer;
 mod asking;
 mod bearer;
+mod busiest;
 mod combine;
 mod current;
 mod fetch;
@@ -65,6 +66,7 @@ use crate::token::Reader;
 
 pub use self::answer::Answer;
 pub use self::bearer::bears;
+pub use self::busiest::NoRanking;
 pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
@@ -117,6 +119,8 @@ struct Plan {
     /// A request waits no longer for another gateway's: its own might take so long to bring a head.
     fleet_patience: Duration,
     purge: bool,
+    /// Its keys tell nothing of who asks.
+    names_nobody: bool,
     /// Reads the tokens of requests, if a policy asks for claims.
     tokens: Option<Arc<Reader>>,
     /// Those of requests without claims where claims are what tells users apart.
@@ -201,6 +205,7 @@ impl Gateway {
                 collapse: route.collapse,
                 fleet_patience: from.patience,
                 purge: route.purge,
+                names_nobody: busiest::names_nobody(&keys),
                 kept,
             })
         });
@@ -318,6 +323,7 @@ impl Gateway {
             match self.look_in_l1(&presented, &key) {
                 Looked::Serve { stored, age, ttl, confirmed } => {
                     figures.l1_hits.count();
+                    self.note_hit(&presented);
                     if !confirmed {
                         return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
                     }
@@ -325,6 +331,7 @@ impl Gateway {
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.l1_hits.count();
+                    self.note_hit(&presented);
                     let response = self.serve_stale(presented, key, stored, age, ttl);
                     return Answer::now(response);
                 }
@@ -351,6 +358,7 @@ impl Gateway {
             match self.look_in_l2(&presented, &key).await {
                 Looked::Serve { stored, age, ttl, confirmed } => {
                     figures.l2_hits.count();
+                    self.note_hit(&presented);
                     if !confirmed {
                         return self.serve_unconfirmed(&presented, &stored, age, ttl);
                     }
@@ -358,6 +366,7 @@ impl Gateway {
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.l2_hits.count();
+                    self.note_hit(&presented);
                     return self.serve_stale(presented, key, stored, age, ttl);
                 }
                 Looked::Forward(in_l2) => {

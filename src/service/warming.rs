@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::config::{Config, Fault, Occasion, Sitemap, Warm};
+use crate::gateway::Current;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::warm::{self, Answer, Asker, Page, Place, Sources, Speed, Tally};
@@ -45,6 +46,7 @@ pub(super) struct Plan {
     speed: Speed,
     at_start: bool,
     after_purge: bool,
+    has_busiest: bool,
 }
 
 /// The running task. Dropping it leaves the task to its runtime.
@@ -58,7 +60,8 @@ pub(super) struct Plans(watch::Sender<Option<Arc<Plan>>>);
 
 /// What the task works with.
 struct Warmer {
-    gateway: Authority,
+    address: Authority,
+    current: Arc<Current>,
     store: Arc<Store>,
     stats: Arc<Stats>,
 }
@@ -66,8 +69,8 @@ struct Warmer {
 impl Plan {
     /// What a configuration comes to, or what is wrong with the texts in it.
     pub(super) fn of(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Option<Arc<Self>> {
-        let Warm { urls, list, sitemap, headers, rate, concurrency, when } =
-            config.warm.as_ref()?;
+        let warm = config.warm.as_ref()?;
+        let Warm { urls, list, sitemap, busiest, headers, rate, concurrency, when } = warm;
         let mut fault = |place, message: String| faults.push(Fault::new(file, place, message));
         for (url, place) in urls {
             if let Err(why) = Page::of(url) {
@@ -98,6 +101,7 @@ impl Plan {
             speed: Speed { rate: *rate, concurrency: *concurrency },
             at_start: when.contains(&Occasion::Start),
             after_purge: when.contains(&Occasion::Purge),
+            has_busiest: *busiest > 0,
         }))
     }
 }
@@ -107,13 +111,13 @@ impl Warming {
     pub(super) fn start(
         plan: Option<Arc<Plan>>,
         address: SocketAddr,
-        store: Arc<Store>,
-        stats: Arc<Stats>,
+        current: Arc<Current>,
     ) -> Self {
-        // An address with its port is an authority.
-        let gateway = Authority::try_from(reachable(address).to_string())
+        let address = Authority::try_from(reachable(address).to_string())
             .expect("an address with a port is an authority");
-        let warmer = Warmer { gateway, store, stats };
+        let gateway = current.gateway();
+        let (store, stats) = (Arc::clone(gateway.store()), Arc::clone(gateway.stats()));
+        let warmer = Warmer { address, current, store, stats };
         let (plan, plans) = watch::channel(plan);
         Self { plan, task: TaskTracker::new().spawn(warmer.run(plans)) }
     }
@@ -191,8 +195,15 @@ impl Warmer {
 
     async fn warm(&self, plan: &Plan, cause: &'static str) {
         let begun = clock::instant();
-        let asker = Asker::new(self.gateway.clone(), plan.fields.iter().cloned());
-        let gathered = match plan.sources.gather(&asker).await {
+        let asker = Asker::new(self.address.clone(), plan.fields.iter().cloned());
+        let mut sources = plan.sources.clone();
+        if plan.has_busiest {
+            match self.current.gateway().busiest().await {
+                Ok(ranking) => sources.urls.extend(ranking.iter().map(|(url, _)| url.to_owned())),
+                Err(error) => warn!(cause, %error, "warmed without them"),
+            }
+        }
+        let gathered = match sources.gather(&asker).await {
             Ok(gathered) => gathered,
             Err(error) => return warn!(cause, %error, "not warmed, as it cannot be read for what"),
         };

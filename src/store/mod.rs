@@ -23,6 +23,7 @@ mod lag;
 mod log;
 mod names;
 mod nodes;
+mod notes;
 mod packing;
 mod pattern;
 mod purges;
@@ -56,6 +57,7 @@ pub use self::figures::{L2Stats, Stats};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
 pub use self::nodes::{Unusable, unusable_files};
+pub use self::notes::NotKept;
 pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
 pub use self::search::{Search, SearchRules};
@@ -120,6 +122,7 @@ pub struct Store {
 /// What there is when `[cache.l2]` is.
 struct Redis {
     nodes: Arc<Nodes>,
+    namespace: String,
     l2: Arc<L2>,
     log: Arc<SharedLog>,
     turns: Arc<Turns>,
@@ -174,7 +177,8 @@ impl Store {
                 let (watching, end) = (Arc::clone(&lag), tasks.end.clone());
                 tasks.spawn(async move { watching.watch(end).await });
                 let (l2, turns) = (Arc::new(l2), Arc::new(turns));
-                (Some(Redis { nodes, l2, log: shared, turns, lag }), fleet)
+                let namespace = cache.namespace.clone();
+                (Some(Redis { nodes, namespace, l2, log: shared, turns, lag }), fleet)
             }
         };
         Self { log, l1, redis, disk: None, fleet, tasks }

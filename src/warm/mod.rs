@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 
 pub use self::asker::{Answer, Asker, OutOfReach};
-pub use self::page::{Page, field};
+pub use self::page::{Page, field, has_asked};
 pub use self::source::{Gathered, NotRead, Place, Sources, lines};
 
 use self::pace::Pace;

@@ -6,7 +6,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RANGE, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message;
 
@@ -67,6 +67,11 @@ pub fn field(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
 /// Who asks, if no field says it.
 pub(super) fn user_agent() -> (HeaderName, HeaderValue) {
     (USER_AGENT, HeaderValue::from_static(concat!("larder-warm/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// Whether a request with these fields comes from here, unless it was to have another `User-Agent`.
+pub fn has_asked(fields: &HeaderMap) -> bool {
+    fields.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"larder-warm/"))
 }
 
 #[cfg(test)]

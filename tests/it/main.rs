@@ -70,6 +70,7 @@ mod purge_command;
 mod receipts;
 
 // What is stored before anybody asks for it.
+mod busiest;
 mod warm;
 mod warming;
 

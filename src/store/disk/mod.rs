@@ -100,6 +100,11 @@ impl Drop for Ending {
 }
 
 impl Disk {
+    /// Where it lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Opens the folder, which is made if it is not there, and applies its log to `log`. Records are
     /// kept for `lifetime`.
     ///

@@ -1,0 +1,92 @@
+//! Which URLs are asked for most, so that another gateway can be warmed by them.
+//!
+//! A URL is all that is kept of a request, and only where it says nothing of who has asked: of a `GET`
+//! without `Authorization`, on a route whose key is made of nothing that tells users apart, which was
+//! answered from the cache.
+
+use std::time::Duration;
+
+use http::Method;
+use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION};
+
+use crate::busiest::Ranking;
+use crate::plugin::Policy;
+use crate::store::NotKept;
+use crate::warm;
+
+use super::{Gateway, Presented};
+
+/// What the ranking is kept as.
+const NAME: &str = "busiest";
+
+/// So long it is kept without being added to.
+const LIFETIME: Duration = Duration::from_hours(7 * 24);
+
+/// There is no ranking.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRanking {
+    /// Nobody wants one.
+    #[error("the busiest URLs are not counted: write `busiest = 1000` in `[warm]`")]
+    NotWanted,
+    /// It is out of reach, or cannot be added to.
+    #[error("the busiest URLs are out of reach: {0}")]
+    NotKept(#[from] NotKept),
+}
+
+/// Whether keys that these policies make tell nothing of who asks.
+pub(super) fn names_nobody(keys: &[&Policy]) -> bool {
+    const NEGOTIATION: [http::HeaderName; 4] =
+        [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE];
+
+    keys.iter().all(|policy| {
+        policy.wanted_fields().iter().all(|name| NEGOTIATION.contains(name))
+            && policy.wanted_cookies().is_empty()
+            && !policy.wants_claims()
+            && !policy.wants_content()
+    })
+}
+
+impl Gateway {
+    /// Notes that a request was answered from the cache.
+    pub(super) fn note_hit(&self, presented: &Presented) {
+        let Some(weight) = self.lasting.busiest.sample() else { return };
+        let Presented { head, authority, content, .. } = presented;
+        let is_fit = self.plan(presented).names_nobody
+            && head.method == Method::GET
+            && content.is_none()
+            && !head.headers.contains_key(AUTHORIZATION)
+            // What is warmed would else stay busy by that alone.
+            && !warm::has_asked(&head.headers);
+        if is_fit {
+            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+            self.lasting.busiest.count(&format!("http://{authority}{target}"), weight);
+        }
+    }
+
+    /// Adds what was counted to the ranking that the fleet shares, and answers that.
+    ///
+    /// Two gateways may do so at the same moment; then what one has counted since the last time is lost,
+    /// which changes no rank.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be added to: what was counted is added the next time.
+    pub async fn busiest(&self) -> Result<Ranking, NoRanking> {
+        let busiest = &self.lasting.busiest;
+        let wanted = busiest.wanted();
+        if wanted == 0 {
+            return Err(NoRanking::NotWanted);
+        }
+        let kept = self.store.read_note(NAME).await?;
+        let mut ranking = kept.as_deref().map(Ranking::parse).unwrap_or_default();
+        let counts = busiest.take();
+        ranking.add(&counts, self.clock.now(), wanted);
+        if !counts.is_empty()
+            && let Err(error) = self.store.write_note(NAME, ranking.octets(), LIFETIME).await
+        {
+            busiest.put_back(counts);
+            return Err(error.into());
+        }
+        ranking.limit(wanted);
+        Ok(ranking)
+    }
+}
