@@ -85,11 +85,13 @@ impl Running {
 
     async fn listening(folder: TempDir, mut child: Child) -> Self {
         let (line, mut log) = unbounded_channel();
+        let again = line.clone();
         let err = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
             err.lines().map_while(Result::ok).try_for_each(|it| line.send(it))
         });
-        let listening = said(&mut log, "listening").await;
+        let (listening, before) = said_after(&mut log, "listening").await;
+        drop(before.into_iter().try_for_each(|it| again.send(it)));
         let address = |name: &str| {
             let text = listening[name].as_str()?;
             text.trim_start_matches("Some(").trim_end_matches(')').parse().ok()
@@ -208,12 +210,17 @@ fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], out: Std
 
 /// The fields of the next log line that begins so.
 async fn said(log: &mut UnboundedReceiver<String>, message: &str) -> Value {
+    said_after(log, message).await.0
+}
+
+/// As [`said`], and the lines before it.
+async fn said_after(log: &mut UnboundedReceiver<String>, message: &str) -> (Value, Vec<String>) {
     let mut lines = Vec::new();
     while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, log.recv()).await {
         let mut line_fields = serde_json::from_str::<Value>(&line).unwrap_or_default();
         let fields = line_fields["fields"].take();
         if fields["message"].as_str().is_some_and(|said| said.starts_with(message)) {
-            return fields;
+            return (fields, lines);
         }
         lines.push(line);
     }
