@@ -161,54 +161,57 @@ fn shadow(
     Some(Shadow::new(policy, route, space, lasting))
 }
 
+/// A route's plan, unless it names what is not there.
+fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
+    let Equipment { policies, tokens, lasting, .. } = equipment;
+    let ask = |place: Option<usize>| {
+        let place = place?;
+        let policy = Arc::clone(policies.get(place)?);
+        Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
+    };
+    let from = origin::of(config, route, equipment)?;
+    let policy = |place: usize| policies.get(place).map(Arc::as_ref);
+    let keys: Vec<_> = route.key.iter().filter_map(|place| policy(*place)).collect();
+    let storing = route.storing.and_then(policy);
+    let jwt = route.jwt.and_then(|place| config.jwts.get(place));
+    let space = key::space(&route.name, &from.space, &keys, storing);
+    let space = key::with_sharing(space, route, jwt);
+    let kept = narrow::kept(route, &keys, jwt);
+    let rules = rules(config, route, kept.as_ref());
+    Some(Plan {
+        name: route.name.as_str().into(),
+        shadow: shadow(route, &space, policies, lasting),
+        space: space.into(),
+        stats: lasting.stats.route(&route.name),
+        origin_name: from.name.into(),
+        origin: from.origin,
+        key: Keys::of(route.key.iter().filter_map(|place| ask(Some(*place))).collect()),
+        storing: ask(route.storing),
+        invalidation: ask(route.invalidation),
+        unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
+        rules,
+        tokens: narrow::tokens(route, policies, tokens),
+        // What no tier would take is not gathered, nor said to be stored.
+        max_body: route.max_body.min(lasting.store.largest()),
+        max_query_body: route.max_query_body,
+        max_policy_body: route.max_policy_body,
+        idle_timeout: from.idle_timeout,
+        variants: route.variants,
+        on_lag: route.on_lag,
+        on_l2_error: route.on_l2_error,
+        collapse: route.collapse,
+        fleet_patience: from.patience,
+        purge: route.purge,
+        names_nobody: busiest::names_nobody(&keys),
+        kept,
+    })
+}
+
 impl Gateway {
     /// The gateway of a valid configuration.
     pub fn new(config: &Config, equipment: Equipment) -> Arc<Self> {
         equipment.lasting.remember(origin::names(config));
-        let Equipment { policies, tokens, lasting, .. } = &equipment;
-        let ask = |place: Option<usize>| {
-            let place = place?;
-            let policy = Arc::clone(policies.get(place)?);
-            Some(Ask { policy, on_error: config.policies.get(place)?.on_error })
-        };
-        let plans = config.routes.iter().filter_map(|route| {
-            let from = origin::of(config, route, &equipment)?;
-            let policy = |place: usize| policies.get(place).map(Arc::as_ref);
-            let keys: Vec<_> = route.key.iter().filter_map(|place| policy(*place)).collect();
-            let storing = route.storing.and_then(policy);
-            let jwt = route.jwt.and_then(|place| config.jwts.get(place));
-            let space = key::space(&route.name, &from.space, &keys, storing);
-            let space = key::with_sharing(space, route, jwt);
-            let kept = narrow::kept(route, &keys, jwt);
-            let rules = rules(config, route, kept.as_ref());
-            Some(Plan {
-                name: route.name.as_str().into(),
-                shadow: shadow(route, &space, policies, lasting),
-                space: space.into(),
-                stats: lasting.stats.route(&route.name),
-                origin_name: from.name.into(),
-                origin: from.origin,
-                key: Keys::of(route.key.iter().filter_map(|place| ask(Some(*place))).collect()),
-                storing: ask(route.storing),
-                invalidation: ask(route.invalidation),
-                unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
-                rules,
-                tokens: narrow::tokens(route, policies, tokens),
-                // What no tier would take is not gathered, nor said to be stored.
-                max_body: route.max_body.min(lasting.store.largest()),
-                max_query_body: route.max_query_body,
-                max_policy_body: route.max_policy_body,
-                idle_timeout: from.idle_timeout,
-                variants: route.variants,
-                on_lag: route.on_lag,
-                on_l2_error: route.on_l2_error,
-                collapse: route.collapse,
-                fleet_patience: from.patience,
-                purge: route.purge,
-                names_nobody: busiest::names_nobody(&keys),
-                kept,
-            })
-        });
+        let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
         let Equipment { policies, routes, lasting, .. } = equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
