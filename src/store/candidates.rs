@@ -42,7 +42,7 @@ impl Store {
             let verdict = self.log.judge(&stored);
             return self.hit(stored, verdict).map(|hit| hit.stored);
         }
-        match only(self.l2()?.look(&[*key], self.deadline()).await).ok().flatten()? {
+        match only(self.l2()?.look(&[*key], now, self.deadline()).await).ok().flatten()? {
             (Held::Response(stored), left) => {
                 self.promote(*key, stored, left, now).map(|hit| hit.stored)
             }

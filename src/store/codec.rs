@@ -27,7 +27,7 @@ use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Vari
 use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const RULES: u8 = 3;
@@ -40,7 +40,8 @@ const PREFIX: usize = SUM.end + 3 * 4 + 32;
 /// What a frame held.
 #[derive(Debug)]
 pub(super) enum Frame {
-    Response(StoredResponse),
+    /// And when the tier lets go of it, in milliseconds since 1970.
+    Response(StoredResponse, u64),
     Variants(Variants),
     Rules(SearchRules),
     /// A response that is larger than asked for.
@@ -56,6 +57,7 @@ struct ResponseHead<'a> {
     marks: &'a [u8],
     position: Position,
     part: Option<Part>,
+    end: u64,
 }
 
 /// Of an incomplete response.
@@ -74,10 +76,12 @@ struct VariantsHead<'a> {
     known: Cow<'a, [Known]>,
 }
 
-/// The frame of a stored response; `None` if a length in it has no room.
+/// The frame of a stored response, which lies there until `end`, in milliseconds since 1970; `None` if
+/// a length in it has no room.
 pub(super) fn encode(
     key: &CacheKey,
     stored: &StoredResponse,
+    end: u64,
     compression: Compression,
 ) -> Option<Bytes> {
     let marks: Vec<u8> = stored.marks.iter().flat_map(|mark| mark.0).collect();
@@ -91,6 +95,7 @@ pub(super) fn encode(
             .part
             .as_ref()
             .map(|spans| Part { length: spans.length(), spans: spans.ends().collect() }),
+        end,
     };
     let packed = match compression {
         Compression::None => None,
@@ -152,37 +157,37 @@ fn sum(frame: &[u8]) -> Option<u32> {
 /// Fields and content share the frame's memory, unless the content was packed; then it is no more
 /// than `most` octets.
 pub(super) fn decode(key: &CacheKey, frame: &Bytes, most: usize) -> Option<Frame> {
-    let mut rest = frame.clone();
-    if take(&mut rest, 4)? != MAGIC.as_slice() || take(&mut rest, 1)? != [VERSION].as_slice() {
+    let mut rest = &**frame;
+    if take(&mut rest, 4)? != MAGIC || take(&mut rest, 1)? != [VERSION] {
         return None;
     }
-    let kind = take(&mut rest, 1)?.first().copied()?;
+    let [kind] = *take(&mut rest, 1)? else { return None };
     if take_u32(&mut rest)? != sum(frame)? {
         return None;
     }
     let lengths = [take_u32(&mut rest)?, take_u32(&mut rest)?, take_u32(&mut rest)?];
-    if take(&mut rest, 32)? != key.0.as_slice() {
+    if take(&mut rest, 32)? != key.0 {
         return None;
     }
     let [head, fields, body] = lengths.map(|length| take(&mut rest, usize::try_from(length).ok()?));
-    let (head, fields, body) = (head?, fields?, body?);
+    let (head, fields, body) = (head?, frame.slice_ref(fields?), frame.slice_ref(body?));
     match kind {
         _ if !rest.is_empty() => None,
-        RESPONSE => decode_response(&head, fields, body).map(Frame::Response),
+        RESPONSE => decode_response(head, fields, body),
         PACKED => match packing::unpack(&body, most) {
-            Ok(body) => decode_response(&head, fields, body.into()).map(Frame::Response),
+            Ok(body) => decode_response(head, fields, body.into()),
             Err(NotUnpacked::TooLarge) => Some(Frame::TooLarge),
             Err(NotUnpacked::Damaged) => None,
         },
         VARIANTS if fields.is_empty() && body.is_empty() => {
-            decode_variants(&head).map(Frame::Variants)
+            decode_variants(head).map(Frame::Variants)
         }
-        RULES if fields.is_empty() && body.is_empty() => decode_rules(&head).map(Frame::Rules),
+        RULES if fields.is_empty() && body.is_empty() => decode_rules(head).map(Frame::Rules),
         _ => None,
     }
 }
 
-fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResponse> {
+fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<Frame> {
     let (head, []) = postcard::take_from_bytes::<ResponseHead<'_>>(head).ok()? else { return None };
     let (marks, []) = head.marks.as_chunks() else { return None };
     let part = match head.part {
@@ -193,7 +198,7 @@ fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResp
             (spans.held() == body.len() as u64).then_some(Some(Box::new(spans)))?
         }
     };
-    Some(StoredResponse {
+    let stored = StoredResponse {
         name: head.name.into(),
         status: StatusCode::from_u16(head.status).ok().filter(|s| !s.is_informational())?,
         fields: Fields::from_bytes(fields)?,
@@ -204,7 +209,8 @@ fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<StoredResp
         position: head.position,
         begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
-    })
+    };
+    Some(Frame::Response(stored, head.end))
 }
 
 fn decode_variants(head: &[u8]) -> Option<Variants> {
@@ -226,12 +232,12 @@ fn decode_rules(head: &[u8]) -> Option<SearchRules> {
     rules.is_bounded().then_some(rules)
 }
 
-fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
-    (rest.len() >= count).then(|| rest.split_to(count))
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    rest.split_off(..count)
 }
 
-fn take_u32(rest: &mut Bytes) -> Option<u32> {
-    Some(u32::from_le_bytes(take(rest, 4)?.as_ref().try_into().ok()?))
+fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(take(rest, 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -246,6 +252,7 @@ mod tests {
 
     const KEY: CacheKey = CacheKey([7; 32]);
     const MOST: usize = 1 << 20;
+    const END: u64 = 1_795_667_664_119;
 
     prop_compose! {
         fn any_response()(
@@ -317,8 +324,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_response_comes_back_as_it_was(stored in any_response()) {
-            let frame = encode(&KEY, &stored, Compression::None).unwrap();
-            let Some(Frame::Response(back)) = decode(&KEY, &frame, MOST) else { panic!("no response") };
+            let frame = encode(&KEY, &stored, END, Compression::None).unwrap();
+            let Some(Frame::Response(back, END)) = decode(&KEY, &frame, MOST) else {
+                panic!("no response")
+            };
             prop_assert_eq!(&back.name, &stored.name);
             prop_assert_eq!(back.status, stored.status);
             prop_assert_eq!(&back.fields, &stored.fields);
@@ -336,7 +345,7 @@ mod tests {
             place in any::<proptest::sample::Index>(),
             change in 1..=255_u8,
         ) {
-            let mut frame = encode(&KEY, &stored, Compression::None).unwrap().to_vec();
+            let mut frame = encode(&KEY, &stored, END, Compression::None).unwrap().to_vec();
             let place = place.index(frame.len());
             frame[place] ^= change;
             prop_assert!(decode(&KEY, &frame.into(), MOST).is_none());
@@ -348,7 +357,7 @@ mod tests {
             place in any::<proptest::sample::Index>(),
             more in proptest::collection::vec(any::<u8>(), 1..20),
         ) {
-            let frame = encode(&KEY, &stored, Compression::None).unwrap();
+            let frame = encode(&KEY, &stored, END, Compression::None).unwrap();
             prop_assert!(decode(&KEY, &frame.slice(..place.index(frame.len())), MOST).is_none());
             prop_assert!(decode(&KEY, &[&frame[..], &more].concat().into(), MOST).is_none());
         }
@@ -442,7 +451,8 @@ mod tests {
         for (spans, is_sound) in [([(0, 3)], true), ([(0, 2)], false), ([(0, 4)], false)] {
             stored.part = Spans::new(spans, Some(9)).map(Box::new);
             assert_eq!(
-                decode(&KEY, &encode(&KEY, &stored, Compression::None).unwrap(), MOST).is_some(),
+                decode(&KEY, &encode(&KEY, &stored, END, Compression::None).unwrap(), MOST)
+                    .is_some(),
                 is_sound
             );
         }

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Pipeline, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -153,10 +155,29 @@ impl Connection {
         pipeline: &Pipeline,
         deadline: Instant,
     ) -> Result<T, Trouble> {
+        let ask = |mut commands| async move { pipeline.query_async(&mut commands).await };
+        self.answer(ask, deadline).await
+    }
+
+    /// What lies under a key. As [`Connection::query`], for less.
+    pub(super) async fn get(
+        &self,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let command = redis::Cmd::get(name);
+        let ask = |mut commands| async move { command.query_async(&mut commands).await };
+        self.answer(ask, deadline).await
+    }
+
+    async fn answer<T, A: Future<Output = Result<T, RedisError>>>(
+        &self,
+        ask: impl FnOnce(MultiplexedConnection) -> A,
+        deadline: Instant,
+    ) -> Result<T, Trouble> {
         let current = self.current.load_full().ok_or(Trouble::Down)?;
         let asked = clock::instant();
-        let mut commands = current.link.commands();
-        let answer = timeout_at(deadline, pipeline.query_async(&mut commands)).await;
+        let answer = timeout_at(deadline, ask(current.link.commands())).await;
         if answer.is_ok() && asked.elapsed() <= self.trial.timeout {
             current.timeouts.store(0, Ordering::Relaxed);
         }
@@ -214,7 +235,7 @@ impl Connection {
         let link = self.peer.connect().await?;
         let Trial { key, timeout } = &self.trial;
         let mut work = redis::pipe();
-        work.cmd("GET").arg(key).cmd("PTTL").arg(key);
+        work.cmd("GET").arg(key);
         work.cmd("SET").arg(key).arg(1).arg("PX").arg(TRIAL_KEPT.as_millis());
         let mut commands = link.commands();
         match bounded((*timeout).min(LONGEST_TRIAL), work.exec_async(&mut commands)).await {

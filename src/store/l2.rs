@@ -3,6 +3,7 @@
 //! Each key of Redis holds one frame (`codec`): a response, or which variants there are. Nothing
 //! is ever deleted: what the log makes invalid stays until its time to live ends.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +25,7 @@ use crate::store::connection::Trouble;
 use crate::store::l1::Held;
 use crate::store::nodes::Nodes;
 use crate::store::search::SearchRules;
-use crate::store::second::{Found, NoAnswer, Said, only, useful};
+use crate::store::second::{Found, NoAnswer, Said, end, millis, only, useful};
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -87,34 +88,42 @@ impl L2 {
     }
 
     /// What lies under each of `keys`, in one round trip.
-    pub(super) async fn look(&self, keys: &[CacheKey], deadline: Instant) -> Vec<Said> {
+    pub(super) async fn look(
+        &self,
+        keys: &[CacheKey],
+        now: SystemTime,
+        deadline: Instant,
+    ) -> Vec<Said> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let answers = self.nodes.look(&names, deadline).await;
         let said = keys.iter().zip(answers).map(|(key, lies)| {
-            let (frame, left) = lies.ok_or(NoAnswer)?;
-            Ok(self.read(key, frame, left))
+            let frame = lies.ok_or(NoAnswer)?;
+            Ok(self.read(key, frame, now))
         });
         said.collect()
     }
 
-    fn read(&self, key: &CacheKey, frame: Option<Bytes>, left: i64) -> Option<Found> {
+    fn read(&self, key: &CacheKey, frame: Option<Bytes>, now: SystemTime) -> Option<Found> {
         let Some(decoded) = codec::decode(key, &frame?, self.max_size) else {
             self.damaged.count();
             return None;
         };
-        // Negative: gone between the two commands, or without an end, which is not our writing.
-        let left = Duration::from_millis(u64::try_from(left).ok()?);
-        let held = match decoded {
-            Frame::Response(stored) => Held::Response(Arc::new(stored)),
-            Frame::Variants(variants) => Held::Variants(Arc::new(variants)),
-            Frame::Rules(rules) => Held::Rules(Arc::new(rules)),
+        match decoded {
+            Frame::Response(stored, end) => {
+                // Redis, by its own clock, decides whether it is there. To ask how long it still will
+                // be took a third of Redis' time and a tenth of ours. More than this nothing can have
+                // left: another gateway's clock is ahead.
+                let left = Duration::from_millis(end.saturating_sub(millis(now))).min(self.ttl);
+                Some((Held::Response(Arc::new(stored)), left))
+            }
+            Frame::Variants(variants) => Some((Held::Variants(Arc::new(variants)), self.ttl)),
+            Frame::Rules(rules) => Some((Held::Rules(Arc::new(rules)), self.ttl)),
             // Of a gateway with another limit.
             Frame::TooLarge => {
                 self.too_large.count();
-                return None;
+                None
             }
-        };
-        Some((held, left))
+        }
     }
 
     /// Whether a response with so much content may be written.
@@ -142,11 +151,10 @@ impl L2 {
             self.dropped.count();
             return None;
         };
-        let left = useful(&stored.freshness, now, self.ttl);
         let l2 = Arc::clone(self);
         Some(tasks.spawn(async move {
             // The connection has counted it, and what lay there before is judged by itself.
-            let written = l2.write(key, variant, stored, left).await.unwrap_or_else(|error| {
+            let written = l2.write(key, variant, stored, now).await.unwrap_or_else(|error| {
                 debug!(%error, "response not written to L2");
                 false
             });
@@ -166,12 +174,13 @@ impl L2 {
         tasks: &Tasks,
         key: CacheKey,
         rule: &NoVarySearch,
+        now: SystemTime,
     ) -> Option<JoinHandle<bool>> {
         // Without the note there are misses, nothing worse.
         let permit = self.permit(&key, 0)?;
         let (l2, rule) = (Arc::clone(self), rule.clone());
         Some(tasks.spawn(async move {
-            let written = l2.write_rule(&key, rule).await;
+            let written = l2.write_rule(&key, rule, now).await;
             if let Err(error) = &written {
                 debug!(%error, "rule not written to L2");
             }
@@ -180,10 +189,15 @@ impl L2 {
         }))
     }
 
-    async fn write_rule(&self, key: &CacheKey, rule: NoVarySearch) -> Result<(), Trouble> {
+    async fn write_rule(
+        &self,
+        key: &CacheKey,
+        rule: NoVarySearch,
+        now: SystemTime,
+    ) -> Result<(), Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         // As with variants: of two gateways that write at once, one wins.
-        let mut rules = match only(self.look(&[*key], deadline).await).ok().flatten() {
+        let mut rules = match only(self.look(&[*key], now, deadline).await).ok().flatten() {
             Some((Held::Rules(rules), _)) => Arc::unwrap_or_clone(rules),
             _ => SearchRules::default(),
         };
@@ -205,17 +219,19 @@ impl L2 {
         key: CacheKey,
         variant: Option<(Variant, usize)>,
         stored: Arc<StoredResponse>,
-        left: Duration,
+        now: SystemTime,
     ) -> Result<bool, Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         let lies_under = variant.as_ref().map_or(key, |(variant, _)| variant.known.key);
         // What lay there before stays, and is judged by itself.
-        let Some(frame) = self.encode(lies_under, stored).await else { return Ok(false) };
+        let left = useful(&stored.freshness, now, self.ttl);
+        let end = end(now, left);
+        let Some(frame) = self.encode(lies_under, stored, end).await else { return Ok(false) };
         self.set(&lies_under, frame, left, deadline).await?;
         let Some((variant, bound)) = variant else { return Ok(true) };
         // Two gateways may read the same list and each add its own variant; the last to write
         // wins, and the other's is a miss.
-        let mut variants = match only(self.look(&[key], deadline).await).ok().flatten() {
+        let mut variants = match only(self.look(&[key], now, deadline).await).ok().flatten() {
             Some((Held::Variants(variants), _)) => Arc::unwrap_or_clone(variants),
             _ => Variants::default(),
         };
@@ -226,12 +242,12 @@ impl L2 {
 
     /// The frame of a response. Packing what is large takes milliseconds, which is not for the thread
     /// that Redis' answers come in on.
-    async fn encode(&self, key: CacheKey, stored: Arc<StoredResponse>) -> Option<Bytes> {
+    async fn encode(&self, key: CacheKey, stored: Arc<StoredResponse>, end: u64) -> Option<Bytes> {
         let compression = self.compression;
         if compression == Compression::None || stored.body.len() <= AT_ONCE {
-            return codec::encode(&key, &stored, compression);
+            return codec::encode(&key, &stored, end, compression);
         }
-        spawn_blocking(move || codec::encode(&key, &stored, compression)).await.ok().flatten()
+        spawn_blocking(move || codec::encode(&key, &stored, end, compression)).await.ok().flatten()
     }
 
     async fn set(
@@ -254,6 +270,10 @@ impl L2 {
 
     /// No braces: a hash tag would put every key into one slot of a cluster.
     fn name(&self, key: &CacheKey) -> String {
-        format!("{}{key}", self.prefix)
+        let mut name = String::with_capacity(self.prefix.len() + 64);
+        name.push_str(&self.prefix);
+        // A `String` takes all that is written to it.
+        let _always = write!(name, "{key}");
+        name
     }
 }

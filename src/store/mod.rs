@@ -249,7 +249,7 @@ impl Store {
         let Some(l2) = self.l2() else {
             return if self.has_l2() { LookUp::NoAnswer } else { LookUp::UriMiss };
         };
-        let list = match only(l2.look(&[*key], deadline).await) {
+        let list = match only(l2.look(&[*key], now, deadline).await) {
             Err(NoAnswer) => return LookUp::NoAnswer,
             Ok(None | Some((Held::Rules(_), _))) => return LookUp::UriMiss,
             Ok(Some((Held::Response(stored), left))) => {
@@ -267,7 +267,7 @@ impl Store {
         if selected.is_empty() {
             return LookUp::VaryMiss(list);
         }
-        let found = l2.look(&selected, deadline).await;
+        let found = l2.look(&selected, now, deadline).await;
         let is_answered = found.iter().all(Result::is_ok);
         let found = selected.into_iter().zip(found);
         let hits = found.filter_map(|(selected, found)| match found.ok()?? {

@@ -91,7 +91,7 @@ impl Store {
         now: SystemTime,
         deadline: Instant,
     ) -> Option<Arc<SearchRules>> {
-        match only(self.l2()?.look(&[search.key], deadline).await).ok().flatten()? {
+        match only(self.l2()?.look(&[search.key], now, deadline).await).ok().flatten()? {
             (Held::Rules(rules), _) => {
                 if let Some(l1) = &self.l1 {
                     l1.change_rules(search.key, now, |here| here.merge(&rules));
@@ -113,7 +113,7 @@ impl Store {
         if let Some(l1) = &self.l1 {
             l1.change_rules(key, now, |rules| rules.add(rule.clone()));
         }
-        self.l2_for(lease)?.add_rule(&self.tasks, key, rule)
+        self.l2_for(lease)?.add_rule(&self.tasks, key, rule, now)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Trouble in it is no more than a miss, unless a route says so (`on_l2_error`).
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -51,9 +51,14 @@ pub(super) enum Second<'a> {
 
 impl Second<'_> {
     /// What lies under each of `keys`, by `deadline`.
-    pub(super) async fn look(self, keys: &[CacheKey], deadline: Instant) -> Vec<Said> {
+    pub(super) async fn look(
+        self,
+        keys: &[CacheKey],
+        now: SystemTime,
+        deadline: Instant,
+    ) -> Vec<Said> {
         match self {
-            Self::Redis(redis) => redis.l2.look(keys, deadline).await,
+            Self::Redis(redis) => redis.l2.look(keys, now, deadline).await,
             Self::Disk(disk) => match disk.look(keys, deadline).await {
                 Ok(found) => found.into_iter().map(Ok).collect(),
                 Err(NoAnswer) => keys.iter().map(|_| Err(NoAnswer)).collect(),
@@ -90,9 +95,10 @@ impl Second<'_> {
         tasks: &Tasks,
         key: CacheKey,
         rule: &NoVarySearch,
+        now: SystemTime,
     ) -> Option<JoinHandle<bool>> {
         match self {
-            Self::Redis(redis) => redis.l2.add_rule(tasks, key, rule),
+            Self::Redis(redis) => redis.l2.add_rule(tasks, key, rule, now),
             Self::Disk(disk) => {
                 disk.add_rule(key, rule);
                 None
@@ -171,4 +177,15 @@ pub(super) fn useful(freshness: &Freshness, now: SystemTime, bound: Duration) ->
     let stale = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
     let stale = stale.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
     fresh.saturating_add(freshness.lifetime.max(stale)).min(bound)
+}
+
+/// When something ends of which so much is left, in milliseconds since 1970.
+pub(super) fn end(now: SystemTime, left: Duration) -> u64 {
+    millis(now).saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -116,7 +116,8 @@ impl CacheKey {
 
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        // Each look-up in L2 writes one: digit by digit that took half a microsecond.
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 

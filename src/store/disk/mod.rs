@@ -35,7 +35,7 @@ pub use self::trouble::NotOpened;
 use self::database::{Database, Kept, Row};
 use self::queue::{Append, Queue, What, Write};
 use self::trouble::Trouble;
-use self::writer::{Writer, millis};
+use self::writer::Writer;
 use crate::clock;
 use crate::clock::Clock;
 use crate::config;
@@ -45,7 +45,7 @@ use crate::stats::Counter;
 use crate::store::codec::{self, Frame};
 use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
-use crate::store::second::{Found, NoAnswer};
+use crate::store::second::{Found, NoAnswer, millis};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variant;
 use crate::store::{L2Stats, Tasks};
@@ -245,7 +245,7 @@ impl Disk {
             return None;
         }
         let held = match codec::decode(key, &row.frame, self.max_size) {
-            Some(Frame::Response(stored)) => Held::Response(Arc::new(stored)),
+            Some(Frame::Response(stored, _)) => Held::Response(Arc::new(stored)),
             Some(Frame::Variants(variants)) => Held::Variants(Arc::new(variants)),
             Some(Frame::Rules(rules)) => Held::Rules(Arc::new(rules)),
             Some(Frame::TooLarge) => {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
 
@@ -22,7 +22,7 @@ use crate::store::disk::queue::{Append, What, Write};
 use crate::store::disk::trouble::Trouble;
 use crate::store::log::Invalidation;
 use crate::store::search::SearchRules;
-use crate::store::second::useful;
+use crate::store::second::{end, millis, useful};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variants;
 use crate::stored::{CacheKey, Position};
@@ -366,9 +366,9 @@ impl Disk {
             }
         };
         let under = variant.as_ref().map_or(key, |(variant, _)| &variant.known.key);
-        let frame = codec::encode(under, stored, self.compression);
-        let left = useful(&stored.freshness, *now, self.ttl);
-        let octets = put(change, under, end(*now, left), frame.as_deref())?;
+        let end = end(*now, useful(&stored.freshness, *now, self.ttl));
+        let frame = codec::encode(under, stored, end, self.compression);
+        let octets = put(change, under, end, frame.as_deref())?;
         let Some((variant, bound)) = variant else { return Ok(octets) };
         let mut variants = match self.lies(change, key, *now)? {
             Some(Frame::Variants(variants)) => variants,
@@ -425,14 +425,4 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => File::open(folder)?.sync_all(),
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn end(now: SystemTime, left: Duration) -> u64 {
-    millis(now).saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use redis::{FromRedisValue, Pipeline, ServerErrorKind, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -142,9 +143,9 @@ impl Cluster {
             match names {
                 [] => Vec::new(),
                 [name] => {
-                    let pipeline = looking(names);
-                    let answer = self.query(name, &pipeline, deadline).await;
-                    vec![answer.map_or_else(|trouble| nothing(&trouble), Some)]
+                    let answer: Result<(Option<Bytes>,), _> =
+                        self.query(name, &looking(names), deadline).await;
+                    vec![answer.map_or_else(|trouble| nothing(&trouble), |(frame,)| Some(frame))]
                 }
                 _ => {
                     let (some, others) = names.split_at(names.len() / 2);

@@ -86,8 +86,8 @@ impl Peer {
     }
 }
 
-/// What lies under a key, and for how many milliseconds it still will. None if its server did not say.
-type Lies = Option<(Option<Bytes>, i64)>;
+/// What lies under a key. None if its server did not say.
+type Lies = Option<Option<Bytes>>;
 
 /// All servers.
 pub(super) enum Nodes {
@@ -173,15 +173,19 @@ impl Nodes {
         }
     }
 
-    /// What lies under each of `names`, and for how many milliseconds it still will.
+    /// What lies under each of `names`.
     pub(super) async fn look(&self, names: &[String], deadline: Instant) -> Vec<Lies> {
         match self {
-            Self::One { connection, .. } => {
-                match connection.query::<Vec<_>>(&looking(names), deadline).await {
+            Self::One { connection, .. } => match names {
+                [name] => {
+                    let answer = connection.get(name, deadline).await;
+                    vec![answer.map_or_else(|trouble| nothing(&trouble), Some)]
+                }
+                _ => match connection.query::<Vec<_>>(&looking(names), deadline).await {
                     Ok(answers) => answers.into_iter().map(Some).collect(),
                     Err(trouble) => vec![nothing(&trouble); names.len()],
-                }
-            }
+                },
+            },
             Self::Cluster(cluster) => cluster.look(names, deadline).await,
         }
     }
@@ -211,18 +215,18 @@ impl Nodes {
     }
 }
 
-/// Asks what lies under each of `names`, and for how many milliseconds it still will.
+/// Asks what lies under each of `names`.
 fn looking(names: &[String]) -> Pipeline {
     let mut pipeline = redis::pipe();
     for name in names {
-        pipeline.cmd("GET").arg(name).cmd("PTTL").arg(name);
+        pipeline.get(name);
     }
     pipeline
 }
 
 /// What lies where a look-up came to this: what is not of our type is nothing.
 fn nothing(trouble: &Trouble) -> Lies {
-    is_of_other_type(trouble).then_some((None, 0))
+    is_of_other_type(trouble).then_some(None)
 }
 
 /// What a configuration's files say, read as they will be for each connection: the places of
