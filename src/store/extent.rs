@@ -11,6 +11,7 @@ use crate::store::shared_log::ANSWER;
 use crate::stored::Position;
 
 /// How far the stream reaches.
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Extent {
     /// The newest id ever given.
     pub(super) newest: Position,

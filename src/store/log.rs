@@ -305,12 +305,14 @@ impl Log {
         self.write(|table, _| (false, table.unshared = None));
     }
 
-    /// Makes everything from before now invalid, with `server` being a place that the shared log
-    /// has reached. Answers a place above everything born so far.
-    pub(super) fn distrust(&self, server: Position) -> Position {
+    /// Makes everything from before now invalid, or stale if that is `soft`, with `server` being a place
+    /// that the shared log has reached. Answers a place above everything born so far.
+    ///
+    /// Records from below that place, as of a server whose clock is behind, count from after it.
+    pub(super) fn distrust(&self, server: Position, soft: bool) -> Position {
         self.write(|table, _| {
             let place = table.step(table.position().max(server));
-            table.floor = table.floor.or(Covered::at(place, false));
+            table.floor = table.floor.or(Covered::at(place, soft));
             (true, place.next())
         })
     }
@@ -589,12 +591,28 @@ mod tests {
         log.record(at(10, 0), &on_mark(1, false), clock::instant());
         let stored = response("a", &[], log.lease().position);
         assert_eq!(log.judge(&stored), Verdict::Valid);
-        let place = log.distrust(at(20, 0));
+        let place = log.distrust(at(20, 0), false);
         assert_eq!(log.judge(&stored), Verdict::Gone);
         assert!(place > at(20, 0) && place > log.lease().position);
         assert!(!log.lease().shared);
         log.record(place, &Invalidation::EVERYTHING, clock::instant());
         assert!(log.lease().shared);
+    }
+
+    #[test]
+    fn records_of_a_server_whose_clock_is_behind_count_after_what_another_lost() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        // The newest is this gateway's own, which it has not met in its place yet.
+        log.record(at(10, 0), &on_mark(9, false), now);
+        log.record(at(10, 3), &on_mark(9, false), now);
+        let born_under_it = response("a", &[1], log.lease().position);
+        // Another server has the log now, and has never had that one.
+        let place = log.distrust(at(10, 0), true);
+        assert_eq!(log.judge(&born_under_it), Verdict::Stale);
+        assert!(place > at(10, 3), "what makes it stale for others, too, is above it");
+        log.record(at(10, 1), &on_mark(1, false), now);
+        assert_eq!(log.judge(&born_under_it), Verdict::Gone);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod record;
 mod rest;
 mod search;
 mod second;
+mod seen;
 mod shared_log;
 mod sharing;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | the log's identity is missing or another, there is no stream, or its newest id is below the last one read | Redis lost data | what was stored before is gone, for the whole fleet |
 //! | records were trimmed that were not read | cut off for too long | the same |
-//! | another `run_id` or `master_replid` | a restart or fail-over, which may have lost the newest records | what was stored before is stale, for the whole fleet |
+//! | another `run_id` or `master_replid` than seen last, or than noted beside the stream | a restart or fail-over, which may have lost the newest records | what was stored before is stale, for the whole fleet |
 //! | none of these | a mere cut | reads on |
 //!
 //! The identity is a random name beside the stream. Ids alone do not tell: another gateway may have
@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::store::advice::{Told, advice, is_answer};
 use crate::store::connection::{PAUSES, Trouble, bounded};
-use crate::store::extent::{Extent, Server, is_replica, server};
+use crate::store::extent::{Extent, is_replica, server};
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::lag::Lag;
@@ -40,6 +41,7 @@ use crate::store::log::{Invalidation, Log, Scope};
 use crate::store::names::random_name;
 use crate::store::nodes::Nodes;
 use crate::store::record;
+use crate::store::seen::{Found, Seen, Since};
 use crate::store::waiting::Waiting;
 use crate::stored::{Moment, Position};
 
@@ -80,6 +82,7 @@ pub(super) struct SharedLog {
     l1: Option<L1>,
     pub(super) stream: String,
     identity: String,
+    server: String,
     /// Who reads it, too.
     pub(super) fleet: Arc<Fleet>,
     timeout: Duration,
@@ -92,18 +95,6 @@ pub(super) struct SharedLog {
     /// Its server has a master, and may be any time behind it.
     is_replica: AtomicBool,
     pub(super) waiting: Waiting,
-}
-
-/// What the reader has seen of the log. It outlives connections.
-#[derive(Default)]
-struct Seen {
-    last: Position,
-    /// The log was read to its end once: what comes is new, and not from before this gateway began.
-    is_at_home: bool,
-    identity: Option<String>,
-    server: Option<Server>,
-    /// Redis lost the log, and the fleet has yet to be told: with a record at this place.
-    distrusted: Option<Position>,
 }
 
 impl SharedLog {
@@ -126,6 +117,7 @@ impl SharedLog {
             stream: format!("{namespace}:log"),
             // In a cluster, the braces put it into the same slot as the stream.
             identity: format!("{namespace}:{{{namespace}:log}}:id"),
+            server: format!("{namespace}:{{{namespace}:log}}:server"),
             fleet,
             timeout,
             in_step: AtomicBool::new(false),
@@ -329,37 +321,58 @@ impl SharedLog {
         let identity = self.identity(connection).await?;
         let extent = self.extent(connection).await?;
         let server = server(connection).await?;
-        self.tell_of_replica(server.as_ref().is_some_and(|server| server.is_replica));
-        let is_another = |before: &Server| {
-            server.as_ref().is_some_and(|server| server.identity != before.identity)
+        let is_replica = server.as_ref().is_some_and(|server| server.is_replica);
+        self.tell_of_replica(is_replica);
+        let noted = text(connection, &self.server).await?;
+        let found = Found {
+            identity,
+            extent,
+            server: server.map(|server| server.identity),
+            // That is of its master.
+            noted: noted.filter(|_| !is_replica),
         };
-        let has_read = seen.identity.is_some();
-        match &extent {
-            Some(extent) if identity.is_some() && !has_read => {
-                if extent.trimmed {
-                    // What the trimmed records covered is unknown.
-                    let first = extent.first.unwrap_or(extent.newest);
+        match seen.since(&found) {
+            Since::Begun { trimmed, is_doubtful } => {
+                if let Some(first) = trimmed {
                     self.log.record(first, &Invalidation::EVERYTHING, clock::instant());
                 }
-                seen.identity = identity;
-            }
-            Some(extent) if identity == seen.identity && has_read && !extent.misses(seen.last) => {
-                if seen.server.as_ref().is_some_and(is_another) {
-                    warn!("Redis restarted or failed over, everything stored becomes stale");
-                    let stale = [Invalidation { scope: Scope::All, soft: true }];
-                    match self.append_on(connection, &stale, false).await {
-                        // It can be read all the same.
-                        Err(trouble) if is_answer(&trouble) => drop(self.append_later(&stale)),
-                        appended => drop(appended?),
-                    }
+                if is_doubtful {
+                    self.doubt(connection, seen.last).await?;
                 }
+                seen.identity = found.identity;
             }
-            _ => {
-                let newest = extent.map_or(Position::ZERO, |extent| extent.newest);
-                self.start_anew(connection, seen, newest).await?;
+            Since::Same { is_doubtful: true } => self.doubt(connection, seen.last).await?,
+            Since::Same { is_doubtful: false } => {}
+            Since::Lost { newest } => self.start_anew(connection, seen, newest).await?,
+        }
+        if let Some(server) = found.server.as_ref().filter(|_| found.server != found.noted) {
+            // Only now, as in `start_anew`.
+            let mut note = redis::cmd("SET");
+            match bounded(ANSWER, note.arg(&self.server).arg(server).exec_async(connection)).await {
+                Err(trouble) if !is_answer(&trouble) => return Err(trouble),
+                // If it takes none, what is stored becomes stale once too often.
+                _ => {}
             }
         }
-        seen.server = server;
+        seen.server = found.server;
+        Ok(())
+    }
+
+    /// Makes all that was stored before stale, here and in the fleet: also what was born at the places of
+    /// records that are lost, above those that the server gives out now if its clock is behind.
+    async fn doubt(
+        &self,
+        connection: &mut MultiplexedConnection,
+        last: Position,
+    ) -> Result<(), Trouble> {
+        warn!("Redis restarted or failed over, everything stored becomes stale");
+        let place = self.log.distrust(last, true);
+        let stale = Invalidation { scope: Scope::All, soft: true };
+        match self.append_above(connection, place, &stale).await {
+            // It can be read all the same.
+            Err(trouble) if is_answer(&trouble) => drop(self.append_later(&[stale])),
+            appended => drop(appended?),
+        }
         Ok(())
     }
 
@@ -389,12 +402,9 @@ impl SharedLog {
             if let Some(l1) = &self.l1 {
                 l1.clear();
             }
-            self.log.distrust(newest.max(seen.last))
+            self.log.distrust(newest.max(seen.last), false)
         });
-        let id = match self.drop_all_at(connection, place).await? {
-            Some(id) => id,
-            None => self.append_on(connection, &[Invalidation::EVERYTHING], false).await?,
-        };
+        let id = self.append_above(connection, place, &Invalidation::EVERYTHING).await?;
         // Only now, so that a gateway that dies before this line leaves the work to the next one.
         let mut name = redis::cmd("SET");
         name.arg(&self.identity).arg(random_name()).arg("NX");
@@ -406,27 +416,33 @@ impl SharedLog {
         Ok(())
     }
 
-    /// Appends a record of everything with an id of this gateway's choice. `None` if the log does
-    /// not take it, because it is above that place already.
+    /// Appends a record whose id is this place or a later one.
     ///
-    /// On a server whose clock is behind, an id of the server's own making could be below positions
-    /// that stored responses bear, and would cover nothing.
-    async fn drop_all_at(
+    /// The server's clock gives it one, as a rule, which is above all that other gateways were ever
+    /// given. On a server whose clock is behind it could be below positions that stored responses bear,
+    /// and would not cover them.
+    async fn append_above(
         &self,
         connection: &mut MultiplexedConnection,
         place: Position,
-    ) -> Result<Option<Position>, Trouble> {
-        if place.millis == 0 {
-            // Nothing was ever read, so there is nothing to be above: the server's clock will do.
-            return Ok(None);
+        record: &Invalidation,
+    ) -> Result<Position, Trouble> {
+        let id = self.append_on(connection, slice::from_ref(record), false).await?;
+        if id >= place {
+            return Ok(id);
         }
-        let command = self.adding(&place.to_string(), &Invalidation::EVERYTHING, false);
+        // The record counts here from a place that the shared log has yet to reach.
+        let place = self.log.position().next();
+        let command = self.adding(&place.to_string(), record, false);
         match bounded(ANSWER, command.exec_async(connection)).await {
             Ok(()) => {
-                self.log.record(place, &Invalidation::EVERYTHING, clock::instant());
-                Ok(Some(place))
+                self.log.record(place, record, clock::instant());
+                Ok(place)
             }
-            Err(Trouble::Failed(error)) if !error.is_io_error() => Ok(None),
+            // The log has gone beyond that place meanwhile.
+            Err(Trouble::Failed(error)) if !error.is_io_error() => {
+                self.append_on(connection, slice::from_ref(record), false).await
+            }
             Err(trouble) => Err(trouble),
         }
     }
@@ -481,7 +497,7 @@ impl SharedLog {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Option<String>, Trouble> {
-        bounded(ANSWER, redis::cmd("GET").arg(&self.identity).query_async(connection)).await
+        text(connection, &self.identity).await
     }
 
     async fn extent(
@@ -497,6 +513,13 @@ impl SharedLog {
         let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
         Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
     }
+}
+
+async fn text(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+) -> Result<Option<String>, Trouble> {
+    bounded(ANSWER, redis::cmd("GET").arg(key).query_async(connection)).await
 }
 
 fn positions(ids: &[String], expected: usize) -> Result<Vec<Position>, Trouble> {

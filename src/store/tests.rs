@@ -517,6 +517,24 @@ async fn a_restart_makes_what_was_stored_before_stale() {
     until("L2 is used again", || async { gateway.in_l2("/a").await == "stale 1" }).await;
 }
 
+/// The records that the restart lost covered what L2 still has, and nobody is left who knows it.
+#[tokio::test]
+async fn a_restart_that_no_gateway_lived_through_makes_what_is_stored_stale() {
+    let mut redis = Server::start();
+    let gateway = Gateway::on(&redis).await;
+    gateway.put_in_l2(&redis, "/a", "1").await;
+    redis.ask("SAVE").unwrap();
+    assert!(gateway.invalidate("/a").await.shared);
+    drop(gateway);
+    redis.restart();
+    for _ in 0..2 {
+        let next = Gateway::on(&redis).await;
+        assert_eq!(next.in_l2("/a").await, "stale 1");
+        let put = next.put("/b", "2");
+        assert!(put.kept && next.in_l1("/b") == "2", "it is no reason to drop what comes later");
+    }
+}
+
 #[tokio::test]
 async fn flushed_data_drop_what_was_stored_before() {
     let redis = Server::start();
