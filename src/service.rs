@@ -234,7 +234,8 @@ impl Service {
     /// What is left then is on its way to Redis, and no request waits for it. The future brings it
     /// there, within what is left of `drain` and never for long; dropping it breaks that off.
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
-        let Self { server, admin, reloading, warming, ranking, store_tasks, drain, .. } = self;
+        let Self { server, admin, current, reloading, warming, ranking, store_tasks, drain } = self;
+        current.leave();
         let end = Instant::from_std(clock::instant() + drain);
         if let Some(reloading) = reloading {
             reloading.stop();

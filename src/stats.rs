@@ -139,12 +139,16 @@ impl Stats {
     }
 }
 
+/// So many characters of what was wrong are kept.
+const LONGEST_FAULTS: usize = 4096;
+
 /// How often the configuration was read again, and whether the last time did any good.
 #[derive(Debug, Default)]
 pub struct Reloads {
     success: Counter,
     failure: Counter,
-    last_failed: AtomicBool,
+    /// When a configuration was faulty last, and what was wrong, unless another is in service since.
+    last_fault: Mutex<Option<(SystemTime, String)>>,
     /// In seconds since 1970.
     last_success: AtomicU64,
 }
@@ -159,21 +163,30 @@ impl Reloads {
     /// Another configuration is in service since `now`.
     pub fn succeeded(&self, now: SystemTime) {
         self.begin(now);
-        self.last_failed.store(false, Ordering::Relaxed);
+        *self.last_fault() = None;
         self.success.count();
     }
 
     /// A configuration was faulty, and the one before stays.
-    pub fn failed(&self) {
-        self.last_failed.store(true, Ordering::Relaxed);
+    pub fn failed(&self, now: SystemTime, faults: &str) {
+        *self.last_fault() = Some((now, faults.chars().take(LONGEST_FAULTS).collect()));
         self.failure.count();
+    }
+
+    /// What was wrong with the configuration that was read last, and when. None if it is in service.
+    pub fn fault(&self) -> Option<(SystemTime, String)> {
+        self.last_fault().clone()
+    }
+
+    fn last_fault(&self) -> MutexGuard<'_, Option<(SystemTime, String)>> {
+        self.last_fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self) -> ReloadFigures {
         ReloadFigures {
             success: self.success.value(),
             failure: self.failure.value(),
-            last_successful: !self.last_failed.load(Ordering::Relaxed),
+            last_successful: self.last_fault().is_none(),
             last_success_timestamp_seconds: self.last_success.load(Ordering::Relaxed),
         }
     }

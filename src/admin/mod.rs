@@ -1,12 +1,13 @@
-//! The listener for operators: figures, the busiest URLs, purges of what is
-//! stored and their receipts, and reloads.
+//! The listener for operators: figures, health, the busiest URLs, purges of what is stored and their
+//! receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
-//! token, if one is configured. Without one the listener is a loopback address, and only calls
+//! token, if one is configured; all but the status in `GET /health`. Without one the listener is a loopback address, and only calls
 //! that name a loopback host are answered: a web page that the operator visits must not be able to
 //! make its browser call it under a name of its own.
 
 mod busiest;
+mod health;
 mod options;
 mod purge;
 mod reload;
@@ -41,6 +42,13 @@ pub struct Admin {
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
 }
+
+/// The one call that is answered to everyone, if shortly.
+const HEALTH: &str = "/health";
+
+/// Whether a call is by somebody who may call everything.
+#[derive(Clone, Copy)]
+struct Allowed(bool);
 
 #[derive(Clone)]
 struct Context {
@@ -90,6 +98,7 @@ impl Admin {
 fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
+        .route(HEALTH, get(health::health))
         .route("/shadow", get(shadow))
         .route("/busiest", get(busiest::busiest))
         .route("/reload", post(reload::reload))
@@ -111,7 +120,7 @@ fn router(context: Context) -> Router {
 }
 
 /// Lets only those through who may call.
-async fn authorise(State(context): State<Context>, request: Request, next: Next) -> Response {
+async fn authorise(State(context): State<Context>, mut request: Request, next: Next) -> Response {
     let fields = request.headers();
     let refused = match &context.token {
         Some(token) if bears(fields, token) => None,
@@ -128,9 +137,10 @@ async fn authorise(State(context): State<Context>, request: Request, next: Next)
         }
         None => None,
     };
+    request.extensions_mut().insert(Allowed(refused.is_none()));
     match refused {
-        Some(response) => response,
-        None => next.run(request).await,
+        Some(response) if request.uri().path() != HEALTH => response,
+        _ => next.run(request).await,
     }
 }
 

@@ -5,6 +5,7 @@
 //! figures) is [`Lasting`], which all of them have in common.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -31,7 +32,11 @@ use super::{Answer, Gateway, Peer, Plan};
 const MOST_FORMER: usize = 1000;
 
 /// The gateway that answers requests from now on. Shared by all workers.
-pub struct Current(ArcSwap<Gateway>);
+pub struct Current {
+    gateway: ArcSwap<Gateway>,
+    /// The service is ending.
+    is_leaving: AtomicBool,
+}
 
 impl Gateway {
     /// The routes that `former` had, too, and that find nothing of what they stored there.
@@ -47,23 +52,33 @@ impl Gateway {
 impl Current {
     /// Begins with this one.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::new(gateway)))
+        Arc::new(Self { gateway: ArcSwap::new(gateway), is_leaving: AtomicBool::new(false) })
     }
 
     /// Answers one request by the configuration of this moment; see [`Gateway::answer`].
     pub fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        self.0.load().answer(request, peer)
+        self.gateway.load().answer(request, peer)
     }
 
     /// The gateway of this moment.
     pub fn gateway(&self) -> Arc<Gateway> {
-        self.0.load_full()
+        self.gateway.load_full()
     }
 
     /// Has requests answered by `next` from now on. Answers the one before, which requests under way
     /// still use.
     pub fn replace(&self, next: Arc<Gateway>) -> Arc<Gateway> {
-        self.0.swap(next)
+        self.gateway.swap(next)
+    }
+
+    /// No more requests are taken, and those under way end.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Current::leave`] was called.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 }
 

@@ -46,7 +46,7 @@ mod validate;
 mod write;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -229,6 +229,11 @@ impl Gateway {
             tasks,
             lasting,
         })
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// What has been counted.

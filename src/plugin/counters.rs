@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
+
+use crate::clock;
 
 /// The counts of so many policies that are no more are kept.
 const MOST_FORMER: usize = 1000;
@@ -39,6 +41,7 @@ pub(super) struct Counters {
     remembered: AtomicU64,
     dropped_lines: AtomicU64,
     nanoseconds: AtomicU64,
+    last_failure: Mutex<Option<Instant>>,
 }
 
 /// What has been counted of all policies of one name.
@@ -56,10 +59,18 @@ pub struct Snapshot {
     /// shown as seconds.
     #[serde(rename = "spent_seconds", serialize_with = "seconds")]
     pub spent: Duration,
+    /// How long ago the last call failed, if one did; shown as seconds.
+    #[serde(rename = "last_failure_seconds", serialize_with = "maybe_seconds")]
+    pub last_failure: Option<Duration>,
 }
 
 fn seconds<S: Serializer>(spent: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(spent.as_secs_f64())
+}
+
+#[expect(clippy::ref_option, reason = "what serde calls it with")]
+fn maybe_seconds<S: Serializer>(ago: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    ago.map(|ago| ago.as_secs_f64()).serialize(serializer)
 }
 
 impl Counters {
@@ -70,6 +81,7 @@ impl Counters {
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         if failed {
             self.failures.fetch_add(1, Ordering::Relaxed);
+            *self.last_failure() = Some(clock::instant());
         }
         if dropped_lines > 0 {
             self.dropped_lines.fetch_add(dropped_lines, Ordering::Relaxed);
@@ -88,6 +100,11 @@ impl Counters {
             remembered: self.remembered.load(Ordering::Relaxed),
             dropped_lines: self.dropped_lines.load(Ordering::Relaxed),
             spent: Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)),
+            last_failure: self.last_failure().map(|at| at.elapsed()),
         }
+    }
+
+    fn last_failure(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -150,7 +150,7 @@ impl Reloader {
         let (parts, routes) = match assembled {
             Ok(assembled) => assembled,
             Err(faults) => {
-                stats.reloads.failed();
+                stats.reloads.failed(self.clock.now(), &faults.to_string());
                 warn!(cause, %faults, "not reloaded, what was in service stays");
                 return Reloaded::Faulty(faults.iter().map(ToString::to_string).collect());
             }

@@ -31,6 +31,8 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::stats::Counter;
 use crate::store::advice::{Told, advice, forbids_writes, is_answer};
+use crate::store::condition::{Condition, State};
+use crate::store::health::ServerHealth;
 use crate::store::nodes::{Link, Peer};
 use crate::store::rest::Rest;
 
@@ -91,6 +93,7 @@ pub(super) struct Connection {
     trial: Trial,
     current: ArcSwapOption<Current>,
     lost: Notify,
+    condition: Condition,
     writes: Rest,
     pub(super) timeouts: Counter,
     pub(super) errors: Counter,
@@ -120,6 +123,7 @@ impl Connection {
             trial,
             current: ArcSwapOption::empty(),
             lost: Notify::new(),
+            condition: Condition::default(),
             writes: Rest::default(),
             timeouts: Counter::default(),
             errors: Counter::default(),
@@ -128,6 +132,12 @@ impl Connection {
 
     pub(super) fn is_up(&self) -> bool {
         self.current.load().is_some()
+    }
+
+    /// What it is like, by the name of its server.
+    pub(super) fn health(&self) -> ServerHealth {
+        let takes_writes = !self.writes.is_on();
+        ServerHealth { name: self.peer.to_string(), takes_writes, ..self.condition.told() }
     }
 
     /// Whether a response may be written: not while Redis refuses that.
@@ -187,7 +197,7 @@ impl Connection {
                 self.errors.count();
                 let is_broken = error.is_io_error() || error.is_unrecoverable_error();
                 if is_broken || self.peer.is_elsewhere(&error) {
-                    self.give_up(&current);
+                    self.give_up(&current, &error);
                 }
                 Err(error.into())
             }
@@ -203,14 +213,15 @@ impl Connection {
     fn missed(&self, current: &Arc<Current>) {
         if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.peer.patience() {
             current.is_late.store(true, Ordering::Relaxed);
-            self.give_up(current);
+            self.give_up(current, &Trouble::Timeout);
         }
     }
 
     /// Gives a connection up, unless somebody did and it is another one by now.
-    fn give_up(&self, current: &Arc<Current>) {
+    fn give_up(&self, current: &Arc<Current>, why: &dyn Error) {
         let before = self.current.compare_and_swap(current, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, current)) {
+            self.condition.becomes(State::Open, Some(why));
             self.lost.notify_one();
         }
     }
@@ -225,7 +236,7 @@ impl Connection {
                 Ok(()) => {}
                 Err(error) if is_answer(&error) => debug!(%error, "no sign of life from Redis"),
                 Err(Trouble::Timeout) => self.missed(current),
-                Err(_) => self.give_up(current),
+                Err(error) => self.give_up(current, &error),
             }
         }
     }
@@ -233,6 +244,7 @@ impl Connection {
     /// A connection that requests can use.
     async fn connect(&self) -> Result<Link, Trouble> {
         let link = self.peer.connect().await?;
+        self.condition.becomes(State::HalfOpen, None);
         let Trial { key, timeout } = &self.trial;
         let mut work = redis::pipe();
         work.cmd("GET").arg(key);
@@ -257,6 +269,7 @@ impl Connection {
                     let (timeouts, is_late) = (AtomicU32::new(0), AtomicBool::new(false));
                     let current = Arc::new(Current { link, timeouts, is_late });
                     self.current.store(Some(Arc::clone(&current)));
+                    self.condition.becomes(State::Up, None);
                     pause = PAUSES.0;
                     told.is_over();
                     if is_down {
@@ -274,6 +287,7 @@ impl Connection {
                 }
                 Err(error) => {
                     is_down = true;
+                    self.condition.becomes(State::Open, Some(&error));
                     if told.is_news(&error) {
                         let cause = error.source().map(display);
                         let hint = advice(&error);

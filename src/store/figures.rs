@@ -17,6 +17,7 @@ impl Store {
             l2: self.disk.as_ref().map(|disk| disk.stats()).or(self.redis.as_ref().map(|redis| {
                 L2Stats {
                     up: redis.nodes.is_whole(),
+                    half_open: redis.nodes.is_tried(),
                     errors: redis.nodes.errors(),
                     timeouts: redis.nodes.timeouts(),
                     writing: redis.l2.writing(),
@@ -71,6 +72,8 @@ fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S
 pub struct L2Stats {
     /// Redis is connected; of a cluster, every node that has slots.
     pub up: bool,
+    /// It is not, and a server is being tried.
+    pub half_open: bool,
     /// Commands that Redis answered with an error, or that a connection broke under.
     pub errors: u64,
     /// Commands that it did not answer in time.

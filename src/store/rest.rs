@@ -23,6 +23,11 @@ impl Rest {
         }
     }
 
+    /// Whether they rest.
+    pub(super) fn is_on(&self) -> bool {
+        self.until().is_some()
+    }
+
     /// Redis refused one. Answers whether that is news.
     pub(super) fn begin(&self, now: Instant) -> bool {
         self.until().replace(now + PAUSE).is_none()
@@ -48,7 +53,7 @@ mod tests {
         let (rest, start) = (Rest::default(), clock::instant());
         assert!(rest.may_write(start) && rest.may_write(start));
         assert!(!rest.end(), "nothing was refused");
-        assert!(rest.begin(start) && !rest.begin(start));
+        assert!(!rest.is_on() && rest.begin(start) && !rest.begin(start) && rest.is_on());
         let later = start + PAUSE;
         assert!(!rest.may_write(start + PAUSE / 2));
         assert!(rest.may_write(later));

@@ -94,6 +94,8 @@ pub(super) struct SharedLog {
     reached: Mutex<Position>,
     /// Its server has a master, and may be any time behind it.
     is_replica: AtomicBool,
+    /// Why it is not being read, if it is not.
+    trouble: Mutex<Option<String>>,
     pub(super) waiting: Waiting,
 }
 
@@ -123,6 +125,7 @@ impl SharedLog {
             in_step: AtomicBool::new(false),
             reached: Mutex::default(),
             is_replica: AtomicBool::new(false),
+            trouble: Mutex::default(),
             waiting: Waiting::default(),
         }
     }
@@ -147,6 +150,16 @@ impl SharedLog {
     /// Up to where every record has been applied here.
     pub(super) fn reached(&self) -> Position {
         *self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it is not being read, if it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_trouble(&self, trouble: Option<&Trouble>) {
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = trouble.map(ToString::to_string);
     }
 
     fn reach(&self, seen: &mut Seen, id: Position) {
@@ -218,6 +231,7 @@ impl SharedLog {
         let mut pause = PAUSES.0;
         let mut told = Told::default();
         while let Some(Err(trouble)) = end.run_until_cancelled(self.read_on(&mut seen)).await {
+            self.note_trouble(Some(&trouble));
             if self.in_step.swap(false, Ordering::AcqRel) {
                 pause = PAUSES.0;
                 told.is_over();
@@ -264,6 +278,7 @@ impl SharedLog {
             }
             if is_new {
                 self.in_step.store(true, Ordering::Release);
+                self.note_trouble(None);
                 self.waiting.wake();
                 seen.is_at_home = true;
                 info!(position = %seen.last, "read the invalidation log to its end");

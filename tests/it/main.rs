@@ -119,6 +119,7 @@ mod foreign;
 
 // What operators see and do.
 mod admin;
+mod health;
 
 // Another configuration, and other plugins, while requests run.
 mod reload;

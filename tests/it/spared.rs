@@ -70,9 +70,9 @@ async fn routes_do_as_they_say_while_l2_is_out_of_use() {
 
     gateway.clock().advance(secs(70));
     gateway.get("/miss/a").await.body("1").status("fwd=stale; fwd-status=304; stored");
-    let stale = gateway.get("/stale/a").await.code(200).body("1");
-    assert_eq!(stale.field("cache-status").unwrap(), "larder; hit; ttl=-10; detail=l2-error");
-    assert_eq!(stale.age(), 70);
+    let stale = gateway.get("/stale/a").await.code(200).body("1").status("hit; detail=l2-error");
+    assert!(stale.field("cache-status").unwrap().contains("ttl=-1"), "{stale:?}");
+    assert!(stale.age() >= 70);
     gateway.get("/fail/a").await.code(503).status("fwd=stale; detail=l2-error");
     origin.saw("/stale/a", 1);
     origin.saw("/fail/a", 1);

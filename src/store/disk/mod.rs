@@ -43,6 +43,7 @@ use crate::config::Compression;
 use crate::semantics::NoVarySearch;
 use crate::stats::Counter;
 use crate::store::codec::{self, Frame};
+use crate::store::health::{ServerHealth, State};
 use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
 use crate::store::second::{Found, NoAnswer, millis};
@@ -314,10 +315,22 @@ impl Disk {
         Receipt { position: self.log.position(), shared: false }
     }
 
+    /// Whether it can be read, by its folder.
+    pub(super) fn health(&self) -> ServerHealth {
+        ServerHealth {
+            name: self.folder.display().to_string(),
+            state: if self.is_open() { State::Up } else { State::Open },
+            lasts: None,
+            takes_writes: true,
+            error: None,
+        }
+    }
+
     pub(super) fn stats(&self) -> L2Stats {
         let database = self.open.load();
         L2Stats {
             up: database.is_some(),
+            half_open: false,
             errors: self.errors.value(),
             timeouts: self.timeouts.value(),
             writing: WRITING / PIECE - self.writing.available_permits(),

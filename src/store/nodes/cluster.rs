@@ -26,7 +26,9 @@ use super::{Lies, Peer, looking, nothing};
 use crate::clock;
 use crate::config::Node;
 use crate::store::Tasks;
+use crate::store::condition::{Condition, State};
 use crate::store::connection::{Connection, Trial, Trouble, bounded};
+use crate::store::health::ServerHealth;
 
 /// How often the map is asked for while every node can be reached, and while one cannot.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ pub(in crate::store) struct Cluster {
     tasks: Tasks,
     map: ArcSwap<Map>,
     outdated: Notify,
+    /// What it is like before any node is known.
+    unknown: Condition,
     /// What was counted for nodes that have left.
     errors: AtomicU64,
     timeouts: AtomicU64,
@@ -73,6 +77,7 @@ impl Cluster {
             tasks: tasks.clone(),
             map: ArcSwap::default(),
             outdated: Notify::new(),
+            unknown: Condition::default(),
             errors: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
         });
@@ -95,6 +100,17 @@ impl Cluster {
         if let Some((_, connection)) = self.map.load().of(key) {
             connection.wrote(answer);
         }
+    }
+
+    /// How each node is, by its name; one that is no node, while none is known.
+    pub(super) fn health(&self) -> Vec<ServerHealth> {
+        let map = self.map.load();
+        let mut all: Vec<_> = map.members.values().map(|it| it.connection.health()).collect();
+        if all.is_empty() {
+            all.push(ServerHealth { name: "cluster".to_owned(), ..self.unknown.told() });
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     pub(super) fn errors(&self) -> u64 {
@@ -192,6 +208,7 @@ impl Cluster {
                         self.install(slots);
                     }
                     Err(error) => {
+                        self.unknown.becomes(State::Open, Some(&error));
                         // Each reason once.
                         if told.insert(error.to_string()) {
                             warn!(%error, "cluster unreachable, serving without it");

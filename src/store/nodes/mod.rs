@@ -31,6 +31,7 @@ use crate::config::{Password, Redis, Servers};
 use crate::store::Tasks;
 use crate::store::advice::is_of_other_type;
 use crate::store::connection::{Connection, Trial, Trouble};
+use crate::store::health::{ServerHealth, State};
 
 /// Whom a connection leads to.
 #[derive(Clone)]
@@ -126,6 +127,19 @@ impl Nodes {
         let connection = Arc::new(Connection::new(peer.clone(), trial));
         tasks.spawn(Arc::clone(&connection).keep(tasks.end.clone()));
         Self::One { peer, connection }
+    }
+
+    /// Whether one that is not in use is being tried.
+    pub(super) fn is_tried(&self) -> bool {
+        self.health().iter().any(|server| server.state == State::HalfOpen)
+    }
+
+    /// How each is, by its name.
+    pub(super) fn health(&self) -> Vec<ServerHealth> {
+        match self {
+            Self::One { connection, .. } => vec![connection.health()],
+            Self::Cluster(cluster) => cluster.health(),
+        }
     }
 
     /// Whether a response may be written under `key`: its server is there, and has not just refused

@@ -1,0 +1,154 @@
+//! `GET /health`: whether this gateway answers, for whoever sends it requests, and how its helpers are,
+//! for operators. The form is that of health checks as `application/health+json` has them.
+//!
+//! Nobody needs the token to be told the status, as a load balancer has none; it says nothing that an
+//! answer to any request would not. All else is for those who may call everything.
+
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Allowed, Context};
+use crate::clock;
+use crate::gateway::Gateway;
+use crate::store::{Health, LogHealth, ServerHealth, State as L2State};
+
+/// A policy whose call failed so lately is told of.
+const LATELY: Duration = Duration::from_mins(5);
+
+/// What a load balancer does by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// All is well.
+    Pass,
+    /// Requests are answered, and an operator should look.
+    Warn,
+    /// Requests are to go elsewhere.
+    Fail,
+}
+
+pub(super) async fn health(
+    State(context): State<Context>,
+    Extension(Allowed(allowed)): Extension<Allowed>,
+) -> Response {
+    let gateway = context.current.gateway();
+    let found = Found::of(&gateway);
+    let status = if context.current.is_leaving() { Status::Fail } else { found.status() };
+    let code = match status {
+        Status::Pass | Status::Warn => StatusCode::OK,
+        Status::Fail => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut told = json!({ "status": status.as_str() });
+    if allowed && let (Value::Object(told), Value::Object(more)) = (&mut told, found.told()) {
+        told.extend(more);
+        told.insert("draining".to_owned(), context.current.is_leaving().into());
+    }
+    let fields = [(CONTENT_TYPE, "application/health+json"), (CACHE_CONTROL, "no-store")];
+    (code, fields, told.to_string()).into_response()
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// How everything is that a gateway uses.
+struct Found {
+    now: SystemTime,
+    store: Health,
+    /// Those that failed lately: the name, how often in all, and how long ago last.
+    policies: Vec<(String, u64, Duration)>,
+    fault: Option<(SystemTime, String)>,
+}
+
+impl Found {
+    fn of(gateway: &Gateway) -> Self {
+        let policies = gateway.policies().filter_map(|policy| {
+            let figures = policy.snapshot();
+            let ago = figures.last_failure.filter(|ago| *ago <= LATELY)?;
+            Some((policy.name().to_owned(), figures.failures, ago))
+        });
+        Self {
+            now: gateway.now(),
+            store: gateway.store().health(),
+            policies: policies.collect(),
+            fault: gateway.stats().reloads.fault(),
+        }
+    }
+
+    /// Redis and plugins may fail: requests are answered.
+    fn status(&self) -> Status {
+        let Health { servers, log } = &self.store;
+        let is_well = servers.iter().all(|it| it.state == L2State::Up && it.takes_writes)
+            && log.as_ref().is_none_or(|log| log.in_contact && log.waiting == 0)
+            && self.policies.is_empty()
+            && self.fault.is_none();
+        if is_well { Status::Pass } else { Status::Warn }
+    }
+
+    fn told(&self) -> Value {
+        let policies = self.policies.iter().map(|(name, failures, ago)| {
+            json!({ "name": name, "failures": failures, "last_failure": self.before(*ago) })
+        });
+        let fault = self.fault.as_ref();
+        json!({
+            "l2": self.l2(),
+            "log": self.store.log.as_ref().map(log),
+            "failing_policies": policies.collect::<Vec<_>>(),
+            "reload_error": fault.map(|(at, faults)| {
+                json!({ "at": clock::text(*at), "text": faults })
+            }),
+        })
+    }
+
+    /// The worst of its servers, and each if there are several.
+    fn l2(&self) -> Value {
+        let servers = &self.store.servers;
+        let Some(worst) = servers.iter().max_by_key(|server| server.state) else {
+            return Value::Null;
+        };
+        let mut told = self.server(worst);
+        if let (Value::Object(told), true) = (&mut told, servers.len() > 1) {
+            let takes_writes = servers.iter().all(|server| server.takes_writes);
+            told.insert("takes_writes".to_owned(), takes_writes.into());
+            let all = servers.iter().map(|server| self.server(server)).collect();
+            told.insert("servers".to_owned(), Value::Array(all));
+        }
+        told
+    }
+
+    fn server(&self, server: &ServerHealth) -> Value {
+        let error = server.error.as_ref();
+        json!({
+            "server": server.name,
+            "state": server.state.as_str(),
+            "since": server.lasts.map(|lasts| self.before(lasts)),
+            "takes_writes": server.takes_writes,
+            "last_error": error.map(|(ago, text)| json!({ "at": self.before(*ago), "text": text })),
+        })
+    }
+
+    fn before(&self, ago: Duration) -> String {
+        clock::text(self.now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+}
+
+fn log(log: &LogHealth) -> Value {
+    json!({
+        "position": log.position.to_string(),
+        "lag_seconds": log.lag.as_secs_f64(),
+        "in_contact": log.in_contact,
+        "of_replica": log.of_replica,
+        "waiting": log.waiting,
+        "error": log.error,
+    })
+}
