@@ -83,6 +83,9 @@ pub(super) enum Trouble {
     /// Redis holds another log than it did.
     #[error("Redis lost the invalidation log")]
     LogLost,
+    /// This process did not run, and records may have been trimmed meanwhile.
+    #[error("this process stood still for a while")]
+    StoodStill,
     #[error("Redis became a replica, or the master")]
     OtherRole,
 }

@@ -423,7 +423,7 @@ impl Seen {
 fn is_out_of_reach(trouble: &Trouble) -> bool {
     match trouble {
         Trouble::Failed(error) => error.is_io_error(),
-        Trouble::Nonsense | Trouble::LogLost => false,
+        Trouble::Nonsense | Trouble::LogLost | Trouble::StoodStill => false,
         _ => true,
     }
 }

@@ -6,7 +6,7 @@
 //! | seen | means | done |
 //! |---|---|---|
 //! | the log's identity is missing or another, there is no stream, or its newest id is below the last one read | Redis lost data | what was stored before is gone, for the whole fleet |
-//! | records were trimmed that were not read | cut off for too long | the same |
+//! | records were trimmed that were not read | cut off for too long, or the process stood still | the same |
 //! | another `run_id` or `master_replid` than seen last, or than noted beside the stream | a restart or fail-over, which may have lost the newest records | what was stored before is stale, for the whole fleet |
 //! | none of these | a mere cut | reads on |
 //!
@@ -18,10 +18,10 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{mem, slice};
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
@@ -50,6 +50,10 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
 /// How long the gateway waits for any other answer on the log's connection.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
+
+/// Between two reads there are never so many records that some are trimmed which the second one should
+/// have brought, unless this process stood still for longer.
+const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// Records in one command.
 pub(super) const BATCH: usize = 500;
@@ -255,10 +259,12 @@ impl SharedLog {
     async fn read_on(&self, seen: &mut Seen) -> Result<Infallible, Trouble> {
         let link = self.nodes.connect(&self.stream).await?;
         let mut connection = link.commands();
+        let mut asked = clock::instant();
         self.bridge(&mut connection, seen).await?;
         let mut confirmed = clock::instant();
         loop {
-            let (count, moment) = self.read(&mut connection, seen).await?;
+            let before = mem::replace(&mut asked, clock::instant());
+            let (count, moment) = self.read(&mut connection, seen, before).await?;
             let is_at_end = count < BATCH;
             // `FLUSHALL` takes the log away and leaves the connection.
             let is_new = is_at_end && !self.is_read();
@@ -288,11 +294,12 @@ impl SharedLog {
 
     /// Reads the next records and applies them. Answers how many there were, and a moment before which
     /// no other had been appended, unless they are as many as one command reads. Waits for one only if
-    /// there was none the last time.
+    /// there was none the last time, for which it asked at `before`.
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
         seen: &mut Seen,
+        before: std::time::Instant,
     ) -> Result<(usize, Moment), Trouble> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
@@ -304,6 +311,9 @@ impl SharedLog {
         command.arg("STREAMS").arg(&self.stream).arg(seen.last.to_string());
         let reply: Option<StreamReadReply> =
             bounded(BLOCKED_ANSWER, command.query_async(connection)).await?;
+        if before.elapsed() > STOOD_STILL {
+            return Err(Trouble::StoodStill);
+        }
         let records: Vec<_> =
             reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
         for record in &records {

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use larder::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::client::Ask;
+use crate::support::gateway::{FLEET, Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
+use crate::support::program::Running;
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::{secs, until};
+use crate::support::{PATIENCE, secs, until};
 use crate::tiers::log_end;
 
 /// With a timeout for a Redis that does not answer, which short waits do not reach; and with all the
@@ -393,4 +397,29 @@ async fn no_request_fails_and_no_old_version_is_served_while_redis_comes_and_goe
     if let Some(ended) = clients.try_join_next() {
         panic!("{:?}", ended.unwrap_err());
     }
+}
+
+/// The reader's connection lives on meanwhile, so that nothing is checked as it is on a new one.
+#[tokio::test]
+async fn records_that_were_trimmed_while_the_process_stood_still_are_missed() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let paused = Running::with(&setup(&origin, &redis).text()).await;
+    let ask = || Ask::new(paused.address(), "GET", "/a").field("host", FLEET).send();
+    until("it reads the log", || redis.ask("HGETALL larder:gateways").unwrap().contains('-')).await;
+    origin.on("/a").reply(ok("1").max_age(600));
+    ask().await.body("1");
+    ask().await.body("1").status("hit");
+
+    paused.pause().await;
+    // The first wakes the reader, and the second is gone before it can ask for more.
+    for pattern in ["b", "a", "b"] {
+        redis.ask(&format!("XADD larder:log * k pattern v {pattern} soft 0")).unwrap();
+    }
+    redis.ask("XTRIM larder:log MAXLEN 1").unwrap();
+    let begun = clock::instant();
+    until("it has stood still for long", || begun.elapsed() > Duration::from_millis(3200)).await;
+    origin.on("/a").reply(ok("2").max_age(600));
+    paused.signal("CONT");
+    let looking = async { while ask().await.body != "2" {} };
+    tokio::time::timeout(PATIENCE, looking).await.expect("it finds out that it has missed records");
 }
