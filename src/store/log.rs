@@ -439,6 +439,8 @@ impl Newest {
 
 #[cfg(test)]
 mod tests {
+    mod model;
+
     use std::time::SystemTime;
 
     use bytes::Bytes;
