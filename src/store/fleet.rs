@@ -53,6 +53,9 @@ const MOST_GATEWAYS: usize = 1000;
 /// So many receipts are written before the next beat is due.
 const MOST_TOLD: usize = 100;
 
+/// Receipts that are due closer together than this are written together.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 /// What one gateway knows of the fleet, itself included.
 pub(super) struct Fleet {
     shared: Option<Shared>,
@@ -163,11 +166,17 @@ impl Fleet {
     ) {
         let Some(shared) = &self.shared else { return };
         let mut next = tokio::time::Instant::from_std(clock::instant());
+        let mut told = next;
         let mut is_told = false;
         loop {
+            // If something else comes first, that tells of them as well.
+            let due = async {
+                self.untold.notified().await;
+                sleep_until(told + TOGETHER).await;
+            };
             tokio::select! {
                 () = end.cancelled() => break,
-                () = self.untold.notified() => {}
+                () = due => {}
                 () = sleep_until(next) => {
                     let beat = self.beat(shared, reached()).await;
                     let is_lost = beat.as_ref().is_err_and(is_out_of_reach);
@@ -190,6 +199,7 @@ impl Fleet {
             if let Err(error) = self.tell(shared).await {
                 debug!(%error, "receipts wait to be written");
             }
+            told = tokio::time::Instant::from_std(clock::instant());
         }
         let mut leave = redis::pipe();
         let gateways = shared.gateways();
@@ -276,22 +286,29 @@ impl Fleet {
             self.untold.notify_one();
         }
         let name = self.name();
-        for purge in untold {
-            // One that begins reads of purges that nobody asks about any more.
-            if now.saturating_sub(purge.id.millis) < millis(KEPT)
-                && let Some(at) = self.server_time(purge.at)
-            {
-                let key = shared.receipt(purge.id);
-                let mut telling = redis::pipe();
-                telling.cmd("HSETNX").arg(&key).arg(&*name).arg(at).ignore();
-                telling.cmd("EXPIRE").arg(&key).arg(KEPT.as_secs()).ignore();
+        for some in untold.chunks(if shared.nodes.is_one() { MOST_TOLD } else { 1 }) {
+            let mut telling = redis::pipe();
+            let mut key = None;
+            for purge in some {
+                // One that begins reads of purges that nobody asks about any more.
+                if now.saturating_sub(purge.id.millis) < millis(KEPT)
+                    && let Some(at) = self.server_time(purge.at)
+                {
+                    let key = key.insert(shared.receipt(purge.id));
+                    telling.cmd("HSETNX").arg(&*key).arg(&*name).arg(at).ignore();
+                    telling.cmd("EXPIRE").arg(&*key).arg(KEPT.as_secs()).ignore();
+                }
+            }
+            if let Some(key) = key {
                 match shared.query::<()>(&key, &telling).await {
                     Err(trouble) if is_out_of_reach(&trouble) => return Err(trouble),
                     // What Redis refuses, it will refuse the next time as well.
                     Ok(()) | Err(_) => {}
                 }
             }
-            self.purges.told(purge.id);
+            for purge in some {
+                self.purges.told(purge.id);
+            }
         }
         Ok(())
     }

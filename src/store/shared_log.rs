@@ -26,7 +26,7 @@ use std::{mem, slice};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use redis::{Pipeline, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -54,6 +54,10 @@ pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// Between two reads there are never so many records that some are trimmed which the second one should
 /// have brought, unless this process stood still for longer.
 const STOOD_STILL: Duration = Duration::from_secs(3);
+
+/// Records that come closer together than this are read, and applied, together, as reading is dearer than
+/// applying. One that comes after a while is applied at once.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Records in one command.
 pub(super) const BATCH: usize = 500;
@@ -263,6 +267,7 @@ impl SharedLog {
         self.bridge(&mut connection, seen).await?;
         let mut confirmed = clock::instant();
         loop {
+            let together = Instant::from_std(clock::instant() + TOGETHER);
             let before = mem::replace(&mut asked, clock::instant());
             let (count, moment) = self.read(&mut connection, seen, before).await?;
             let is_at_end = count < BATCH;
@@ -288,6 +293,9 @@ impl SharedLog {
                 self.waiting.wake();
                 seen.is_at_home = true;
                 info!(position = %seen.last, "read the invalidation log to its end");
+            }
+            if is_at_end && count > 0 {
+                sleep_until(together).await;
             }
         }
     }
