@@ -9,9 +9,10 @@
 //! | `/1k`, `/64k` | 1 KiB, 64 KiB |
 //! | `/vary/1k`, `/vary/64k` | the same with `Vary: Accept-Encoding` |
 //! | `/fill/{n}` | 1 KiB, for any `n` |
+//! | `/small/{n}` | 16 octets with few fields and `Cache-Tag: small`, for any `n` |
 //! | `/count` | how many of the requests above were answered, in digits; never stored |
 //!
-//! Every answer but the last has eight fields, with `Content-Length` and `Date` by hyper, and may
+//! Every answer but the last two has eight fields, with `Content-Length` and `Date` by hyper, and may
 //! be stored for an hour.
 
 use std::convert::Infallible;
@@ -69,6 +70,8 @@ async fn serve(address: SocketAddr, head_limit: Option<Duration>) -> Result<(), 
 struct Constants {
     head: HeaderMap,
     head_with_vary: HeaderMap,
+    head_with_tag: HeaderMap,
+    tiny: Bytes,
     small: Bytes,
     large: Bytes,
     answered: AtomicU64,
@@ -89,9 +92,15 @@ impl Constants {
         .collect();
         let mut head_with_vary = head.clone();
         head_with_vary.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        let head_with_tag = HeaderMap::from_iter([
+            (header::CACHE_CONTROL, HeaderValue::from_static("max-age=3600")),
+            (header::HeaderName::from_static("cache-tag"), HeaderValue::from_static("small")),
+        ]);
         Constants {
             head,
             head_with_vary,
+            head_with_tag,
+            tiny: Bytes::from_static(b"abcdefghijklmnop"),
             small: (b'a'..=b'z').cycle().take(1 << 10).collect(),
             large: (b'a'..=b'z').cycle().take(64 << 10).collect(),
             answered: AtomicU64::new(0),
@@ -105,6 +114,7 @@ impl Constants {
             "/vary/1k" => (&self.head_with_vary, &self.small),
             "/vary/64k" => (&self.head_with_vary, &self.large),
             _ if path.starts_with("/fill/") => (&self.head, &self.small),
+            _ if path.starts_with("/small/") => (&self.head_with_tag, &self.tiny),
             _ => return self.uncounted(path),
         };
         self.answered.fetch_add(1, Ordering::Relaxed);

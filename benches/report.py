@@ -107,6 +107,63 @@ def policies(samples):
     return table(["cost", "measured", "aim", "worst to aim"], rows)
 
 
+def fleet(samples):
+    """Each cost beside its aim; the last column compares the worst of a row with it."""
+    ways = samples["look-ups"]
+    rows = []
+
+    def row(what, found, aim, digits=2, worst=max, least=False):
+        shown = ", ".join(f"{name} {value:.{digits}f}".strip() for name, value in found.items())
+        bound = worst(found.values())
+        beside = aim / bound if least else bound / aim
+        rows.append([what, shown, f"{'>' if least else '<'} {aim}", f"{beside:.2f}"])
+
+    def to_get(crowd, cost):
+        pairs = zip(ways[crowd]["look-up"], ways[crowd]["get"])
+        return median(cost(a) / cost(b) for a, b in pairs)
+
+    row("a look-up in L2, to a bare `GET`: time", {
+        "by one": to_get("one", lambda it: it[0]), "by 64": to_get("many", lambda it: it[0])}, 1.3)
+    row("the same: processor time, Redis' included", {
+        "by one": to_get("one", lambda it: it[1] + it[2]),
+        "by 64": to_get("many", lambda it: it[1] + it[2])}, 1.3)
+    spread = samples["spread"]
+    row("from a purge to another gateway's L1, ms", {
+        "median": median(spread["reached"]),
+        "p99": sorted(spread["reached"])[len(spread["reached"]) * 99 // 100]}, 5,
+        worst=lambda spans: next(iter(spans)))
+    one, every = samples["one"], samples["all"]
+    row(f"a purge of {every['responses']:,} responses, to one of 1", {
+        "time": every["median"] / one["median"], "processor time": every["cpu"] / one["cpu"]}, 1.1)
+    hits = samples["hits"]
+    found = {}
+    for name, rounds in hits.items():
+        pairs = [(a, b) for a, b in zip(rounds, hits["none"]) if a and b]
+        if name != "none" and pairs:
+            # Of a second: what all took, less what as many hits take without purges.
+            found[f"by the {name}"] = median(
+                1 - (a["cpu"] - b["cpu"]) * a["rate"] / 1e6 for a, b in pairs)
+    if found:
+        row("hits of a busy core that are left by 1,000 purges a second", found, 0.9, worst=min,
+            least=True)
+    return table(["cost", "measured", "aim", "worst to aim"], rows)
+
+
+def kept(stored):
+    """What Redis keeps of many responses."""
+    receipts = [name for name in stored["others"] if ":receipt:" in name]
+    others = [f"`{name}` ({kind})" for name, kind in sorted(stored["others"].items())
+              if name not in receipts]
+    if receipts:
+        others.append(f"{len(receipts):,} receipts of the last hour's purges")
+    dropped = f" ({stored['dropped']:,} more were not written: Redis was busy)" if stored["dropped"] else ""
+    return (f"{stored['responses']:,} stored responses of 16 octets{dropped} take "
+            f"{stored['octets']:,.0f} octets of Redis each, of its {stored['all']:,} keys. The others are "
+            f"{', '.join(others)}. The first purge of all that is stored took {stored['first']:.2f} ms, the "
+            f"median of 1,000 {stored['median']:.2f} ms, with {stored['cpu']:.0f} µs of processor time, "
+            "Redis' included.")
+
+
 def latency(by_server):
     rows = []
     for name, rounds in by_server.items():
