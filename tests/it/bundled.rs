@@ -186,6 +186,46 @@ async fn queries_are_answered_by_what_they_ask() {
 }
 
 #[tokio::test]
+async fn hashes_alone_are_reads_where_the_settings_say_so() {
+    const TYPES: &str = r#"{"query": "{ users { __typename } }"}"#;
+    const KNOWN: &str = r#"{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "ab"}}}"#;
+    const UNKNOWN: &str =
+        r#"{"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "cd"}}}"#;
+    let forwarded = "fwd=method; detail=persisted";
+    for (config, known, unknown, after) in [
+        ("{}", [forwarded; 2], forwarded, MISS),
+        ("{ persisted = \"queries\" }", [MISS, "hit"], "fwd=uri-miss; detail=policy", "hit"),
+    ] {
+        let origin = Origin::start().await;
+        let tables = format!(
+            "[policies.asked]\nplugin = \"bundled:graphql\"\ntime = \"10s\"\nconfig = {config}\n\
+             [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n\
+             key = \"asked\"\nstoring = \"asked\"\ninvalidation = \"asked\"\ngrants = [\"post\"]\n"
+        );
+        let gateway = Gateway::setup(&origin).routes(&tables).start().await;
+        origin.on("/graphql").method("POST").answer(|asked| {
+            let is_known = asked.body != UNKNOWN;
+            json(if is_known {
+                r#"{"data": {"users": [{"__typename": "User"}]}}"#
+            } else {
+                r#"{"errors": [{"message": "PersistedQueryNotFound"}]}"#
+            })
+        });
+        let ask = async |content| graphql(&gateway, "POST", "/graphql", content).send().await;
+        ask(TYPES).await.status(MISS);
+        for _ in 0..2 {
+            // The server did nothing.
+            ask(UNKNOWN).await.status(unknown);
+            ask(TYPES).await.status("hit");
+        }
+        for expected in known {
+            ask(KNOWN).await.status(expected);
+        }
+        ask(TYPES).await.status(after);
+    }
+}
+
+#[tokio::test]
 async fn hostile_documents_neither_fail_nor_mix() {
     let origin = Origin::start().await;
     let tables = "[policies.asked]\nplugin = \"bundled:graphql\"\ntime = \"10s\"\non_error = \"fail\"\n\

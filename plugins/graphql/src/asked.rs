@@ -42,11 +42,11 @@ pub(crate) struct Asked {
 impl Asked {
     /// What a request asks, if it is one operation.
     pub(crate) fn read(request: &Request) -> Result<Self, Why> {
-        let in_url = request.query.iter().any(|parameter| is_member(&parameter.name));
+        let in_url = || request.query.iter().any(|parameter| is_member(&parameter.name));
         match request.method.as_str() {
             "GET" => Self::from_query(&request.query),
             // Servers differ in whether the URL or the content wins.
-            "POST" | "QUERY" if in_url => Err(NOT_UNDERSTOOD),
+            "POST" | "QUERY" if in_url() => Err(NOT_UNDERSTOOD),
             "POST" | "QUERY" => {
                 let asked = match content(request)? {
                     Json::Array(_) => return Err(BATCH),
@@ -63,7 +63,13 @@ impl Asked {
         match Self::read(request) {
             Ok(asked) => Ok(vec![asked]),
             Err(BATCH) => match content(request)? {
-                Json::Array(values) => values.iter().map(Self::from_json).collect(),
+                Json::Array(values) => {
+                    let mut all = Vec::new();
+                    for value in &values {
+                        all.push(Self::from_json(value)?);
+                    }
+                    Ok(all)
+                }
                 _ => Err(NOT_UNDERSTOOD),
             },
             Err(why) => Err(why),

@@ -23,8 +23,7 @@ pub(crate) enum Does {
 /// A document that was understood.
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
-    /// Without what is ignored, in one form.
-    pub(crate) form: String,
+    tokens: Vec<Token<'a>>,
     operations: Vec<(Does, Option<&'a str>, Selections<'a>)>,
     fragments: Vec<(&'a str, Selections<'a>)>,
 }
@@ -61,26 +60,25 @@ impl<'a> Document<'a> {
     /// None if it is not understood.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
         let tokens = tokens(text)?;
-        let form = joined(&tokens);
-        let mut document = Self { form, operations: Vec::new(), fragments: Vec::new() };
+        let (mut operations, mut fragments) = (Vec::new(), Vec::new());
         let mut reader = Reader { tokens: &tokens, at: 0 };
         while let Some(token) = reader.peek() {
             let does = match token.text {
                 "{" => {
                     let selections = reader.selections()?;
-                    document.operations.push((Does::Query, None, selections));
+                    operations.push((Does::Query, None, selections));
                     continue;
                 }
                 "fragment" => {
                     reader.next();
-                    if document.fragments.len() == MOST_FRAGMENTS {
+                    if fragments.len() == MOST_FRAGMENTS {
                         return None;
                     }
                     let name = reader.name().filter(|name| *name != "on")?;
                     reader.expect("on")?;
                     reader.name()?;
                     reader.directives()?;
-                    document.fragments.push((name, reader.selections()?));
+                    fragments.push((name, reader.selections()?));
                     continue;
                 }
                 "query" => Does::Query,
@@ -92,9 +90,14 @@ impl<'a> Document<'a> {
             let name = reader.name();
             reader.balanced_if("(")?;
             reader.directives()?;
-            document.operations.push((does, name, reader.selections()?));
+            operations.push((does, name, reader.selections()?));
         }
-        Some(document)
+        Some(Self { tokens, operations, fragments })
+    }
+
+    /// Without what is ignored, in one form.
+    pub(crate) fn form(&self) -> String {
+        joined(&self.tokens)
     }
 
     /// The operation that is meant: the one of that name, or the only one. None if there is no such
@@ -408,10 +411,11 @@ mod tests {
         for _ in 0..20_000 {
             let text = numbers.mutated(seed, 3);
             if let Some(document) = Document::read(&text) {
-                let again = Document::read(&document.form).unwrap();
-                assert_eq!(again.form, document.form);
+                let form = document.form();
+                let again = Document::read(&form).unwrap();
+                assert_eq!(again.form(), form);
                 let name = again.operations.first().and_then(|(_, name, _)| *name);
-                assert_eq!(shown(&text, name), shown(&document.form, name), "{text}");
+                assert_eq!(shown(&text, name), shown(&form, name), "{text}");
             }
         }
     }

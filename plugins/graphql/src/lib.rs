@@ -42,6 +42,16 @@ mod lexer;
 const MOST_TAGS: usize = 64;
 const LONGEST_TAG: usize = 256;
 
+/// What a server says of a hash by which it has no document, in a code or in the message itself.
+const UNKNOWN: [&str; 4] = [
+    "PERSISTED_QUERY_NOT_FOUND",
+    "PERSISTED_QUERY_NOT_SUPPORTED",
+    "PersistedQueryNotFound",
+    "PersistedQueryNotSupported",
+];
+
+const NOT_QUERIES: &str = "`: write `\"queries\"` if no client asks for a mutation by its hash \
+                           alone, or take it out";
 const NO_TYPE: &str = "`, which is no type: write `[\"User\"]`";
 
 /// The tag of every response.
@@ -70,10 +80,13 @@ struct GraphQl {
     mutations: Vec<NamedTexts>,
     /// Whether `__typename` is looked for in responses.
     typenames: bool,
+    /// Whether a `POST` with a hash and no document asks for a query: clients know, and requests do not
+    /// say.
+    are_persisted_queries: bool,
     soft: bool,
 }
 
-larder_policy::prepared!(GraphQl { types, mutations, typenames, soft });
+larder_policy::prepared!(GraphQl { types, mutations, typenames, are_persisted_queries, soft });
 larder_policy::export!(GraphQl: key, storing, invalidation);
 
 impl Policy for GraphQl {
@@ -84,6 +97,7 @@ impl Policy for GraphQl {
             types: settings.named_texts("types"),
             mutations: settings.named_texts("mutations"),
             typenames: settings.boolean("typenames").unwrap_or(true),
+            are_persisted_queries: are_persisted_queries(settings),
             soft: settings.boolean("soft").unwrap_or(false),
         };
         for (table, entries) in [("types", &policy.types), ("mutations", &policy.mutations)] {
@@ -120,7 +134,7 @@ impl Policy for GraphQl {
 
 impl Key for GraphQl {
     fn key(&self, request: &Request) -> Result<KeyDecision, String> {
-        Ok(match parts(request) {
+        Ok(match self.parts(request) {
             Ok(parts) => KeyDecision::Parts(parts),
             Err(why) => KeyDecision::Bypass(why.to_owned()),
         })
@@ -148,6 +162,52 @@ impl Invalidation for GraphQl {
 }
 
 impl GraphQl {
+    /// The parts of a key, or why there is none.
+    fn parts(&self, request: &Request) -> Result<Vec<Pair>, asked::Why> {
+        let asked = Asked::read(request)?;
+        let mut parts = vec![Pair::new("path", &request.path)];
+        let form = match &asked.document {
+            Some(document) => {
+                let document = Document::read(document).ok_or(asked::NOT_UNDERSTOOD)?;
+                let operation = document.operation(asked.operation.as_deref());
+                let Operation { does, .. } = operation.ok_or(asked::NO_OPERATION)?;
+                match does {
+                    Does::Query => (request.method != "GET").then(|| document.form()),
+                    Does::Mutation => return Err("mutation"),
+                    Does::Subscription => return Err("subscription"),
+                }
+            }
+            // GraphQL over HTTP: a GET must not execute a mutation, and a QUERY is safe (RFC 10008).
+            // A POST may be anything.
+            None if request.method == "POST" && !self.are_persisted_queries => {
+                return Err("persisted");
+            }
+            None => None,
+        };
+        if request.method == "GET" {
+            // As it was sent: of what the key holds in another form a route with `forward = "keyed"`
+            // sends nothing on.
+            parts.push(Pair::new("query", &Parameter::join(&request.query)));
+            return Ok(parts);
+        }
+        if !asked.rest.is_empty() {
+            parts.push(Pair::new("query", &Parameter::join(&asked.rest)));
+        }
+        if let Some(form) = &form {
+            parts.push(part("document", "document-sha256", form));
+        }
+        if let Some(operation) = &asked.operation {
+            parts.push(Pair::new("operation", operation));
+        }
+        if let Some(variables) = &asked.variables {
+            parts.push(part("variables", "variables-sha256", variables));
+        }
+        if let Some(extensions) = &asked.extensions {
+            parts.push(part("extensions", "extensions-sha256", extensions));
+        }
+        Ok(parts)
+    }
+
     /// The tags of a response, or why it is not to be stored.
     fn tags(&self, request: &Request, response: &Response) -> Result<Vec<String>, &'static str> {
         if response.status != 200 {
@@ -200,6 +260,8 @@ impl GraphQl {
                     }
                     add_types(&mut tags, &types);
                 }
+                // The client sends the document next, and what that does is then known.
+                Ok(None) if is_unknown(response) => {}
                 Ok(None) | Err(_) => return vec![ALL.to_owned()],
             }
         }
@@ -246,50 +308,6 @@ impl GraphQl {
     }
 }
 
-/// The parts of a key, or why there is none.
-fn parts(request: &Request) -> Result<Vec<Pair>, asked::Why> {
-    let asked = Asked::read(request)?;
-    let mut parts = vec![Pair::new("path", &request.path)];
-    let form = match &asked.document {
-        Some(document) => {
-            let document = Document::read(document).ok_or(asked::NOT_UNDERSTOOD)?;
-            let operation = document.operation(asked.operation.as_deref());
-            let Operation { does, .. } = operation.ok_or(asked::NO_OPERATION)?;
-            match does {
-                Does::Query => Some(document.form),
-                Does::Mutation => return Err("mutation"),
-                Does::Subscription => return Err("subscription"),
-            }
-        }
-        // GraphQL over HTTP: a GET must not execute a mutation, and a QUERY is safe (RFC 10008).
-        // A POST may be anything.
-        None if request.method == "POST" => return Err("persisted"),
-        None => None,
-    };
-    if request.method == "GET" {
-        // As it was sent: of what the key holds in another form a route with `forward = "keyed"`
-        // sends nothing on.
-        parts.push(Pair::new("query", &Parameter::join(&request.query)));
-        return Ok(parts);
-    }
-    if !asked.rest.is_empty() {
-        parts.push(Pair::new("query", &Parameter::join(&asked.rest)));
-    }
-    if let Some(form) = &form {
-        parts.push(part("document", "document-sha256", form));
-    }
-    if let Some(operation) = &asked.operation {
-        parts.push(Pair::new("operation", operation));
-    }
-    if let Some(variables) = &asked.variables {
-        parts.push(part("variables", "variables-sha256", variables));
-    }
-    if let Some(extensions) = &asked.extensions {
-        parts.push(part("extensions", "extensions-sha256", extensions));
-    }
-    Ok(parts)
-}
-
 /// A part of a key, which people can read if it is short.
 fn part(name: &str, digest_name: &str, text: &str) -> Pair {
     if text.len() <= LONGEST_PART {
@@ -304,12 +322,36 @@ fn part(name: &str, digest_name: &str, text: &str) -> Pair {
     Pair::new(digest_name, &hex)
 }
 
+/// Whether all errors say that the server does not know the document of this hash, or none by any
+/// hash: then nothing was executed.
+fn is_unknown(response: &Response) -> bool {
+    let Some([errors]) = response.values(0) else { return false };
+    let Some(Json::Array(errors)) = Json::read(errors) else { return false };
+    let says_so = |error: &Json| {
+        let code = error.member("extensions").and_then(|more| more.member("code"));
+        let said = [code, error.member("message")].map(|said| said.and_then(Json::text));
+        said.into_iter().flatten().any(|said| UNKNOWN.contains(&said))
+    };
+    !errors.is_empty() && errors.iter().all(says_so)
+}
+
 /// The operation that is asked for: none if its document is not there.
 fn operation(asked: &Asked) -> Result<Option<Operation<'_>>, asked::Why> {
     let Some(text) = &asked.document else { return Ok(None) };
     let document = Document::read(text).ok_or(asked::NOT_UNDERSTOOD)?;
     let operation = document.operation(asked.operation.as_deref());
     operation.map(Some).ok_or(asked::NO_OPERATION)
+}
+
+fn are_persisted_queries(settings: &mut Settings) -> bool {
+    match settings.text("persisted") {
+        Some(are) if are == "queries" => true,
+        Some(other) => {
+            settings.refuse::<()>(concat(&["`persisted` is `", &other, NOT_QUERIES]));
+            false
+        }
+        None => false,
+    }
 }
 
 fn add(texts: &mut Vec<String>, text: String) {

@@ -336,6 +336,44 @@ fn a_write_that_is_not_known_invalidates_everything() {
 }
 
 #[test]
+fn a_document_that_the_server_does_not_know_was_not_executed() {
+    let persisted = r#"{"extensions":{"persistedQuery":{"sha256Hash":"ab"}}}"#;
+    let by_message = r#"[{"message":"PersistedQueryNotFound"}]"#;
+    let by_code = r#"[{"message":"a","extensions":{"code":"PERSISTED_QUERY_NOT_FOUND"}}]"#;
+    let unsupported = r#"[{"message":"PersistedQueryNotSupported"}]"#;
+    for (errors, expected) in [
+        (&[by_message][..], ""),
+        (&[by_code], ""),
+        (&[unsupported], ""),
+        (&[r#"[{"message":"PersistedQueryNotFound"},{"message":"a"}]"#], "graphql"),
+        (&[r#"[{"message":"a"}]"#], "graphql"),
+        (&["[]"], "graphql"),
+        (&["null"], "graphql"),
+        (&[], "graphql"),
+    ] {
+        let response = response([errors, &[], &[], &[]]);
+        assert_eq!(touched(&policy([]), &asked("POST", persisted), &response), expected);
+        assert_eq!(touched(&policy([]), &post("mutation { a }"), &response), "graphql");
+        let stored = tags(&policy([]), &asked("QUERY", persisted), &response);
+        assert_eq!(stored.is_some(), errors.is_empty() || ["null", "[]"].contains(&errors[0]));
+    }
+}
+
+#[test]
+fn a_post_by_a_hash_is_a_read_where_the_settings_say_so() {
+    let policy = policy([Setting::new("persisted", "queries")]);
+    let key = |content: &str| policy.key(&asked("POST", content)).unwrap();
+    let by_hash =
+        |hash: &str| format!(r#"{{"extensions":{{"persistedQuery":{{"sha256Hash":"{hash}"}}}}}}"#);
+    let KeyDecision::Parts(parts) = key(&by_hash("ab")) else { panic!("bypassed") };
+    let expected = Pair::new("extensions", r#"{"persistedQuery":{"sha256Hash":"ab"}}"#);
+    assert_eq!(parts, [Pair::new("path", "/graphql"), expected]);
+    assert_ne!(key(&by_hash("ab")), key(&by_hash("cd")));
+    let mutation = r#"{"query":"mutation{a}","extensions":{"persistedQuery":{"sha256Hash":"ab"}}}"#;
+    assert_eq!(key(mutation), KeyDecision::Bypass("mutation".to_owned()));
+}
+
+#[test]
 fn a_mutation_that_touches_much_invalidates_everything() {
     let types: Vec<_> = (0..64).map(|index| format!("\"T{index}\"")).collect();
     let types: Vec<_> = types.iter().map(String::as_str).collect();
@@ -375,7 +413,13 @@ fn wrong_settings_are_refused() {
         ),
         (
             Setting::new("type", true),
-            "unknown setting `type`: this policy has `types`, `mutations`, `typenames`, `soft`",
+            "unknown setting `type`: this policy has `types`, `mutations`, `typenames`, `persisted`, \
+             `soft`",
+        ),
+        (
+            Setting::new("persisted", "all"),
+            "`persisted` is `all`: write `\"queries\"` if no client asks for a mutation by its hash \
+             alone, or take it out",
         ),
     ] {
         assert_eq!(configure::<GraphQl>([setting]).unwrap_err(), expected);

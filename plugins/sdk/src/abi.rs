@@ -401,6 +401,10 @@ unsafe fn elements<T>(
     size: usize,
     read: unsafe fn(Place) -> T,
 ) -> Vec<T> {
-    // SAFETY: each lies where the one before ends.
-    (0..count).map(|index| unsafe { read(first.at(index * size)) }).collect()
+    let mut values = Vec::with_capacity(count);
+    for index in 0..count {
+        // SAFETY: each lies where the one before ends.
+        values.push(unsafe { read(first.at(index * size)) });
+    }
+    values
 }
