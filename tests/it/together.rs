@@ -121,6 +121,29 @@ async fn tenants_by_their_claim_share_within_and_never_across() {
 }
 
 #[tokio::test]
+async fn each_of_three_policies_makes_its_part_of_a_key() {
+    let origin = Origin::start().await;
+    let example = examples("plugins/tenant/README.md").remove(2);
+    let example = example
+        .replace("upstream = \"shop\"", "upstream = \"origin\"")
+        .replace("plugin =", "time = \"10s\"\nplugin =");
+    let gateway = Gateway::setup(&origin).server("workers = 1").routes(&example).start().await;
+    for (target, tenant, language, expected) in [
+        ("/shop/shoes?utm_source=mail&size=42", "acme", "de-AT, en;q=0.5", STORED),
+        ("/shop/shoes?size=42", "acme", "de", "hit"),
+        ("/shop/shoes?size=42&fbclid=x", "acme", "de;q=0.9, pl", "hit"),
+        ("/shop/shoes?size=42", "acme", "pl", STORED),
+        ("/shop/shoes?size=42", "bolt", "de", STORED),
+        ("/shop/shoes?size=43", "acme", "de", STORED),
+        ("/shop/shoes?size=42", "", "de", "fwd=bypass; detail=no-tenant"),
+    ] {
+        origin.on(target).reply(ok("shoes").max_age(600));
+        let ask = gateway.ask("GET", target).field("x-tenant", tenant);
+        ask.field("accept-language", language).send().await.code(200).status(expected);
+    }
+}
+
+#[tokio::test]
 async fn grant_that_a_reload_withdraws_is_withdrawn_with_what_it_brought() {
     let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
     let file = folder.path().join("gateway.toml");

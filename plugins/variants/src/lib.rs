@@ -20,22 +20,26 @@ use crate::language::Languages;
 mod cookie;
 mod language;
 
-/// The settings. At least one of the two is there.
+/// The settings. Languages or a cookie are there.
 #[derive(Debug)]
 struct Variants {
     languages: Option<Languages>,
     cookie: Option<Cookie>,
+    query: bool,
 }
 
-larder_policy::prepared!(Variants { languages, cookie });
+larder_policy::prepared!(Variants { languages, cookie, query });
 larder_policy::export!(Variants: key);
 
 impl Policy for Variants {
     const LOGS_PANICS: bool = false;
 
     fn configure(settings: &mut Settings) -> Result<Self, String> {
-        let policy =
-            Self { languages: Languages::configure(settings), cookie: Cookie::configure(settings) };
+        let policy = Self {
+            languages: Languages::configure(settings),
+            cookie: Cookie::configure(settings),
+            query: settings.boolean("query").unwrap_or(true),
+        };
         let varies = policy.languages.is_some() || policy.cookie.is_some();
         if !varies && settings.is_sound() {
             // A misspelt setting may be why: that is told as well.
@@ -49,8 +53,9 @@ impl Policy for Variants {
     }
 
     fn wants(&self) -> Wants {
+        let query = if self.query { Inputs::QUERY } else { Inputs::empty() };
         Wants {
-            inputs: Inputs::PATH | Inputs::QUERY,
+            inputs: Inputs::PATH | query,
             fields: self.languages.iter().map(|_| "accept-language".to_owned()).collect(),
             cookies: self.cookie.iter().map(|cookie| cookie.name().to_owned()).collect(),
             ..Wants::default()
@@ -136,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn the_query_can_be_left_to_others() {
+        let of =
+            |query| -> Variants { configure([en_and_de(), Setting::new("query", query)]).unwrap() };
+        assert_eq!(of(true).wants().inputs, Inputs::PATH | Inputs::QUERY);
+        assert_eq!(of(false).wants().inputs, Inputs::PATH);
+        let unseen = of(false).key(&request("", Some("de"), None));
+        assert_eq!(unseen, Ok(parts(&[("path", "/a"), ("language", "de")])));
+    }
+
+    #[test]
     fn an_unlisted_value_without_a_default_is_a_bypass() {
         let decision = both().key(&request("", None, Some("XXX")));
         let reason = "cookie value not listed".to_owned();
@@ -175,12 +190,12 @@ mod tests {
             vec![Setting::new("languags", ["de"])],
             "nothing to vary by: write `languages = [\"en\", \"de\"]`, `cookie = \"currency\"`, or both; \
              unknown setting `languags`: this policy has `languages`, `default-language`, \
-             `cookie`, `cookie-values`, `cookie-default`",
+             `cookie`, `cookie-values`, `cookie-default`, `query`",
         );
         assert_refused(
             vec![en_and_de(), Setting::new("cookies", ["a"])],
             "unknown setting `cookies`: this policy has `languages`, `default-language`, \
-             `cookie`, `cookie-values`, `cookie-default`",
+             `cookie`, `cookie-values`, `cookie-default`, `query`",
         );
     }
 
