@@ -2,8 +2,9 @@
 //!
 //! A [`Reader`] finds a request's token, checks its signature (RFC 7515), its time, its issuer and its
 //! audience, and hands out its claims. What does not hold has none: nothing here refuses a request.
-//! Tokens that hold are remembered, so that the next request verifies nothing. What is kept of one is what
-//! it says and a hash of its signature: without that it is nobody's credential.
+//! Tokens that hold are remembered, so that the next request verifies nothing: by all workers, and before
+//! that by each worker for itself. What is kept of one is what it says and a hash of its signature: without
+//! that it is nobody's credential.
 //!
 //! `jws` takes tokens apart, `keys` verifies signatures. Claims are for the policies of the route.
 //!
@@ -21,6 +22,7 @@ mod vectors;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
@@ -31,7 +33,7 @@ use tracing::debug;
 use crate::bounded::Shared;
 use crate::config::{Jwt, TokenFrom};
 use crate::message::cookie;
-use crate::recent;
+use crate::recent::Recent;
 
 use self::jws::Parts;
 use self::keys::Keys;
@@ -50,18 +52,24 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 thread_local! {
     /// Packing a token for a look-up allocates nothing.
     static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+
+    /// Those of all readers.
+    static RECENT: RefCell<Recent<Arc<Token>>> = RefCell::default();
 }
 
 /// Reads the tokens of routes with one `[jwt.NAME]`.
 pub struct Reader {
+    /// Never given twice: it stands before what is packed, as one worker's recent tokens are those of
+    /// several readers.
+    number: u64,
     name: String,
     from: TokenFrom,
     keys: Keys,
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: Duration,
-    /// Those that held when they were read, their time apart: by the BLAKE3 of the signature, then all
-    /// that stands before it.
+    /// Those that held when they were read, their time apart: by the number, the BLAKE3 of the signature,
+    /// and all that stands before it.
     read: Shared<Box<[u8]>, Arc<Token>>,
 }
 
@@ -104,7 +112,9 @@ impl Reader {
     /// # Errors
     /// A file cannot be read, or holds no key of the named algorithms.
     pub fn new(jwt: &Jwt) -> Result<Self, NotKeys> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             name: jwt.name.clone(),
             from: jwt.from.clone(),
             keys: Keys::new(jwt)?,
@@ -136,21 +146,34 @@ impl Reader {
         let (signed, signature) = token.split_at(dot);
         PACKED.with_borrow_mut(|packed| {
             packed.clear();
+            packed.extend(self.number.to_le_bytes());
             // As few octets as may be are hashed by what takes long.
             packed.extend_from_slice(blake3::hash(signature).as_bytes());
             packed.extend_from_slice(signed);
-            let hash = recent::hash(packed);
-            if let Some(read) = self.read.get(hash, packed.as_slice()) {
-                return self.in_time(&read, now).map(|()| Arc::clone(&read.claims));
-            }
-            let read = Arc::new(self.read(token)?);
-            // What does not hold any more is not worth a place.
-            self.in_time(&read, now)?;
-            // Its claims take as much again.
-            let octets = 2 * token.len() as u64;
-            self.read.insert(hash, packed.as_slice().into(), Arc::clone(&read), octets);
-            Ok(Arc::clone(&read.claims))
+            let look = |hash| self.look(hash, packed, token, now);
+            let read = RECENT.with_borrow_mut(|recent| recent.get_or(packed, look))?;
+            self.in_time(&read, now).map(|()| Arc::clone(&read.claims))
         })
+    }
+
+    /// What was read of the token with this hash, or is read now.
+    fn look(
+        &self,
+        hash: u64,
+        packed: &[u8],
+        token: &[u8],
+        now: SystemTime,
+    ) -> Result<Arc<Token>, Unheld> {
+        if let Some(read) = self.read.get(hash, packed) {
+            return Ok(read);
+        }
+        let read = Arc::new(self.read(token)?);
+        // What does not hold any more is not worth a place.
+        self.in_time(&read, now)?;
+        // Its claims take as much again.
+        let octets = 2 * token.len() as u64;
+        self.read.insert(hash, packed.into(), Arc::clone(&read), octets);
+        Ok(read)
     }
 
     /// The one token of a request. Of two, each server would choose its own.
