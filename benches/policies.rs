@@ -1,8 +1,9 @@
 //! What policies cost by themselves: keys that are remembered, calls in fresh instances, and loading.
 //!
 //! `policies ROUNDS FOLDER [NAME=FILE]...`: each bundled plugin is asked what it is for; a FILE is
-//! another key plugin. FOLDER is where compiled code is kept. The result is one line of JSON, medians
-//! over the rounds by cost and plugin: calls in nanoseconds, loading in milliseconds.
+//! another key plugin, or stands for the bundled one of that name. FOLDER is where compiled code is
+//! kept. The result is one line of JSON, medians over the rounds by cost and plugin: calls in
+//! nanoseconds, loading in milliseconds.
 //!
 //! In a round each call is timed by itself, and the median counts: what others do on the same
 //! processor stops a few of them for milliseconds, and leaves the others alone.
@@ -82,6 +83,7 @@ fn main() -> Result<()> {
         bundled_names().map(|name| (name.to_owned(), Plugin::Bundled(name.to_owned()))).collect();
     for argument in arguments {
         let (name, file) = argument.split_once('=').ok_or(USAGE)?;
+        plugins.retain(|(bundled, _)| bundled != name);
         plugins.push((name.to_owned(), Plugin::File(file.into())));
     }
     let engines = Engines {
