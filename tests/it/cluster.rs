@@ -196,7 +196,7 @@ async fn log_is_followed_where_its_slot_goes_and_to_the_replica_of_its_node() {
     set(&stage.0[from], &format!("MIGRATING {}", id(&stage.0[to])));
     let keys = stage.0[from].ask(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
     let keys: Vec<_> = keys.lines().filter(|line| line.starts_with("larder:")).collect();
-    assert_eq!(keys.len(), 2, "the log and its name lie together: {keys:?}");
+    assert_eq!(keys.len(), 3, "the log, its name and its server lie together: {keys:?}");
     let port = stage.0[to].port();
     let migrate = format!("MIGRATE 127.0.0.1 {port} \"\" 0 5000 KEYS {}", keys.join(" "));
     assert_eq!(stage.0[from].ask(&migrate), "+OK\r\n");
