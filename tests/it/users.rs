@@ -166,7 +166,7 @@ async fn a_wrong_password_is_told_once() {
     let gateway = setup(&origin, &redis, "password = \"wr0ng\"");
     user(&redis, &["on", ">wr0ng", "~*", "&*", "+@all"]);
     let mut gateway = Running::with(&gateway.text()).await;
-    gateway.says("read the invalidation log").await;
+    gateway.is_in_step().await;
 
     assert_eq!(redis.ask("ACL SETUSER larder resetpass >right").unwrap(), "+OK\r\n");
     redis.ask("CLIENT KILL USER larder").unwrap();
@@ -192,7 +192,7 @@ async fn a_wrong_password_is_told_once() {
 async fn no_password_where_one_is_wanted_is_told() {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let mut gateway = Running::with(&Gateway::setup(&origin).redis(&redis).text()).await;
-    gateway.says("read the invalidation log").await;
+    gateway.is_in_step().await;
     assert_eq!(redis.ask("CONFIG SET requirepass right").unwrap(), "+OK\r\n");
     redis.ask("AUTH right\r\nCLIENT KILL TYPE normal").unwrap();
     let told = gateway.says("L2 unreachable").await;
