@@ -149,6 +149,19 @@ def fleet(samples):
     return table(["cost", "measured", "aim", "worst to aim"], rows)
 
 
+def mongodb(samples):
+    """Each figure beside its aim."""
+    collection, l1 = (median(samples[name]) for name in ("collection", "l1"))
+    share = samples["served"] / samples["reads"]
+    rows = [
+        ["a document from the collection, ms", f"{collection * 1e3:.0f}", "–"],
+        ["the same from L1, ms", f"{l1 * 1e3:.2f}", "–"],
+        ["so many times faster from L1", f"{collection / l1:.0f}", "> 150"],
+        [f"reads that reach MongoDB, of {samples['reads']:,}", f"{share:.1%}", "< 20 %"],
+    ]
+    return table(["cost", "measured", "aim"], rows)
+
+
 def kept(stored):
     """What Redis keeps of many responses."""
     receipts = [name for name in stored["others"] if ":receipt:" in name]

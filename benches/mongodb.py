@@ -1,0 +1,207 @@
+"""What MongoDB behind the cache costs, and what it saves.
+
+A server of MongoDB's protocol, from the tests' tools, holds the documents. A proxy before it makes it
+as slow as a busy one far away. `report.mongodb` makes the table.
+"""
+
+import json
+import random
+import socket
+import subprocess
+import threading
+import time
+
+from fleet import Wire
+from servers import HOST, Failure, Server, free_port
+
+# The collection answers so late.
+DELAY = 0.12
+DOCUMENTS = 20_000
+READS = 100_000
+CLIENTS = 32
+# Documents are asked for as in a Pareto distribution of shape 1.16: a fifth of them gets 80 % of the reads.
+STEEPNESS = 1 / (1 - 1 / 1.16)
+# So many hits and misses tell what one costs.
+LOOKS = 200
+
+
+class Late(threading.Thread):
+    """Passes connections on to a port. What comes back comes so many seconds later, however much it is."""
+
+    def __init__(self, port, delay):
+        super().__init__(daemon=True)
+        self.to, self.delay = port, delay
+        self.listener = socket.create_server((HOST, 0))
+        self.port = self.listener.getsockname()[1]
+
+    def run(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection((HOST, self.to))
+            for it in (client, server):
+                it.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self.forth, args=(client, server), daemon=True).start()
+            threading.Thread(target=self.back, args=(server, client), daemon=True).start()
+
+    def forth(self, client, server):
+        while came := receive(client):
+            server.sendall(came)
+        server.close()
+
+    def back(self, server, client):
+        waiting, more = [], threading.Condition()
+
+        def deliver():
+            while True:
+                with more:
+                    more.wait_for(lambda: waiting)
+                    due, came = waiting.pop(0)
+                time.sleep(max(0, due - time.monotonic()))
+                if not came:
+                    return client.close()
+                try:
+                    client.sendall(came)
+                except OSError:
+                    return None
+
+        threading.Thread(target=deliver, daemon=True).start()
+        came = True
+        while came:
+            came = receive(server)
+            with more:
+                waiting.append((time.monotonic() + self.delay, came))
+                more.notify()
+
+
+def receive(connection):
+    try:
+        return connection.recv(1 << 16)
+    except OSError:
+        return b""
+
+
+def tools(root):
+    """The tests' own installation, or where `tests/run` puts it."""
+    program = root / "target/tools/mongodb/bin/secantusd-py"
+    if not program.exists():
+        raise Failure("no server of MongoDB's protocol: `tests/run` installs it")
+    return program.parent
+
+
+def start_mongodb(starter, root):
+    port = free_port()
+    folder = starter.folder / "mongodb"
+    command = [tools(root) / "secantusd-py", "--host", HOST, "--port", port, "--storage-path", folder]
+    server = Server("mongodb", command, port, starter.load_core, starter.folder)
+    fill(root, port)
+    return server
+
+
+def fill(root, port):
+    """Documents of some 800 octets."""
+    program = f"""
+import pymongo
+users = pymongo.MongoClient("mongodb://{HOST}:{port}/?directConnection=true").app.users
+for start in range(0, {DOCUMENTS}, 1000):
+    users.insert_many([{{
+        "_id": str(number), "name": f"user {{number}}", "email": f"user-{{number}}@shop.example",
+        "roles": ["reader", "writer"], "address": {{"city": "Ulm", "street": "a" * 60}},
+        "notes": ["b" * 100] * 5,
+    }} for number in range(start, start + 1000)])
+"""
+    done = subprocess.run([tools(root) / "python", "-c", program], capture_output=True, text=True,
+                          timeout=120, check=False)
+    if done.returncode:
+        raise Failure(f"documents were not written: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def start_larder(starter, mongodb):
+    port, admin = free_port(), free_port()
+    config = f"""
+[server]
+listen  = "{HOST}:{port}"
+workers = 1
+[admin]
+listen = "{HOST}:{admin}"
+[mongodb.shop]
+uri = "mongodb://{HOST}:{mongodb}/?directConnection=true"
+[[routes]]
+name     = "users"
+path     = "/users/{{id}}"
+document = {{ mongodb = "shop", database = "app", collection = "users", find = {{ _id = "{{id}}" }} }}
+ttl      = "1h"
+"""
+    file = starter.folder / "documents.toml"
+    file.write_text(config)
+    command = [starter.binaries / "larder", "run", "--config", file]
+    server = Server("larder-documents", command, port, starter.server_core, starter.folder)
+    server.admin = admin
+    return server
+
+
+def documents(starter, root, quick):
+    """One document from L1 and from the collection, and a run of reads."""
+    found = {}
+    with start_mongodb(starter, root) as mongodb:
+        late = Late(mongodb.port, DELAY)
+        late.start()
+        with start_larder(starter, late.port) as larder:
+            wire = Wire(larder.port)
+            # Connected, and warm.
+            wire.ask("GET", "/users/0")
+            found["collection"] = [timed(wire, number, "uri-miss") for number in range(1, LOOKS + 1)]
+            found["l1"] = [timed(wire, number, "hit") for number in range(1, LOOKS + 1)]
+            wire.close()
+            found.update(reads(larder, READS // 10 if quick else READS))
+        late.listener.close()
+    return found
+
+
+def timed(wire, number, how):
+    begun = time.perf_counter()
+    head, _ = wire.ask("GET", f"/users/{number}")
+    span = time.perf_counter() - begun
+    if how not in head:
+        raise Failure(f"document {number} is no {how}: {head}")
+    return span
+
+
+def reads(larder, count):
+    """As clients read, several at once: few documents often, most of them seldom. Answers how many of
+    the reads MongoDB served."""
+    chance = random.Random(1)
+    asked = [int(DOCUMENTS * chance.random() ** STEEPNESS) for _ in range(count)]
+    before, failures = served(larder), []
+
+    def client(numbers):
+        wire = Wire(larder.port)
+        try:
+            for number in numbers:
+                wire.ask("GET", f"/users/{number}")
+        except (Failure, OSError) as failure:
+            failures.append(failure)
+        finally:
+            wire.close()
+
+    clients = [threading.Thread(target=client, args=(asked[start::CLIENTS],))
+               for start in range(CLIENTS)]
+    begun = time.monotonic()
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    if failures:
+        raise Failure(f"{len(failures)} clients failed: {failures[0]}")
+    return {"reads": count, "served": served(larder) - before, "seconds": time.monotonic() - begun}
+
+
+def served(larder):
+    """How many requests went on to MongoDB so far."""
+    wire = Wire(larder.admin)
+    try:
+        return json.loads(wire.ask("GET", "/stats")[1])["upstream_requests"]
+    finally:
+        wire.close()
