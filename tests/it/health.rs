@@ -129,8 +129,9 @@ async fn policies_that_fail_and_files_that_cannot_be_read_are_told_of() {
     let gateway = setup.start_from(&file).await;
     assert_eq!(health(&gateway, 200).await["status"], "pass");
 
-    origin.on("/a").reply(ok("1").max_age(60));
-    gateway.get("/a").await.code(200).body("1");
+    // It loops for paths of four octets.
+    origin.on("/bad").reply(ok("1").max_age(60));
+    gateway.get("/bad").await.code(200).body("1").status("fwd=bypass; detail=policy-failed");
     // A call is counted when it has ended, which its request does not wait for.
     let told = becomes(&gateway, "warn").await;
     let failing = &told["failing_policies"];
