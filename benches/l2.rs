@@ -230,9 +230,11 @@ impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "a count is far below 2^52")]
     fn since(&self, before: &Self, count: usize) -> [f64; 3] {
         let each = |span: Duration| span.as_secs_f64() * 1e6 / count as f64;
-        let grown = |now: Duration, before: Duration| now.saturating_sub(before);
-        let spans =
-            [self.now - before.now, grown(self.own, before.own), grown(self.redis, before.redis)];
+        let spans = [
+            self.now.saturating_duration_since(before.now),
+            self.own.saturating_sub(before.own),
+            self.redis.saturating_sub(before.redis),
+        ];
         spans.map(each)
     }
 }

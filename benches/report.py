@@ -132,9 +132,10 @@ def fleet(samples):
         "median": median(spread["reached"]),
         "p99": sorted(spread["reached"])[len(spread["reached"]) * 99 // 100]}, 5,
         worst=lambda spans: next(iter(spans)))
-    one, every = samples["one"], samples["all"]
-    row(f"a purge of {every['responses']:,} responses, to one of 1", {
-        "time": every["median"] / one["median"], "processor time": every["cpu"] / one["cpu"]}, 1.1)
+    one, every = samples["purges"]["one"], samples["purges"]["all"]
+    row(f"a purge of {samples['all']['responses']:,} responses, to one of 1", {
+        name: median(a[key] / b[key] for a, b in zip(every, one))
+        for name, key in (("time", "time"), ("processor time", "cpu"))}, 1.1)
     hits = samples["hits"]
     found = {}
     for name, rounds in hits.items():
@@ -162,19 +163,20 @@ def mongodb(samples):
     return table(["cost", "measured", "aim"], rows)
 
 
-def kept(stored):
-    """What Redis keeps of many responses."""
+def kept(stored, purges):
+    """What Redis keeps of many responses, and what purges of them took."""
     receipts = [name for name in stored["others"] if ":receipt:" in name]
     others = [f"`{name}` ({kind})" for name, kind in sorted(stored["others"].items())
               if name not in receipts]
     if receipts:
         others.append(f"{len(receipts):,} receipts of the last hour's purges")
-    dropped = f" ({stored['dropped']:,} more were not written: Redis was busy)" if stored["dropped"] else ""
-    return (f"{stored['responses']:,} stored responses of 16 octets{dropped} take "
+    missing = stored["asked"] - stored["responses"]
+    missing = f" ({missing:,} more were not written in time)" if missing else ""
+    return (f"{stored['responses']:,} stored responses of 16 octets{missing} take "
             f"{stored['octets']:,.0f} octets of Redis each, of its {stored['all']:,} keys. The others are "
-            f"{', '.join(others)}. The first purge of all that is stored took {stored['first']:.2f} ms, the "
-            f"median of 1,000 {stored['median']:.2f} ms, with {stored['cpu']:.0f} µs of processor time, "
-            "Redis' included.")
+            f"{', '.join(others)}. The first purge of all that is stored took "
+            f"{purges[0]['first']:.2f} ms, the median of all {middle(purges, 'time'):.2f} ms, with "
+            f"{middle(purges, 'cpu'):.0f} µs of processor time, Redis' included.")
 
 
 def latency(by_server):

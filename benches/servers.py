@@ -161,12 +161,12 @@ class Starter:
         self.origin = Server("origin", self._constant(port), port, self.load_core, self.folder)
         return self.origin
 
-    def start_redis(self, core=None):
+    def start_redis(self, core=None, name="redis"):
         port = free_port()
         command = ["redis-server", "--bind", HOST, "--port", port, "--save", "", "--appendonly",
                    "no", "--dir", self.folder]
         core = self.redis_core if core is None else core
-        return Server("redis", command, port, core, self.folder)
+        return Server(name, command, port, core, self.folder)
 
     def start_larder(self, name, capacity, redis=None):
         """A Larder with an L1 of its own size, and an L2 if there is a Redis."""

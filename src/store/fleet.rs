@@ -50,10 +50,8 @@ const KEPT: Duration = Duration::from_hours(1);
 /// More lines than this are not a fleet's: all are removed, and who is alive writes its own again.
 const MOST_GATEWAYS: usize = 1000;
 
-/// So many receipts are written before the next beat is due.
+/// So many receipts are written before the next beat is due; those that are due within this, together.
 const MOST_TOLD: usize = 100;
-
-/// Receipts that are due closer together than this are written together.
 const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What one gateway knows of the fleet, itself included.
@@ -306,9 +304,7 @@ impl Fleet {
                     Ok(()) | Err(_) => {}
                 }
             }
-            for purge in some {
-                self.purges.told(purge.id);
-            }
+            some.iter().for_each(|purge| self.purges.told(purge.id));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::client::Got;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::mongodb::MongoDb;
-use crate::support::{secs, until};
+use crate::support::{PATIENCE, secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
 const HEX: &str = "65f0a1b2c3d4e5f60718293a";
@@ -27,6 +27,19 @@ fn route(name: &str, path: &str, document: &str, lines: &str) -> String {
 
 async fn insert(mongodb: &MongoDb, documents: impl IntoIterator<Item = Document>) {
     mongodb.collection("users").insert_many(documents).await.unwrap();
+}
+
+/// What is answered once the database has been found again.
+async fn once_found(gateway: &Gateway, target: &str) -> Got {
+    let asking = async {
+        loop {
+            let got = gateway.get(target).await;
+            if !matches!(got.status.as_u16(), 503 | 504) {
+                return got;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("the database is found again")
 }
 
 fn read(got: &Got) -> Value {
@@ -273,14 +286,14 @@ async fn a_database_out_of_reach_is_503_or_what_is_stored() {
     let got = got.status("fwd=uri-miss; detail=upstream-unavailable");
     assert_eq!(read(&got)["detail"], "the database cannot be reached");
     mongodb.restart().await;
-    gateway.get("/users/1").await.code(200).status(MISS);
+    once_found(&gateway, "/users/1").await.code(200).status(MISS);
     mongodb.kill();
     gateway.clock().advance(secs(61));
     let stale = gateway.get("/users/1").await.code(200).body("{\"_id\":\"1\"}");
     stale.status("fwd=stale; detail=stale-if-error");
     gateway.get("/users/2").await.code(503);
     mongodb.restart().await;
-    gateway.get("/users/2").await.code(200);
+    once_found(&gateway, "/users/2").await.code(200);
 }
 
 #[tokio::test]
@@ -297,10 +310,7 @@ async fn a_database_that_hangs_costs_a_bounded_time() {
     assert!(matches!(got.status.as_u16(), 503 | 504), "{}", got.status);
     gateway.get("/users/1").await.code(200).status("hit");
     mongodb.release();
-    let mut answered = false;
-    while !answered {
-        answered = gateway.get("/users/2").await.status == 404;
-    }
+    once_found(&gateway, "/users/2").await.code(404);
     until("it is told", || gateway.figure("upstream_failures") > 0).await;
 }
 
