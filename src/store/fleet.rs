@@ -304,7 +304,9 @@ impl Fleet {
                     Ok(()) | Err(_) => {}
                 }
             }
-            some.iter().for_each(|purge| self.purges.told(purge.id));
+            for purge in some {
+                self.purges.told(purge.id);
+            }
         }
         Ok(())
     }
