@@ -33,6 +33,12 @@ impl Clock {
         }
     }
 
+    /// The time of day by the system, also for a clock that a test has advanced.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+    pub fn real() -> SystemTime {
+        SystemTime::now()
+    }
+
     /// Moves a manual clock forward. The system's clock stays as it is.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(added) = self {

@@ -34,6 +34,7 @@
 //! 9  main  cli
 //! 8  service                        the whole, assembled from a configuration, and from the next
 //! 7  server   admin
+//!    changes                        of documents in MongoDB, as invalidations
 //! 6  gateway                        one request; the only place that picks a status
 //! 5  routes   body
 //! 4  collapse                       many equal misses, one forward request
@@ -101,6 +102,11 @@ pub mod routes;
 pub mod gateway;
 
 pub mod admin;
+#[cfg(feature = "mongodb")]
+pub mod changes;
+#[cfg(not(feature = "mongodb"))]
+#[path = "changes/absent.rs"]
+pub mod changes;
 pub mod server;
 
 pub mod service;

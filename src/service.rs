@@ -2,6 +2,7 @@
 //! anew while it runs, drained.
 
 mod busiest;
+mod changes;
 mod reload;
 mod sharing;
 mod sources;
@@ -31,11 +32,12 @@ use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
 use crate::server::{Drained, Server};
-use crate::store::{self, NotOpened, Store};
+use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
 use self::busiest::Ranking;
+use self::changes::Watches;
 use self::reload::{Reloader, Reloading};
 use self::warming::{Plan, Warming};
 use self::watch::Watched;
@@ -45,6 +47,9 @@ const MOST_CALLS: usize = 16;
 
 /// So long a Redis that hangs is waited for once every request has ended.
 const PATIENCE_WITH_REDIS: Duration = Duration::from_secs(1);
+
+/// So long changes that are being applied are waited for.
+const PATIENCE_WITH_CHANGES: Duration = Duration::from_secs(2);
 
 /// Everything that a configuration names, found and loaded.
 pub struct Assembly {
@@ -68,6 +73,8 @@ struct Parts {
     /// Each with a digest of the file that it believes.
     upstreams: Vec<(Option<blake3::Hash>, Arc<Upstream>)>,
     sources: Vec<Arc<DocumentSource>>,
+    /// Made when there is a store.
+    bookmarks: Vec<Arc<Bookmark>>,
     policies: Vec<Arc<Policy>>,
     /// Keys are read anew each time.
     tokens: Vec<Arc<Reader>>,
@@ -90,6 +97,7 @@ pub struct Service {
     admin: Option<Admin>,
     current: Arc<Current>,
     reloading: Option<Reloading>,
+    watches: Arc<Watches>,
     warming: Warming,
     ranking: Ranking,
     store_tasks: store::Tasks,
@@ -169,7 +177,7 @@ impl Assembly {
     /// # Errors
     /// A listener or a thread cannot be used.
     pub fn start(self, listeners: Listeners, clock: Clock) -> Result<Service, NotStarted> {
-        let Self { parts, routes, source } = self;
+        let Self { mut parts, routes, source } = self;
         let config = &parts.config;
         let tasks = TaskTracker::new();
         let store_tasks = store::Tasks {
@@ -179,6 +187,8 @@ impl Assembly {
         };
         let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone());
         let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
+        parts.bookmarks = changes::bookmarks(config, &store, &[]);
+        let config = &parts.config;
         let lasting = Lasting::new(store, tasks.clone(), clock.clone());
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());
@@ -197,12 +207,26 @@ impl Assembly {
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
         let warming = Warming::start(parts.warm.clone(), server.address(), Arc::clone(&current));
+        let watches = Arc::new(Watches::default());
+        watches.change(&parts, &current, &lasting);
         let reloading = source.map(|(source, watched)| {
-            let (current, plans) = (Arc::clone(&current), warming.plans());
-            Reloader { source, watched, parts: Arc::new(parts), current, lasting, plans, clock }
+            let parts = Arc::new(parts);
+            let (current, watches) = (Arc::clone(&current), Arc::clone(&watches));
+            let plans = warming.plans();
+            Reloader { source, watched, parts, current, watches, lasting, plans, clock }
                 .start(calls)
         });
-        Ok(Service { server, admin, current, reloading, warming, ranking, store_tasks, drain })
+        Ok(Service {
+            server,
+            admin,
+            current,
+            reloading,
+            watches,
+            warming,
+            ranking,
+            store_tasks,
+            drain,
+        })
     }
 }
 
@@ -234,9 +258,9 @@ impl Service {
     /// What is left then is on its way to Redis, and no request waits for it. The future brings it
     /// there, within what is left of `drain` and never for long; dropping it breaks that off.
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
-        let Self { server, admin, current, reloading, warming, ranking, store_tasks, drain } = self;
-        current.leave();
-        let end = Instant::from_std(clock::instant() + drain);
+        let Self { server, admin, reloading, watches, warming, ranking, store_tasks, .. } = self;
+        self.current.leave();
+        let end = Instant::from_std(clock::instant() + self.drain);
         if let Some(reloading) = reloading {
             reloading.stop();
         }
@@ -247,6 +271,8 @@ impl Service {
         }
         let rest = async move {
             drop(timeout_at(end, ranking.stop()).await);
+            let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_CHANGES);
+            drop(timeout_at(end.min(patience), watches.end()).await);
             store_tasks.end.cancel();
             store_tasks.tracker.close();
             let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_REDIS);
@@ -289,6 +315,7 @@ impl Parts {
         let equipment = Equipment {
             upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
             sources: self.sources.clone(),
+            bookmarks: self.bookmarks.clone(),
             policies: self.policies.clone(),
             tokens: self.tokens.clone(),
             routes,
@@ -322,7 +349,10 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let warm = Plan::of(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
-            Ok((Parts { config, upstreams, sources, policies, tokens, engine, warm }, routes))
+            let bookmarks = Vec::new();
+            let parts =
+                Parts { config, upstreams, sources, bookmarks, policies, tokens, engine, warm };
+            Ok((parts, routes))
         }
         _ => Err(faults.into()),
     }
@@ -424,5 +454,6 @@ fn policies(
     }
     sharing::check_claims(config, &policies, file, faults);
     sharing::check_grants(config, &policies, file, faults);
+    changes::check(config, &policies, file, faults);
     policies.into_iter().flatten().collect()
 }

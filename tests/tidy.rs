@@ -56,12 +56,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "warm",
         ],
     ),
+    ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
     ("server", &["body", "config", "gateway", "interim"]),
     ("admin", &["clock", "gateway", "message", "plugin", "stats", "store"]),
     (
         "service",
         &[
             "admin",
+            "changes",
             "clock",
             "config",
             "documents",
@@ -86,7 +88,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "warm", "cli"]),
     ("redis", &["store"]),
     ("redb", &["store"]),
-    ("mongodb", &["documents"]),
+    ("mongodb", &["documents", "changes"]),
     ("moka", &["store", "collapse"]),
     ("wasmtime", &["plugin"]),
     ("wit_component", &["plugin"]),

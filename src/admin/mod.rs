@@ -163,13 +163,15 @@ async fn stats(State(context): State<Context>) -> Response {
         requests: crate::stats::Snapshot,
         store: crate::store::Stats,
         policies: BTreeMap<String, crate::plugin::Snapshot>,
+        changes: BTreeMap<String, crate::store::ChangeFigures>,
     }
     let gateway = context.current.gateway();
     let requests = gateway.stats().snapshot();
     let store = gateway.store().stats();
     let policies = gateway.policies();
     let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
-    Json(Shown { requests, store, policies }).into_response()
+    let changes = gateway.changes().map(|(label, figures)| (label.to_owned(), figures)).collect();
+    Json(Shown { requests, store, policies, changes }).into_response()
 }
 
 async fn shadow(State(context): State<Context>) -> Response {

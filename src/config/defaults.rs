@@ -22,6 +22,7 @@ impl Config {
             policies: Vec::new(),
             jwts: Vec::new(),
             routes: Vec::new(),
+            watches: Vec::new(),
             warm: None,
         }
     }

@@ -105,7 +105,7 @@ pub(super) fn read(
         .then_some(document)
 }
 
-fn mongodb(table: &mut Table<'_>, known: &Known<'_>) -> Option<usize> {
+pub(super) fn mongodb(table: &mut Table<'_>, known: &Known<'_>) -> Option<usize> {
     let Some(value) = table.take("mongodb") else {
         let example = known.names.first().map_or("NAME", |name| name);
         table.missing("mongodb", format!("write mongodb = \"{example}\""));

@@ -1,4 +1,5 @@
-//! What `document` looks for: a filter, and where in a request its values come from.
+//! What `document` looks for: a filter, and where in a request its values come from. And which
+//! changes count, where nothing comes from a request.
 //!
 //! What a request says only ever becomes a *value*, of the type that is written here. Operators are
 //! what the file says, never what a request does; those that take code, patterns or expressions, in
@@ -84,18 +85,30 @@ pub(super) fn read(table: &mut Table<'_>, captures: &[String]) -> Option<Vec<(St
         table.missing("find", "write find = { _id = \"{id}\" }, or find = {} for all documents");
         return None;
     };
-    conditions(&value, captures, DEEPEST)
+    conditions(&value, Some(captures), DEEPEST)
+}
+
+/// A filter in which every value is as it is written.
+pub(super) fn fixed(value: &Value<'_>) -> Option<Vec<(String, Operand)>> {
+    conditions(value, None, DEEPEST)
+}
+
+/// The key that a filter stands under.
+fn called(captures: Option<&[String]>) -> &'static str {
+    if captures.is_some() { "find" } else { "match" }
 }
 
 /// A filter: fields and what is wanted of them, or filters combined.
 fn conditions(
     value: &Value<'_>,
-    captures: &[String],
+    captures: Option<&[String]>,
     depth: usize,
 ) -> Option<Vec<(String, Operand)>> {
-    let mut table = value.inner_table(|| "write find = { _id = \"{id}\" }".to_owned())?;
+    let example = if captures.is_some() { "_id = \"{id}\"" } else { "operationType = \"insert\"" };
+    let mut table =
+        value.inner_table(|| format!("write {} = {{ {example} }}", called(captures)))?;
     if depth == 0 {
-        value.report(&format!("find is more than {DEEPEST} tables deep"), None);
+        value.report(&format!("{} is more than {DEEPEST} tables deep", called(captures)), None);
         return None;
     }
     let mut all = Some(Vec::new());
@@ -103,7 +116,7 @@ fn conditions(
         let read = if COMBINATIONS.contains(&name) {
             filters(&inner, captures, depth)
         } else if name.starts_with('$') {
-            operator(&table, place, name, COMBINATIONS);
+            operator(&table, place, (called(captures), name), COMBINATIONS);
             None
         } else if let Err(wrong) = field(name) {
             table.report(
@@ -124,7 +137,7 @@ fn conditions(
 }
 
 /// The operand of `$and`, `$or`, `$nor`.
-fn filters(value: &Value<'_>, captures: &[String], depth: usize) -> Option<Operand> {
+fn filters(value: &Value<'_>, captures: Option<&[String]>, depth: usize) -> Option<Operand> {
     let elements = value.list(|| "write a list of tables, each a filter".to_owned())?;
     let filters = elements
         .iter()
@@ -134,12 +147,12 @@ fn filters(value: &Value<'_>, captures: &[String], depth: usize) -> Option<Opera
 }
 
 /// What is wanted of a field: a value that it has to equal, or a table of comparisons.
-fn operand(value: &Value<'_>, captures: &[String], depth: usize) -> Option<Operand> {
+fn operand(value: &Value<'_>, captures: Option<&[String]>, depth: usize) -> Option<Operand> {
     if !matches!(value.content, DeValue::Table(_)) {
         return scalar(value, captures);
     }
     if depth == 0 {
-        value.report(&format!("find is more than {DEEPEST} tables deep"), None);
+        value.report(&format!("{} is more than {DEEPEST} tables deep", called(captures)), None);
         return None;
     }
     let mut table = value.inner_table(String::new)?;
@@ -167,7 +180,12 @@ fn operand(value: &Value<'_>, captures: &[String], depth: usize) -> Option<Opera
             _ if COMPARISONS.contains(&name) => scalar(&inner, captures),
             _ => {
                 let others = OF_LISTS.into_iter().chain(["$elemMatch", "$not"]);
-                operator(&table, place, name, COMPARISONS.into_iter().chain(others));
+                operator(
+                    &table,
+                    place,
+                    (called(captures), name),
+                    COMPARISONS.into_iter().chain(others),
+                );
                 None
             }
         };
@@ -183,7 +201,7 @@ fn operand(value: &Value<'_>, captures: &[String], depth: usize) -> Option<Opera
 fn operator(
     table: &Table<'_>,
     place: Place,
-    name: &str,
+    (key, name): (&str, &str),
     known: impl IntoIterator<Item = &'static str> + Clone,
 ) {
     let hint = if name.starts_with('$') {
@@ -191,11 +209,11 @@ fn operator(
     } else {
         Some("write the path of a nested field with dots: \"address.city\"".to_owned())
     };
-    let message = format!("`{}` is not an operator that find takes here", shown::plain(name));
+    let message = format!("`{}` is not an operator that {key} takes here", shown::plain(name));
     table.report(place, &message, hint);
 }
 
-fn scalar(value: &Value<'_>, captures: &[String]) -> Option<Operand> {
+fn scalar(value: &Value<'_>, captures: Option<&[String]>) -> Option<Operand> {
     match value.content {
         DeValue::Integer(number) => {
             let parsed =
@@ -219,11 +237,11 @@ fn scalar(value: &Value<'_>, captures: &[String]) -> Option<Operand> {
     }
 }
 
-fn text_or_slot(text: &str, captures: &[String]) -> Result<Operand, Wrong> {
-    if text.contains(['{', '}']) {
-        slot(text, captures).map(Operand::Slot)
-    } else {
-        Ok(Operand::Text(text.to_owned()))
+fn text_or_slot(text: &str, captures: Option<&[String]>) -> Result<Operand, Wrong> {
+    match captures {
+        _ if !text.contains(['{', '}']) => Ok(Operand::Text(text.to_owned())),
+        Some(captures) => slot(text, captures).map(Operand::Slot),
+        None => Err(Wrong::new("has braces, and there is no request to fill them in from")),
     }
 }
 

@@ -6,7 +6,7 @@
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
 //! - `load` opens the file, `sections`, `servers`, `disk`, `mongodbs`, `jwt`, `routes`, `document`,
-//!   `filter` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//!   `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -16,7 +16,7 @@
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
 //!
-//! *Not supported yet:* `[[changes]]`, `tls`, and of a route `headers`.
+//! *Not supported yet:* `tls`, and of a route `headers`.
 
 mod address;
 mod amount;
@@ -42,6 +42,7 @@ mod setting;
 mod shown;
 mod value;
 mod warm;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub use load::{Draft, admin_token, load, parse};
 pub use mongodbs::Mongodb;
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
 pub use warm::{Occasion, Sitemap, Warm};
+pub use watch::Watch;
 
 #[cfg(test)]
 pub(crate) use server_url::url as redis_url;
@@ -84,6 +86,8 @@ pub struct Config {
     pub jwts: Vec<Jwt>,
     /// In the order of the file, which does not decide anything: the most specific wins.
     pub routes: Vec<Route>,
+    /// `[[changes]]`, in the order of the file.
+    pub watches: Vec<Watch>,
     /// `[warm]`; none without the table.
     pub warm: Option<Warm>,
 }

@@ -245,7 +245,7 @@ fn forward(table: &mut Table<'_>, default: &Route) -> (Forward, Vec<HeaderName>)
 }
 
 /// The place of a policy among those that are right, and where it is named.
-fn policy(
+pub(super) fn policy(
     role: &'static str,
     table: &mut Table<'_>,
     policies: &Policies<'_>,

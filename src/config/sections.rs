@@ -14,6 +14,7 @@ use super::servers::{Redis, Servers};
 use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Plugin, Policy, Server, Upstream};
 use super::{
     address, disk, document, env, jwt, mongodbs, routes, servers, setting, shown, value, warm,
+    watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -100,25 +101,20 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         .collect();
     let (mongodbs, mongodb_names) = mongodbs.unwrap_or_default();
     let policies = policies.unwrap_or_default();
-    let names = policies.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = policies.iter().map(|(name, _)| name.clone()).collect();
     // A policy without a plugin is no policy, but its name may be referred to all the same.
     let policies: Vec<Policy> =
         policies.into_iter().filter_map(|(name, table)| policy(name, table, folder)).collect();
-    let jwts = named(&mut root, "jwt", "jwt").unwrap_or_default();
-    let jwt_names = jwts.iter().map(|(name, _)| name.clone()).collect();
-    let jwts: Vec<Jwt> =
-        jwts.into_iter().filter_map(|(name, table)| jwt::read(name, table, folder)).collect();
+    let (jwts, jwt_names) = jwts(&mut root, folder);
+    let valid: Vec<_> = mongodbs.iter().map(|mongodb| mongodb.name.as_str()).collect();
     let routes = routes::read(
         root.take("routes"),
         &routes::Origins {
             upstreams: &upstreams,
-            mongodbs: document::Known {
-                names: mongodb_names,
-                valid: mongodbs.iter().map(|mongodb| mongodb.name.as_str()).collect(),
-            },
+            mongodbs: document::Known { names: mongodb_names.clone(), valid: valid.clone() },
         },
         &routes::Jwts { names: jwt_names, valid: &jwts },
-        &routes::Policies { names, valid: &policies },
+        &routes::Policies { names: names.clone(), valid: &policies },
         has_l2,
         has_token.unwrap_or_default(),
     );
@@ -131,10 +127,15 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         let has_l2 = has_l2 || cache.disk.is_some();
         warm::read(table, folder, has_l2)
     });
-    root.not_yet(&["changes"]);
-    root.finish();
     let routes = routes.unwrap_or_default();
-    Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, warm }
+    let known = watch::Known {
+        mongodbs: document::Known { names: mongodb_names, valid },
+        policies: routes::Policies { names, valid: &policies },
+        routes: &routes,
+    };
+    let watches = watch::read(root.take("changes"), &known);
+    root.finish();
+    Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, watches, warm }
 }
 
 /// The tables `[mongodb.NAME]` that are right, and the names of all; none if there are none.
@@ -143,6 +144,14 @@ fn mongodbs(root: &mut Table<'_>, folder: &Path) -> Option<(Vec<Mongodb>, Vec<St
     let names = tables.iter().map(|(name, _)| name.clone()).collect();
     let read = tables.into_iter().filter_map(|(name, table)| mongodbs::read(name, table, folder));
     Some((read.collect(), names))
+}
+
+/// The tables `[jwt.NAME]` that are right, and the names of all.
+fn jwts(root: &mut Table<'_>, folder: &Path) -> (Vec<Jwt>, Vec<String>) {
+    let tables = named(root, "jwt", "jwt").unwrap_or_default();
+    let names = tables.iter().map(|(name, _)| name.clone()).collect();
+    let read = tables.into_iter().filter_map(|(name, table)| jwt::read(name, table, folder));
+    (read.collect(), names)
 }
 
 /// The tables `[key.NAME]`; none if there is no `key`, or nothing in it.

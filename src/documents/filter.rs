@@ -73,7 +73,7 @@ pub(super) fn query(wanted: &config::Document, given: &Given<'_>) -> Result<Quer
     Ok(Query { filter, skip })
 }
 
-fn table(entries: &[(String, Operand)], given: &Given<'_>) -> Result<Document, Refused> {
+pub(super) fn table(entries: &[(String, Operand)], given: &Given<'_>) -> Result<Document, Refused> {
     entries.iter().map(|(name, operand)| Ok((name.clone(), bson(operand, given)?))).collect()
 }
 

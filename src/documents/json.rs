@@ -60,7 +60,7 @@ fn array(out: &mut String, array: &RawArray, form: Json) -> Result<(), Damaged> 
     Ok(())
 }
 
-fn value(out: &mut String, value: RawBsonRef<'_>, form: Json) -> Result<(), Damaged> {
+pub(super) fn value(out: &mut String, value: RawBsonRef<'_>, form: Json) -> Result<(), Damaged> {
     match value {
         RawBsonRef::Document(document) => object(out, document, form)?,
         RawBsonRef::Array(elements) => array(out, elements, form)?,

@@ -23,12 +23,16 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response};
-use mongodb::bson::RawDocumentBuf;
+use mongodb::bson::raw::{RawBsonRef, RawDocument};
+use mongodb::bson::{Document, RawDocumentBuf};
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::config;
+use crate::config::{Json, Operand};
 use crate::upstream::{Failure, Reply};
 
+pub use self::response::{EVERYTHING, database_label, id_of, label};
 pub use self::source::{Source, Unusable};
 
 use self::filter::Given;
@@ -37,7 +41,7 @@ use self::filter::Given;
 pub struct Documents {
     source: Arc<Source>,
     wanted: config::Document,
-    /// `mongodb:DATABASE.COLLECTION`: a tag of every response.
+    /// See [`label`].
     label: Box<str>,
     runtime: Handle,
 }
@@ -50,10 +54,27 @@ enum Found {
     Many(Vec<RawDocumentBuf>),
 }
 
+/// A filter in which nothing comes from a request.
+pub fn fixed(filter: &[(String, Operand)]) -> Document {
+    filter::table(filter, &Given { captures: &[], query: "" }).unwrap_or_default()
+}
+
+/// A value as relaxed Extended JSON; none if it is damaged.
+pub fn relaxed(value: RawBsonRef<'_>) -> Option<String> {
+    let mut out = String::new();
+    json::value(&mut out, value, Json::Relaxed).ok()?;
+    Some(out)
+}
+
+/// A document in the same form, read; none if it is damaged.
+pub fn value(document: &RawDocument) -> Option<Value> {
+    serde_json::from_str(&relaxed(RawBsonRef::Document(document))?).ok()
+}
+
 impl Documents {
     /// The documents that a route wants, of a source that is asked on this runtime.
     pub fn new(source: Arc<Source>, wanted: config::Document, runtime: Handle) -> Self {
-        let label = format!("mongodb:{}.{}", wanted.database, wanted.collection).into();
+        let label = label(&wanted.database, &wanted.collection).into();
         Self { source, wanted, label, runtime }
     }
 

@@ -28,6 +28,19 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'*');
 const LONGEST_TAG: usize = 1024;
 const LONGEST_TAGS: usize = 48 << 10;
 
+/// The tag of every response that is made of documents.
+pub const EVERYTHING: &str = "mongodb:*";
+
+/// The tag of every response of a collection. Tags of its documents begin with it and a colon.
+pub fn label(database: &str, collection: &str) -> String {
+    format!("{}.{}", database_label(database), utf8_percent_encode(collection, ESCAPED))
+}
+
+/// The tag of every response of a database, whose name has no dot.
+pub fn database_label(database: &str) -> String {
+    format!("mongodb:{}", utf8_percent_encode(database, ESCAPED))
+}
+
 /// The response to a query.
 pub(super) fn of(
     wanted: &config::Document,
@@ -38,7 +51,7 @@ pub(super) fn of(
     asked: &HeaderMap,
 ) -> Result<Response<Reply>, Failure> {
     let mut fields = HeaderMap::new();
-    let tags = tags(label, &query.filter, found);
+    let tags = tags(wanted, label, &query.filter, found);
     fields.insert(SURROGATE_KEY, HeaderValue::try_from(tags).map_err(Failure::broken)?);
     let Some(content) = content(wanted, found).map_err(Failure::broken)? else {
         let fresh = format!("max-age={}", wanted.missing_ttl.as_secs());
@@ -150,14 +163,14 @@ fn at<'a>(document: &'a RawDocument, path: &str) -> Option<RawBsonRef<'a>> {
     }
 }
 
-/// The tags of a response: of its collection; of each document by its `_id`, shown or wanted; and,
+/// The tags of a response: of everything, its database and its collection; of each document by its `_id`, shown or wanted; and,
 /// where it depends on which documents there are, that of any change in the collection.
-fn tags(label: &str, filter: &Document, found: &Found) -> String {
-    let wanted = match filter.get("_id") {
+fn tags(wanted: &config::Document, label: &str, filter: &Document, found: &Found) -> String {
+    let asked = match filter.get("_id") {
         Some(Bson::Document(_) | Bson::Array(_)) | None => None,
         Some(id) => Some(id_of(id.clone())),
     };
-    let depends_on_all = wanted.is_none();
+    let depends_on_all = asked.is_none();
     let shown: &[RawDocumentBuf] = match found {
         Found::One(document) => document.as_slice(),
         Found::Many(all) => all,
@@ -166,9 +179,9 @@ fn tags(label: &str, filter: &Document, found: &Found) -> String {
         let id = document.get("_id").ok().flatten();
         id.and_then(|id| Bson::try_from(id).ok()).map(id_of)
     });
-    let mut ids: Vec<String> = wanted.into_iter().chain(shown.flatten()).collect();
+    let mut ids: Vec<String> = asked.into_iter().chain(shown.flatten()).collect();
     ids.dedup();
-    let mut tags = label.to_owned();
+    let mut tags = [EVERYTHING, &database_label(&wanted.database), label].join(" ");
     let mut is_whole = true;
     for id in ids {
         let tag = format!("{label}:{id}");
@@ -187,7 +200,7 @@ fn tags(label: &str, filter: &Document, found: &Found) -> String {
 
 /// How an `_id` is written in a tag: as plain JSON has it, without quotes. Two that differ in their
 /// type alone share a tag, which is to invalidate too much and never too little.
-fn id_of(id: Bson) -> String {
+pub fn id_of(id: Bson) -> String {
     let text = match id {
         Bson::String(text) => text,
         Bson::ObjectId(id) => id.to_hex(),

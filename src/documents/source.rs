@@ -180,6 +180,16 @@ impl Source {
         self.client.get_or_try_init(|| self.options.connect()).await
     }
 
+    /// A client of its own for a stream of changes, which waits as long as drivers do: a stream that takes
+    /// its time finds its way back by itself.
+    ///
+    /// # Errors
+    /// The servers that the URI names cannot be found out.
+    pub async fn client_for_changes(&self) -> Result<Client, Error> {
+        let options = ClientOptions::parse(self.options.uri.clone()).await?;
+        self.options.client(options)
+    }
+
     /// Says once that it is out of reach, and once that it is back.
     fn note(&self, error: Option<&Error>) {
         let Some(error) = error else {
@@ -275,11 +285,15 @@ impl Reading {
 impl Options {
     async fn connect(&self) -> Result<Client, Error> {
         let mut options = ClientOptions::parse(self.uri.clone()).await?;
-        options.app_name.get_or_insert_with(|| "larder".to_owned());
         options.server_selection_timeout.get_or_insert(self.timeout);
         options.connect_timeout.get_or_insert(self.timeout);
         options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.max_pool_size.get_or_insert(self.max_connections);
+        self.client(options)
+    }
+
+    fn client(&self, mut options: ClientOptions) -> Result<Client, Error> {
+        options.app_name.get_or_insert_with(|| "larder".to_owned());
         if self.username.is_some() || self.password.is_some() {
             let credential = options.credential.get_or_insert_with(Credential::default);
             if let Some(username) = &self.username {

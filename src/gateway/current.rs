@@ -22,7 +22,7 @@ use crate::documents::Source;
 use crate::plugin::Policy;
 use crate::routes::Routes;
 use crate::stats::Stats;
-use crate::store::Store;
+use crate::store::{Bookmark, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -92,6 +92,8 @@ pub struct Equipment {
     pub policies: Vec<Arc<Policy>>,
     /// In the order of the configuration.
     pub tokens: Vec<Arc<Reader>>,
+    /// How far changes have been applied, in the order of the configuration.
+    pub bookmarks: Vec<Arc<Bookmark>>,
     /// The route table of the same configuration.
     pub routes: Routes,
     /// What a former gateway worked with, too.

@@ -199,10 +199,10 @@ impl Fetch {
         let path = head.uri.path();
         let mut marks = vec![Mark::route(&self.plan().name), Mark::key(&self.key.hash)];
         if head.method == Method::POST {
-            marks.push(Mark::asked_by_post(authority, path));
+            marks.extend([authority, tags::ANY].map(|it| Mark::asked_by_post(it, path)));
         } else {
             let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-            marks.push(Mark::path(authority, path));
+            marks.extend([authority, tags::ANY].map(|it| Mark::path(it, path)));
             marks.push(Mark::target(authority, target));
         }
         marks

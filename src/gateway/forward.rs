@@ -94,13 +94,13 @@ impl Gateway {
         loop {
             let lease = self.store.lease();
             let turn = if alone {
-                let (lead, seat) = self.collapse.alone(key, lease.records());
+                let (lead, seat) = self.collapse.alone(key, self.era(&errand.presented, &lease));
                 Turn::Leader(lead, seat)
             } else if errand.sought.is_part() {
                 // What is fetched so is of no use to others, but a whole that is on its way serves.
-                self.collapse.join(key, lease.records())
+                self.collapse.join(key, self.era(&errand.presented, &lease))
             } else {
-                self.collapse.enter(key, lease.records())
+                self.collapse.enter(key, self.era(&errand.presented, &lease))
             };
             match turn {
                 Turn::Leader(lead, seat) => {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::config::OnLag;
 use crate::semantics::{self, Forward, Reuse};
-use crate::store::{Hit, LookUp, Variants};
+use crate::store::{Hit, Lease, LookUp, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::key::Key;
-use super::{Gateway, Presented, partial};
+use super::{Gateway, Plan, Presented, partial};
 
 /// What a look-up came to.
 pub(super) enum Looked {
@@ -36,12 +36,18 @@ pub(super) struct Missing {
 }
 
 impl Gateway {
+    /// What two requests must have in common to share a fetch: that nothing was invalidated between them,
+    /// and while something is late, that they are no more than `max_lag` apart.
+    pub(super) fn era(&self, presented: &Presented, lease: &Lease) -> u64 {
+        let changes = self.plan(presented).changes.iter();
+        changes.fold(lease.records(), |era, changes| era ^ changes.span().rotate_right(24))
+    }
+
     pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
-        let on_lag = self.plan(presented).on_lag;
-        let look = |key: &CacheKey| {
-            Looked::new(presented, on_lag, self.store.look_in_l1(key, fields, now))
-        };
+        let plan = self.plan(presented);
+        let look =
+            |key: &CacheKey| Looked::new(presented, plan, self.store.look_in_l1(key, fields, now));
         let mut missing = match look(&key.hash) {
             Looked::Forward(missing) => missing,
             served => return served,
@@ -62,9 +68,9 @@ impl Gateway {
     pub(super) async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
         let deadline = self.store.deadline();
-        let on_lag = self.plan(presented).on_lag;
+        let plan = self.plan(presented);
         let look = async |key: &CacheKey| {
-            Looked::new(presented, on_lag, self.store.look_in_l2(key, fields, now, deadline).await)
+            Looked::new(presented, plan, self.store.look_in_l2(key, fields, now, deadline).await)
         };
         let mut missing = match look(&key.hash).await {
             Looked::Forward(missing) => missing,
@@ -84,7 +90,7 @@ impl Gateway {
 }
 
 impl Looked {
-    fn new(presented: &Presented, on_lag: OnLag, found: LookUp) -> Self {
+    fn new(presented: &Presented, plan: &Plan, found: LookUp) -> Self {
         let Hit { stored, soft, confirmed, variants } = match found {
             LookUp::Found(hit) => hit,
             LookUp::UriMiss => return Self::Forward(Missing::NOTHING),
@@ -99,6 +105,8 @@ impl Looked {
                 });
             }
         };
+        let on_lag = plan.on_lag;
+        let confirmed = confirmed && plan.changes.iter().all(|changes| changes.confirms(&stored));
         if !confirmed && on_lag != OnLag::Serve {
             return Self::Forward(Missing::unconfirmed(on_lag, stored, variants));
         }

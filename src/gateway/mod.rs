@@ -61,7 +61,7 @@ use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
 use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
-use crate::store::Store;
+use crate::store::{Bookmark, ChangeFigures, Store};
 use crate::token::Reader;
 
 pub use self::answer::Answer;
@@ -87,6 +87,7 @@ pub struct Gateway {
     routes: Routes,
     plans: Box<[Plan]>,
     policies: Vec<Arc<Policy>>,
+    bookmarks: Vec<Arc<Bookmark>>,
     store: Arc<Store>,
     collapse: Arc<Collapse>,
     stats: Arc<Stats>,
@@ -115,6 +116,8 @@ struct Plan {
     variants: usize,
     on_lag: OnLag,
     on_l2_error: OnL2Error,
+    /// The changes that its responses depend on.
+    changes: Box<[Arc<Bookmark>]>,
     collapse: Collapsing,
     /// A request waits no longer for another gateway's: its own might take so long to bring a head.
     fleet_patience: Duration,
@@ -199,6 +202,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         variants: route.variants,
         on_lag: route.on_lag,
         on_l2_error: route.on_l2_error,
+        changes: origin::changes(config, route, equipment),
         collapse: route.collapse,
         fleet_patience: from.patience,
         purge: route.purge,
@@ -213,7 +217,7 @@ impl Gateway {
         equipment.lasting.remember(origin::names(config));
         let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
-        let Equipment { policies, routes, lasting, .. } = equipment;
+        let Equipment { policies, bookmarks, routes, lasting, .. } = equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
@@ -223,6 +227,7 @@ impl Gateway {
             routes,
             plans,
             policies,
+            bookmarks,
             store,
             collapse,
             stats,
@@ -249,6 +254,11 @@ impl Gateway {
     /// The policies that routes use, by name, with what has been counted of each.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.iter().map(Arc::as_ref)
+    }
+
+    /// The figures of the changes that are watched, by what they are called.
+    pub fn changes(&self) -> impl Iterator<Item = (&str, ChangeFigures)> {
+        self.bookmarks.iter().map(|bookmark| (bookmark.label(), bookmark.figures()))
     }
 
     /// Answers one request. It cannot fail: whatever goes wrong becomes a response here, and

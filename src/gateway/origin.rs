@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::documents::Documents;
+use crate::store::Bookmark;
 use crate::upstream::Upstream;
 
 use super::Equipment;
+
+/// With what the name begins that the tags of documents are scoped to.
+const SCOPE: &str = "mongodb:";
 
 /// What answers a forward request.
 pub(super) enum Origin {
@@ -69,13 +73,40 @@ pub(super) fn of(config: &Config, route: &config::Route, equipment: &Equipment) 
     }
 }
 
+/// The changes that a route's responses depend on: of their documents, and those that name the route.
+pub(super) fn changes(
+    config: &Config,
+    route: &config::Route,
+    equipment: &Equipment,
+) -> Box<[Arc<Bookmark>]> {
+    let document = match &route.origin {
+        config::Origin::Document(document) => Some(document),
+        config::Origin::Upstream(_) => None,
+    };
+    let is_this = |place: &usize| config.routes.get(*place).is_some_and(|it| it.name == route.name);
+    let watches = config.watches.iter().zip(&equipment.bookmarks).filter(|(watch, _)| {
+        let shows = |it: &config::Document| watch.covers(it.mongodb, &it.database, &it.collection);
+        watch.routes.iter().any(is_this) || document.is_some_and(|document| shows(document))
+    });
+    watches.map(|(_, bookmark)| Arc::clone(bookmark)).collect()
+}
+
 /// What tags of this configuration are scoped to.
 pub(super) fn names(config: &Config) -> Vec<String> {
     let upstreams = config.upstreams.iter().map(|upstream| upstream.name.clone());
     upstreams.chain(config.mongodbs.iter().map(|mongodb| scope(&mongodb.name))).collect()
 }
 
+/// The names of upstreams, and of this deployment alone.
+pub(super) fn without_other_documents(
+    names: Vec<Box<str>>,
+    mongodb: &str,
+) -> impl Iterator<Item = Box<str>> {
+    let own = scope(mongodb);
+    names.into_iter().filter(move |name| !name.starts_with(SCOPE) || **name == own)
+}
+
 /// What the tags of documents are scoped to: no upstream has such a name.
 fn scope(mongodb: &str) -> String {
-    format!("mongodb:{mongodb}")
+    format!("{SCOPE}{mongodb}")
 }

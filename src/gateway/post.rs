@@ -45,7 +45,7 @@ impl Gateway {
         let Some(lease) = self.store.lease_after(&before, records, receipt).await else {
             return respond::passing(reply, &status);
         };
-        let (lead, seat) = self.collapse.alone(key.hash, lease.records());
+        let (lead, seat) = self.collapse.alone(key.hash, self.era(&presented, &lease));
         let (mine, _) = oneshot::channel();
         let gateway = Arc::clone(self);
         let presented = Arc::new(presented);

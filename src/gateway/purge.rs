@@ -13,13 +13,25 @@ use crate::message;
 use crate::store::{Invalidation, NoReceipts, PurgeId, Purged, Receipts, Scope};
 use crate::stored::{self, Mark};
 
-use super::{Gateway, Presented, bears, respond};
+use super::{Gateway, Presented, bears, origin, respond, tags};
 
 impl Gateway {
     /// What bears this tag, of all upstreams that there are or have been.
     pub fn tagged(&self, label: &str) -> Vec<Scope> {
         let scope = |upstream: Box<str>| marked(Mark::tag(&upstream, label), label);
         self.lasting.upstreams().into_iter().map(scope).collect()
+    }
+
+    /// What bears this tag of those of a `[mongodb.NAME]`, and of all upstreams.
+    pub fn tagged_by_documents(&self, mongodb: &str, label: &str) -> Vec<Scope> {
+        let names = origin::without_other_documents(self.lasting.upstreams(), mongodb);
+        names.map(|name| marked(Mark::tag(&name, label), label)).collect()
+    }
+
+    /// What answers requests for this path, whatever the authority.
+    pub fn of_any_path(&self, path: &str) -> [Scope; 2] {
+        let marks = [Mark::path(tags::ANY, path), Mark::asked_by_post(tags::ANY, path)];
+        marks.map(|mark| marked(mark, path))
     }
 
     /// The responses of this readable name, whole: no character of it is a pattern's.

@@ -65,7 +65,9 @@ impl Gateway {
         }
         let lease = self.store.lease();
         let key_of_all = self.collapsed(&presented, &key);
-        let Turn::Leader(lead, seat) = self.collapse.enter(key_of_all, lease.records()) else {
+        let Turn::Leader(lead, seat) =
+            self.collapse.enter(key_of_all, self.era(&presented, &lease))
+        else {
             return;
         };
         // Nobody waits for it.

@@ -14,6 +14,9 @@ use crate::stored::Mark;
 
 use super::write::hard;
 
+/// Stands for all authorities.
+pub(super) const ANY: &str = "";
+
 /// What a response of these fields can be invalidated by.
 pub(super) fn marks(
     fields: &HeaderMap,

@@ -105,6 +105,11 @@ impl Policy {
         self.wants.response_values()
     }
 
+    /// Whether it is shown values of documents that changed.
+    pub fn wants_documents(&self) -> bool {
+        self.wants.documents()
+    }
+
     /// Whether it is shown claims of the request's token.
     pub fn wants_claims(&self) -> bool {
         self.wants.claims()

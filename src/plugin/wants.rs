@@ -252,6 +252,11 @@ impl Wants {
         !self.response_values.is_empty()
     }
 
+    /// Whether it wants values of documents that changed.
+    pub(super) fn documents(&self) -> bool {
+        !self.document_values.is_empty()
+    }
+
     fn wants(&self, input: Inputs) -> bool {
         self.inputs & input == input
     }

@@ -21,6 +21,7 @@ use crate::config::{Changes, Fault, Faults};
 use crate::gateway::{Current, Gateway, Lasting};
 use crate::plugin::Policy;
 
+use super::changes::{Watches, bookmarks};
 use super::warming::Plans;
 use super::watch::Watched;
 use super::{Parts, Source, assemble};
@@ -34,6 +35,7 @@ pub(super) struct Reloader {
     pub(super) watched: Watched,
     pub(super) parts: Arc<Parts>,
     pub(super) current: Arc<Current>,
+    pub(super) watches: Arc<Watches>,
     pub(super) lasting: Lasting,
     /// Of warming.
     pub(super) plans: Plans,
@@ -147,7 +149,7 @@ impl Reloader {
                 (Vec::new(), Err(Faults::from(vec![fault])))
             }
         };
-        let (parts, routes) = match assembled {
+        let (mut parts, routes) = match assembled {
             Ok(assembled) => assembled,
             Err(faults) => {
                 stats.reloads.failed(self.clock.now(), &faults.to_string());
@@ -155,8 +157,11 @@ impl Reloader {
                 return Reloaded::Faulty(faults.iter().map(ToString::to_string).collect());
             }
         };
+        let store = Arc::clone(self.current.gateway().store());
+        parts.bookmarks = bookmarks(&parts.config, &store, &self.parts.bookmarks);
         let gateway = parts.gateway(routes, &self.lasting);
         let former = self.current.replace(Arc::clone(&gateway));
+        self.watches.change(&parts, &self.current, &self.lasting);
         stats.reloads.succeeded(self.clock.now());
         let done = Done {
             changes: parts.config.changes(&self.parts.config),

@@ -27,7 +27,7 @@ use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Vari
 use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const RULES: u8 = 3;

@@ -28,6 +28,7 @@ impl Store {
                     log_in_step: redis.log.is_in_step(),
                     log_lag_seconds: redis.lag.value().as_secs_f64(),
                     log_lag_passed: redis.lag.is_passed(),
+                    invalidation_lag_seconds: redis.lag.delay().as_secs_f64(),
                     log_waiting: redis.log.waiting(),
                     log_of_replica: redis.log.is_of_replica(),
                     octets: None,
@@ -96,6 +97,9 @@ pub struct L2Stats {
     pub log_lag_seconds: f64,
     /// It is longer than `max_lag`, so that routes do as their `on_lag` says.
     pub log_lag_passed: bool,
+    /// The time from the last change of a document that any gateway of the fleet heard of to its being
+    /// applied here, by MongoDB's clock and Redis'.
+    pub invalidation_lag_seconds: f64,
     /// Invalidations that wait to be appended to the shared log.
     pub log_waiting: usize,
     /// It is a replica's, which confirms nothing.
@@ -104,4 +108,26 @@ pub struct L2Stats {
     pub octets: Option<u64>,
     /// Responses that had to go from the disk before their end.
     pub evicted: u64,
+}
+
+/// The figures of one of `[[changes]]`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ChangeFigures {
+    /// This gateway reads the stream, which is open.
+    pub watching: bool,
+    /// How long ago every change was known to be in the log. None: never so far.
+    pub position_age_seconds: Option<f64>,
+    /// That is longer than `max_lag`, so that routes do as their `on_lag` says.
+    pub late: bool,
+    /// The time from the last change that this gateway applied to its being in the log, by MongoDB's
+    /// clock and this one's.
+    pub invalidation_lag_seconds: f64,
+    /// Changes that this gateway has applied.
+    pub events: u64,
+    /// Records of the log that they made.
+    pub invalidations: u64,
+    /// How often changes may have been missed.
+    pub lost: u64,
+    /// Changes about which the policy failed.
+    pub policy_failures: u64,
 }

@@ -58,7 +58,7 @@ const TOGETHER: Duration = Duration::from_millis(5);
 pub(super) struct Fleet {
     shared: Option<Shared>,
     /// Tells this process from another of the same name.
-    process: String,
+    pub(super) process: String,
     name: Mutex<Name>,
     purges: Purges,
     seen: Mutex<Seen>,
@@ -375,7 +375,7 @@ impl Fleet {
     }
 
     /// The server's time at a moment. `None` if it has not told yet.
-    fn server_time(&self, at: Instant) -> Option<u64> {
+    pub(super) fn server_time(&self, at: Instant) -> Option<u64> {
         lock(&self.seen).server_time(at)
     }
 

@@ -2,7 +2,7 @@
 //! for which there are receipts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -11,6 +11,7 @@ use crate::clock;
 use crate::store::Store;
 use crate::store::log::Invalidation;
 use crate::store::receipts::{NoReceipts, PurgeId, Purged, Receipts};
+use crate::store::record::Cause;
 use crate::store::shared_log::Receipt;
 
 /// Who waits for receipts looks again so soon at first, and then after twice as long each time.
@@ -20,14 +21,26 @@ impl Store {
     /// Appends to the log, and applies before it returns. While Redis is out of reach that
     /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
     pub async fn invalidate(&self, invalidations: Vec<Invalidation>) -> Receipt {
-        self.append(invalidations, false).await
+        self.append(invalidations, Cause::Write).await
+    }
+
+    /// As [`Store::invalidate`], for changes of documents of which the last was `made` then: each gateway
+    /// tells how late it applies them.
+    pub async fn invalidate_changed(
+        &self,
+        invalidations: Vec<Invalidation>,
+        made: SystemTime,
+    ) -> Receipt {
+        let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let made = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.append(invalidations, Cause::Change(made)).await
     }
 
     /// As [`Store::invalidate`], all in one; and the gateways of the fleet say when they have applied
     /// it.
     pub async fn purge(&self, invalidations: Vec<Invalidation>) -> Purged {
         let is_hard = invalidations.iter().any(|invalidation| !invalidation.soft);
-        let Receipt { position, shared } = self.append(invalidations, true).await;
+        let Receipt { position, shared } = self.append(invalidations, Cause::Purge).await;
         if is_hard {
             self.log.tell_of_purge();
         }
@@ -66,14 +79,14 @@ impl Store {
         }
     }
 
-    async fn append(&self, invalidations: Vec<Invalidation>, purge: bool) -> Receipt {
+    async fn append(&self, invalidations: Vec<Invalidation>, cause: Cause) -> Receipt {
         if let Some(disk) = &self.disk {
             return disk.append(invalidations).await;
         }
         let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
         let log = Arc::clone(&redis.log);
         let records = invalidations.clone();
-        match self.tasks.spawn(async move { log.append(records, purge).await }).await {
+        match self.tasks.spawn(async move { log.append(records, cause).await }).await {
             Ok(receipt) => receipt,
             // The store's runtime is being shut down.
             Err(_) => Receipt { shared: false, ..self.apply_here(&invalidations) },

@@ -18,6 +18,10 @@
 //! Moments are this process's own. What another gateway fetched came by way of L2, and when that
 //! was is told by another clock: it counts as fetched before everything.
 //!
+//! The same rule counts for changes of documents, where it is about the stream of changes instead of the
+//! log (see `bookmark`): there the gateway begins without contact, as what L2 holds may have been changed
+//! before.
+//!
 //! Requests read one flag, that a task raises when the bound is passed; they read the clock only
 //! while it is up. So the bound is kept as exactly as a timer of the store's runtime goes off.
 
@@ -33,12 +37,33 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::stored::{Moment, StoredResponse};
 
-/// The lag of one gateway.
+/// The first moment of this process. Whatever was fetched elsewhere was long before.
+const FIRST: u64 = 1 << 40;
+
+/// Where the moments of this process are counted from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start(Instant);
+
+impl Start {
+    /// The first moment is this one.
+    pub(super) fn new() -> Self {
+        Self(clock::instant())
+    }
+
+    /// Rounded down, which makes what was fetched then older and not younger than it is.
+    pub(super) fn at(self, instant: Instant) -> Moment {
+        let since = instant.saturating_duration_since(self.0);
+        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add(FIRST))
+    }
+}
+
+/// How far one gateway is behind.
 #[derive(Debug)]
 pub(super) struct Lag {
-    /// Moments are counted from here. Nothing was stored before, so the gateway begins in contact.
-    start: Instant,
+    start: Start,
     bound: Duration,
+    /// Whose changes it is about. None: it is about the log.
+    changes: Option<Box<str>>,
     contact: AtomicU64,
     /// There was some, other than by having begun.
     is_made: AtomicBool,
@@ -46,18 +71,34 @@ pub(super) struct Lag {
     is_passed: AtomicBool,
     changing: Mutex<()>,
     changed: Notify,
+    /// From the last change of a document to its being applied, in milliseconds.
+    delay: AtomicU64,
 }
 
 impl Lag {
-    pub(super) fn new(bound: Duration) -> Self {
+    /// Behind the log. Nothing was stored before, and L2 is not used until the log has been read, so the
+    /// gateway begins in contact.
+    pub(super) fn new(start: Start, bound: Duration) -> Self {
         Self {
-            start: clock::instant(),
+            start,
             bound,
-            contact: AtomicU64::new(Moment::BEFORE_ALL.0),
+            changes: None,
+            contact: AtomicU64::new(FIRST),
             is_made: AtomicBool::new(false),
             is_passed: AtomicBool::new(false),
             changing: Mutex::default(),
             changed: Notify::new(),
+            delay: AtomicU64::new(0),
+        }
+    }
+
+    /// Behind changes, which nobody has read yet.
+    pub(super) fn of_changes(start: Start, bound: Duration, label: &str) -> Self {
+        Self {
+            changes: Some(label.into()),
+            contact: AtomicU64::new(Moment::BEFORE_ALL.0),
+            is_passed: AtomicBool::new(true),
+            ..Self::new(start, bound)
         }
     }
 
@@ -71,13 +112,23 @@ impl Lag {
         self.at(clock::instant())
     }
 
-    /// Rounded down, which makes what was fetched then older and not younger than it is.
+    /// See [`Start::at`].
     pub(super) fn at(&self, instant: Instant) -> Moment {
-        let since = instant.saturating_duration_since(self.start);
-        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        self.start.at(instant)
     }
 
-    /// How long ago the last contact was.
+    /// A change was applied so long after it was made.
+    pub(super) fn set_delay(&self, delay: Duration) {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.delay.store(millis, Ordering::Relaxed);
+    }
+
+    /// The last one of [`Lag::set_delay`].
+    pub(super) fn delay(&self) -> Duration {
+        Duration::from_millis(self.delay.load(Ordering::Relaxed))
+    }
+
+    /// How long ago the last contact was; a long time, if there was none.
     pub(super) fn value(&self) -> Duration {
         since(self.contact(), self.now())
     }
@@ -116,7 +167,16 @@ impl Lag {
         if is_over {
             self.is_passed.store(false, Ordering::Release);
             let seconds = since(before, moment).as_secs();
-            info!(seconds, "in contact with the invalidation log again, `on_lag` no longer counts");
+            match &self.changes {
+                None => info!(
+                    seconds,
+                    "in contact with the invalidation log again, `on_lag` no longer counts"
+                ),
+                Some(changes) if before > Moment::BEFORE_ALL => {
+                    info!(changes, seconds, "changes are in time again, `on_lag` no longer counts");
+                }
+                Some(_) => {}
+            }
         }
         self.changed.notify_one();
     }
@@ -128,7 +188,15 @@ impl Lag {
             let lag = self.value();
             if lag > self.bound && !self.is_passed.swap(true, Ordering::AcqRel) {
                 let (seconds, max_lag) = (lag.as_secs(), self.bound);
-                warn!(seconds, ?max_lag, "no contact with the invalidation log, `on_lag` counts");
+                if let Some(changes) = &self.changes {
+                    warn!(changes, seconds, ?max_lag, "changes are late, `on_lag` counts");
+                } else {
+                    warn!(
+                        seconds,
+                        ?max_lag,
+                        "no contact with the invalidation log, `on_lag` counts"
+                    );
+                }
             }
         }
     }
@@ -180,14 +248,22 @@ mod tests {
 
     #[test]
     fn the_gateway_begins_in_contact() {
-        let lag = Lag::new(BOUND);
+        let lag = Lag::new(Start::new(), BOUND);
         assert!(lag.value() < BOUND && !lag.is_passed());
         assert_eq!(lag.span(), 0);
     }
 
     #[test]
+    fn changes_begin_without_contact() {
+        let lag = Lag::of_changes(Start::new(), BOUND, "shop");
+        assert!(lag.value() > BOUND && lag.is_passed() && !lag.has_contact());
+        lag.confirm(lag.now());
+        assert!(!lag.is_passed() && lag.has_contact());
+    }
+
+    #[test]
     fn contact_takes_the_flag_down() {
-        let lag = Lag::new(Duration::ZERO);
+        let lag = Lag::new(Start::new(), Duration::ZERO);
         assert!(!lag.has_contact());
         lag.is_passed.store(true, Ordering::Release);
         // Older than the bound.

@@ -8,6 +8,7 @@
 
 mod advice;
 mod beat;
+mod bookmark;
 mod candidates;
 mod codec;
 mod condition;
@@ -55,8 +56,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::bookmark::{Bookmark, Token};
 pub use self::disk::NotOpened;
-pub use self::figures::{L2Stats, Stats};
+pub use self::figures::{ChangeFigures, L2Stats, Stats};
 pub use self::health::{Health, LogHealth, ServerHealth, State};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
@@ -75,12 +77,13 @@ use self::fleet::Fleet;
 use self::hit::most_suitable;
 use self::l1::{Held, L1};
 use self::l2::L2;
-use self::lag::Lag;
+use self::lag::{Lag, Start};
 use self::log::{Bounds, Log};
 use self::nodes::Nodes;
 use self::second::{NoAnswer, only};
 use self::shared_log::SharedLog;
 use self::turn::Turns;
+use crate::clock;
 use crate::config;
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -120,6 +123,8 @@ pub struct Store {
     /// Instead of Redis.
     disk: Option<Arc<Disk>>,
     fleet: Arc<Fleet>,
+    /// Of moments.
+    start: Start,
     tasks: Tasks,
 }
 
@@ -153,6 +158,7 @@ impl Store {
     /// first. `name` is what the fleet knows this gateway by; without one it makes one up.
     pub fn new(cache: &config::Cache, name: Option<&str>, tasks: Tasks) -> Self {
         let l1 = L1::new(&cache.l1);
+        let start = Start::new();
         let lifetime = second::lifetime(cache);
         let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
         let log = Arc::new(Log::new(bounds));
@@ -164,7 +170,7 @@ impl Store {
                 let nodes = Arc::new(Nodes::start(&config.redis, trial, &tasks));
                 let l2 = L2::new(Arc::clone(&nodes), &cache.namespace, config);
                 let fleet = Fleet::new(name, Some((&nodes, &cache.namespace, config.timeout)));
-                let lag = Arc::new(Lag::new(cache.max_lag));
+                let lag = Arc::new(Lag::new(start, cache.max_lag));
                 let shared = Arc::new(SharedLog::new(
                     Arc::clone(&nodes),
                     (Arc::clone(&log), Arc::clone(&lag)),
@@ -185,7 +191,7 @@ impl Store {
                 (Some(Redis { nodes, namespace, l2, log: shared, turns, lag }), fleet)
             }
         };
-        Self { log, l1, redis, disk: None, fleet, tasks }
+        Self { log, l1, redis, disk: None, fleet, start, tasks }
     }
 
     /// Whether there is a tier in memory.
@@ -310,8 +316,9 @@ impl Store {
     /// comes later may be about what the fetch has already read.
     pub fn lease(&self) -> Lease {
         let mut lease = self.log.lease();
+        lease.begun = self.start.at(clock::instant());
         if let Some(Redis { lag, .. }) = &self.redis {
-            (lease.begun, lease.span) = (lag.now(), lag.span());
+            lease.span = lag.span();
         }
         lease
     }

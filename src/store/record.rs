@@ -2,8 +2,9 @@
 //! texts, so that an operator can read the log with `XRANGE larder:log - +`.
 //!
 //! `k` is `mark`, `pattern` or `all`; `v` a mark in hexadecimal, or a pattern; `label` what the mark
-//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it, and `purge` to the
-//! last record of an operator's purge: gateways give a receipt for it, see `fleet`.
+//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it; `purge` to the
+//! last record of an operator's purge, for which gateways give a receipt (see `fleet`); and `made` to the last
+//! one of changes of documents, which says when that was.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,29 @@ use crate::stored::Mark;
 /// A label is cut after so many characters; a mark is told by its value.
 const MAX_LABEL: usize = 256;
 
-/// The fields of the record, without `by` and `purge`.
+/// Why records are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause {
+    /// Something was written, or nobody asks.
+    Write,
+    /// An operator wants receipts.
+    Purge,
+    /// Documents changed, the last one at this time: milliseconds since 1970.
+    Change(u64),
+}
+
+impl Cause {
+    /// What the last record says of it.
+    pub(super) fn field(self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::Write => None,
+            Self::Purge => Some(("purge", 1)),
+            Self::Change(made) => Some(("made", made)),
+        }
+    }
+}
+
+/// The fields of the record, without `by`, `purge` and `made`.
 pub(super) fn fields(record: &Invalidation) -> Vec<(&'static str, String)> {
     let soft = ("soft", u8::from(record.soft).to_string());
     match &record.scope {
@@ -52,6 +75,11 @@ pub(super) fn parse(fields: &HashMap<String, Value>) -> Option<Invalidation> {
 /// Whether gateways give a receipt for the record.
 pub(super) fn is_purge(fields: &HashMap<String, Value>) -> bool {
     fields.contains_key("purge")
+}
+
+/// When the document changed that the record is about, in milliseconds since 1970.
+pub(super) fn made(fields: &HashMap<String, Value>) -> Option<u64> {
+    text(fields, "made")?.parse().ok()
 }
 
 /// The record as octets, for a log that is no stream.

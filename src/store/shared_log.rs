@@ -41,6 +41,7 @@ use crate::store::log::{Invalidation, Log, Scope};
 use crate::store::names::random_name;
 use crate::store::nodes::Nodes;
 use crate::store::record;
+use crate::store::record::Cause;
 use crate::store::seen::{Found, Seen, Since};
 use crate::store::waiting::Waiting;
 use crate::stored::{Moment, Position};
@@ -181,14 +182,14 @@ impl SharedLog {
     }
 
     /// Appends and applies. If Redis does not answer in time the records are applied at once, and
-    /// appended when it is back: then perhaps for the second time, which is harmless. The fleet gives
-    /// receipts for a `purge`.
-    pub(super) async fn append(&self, records: Vec<Invalidation>, purge: bool) -> Receipt {
+    /// appended when it is back: then perhaps for the second time, which is harmless.
+    pub(super) async fn append(&self, records: Vec<Invalidation>, cause: Cause) -> Receipt {
         let mut receipt = Receipt { position: self.log.position(), shared: true };
         let mut batches = records.chunks(BATCH).peekable();
         while let Some(batch) = batches.next() {
             let before = self.log.head();
-            let appending = self.appending(batch, purge && batches.peek().is_none());
+            let last = if batches.peek().is_none() { cause } else { Cause::Write };
+            let appending = self.appending(batch, last);
             let deadline = Instant::from_std(clock::instant() + self.timeout);
             // What comes after records that wait does so, too.
             let answer = if receipt.shared {
@@ -339,6 +340,10 @@ impl SharedLog {
                     self.log.tell_of_purge();
                 }
             }
+            let now = self.fleet.server_time(clock::instant());
+            if let (Some(made), Some(now)) = (record::made(&record.map), now) {
+                self.lag.set_delay(Duration::from_millis(now.saturating_sub(made)));
+            }
         }
         // The server says that there is none when it has waited for one in vain.
         let waited = if waits && records.is_empty() { self.block } else { Duration::ZERO };
@@ -460,13 +465,13 @@ impl SharedLog {
         place: Position,
         record: &Invalidation,
     ) -> Result<Position, Trouble> {
-        let id = self.append_on(connection, slice::from_ref(record), false).await?;
+        let id = self.append_on(connection, slice::from_ref(record), Cause::Write).await?;
         if id >= place {
             return Ok(id);
         }
         // The record counts here from a place that the shared log has yet to reach.
         let place = self.log.position().next();
-        let command = self.adding(&place.to_string(), record, false);
+        let command = self.adding(&place.to_string(), record, Cause::Write);
         match bounded(ANSWER, command.exec_async(connection)).await {
             Ok(()) => {
                 self.log.record(place, record, clock::instant());
@@ -474,7 +479,7 @@ impl SharedLog {
             }
             // The log has gone beyond that place meanwhile.
             Err(Trouble::Failed(error)) if !error.is_io_error() => {
-                self.append_on(connection, slice::from_ref(record), false).await
+                self.append_on(connection, slice::from_ref(record), Cause::Write).await
             }
             Err(trouble) => Err(trouble),
         }
@@ -485,9 +490,9 @@ impl SharedLog {
         &self,
         connection: &mut MultiplexedConnection,
         records: &[Invalidation],
-        purge: bool,
+        cause: Cause,
     ) -> Result<Position, Trouble> {
-        let appending = self.appending(records, purge);
+        let appending = self.appending(records, cause);
         let ids: Vec<_> = bounded(ANSWER, appending.query_async(connection)).await?;
         let ids = positions(&ids, records.len())?;
         Ok(self.apply(&ids, records))
@@ -502,26 +507,27 @@ impl SharedLog {
         ids.last().copied().unwrap_or_default()
     }
 
-    /// With `purge`, the last record is one that the fleet gives receipts for.
-    fn appending(&self, records: &[Invalidation], purge: bool) -> Pipeline {
+    /// The last record tells the cause.
+    fn appending(&self, records: &[Invalidation], cause: Cause) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (at, record) in records.iter().enumerate() {
-            pipeline.add_command(self.adding("*", record, purge && at + 1 == records.len()));
+            let told = if at + 1 == records.len() { cause } else { Cause::Write };
+            pipeline.add_command(self.adding("*", record, told));
         }
         // `XADD` trims by one rule only. By number matters only if there are very many.
         pipeline.cmd("XTRIM").arg(&self.stream).arg("MAXLEN").arg("~").arg(MAX_RECORDS).ignore();
         pipeline
     }
 
-    fn adding(&self, id: &str, record: &Invalidation, purge: bool) -> redis::Cmd {
+    fn adding(&self, id: &str, record: &Invalidation, cause: Cause) -> redis::Cmd {
         // By the server's clock, as of the newest record: it trims a little late, never early.
         let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.log.head().millis.saturating_sub(lifetime);
         let mut command = redis::cmd("XADD");
         command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
         command.arg(record::fields(record)).arg("by").arg(&*self.fleet.name());
-        if purge {
-            command.arg("purge").arg(1);
+        if let Some((name, value)) = cause.field() {
+            command.arg(name).arg(value);
         }
         command
     }

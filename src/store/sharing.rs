@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::store::advice::{Told, advice, is_answer};
 use crate::store::connection::{PAUSES, Trouble};
 use crate::store::nodes::Link;
+use crate::store::record::Cause;
 use crate::store::shared_log::{BATCH, SharedLog};
 
 /// How long a gateway that ends tries to append what waits.
@@ -85,7 +86,8 @@ impl SharedLog {
                 self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
                 return Ok(());
             }
-            last = Some(self.append_on(connection, &batch, !purges.is_empty()).await?);
+            let cause = if purges.is_empty() { Cause::Write } else { Cause::Purge };
+            last = Some(self.append_on(connection, &batch, cause).await?);
             self.waiting.appended(|| self.log.all_shared());
         }
     }

@@ -64,6 +64,12 @@ mod disk;
 #[cfg(feature = "mongodb")]
 mod documents;
 
+// What changes in MongoDB, as invalidations.
+#[cfg(feature = "mongodb")]
+mod changes;
+#[cfg(feature = "mongodb")]
+mod changes_trouble;
+
 // What operators purge, and which gateways have applied it.
 mod purge;
 mod purge_command;

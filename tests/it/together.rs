@@ -324,19 +324,26 @@ async fn graphql_by_get_goes_forward_with_what_it_asks() {
 
 // Examples.
 
-/// The tables of upstreams, policies and readers of tokens that an example mentions and leaves to
-/// others.
+/// The tables of upstreams, deployments, policies and readers of tokens that an example mentions and
+/// leaves to others.
 fn missing(example: &str, folder: &Path) -> String {
     let tables: toml::Table = toml::from_str(example).unwrap();
     let defines =
         |kind: &str, name: &str| tables.get(kind).is_some_and(|them| them.get(name).is_some());
     let server = "servers = [\"http://127.0.0.1:9\"]\n";
+    let mut more = BTreeSet::new();
+    for changes in tables.get("changes").and_then(toml::Value::as_array).into_iter().flatten() {
+        let name = changes.get("mongodb").and_then(toml::Value::as_str).unwrap();
+        if !defines("mongodb", name) {
+            more.insert(format!("[mongodb.{name}]\nuri = \"mongodb://127.0.0.1:9\"\n"));
+        }
+    }
     let Some(routes) = tables.get("routes").and_then(toml::Value::as_array) else {
         let route = "[[routes]]\nname = \"any\"\npath = \"/{*rest}\"\nupstream = \"any\"\n";
-        return format!("[upstreams.any]\n{server}{route}");
+        more.insert(format!("[upstreams.any]\n{server}{route}"));
+        return more.into_iter().collect();
     };
     let own = format!("plugin = \"{}\"\n", folder.join("own.wasm").display());
-    let mut more = BTreeSet::new();
     for route in routes {
         for (key, kind, lines) in [
             ("upstream", "upstreams", server),
@@ -385,13 +392,12 @@ fn examples_load_as_they_are_pasted() {
         "variants",
     ];
     let readmes = plugins.map(|plugin| (Some(plugin), format!("plugins/{plugin}/README.md")));
-    let others = ["README.md", "docs/policies.md"].map(|file| (None, file.to_owned()));
+    let others =
+        ["README.md", "docs/policies.md", "docs/mongodb.md"].map(|file| (None, file.to_owned()));
     for (plugin, file) in readmes.into_iter().chain(others) {
         for example in examples(&file) {
-            // What MongoDB tells has its own table, which is not read yet.
-            let example = example.split("[[changes]]").next().unwrap();
             let tables: Vec<String> = if example.starts_with('[') {
-                vec![example.to_owned()]
+                vec![example]
             } else if let Some(plugin) = plugin {
                 // Each line is a setting to choose.
                 let lines = example.lines().filter(|line| line.starts_with("config ="));

@@ -341,6 +341,7 @@ impl Disk {
             log_in_step: database.is_some(),
             log_lag_seconds: 0.0,
             log_lag_passed: false,
+            invalidation_lag_seconds: 0.0,
             log_waiting: self.queue.records(),
             log_of_replica: false,
             octets: database.as_ref().map(|database| database.room()),

@@ -8,6 +8,7 @@ use larder::config::{Draft, Faults};
 use larder::server::Drained;
 use larder::service::{Assembly, Listeners, Service, Source};
 use larder::store;
+use larder::store::ChangeFigures;
 use larder::stored::Position;
 use serde_json::Value;
 
@@ -133,6 +134,18 @@ impl Gateway {
     /// The state of L2.
     pub fn l2(&self) -> store::L2Stats {
         self.store().l2.expect("there is an L2")
+    }
+
+    /// What has come of the first of `[[changes]]`.
+    pub(crate) fn changes(&self) -> ChangeFigures {
+        let gateway = self.service().gateway();
+        gateway.changes().next().expect("there are changes").1
+    }
+
+    /// Waits until every change is applied that there was before.
+    pub(crate) async fn watches(self) -> Self {
+        until("changes are watched", || self.changes().watching && !self.changes().late).await;
+        self
     }
 
     /// Waits until L2 is in use.

@@ -22,23 +22,43 @@ pub(crate) struct MongoDb {
     directory: TempDir,
     port: u16,
     server: Option<Child>,
+    /// More options of the server.
+    options: &'static [&'static str],
     client: Client,
 }
 
 impl MongoDb {
     /// A server that answers.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`MongoDb::start`]; the compatible server knows more `options`.
+    pub(crate) async fn start_with(options: &'static [&'static str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (server, port) = serve(directory.path(), None);
+        let (server, port) = serve(directory.path(), None, options);
         let client = client(port).await;
-        let mongodb = Self { directory, port, server: Some(server), client };
+        let mongodb = Self { directory, port, server: Some(server), options, client };
         mongodb.answers().await;
         mongodb
     }
 
     /// For `uri` in `[mongodb.NAME]`.
     pub(crate) fn uri(&self) -> String {
-        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
+        Self::uri_of(self.port)
+    }
+
+    /// The URI of what listens on this port.
+    pub(crate) fn uri_of(port: u16) -> String {
+        format!("mongodb://127.0.0.1:{port}/?directConnection=true")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(crate) fn database(&self) -> Database {
@@ -61,7 +81,7 @@ impl MongoDb {
     /// Starts a server in the place of the last one, on the same port and with the same data.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        let (server, _) = serve(self.directory.path(), Some(self.port));
+        let (server, _) = serve(self.directory.path(), Some(self.port), self.options);
         self.server = Some(server);
         self.answers().await;
     }
@@ -116,10 +136,10 @@ async fn client(port: u16) -> Client {
 }
 
 /// Starts a server, and tells its port.
-fn serve(directory: &Path, port: Option<u16>) -> (Child, u16) {
+fn serve(directory: &Path, port: Option<u16>, options: &[&str]) -> (Child, u16) {
     match mongod() {
         Some(program) => serve_mongod(&program, directory, port),
-        None => serve_compatible(directory, port),
+        None => serve_compatible(directory, port, options),
     }
 }
 
@@ -148,12 +168,13 @@ fn serve_mongod(program: &Path, directory: &Path, port: Option<u16>) -> (Child, 
     (server, port)
 }
 
-fn serve_compatible(directory: &Path, port: Option<u16>) -> (Child, u16) {
+fn serve_compatible(directory: &Path, port: Option<u16>, options: &[&str]) -> (Child, u16) {
     let log = directory.join("log");
     let server = Command::new(tool("mongodb/bin/secantusd-py"))
         .args(["--host", "127.0.0.1", "--port", &port.unwrap_or(0).to_string()])
         .arg("--storage-path")
         .arg(directory.join("data"))
+        .args(options)
         .stdout(Stdio::null())
         .stderr(File::create(&log).expect("the directory is ours"))
         .spawn()

@@ -1,4 +1,4 @@
-//! A way to Redis that can be in trouble for one gateway while others have none.
+//! A way to a server that can be in trouble for one gateway while others have none.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +21,20 @@ enum Way {
     Cut,
     /// Each answer comes so much later.
     Slow(Duration),
+    /// Connections break after so many octets of answers, in the middle of one.
+    Torn(usize),
 }
 
-/// Listens on a port of its own, and passes everything on to a server's socket.
+/// Where a server listens.
+#[derive(Clone)]
+enum Server {
+    Socket(PathBuf),
+    Port(u16),
+}
+
+/// Listens on a port of its own, and passes everything on to a server.
 pub(crate) struct Proxy {
-    url: String,
+    port: u16,
     way: watch::Sender<Way>,
     calls: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
@@ -34,18 +43,31 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// An open way.
     pub(crate) async fn before(redis: &Redis) -> Self {
+        Self::to(Server::Socket(redis.socket())).await
+    }
+
+    /// An open way to what listens on this port.
+    pub(crate) async fn before_port(port: u16) -> Self {
+        Self::to(Server::Port(port)).await
+    }
+
+    async fn to(server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
         let (way, watched) = watch::channel(Way::Open);
         let calls = Arc::new(AtomicUsize::new(0));
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, redis.socket(), watched, Arc::clone(&calls)));
-        Self { url, way, calls, _serving: serving }
+        serving.spawn(serve(listener, server, watched, Arc::clone(&calls)));
+        Self { port, way, calls, _serving: serving }
     }
 
     /// For `redis` in `[cache.l2]`.
     pub(crate) fn url(&self) -> String {
-        self.url.clone()
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// How many connections there have been, those that were broken at once among them.
@@ -56,6 +78,11 @@ impl Proxy {
     /// Breaks all connections, and each new one at once.
     pub(crate) fn cut(&self) {
         self.way.send_replace(Way::Cut);
+    }
+
+    /// Breaks each connection after so many octets of answers from now on.
+    pub(crate) fn tear(&self, octets: usize) {
+        self.way.send_replace(Way::Torn(octets));
     }
 
     /// Lets each answer wait so long from now on.
@@ -71,7 +98,7 @@ impl Proxy {
 
 async fn serve(
     listener: TcpListener,
-    socket: PathBuf,
+    server: Server,
     way: watch::Receiver<Way>,
     calls: Arc<AtomicUsize>,
 ) {
@@ -79,19 +106,37 @@ async fn serve(
     loop {
         let (client, _) = listener.accept().await.unwrap();
         calls.fetch_add(1, Ordering::Relaxed);
-        let (socket, way) = (socket.clone(), way.clone());
+        let (server, way) = (server.clone(), way.clone());
         connections.spawn(async move {
             let mut cut = way.clone();
             tokio::select! {
                 _ = cut.wait_for(|way| *way == Way::Cut) => {}
-                () = connect(client, socket, way) => {}
+                () = connect(client, server, way) => {}
             }
         });
     }
 }
 
-async fn connect(client: TcpStream, socket: PathBuf, way: watch::Receiver<Way>) {
-    let Ok(server) = UnixStream::connect(socket).await else { return };
+async fn connect(client: TcpStream, server: Server, way: watch::Receiver<Way>) {
+    match server {
+        Server::Socket(path) => {
+            if let Ok(server) = UnixStream::connect(path).await {
+                pass_both(client, server, way).await;
+            }
+        }
+        Server::Port(port) => {
+            if let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await {
+                pass_both(client, server, way).await;
+            }
+        }
+    }
+}
+
+async fn pass_both(
+    client: TcpStream,
+    server: impl AsyncRead + AsyncWrite,
+    way: watch::Receiver<Way>,
+) {
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(server);
     let at_once = watch::channel(Way::Open).1;
@@ -111,10 +156,17 @@ async fn pass(
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let reading = async move {
         let mut octets = vec![0; 16 << 10];
-        while let Ok(count @ 1..) = from.read(&mut octets).await {
+        let mut torn = 0;
+        while let Ok(mut count @ 1..) = from.read(&mut octets).await {
             let late = match *way.borrow() {
                 Way::Slow(by) => by,
                 Way::Open | Way::Cut => Duration::ZERO,
+                Way::Torn(most) if torn >= most => return,
+                Way::Torn(most) => {
+                    count = count.min(most - torn);
+                    torn += count;
+                    Duration::ZERO
+                }
             };
             let piece = octets[..count].to_vec();
             if sender.send((Instant::now() + late, piece)).is_err() {
