@@ -279,10 +279,8 @@ impl Fleet {
     async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
         let Some(now) = self.server_time(clock::instant()) else { return Ok(()) };
         let mut untold = self.purges.untold();
-        if untold.len() > MOST_TOLD {
-            untold.truncate(MOST_TOLD);
-            self.untold.notify_one();
-        }
+        let are_more = untold.len() > MOST_TOLD;
+        untold.truncate(MOST_TOLD);
         let name = self.name();
         for some in untold.chunks(if shared.nodes.is_one() { MOST_TOLD } else { 1 }) {
             let mut telling = redis::pipe();
@@ -307,6 +305,10 @@ impl Fleet {
             for purge in some {
                 self.purges.told(purge.id);
             }
+        }
+        // Not if that failed: it would fail again at once, and nothing else would have its turn.
+        if are_more {
+            self.untold.notify_one();
         }
         Ok(())
     }

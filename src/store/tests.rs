@@ -628,6 +628,32 @@ async fn a_record_that_nobody_understands_covers_everything() {
     until("L1 is dropped", || async { gateway.in_l1("/a") == "uri-miss" }).await;
 }
 
+/// On a thread of its own, as nothing else would have its turn there.
+#[test]
+fn receipts_that_cannot_be_written_hold_up_nothing() {
+    let (end, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut redis = Server::start();
+            let gateway = Gateway::on(&redis).await;
+            let receipt = gateway.invalidate("/a").await;
+            redis.kill();
+            until("it is noticed", || async { !gateway.l2().up }).await;
+            for number in 1..=1000 {
+                gateway.store.fleet.note(Position { sequence: number, ..receipt.position });
+            }
+            redis.restart();
+            gateway.is_in_step().await;
+            let key = Position { sequence: 1000, ..receipt.position };
+            let name = format!("test:receipt:{key}");
+            until("the last is written", || async { exists(&redis, &name) }).await;
+        });
+        end.send(()).unwrap();
+    });
+    ended.recv_timeout(MINUTE).expect("the other tasks have their turn");
+}
+
 #[test]
 fn callers_may_be_on_other_runtimes() {
     let redis = Server::start();
