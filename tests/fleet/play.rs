@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder::clock;
 use larder::stored::Position;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -101,8 +101,7 @@ impl Play {
             self.check(sent.unwrap());
         }
         let begun = clock::instant();
-        while self.stage.gateways[0].admin("POST", "/clear?wait=1s", "").await.1["complete"] != true
-        {
+        while self.call(0, "POST", "/clear?wait=1s", "").await.1["complete"] != true {
             assert!(begun.elapsed() < 10 * BOUND, "{}", self.failure("the fleet never recovered"));
         }
         for gateway in 0..GATEWAYS {
@@ -233,7 +232,7 @@ impl Play {
             }
         }
         self.tell(&format!("purge at {gateway}: {method} {call} {body}, from now on {floor:?}"));
-        let (status, told) = self.stage.gateways[gateway].admin(method, &call, &body).await;
+        let (status, told) = self.call(gateway, method, &call, &body).await;
         let shared = told["shared"] == true;
         let expected = if shared { 200 } else { 202 };
         assert!(status == expected, "{}", self.failure(&format!("a purge got {status}: {told}")));
@@ -243,14 +242,19 @@ impl Play {
         self.truth.purged(gateway, Purge { id, floor }, shared, clock::instant());
     }
 
+    /// Calls the admin listener, which answers whatever is wrong elsewhere.
+    async fn call(&self, gateway: usize, method: &str, call: &str, body: &str) -> (u16, Value) {
+        let answer = self.stage.gateways[gateway].admin(method, call, body).await;
+        answer.unwrap_or_else(|| panic!("{}", self.failure(&format!("no answer to {call}"))))
+    }
+
     async fn read_receipts(&mut self, gateway: usize) {
         let count = self.truth.purges.len();
         if count == 0 {
             return;
         }
         let id = self.truth.purges[self.chance.below(count)].id.clone();
-        let (_, told) =
-            self.stage.gateways[gateway].admin("GET", &format!("/purge/{id}"), "").await;
+        let (_, told) = self.call(gateway, "GET", &format!("/purge/{id}"), "").await;
         self.tell(&format!("receipts of {id} at {gateway}: {}", told["gateways"]));
         let gateways = told["gateways"].as_array().into_iter().flatten();
         let applied: Vec<_> = gateways.filter(|told| told["applied"] == true).collect();
@@ -263,7 +267,7 @@ impl Play {
     }
 
     async fn read_position(&mut self, gateway: usize) {
-        let stats = self.stage.gateways[gateway].stats().await.expect("it runs");
+        let (_, stats) = self.call(gateway, "GET", "/stats", "").await;
         let position = &stats["store"]["log_position"];
         self.tell(&format!("{gateway} has reached {position}: {}", stats["store"]["l2"]));
         let position: Position = position.as_str().unwrap().parse().unwrap();

@@ -1,6 +1,7 @@
 //! Three `larder run` before an origin, each with a way of its own to one Redis; and what can befall them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -113,14 +114,18 @@ impl Slot {
     }
 
     pub(crate) async fn stats(&self) -> Option<Value> {
-        let answer = ask(self.running().admin(), "GET", "/stats", "").await?;
-        serde_json::from_slice(&answer.body).ok()
+        self.admin("GET", "/stats", "").await.map(|(_, stats)| stats)
     }
 
     /// A call to the admin listener.
-    pub(crate) async fn admin(&self, method: &str, target: &str, body: &str) -> (u16, Value) {
-        let answer = ask(self.running().admin(), method, target, body).await.expect("it runs");
-        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+    pub(crate) async fn admin(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> Option<(u16, Value)> {
+        let answer = ask(self.running().admin(), method, target, body).await?;
+        Some((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
     }
 
     fn running(&self) -> &Running {
@@ -128,8 +133,15 @@ impl Slot {
     }
 }
 
-/// The response to a request, over a connection of its own; `None` if it broke off.
+/// No response takes longer, but for those of a gateway that stands still.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The response to a request, over a connection of its own; `None` if none came, or not all of it.
 pub(crate) async fn ask(to: SocketAddr, method: &str, target: &str, body: &str) -> Option<Answer> {
+    tokio::time::timeout(PATIENCE, exchange(to, method, target, body)).await.ok()?
+}
+
+async fn exchange(to: SocketAddr, method: &str, target: &str, body: &str) -> Option<Answer> {
     let host = if target.starts_with("/p/") { FLEET.to_owned() } else { to.to_string() };
     let stream = TokioIo::new(TcpStream::connect(to).await.ok()?);
     let (mut sender, connection) = http1::handshake(stream).await.ok()?;
