@@ -336,7 +336,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
             None
         }
     };
-    let upstreams = upstreams(&config, file, former, &mut faults);
+    let upstreams = sources::upstreams(&config, file, former, &mut faults);
     let sources = former.map_or(&[][..], |former| &former.sources);
     let sources = sources::sources(&config, file, sources, &mut faults);
     let mut engine = former.and_then(|former| former.engine.clone());
@@ -356,39 +356,6 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
         }
         _ => Err(faults.into()),
     }
-}
-
-/// An upstream of `former` keeps its connections, if nothing about it has changed.
-fn upstreams(
-    config: &Config,
-    file: &str,
-    former: Option<&Parts>,
-    faults: &mut Vec<Fault>,
-) -> Vec<(Option<blake3::Hash>, Arc<Upstream>)> {
-    let mut upstreams = Vec::with_capacity(config.upstreams.len());
-    for upstream in &config.upstreams {
-        // One that cannot be read is the upstream's to complain of.
-        let ca = upstream.ca.as_ref().and_then(|ca| std::fs::read(ca).ok());
-        let ca = ca.map(|ca| blake3::hash(&ca));
-        let known = former.and_then(|former| {
-            let known = former.config.upstreams.iter().zip(&former.upstreams);
-            let mut known = known
-                .filter(|(other, (its, _))| *its == ca && other.essence() == upstream.essence());
-            known.next().map(|(_, known)| known.clone())
-        });
-        if let Some(known) = known {
-            upstreams.push(known);
-            continue;
-        }
-        match Upstream::new(upstream) {
-            Ok(made) => upstreams.push((ca, Arc::new(made))),
-            Err(error) => {
-                let message = format!("upstream `{}`: {error}", upstream.name);
-                faults.push(Fault::new(file, None, message));
-            }
-        }
-    }
-    upstreams
 }
 
 fn new_engine(server: &config::Server) -> Result<Arc<Engine>, LoadError> {

@@ -1,9 +1,12 @@
-//! What documents are read from.
+//! What routes are answered from: upstreams, and what documents are read from.
 
 use std::sync::Arc;
 
 use crate::config::{Config, Fault};
 use crate::documents::Source;
+use crate::upstream::Upstream;
+
+use super::Parts;
 
 /// The deployment of each `[mongodb.NAME]`. One of `former` keeps its connections, if nothing about it
 /// has changed.
@@ -27,4 +30,37 @@ pub(super) fn sources(
         }
     }
     sources
+}
+
+/// An upstream of `former` keeps its connections, if nothing about it has changed.
+pub(super) fn upstreams(
+    config: &Config,
+    file: &str,
+    former: Option<&Parts>,
+    faults: &mut Vec<Fault>,
+) -> Vec<(Option<blake3::Hash>, Arc<Upstream>)> {
+    let mut upstreams = Vec::with_capacity(config.upstreams.len());
+    for upstream in &config.upstreams {
+        // One that cannot be read is the upstream's to complain of.
+        let ca = upstream.ca.as_ref().and_then(|ca| std::fs::read(ca).ok());
+        let ca = ca.map(|ca| blake3::hash(&ca));
+        let known = former.and_then(|former| {
+            let known = former.config.upstreams.iter().zip(&former.upstreams);
+            let mut known = known
+                .filter(|(other, (its, _))| *its == ca && other.essence() == upstream.essence());
+            known.next().map(|(_, known)| known.clone())
+        });
+        if let Some(known) = known {
+            upstreams.push(known);
+            continue;
+        }
+        match Upstream::new(upstream) {
+            Ok(made) => upstreams.push((ca, Arc::new(made))),
+            Err(error) => {
+                let message = format!("upstream `{}`: {error}", upstream.name);
+                faults.push(Fault::new(file, None, message));
+            }
+        }
+    }
+    upstreams
 }
