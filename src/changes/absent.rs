@@ -29,18 +29,17 @@ pub struct Watched {
 }
 
 /// There is none.
-pub enum Watching {}
+pub struct Watching(());
 
 impl Watching {
-    /// Never called.
-    #[expect(clippy::needless_pass_by_value, reason = "as it is where there are changes")]
-    pub fn start(watched: Watched, _: Arc<Current>, _: &Handle, _: Option<Self>) -> Self {
-        match *watched.source {}
+    /// Never called, as there is no source.
+    pub fn start(_: Watched, _: Arc<Current>, _: &Handle, _: Option<Self>) -> Self {
+        Self(())
     }
 
     /// Never called.
     #[expect(clippy::unused_async, reason = "as it is where there are changes")]
     pub async fn end(self) {
-        match self {}
+        let Self(()) = self;
     }
 }
