@@ -451,10 +451,16 @@ fn date(lines: &Lines, name: &str) -> Date {
     };
     match seconds {
         Some(seconds) if imf_fixdate(seconds) == value => Date::At(seconds),
-        // The obsolete forms, and days and seconds that there may or may not be.
-        _ if MONTHS.iter().any(|month| value.contains(month)) => Date::Uncertain,
+        // The obsolete forms, days and seconds that there may or may not be, and names in another case:
+        // "a cache recipient SHOULD match the field value case-insensitively" (RFC 9111 §4.2).
+        _ if is_about_a_month(&value) => Date::Uncertain,
         _ => Date::Invalid,
     }
+}
+
+fn is_about_a_month(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    MONTHS.iter().any(|month| value.contains(&month.to_ascii_lowercase()))
 }
 
 fn seconds(year: &str, month: &str, day: &str, time: [&str; 3]) -> Option<i128> {
