@@ -4,6 +4,8 @@
 //! large values on loopback: a look-up of 1 KiB took 0.06 ms on a connection of its own and 0.23 ms on
 //! that of look-ups of 100 KiB, but what a look-up will find is not known before it; and beside writes
 //! of 64 KiB it took as long on either. What is kept out of L2 (`max_size`) bounds the wait instead.
+//! Of small values, 64 `GET`s at a time by two connections took a sixth less processor time, one at a time no
+//! less. That does not pay for twice the connections to look after.
 //!
 //! *Not supported:* reading from replicas.
 
