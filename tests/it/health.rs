@@ -8,7 +8,7 @@ use crate::support::origin::{Origin, ok};
 use crate::support::plugin::{SPIN, fixture};
 use crate::support::program::Running;
 use crate::support::redis::Redis;
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 async fn health(gateway: &Gateway, code: u16) -> Value {
     let got = gateway.admin("GET", "/health").send().await.code(code);
@@ -24,7 +24,7 @@ async fn becomes(gateway: &Gateway, status: &str) -> Value {
         if told["status"] == status {
             return told;
         }
-        assert!(begun.elapsed() < crate::support::PATIENCE, "never `{status}`: {told}");
+        assert!(begun.elapsed() < PATIENCE, "never `{status}`: {told}");
     }
 }
 
@@ -159,7 +159,16 @@ async fn gateway_that_is_about_to_end_wants_no_more_requests() {
     Ask::new(larder.admin(), "GET", "/health").send().await.code(200);
     larder.signal("TERM");
     larder.says("stopping").await;
-    let got = Ask::new(larder.admin(), "GET", "/health").send().await.code(503);
+    // It says so as the first thing, and is about to end right after that.
+    let leaving = async {
+        loop {
+            let got = Ask::new(larder.admin(), "GET", "/health").send().await;
+            if got.status == 503 {
+                return got;
+            }
+        }
+    };
+    let got = tokio::time::timeout(PATIENCE, leaving).await.expect("it tells that it ends");
     let told: Value = serde_json::from_slice(&got.body).unwrap();
     assert_eq!((&told["status"], &told["draining"]), (&json!("fail"), &json!(true)));
     gate.release();
