@@ -105,12 +105,13 @@ impl Applier {
     /// Invalidates what these events have made wrong. When it returns, the log has it.
     pub(super) async fn apply(&mut self, events: &[Event]) -> Option<Receipt> {
         let mut batch = Batch::default();
-        self.bookmark.events.add(events.len() as u64);
         for event in events {
             self.add(event, &mut batch).await;
         }
         let made = events.iter().filter_map(|event| event.made).max();
-        self.invalidate(batch, made).await
+        let receipt = self.invalidate(batch, made).await;
+        self.bookmark.events.add(events.len() as u64);
+        receipt
     }
 
     /// Invalidates all that the changes which are watched could be about.
@@ -126,11 +127,13 @@ impl Applier {
         if records.is_empty() {
             return None;
         }
-        self.bookmark.invalidations.add(records.len() as u64);
-        Some(match made {
+        let count = records.len() as u64;
+        let receipt = match made {
             Some(made) => gateway.store().invalidate_changed(records, made).await,
             None => gateway.store().invalidate(records).await,
-        })
+        };
+        self.bookmark.invalidations.add(count);
+        Some(receipt)
     }
 
     async fn add(&mut self, event: &Event, batch: &mut Batch) {

@@ -1,14 +1,18 @@
 //! Changes of documents, as invalidations: by the rule, by a policy, over restarts, and where history is
 //! lost.
 
+use std::io::Write as _;
+
 use mongodb::bson::{Document, doc};
 use serde_json::json;
+use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use crate::support::client::Got;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::mongodb::MongoDb;
 use crate::support::origin::{Origin, ok};
+use crate::support::plugin::fixture;
 use crate::support::redis::Redis;
 use crate::support::{PATIENCE, secs, until};
 
@@ -350,4 +354,76 @@ async fn a_reload_begins_and_ends_watches() {
     reload("").await;
     let stats = gateway.stats().await;
     assert_eq!(stats["changes"], json!({}));
+}
+
+/// A policy of the text in `places`, asked about posts, beside an API whose responses bear no tags.
+async fn before_api(
+    mongodb: &MongoDb,
+    places: &[(&str, &str)],
+    lines: &str,
+) -> (Gateway, Origin, NamedTempFile) {
+    let origin = Origin::start().await;
+    for target in ["/api/1", "/api/1?x=1", "/api/2"] {
+        origin.on(target).reply(ok(target).max_age(3600));
+    }
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(&fixture(places)).unwrap();
+    let tables = format!(
+        "[policies.written]\nplugin = \"{}\"\n{lines}\n[[changes]]\nmongodb = \"blog\"\n\
+         policy = \"written\"\nroutes = [\"all\"]\n",
+        file.path().display()
+    );
+    let gateway = Gateway::setup(&origin)
+        .upstream(&format!("[mongodb.blog]\nuri = \"{}\"", mongodb.uri()))
+        .route(&tables)
+        .start()
+        .await
+        .watches()
+        .await;
+    (gateway, origin, file)
+}
+
+#[tokio::test]
+async fn a_path_that_a_policy_names_is_one_of_any_authority() {
+    let mongodb = MongoDb::start().await;
+    // Whatever changes, this path becomes stale.
+    let answer = "(i32.store (i32.const 284) (i32.const 300)) (i32.store (i32.const 288) (i32.const 6)) \
+                  (return (i32.const 260))";
+    let places = [("more", "(data (i32.const 300) \"/api/1\")"), ("invalidation", answer)];
+    let (gateway, _origin, _file) = before_api(&mongodb, &places, "").await;
+    let ask = async |host: &str, target: &str| {
+        gateway.ask("GET", target).field("host", host).send().await.code(200)
+    };
+    for host in ["one.example", "two.example"] {
+        for target in ["/api/1", "/api/1?x=1", "/api/2"] {
+            ask(host, target).await;
+            ask(host, target).await.status("hit");
+        }
+    }
+    let before = gateway.changes().invalidations;
+    mongodb.collection("posts").insert_one(doc! { "_id": 1 }).await.unwrap();
+    until("the change is applied", || gateway.changes().invalidations > before).await;
+    for host in ["one.example", "two.example"] {
+        ask(host, "/api/1").await.status("fwd=stale; stored");
+        ask(host, "/api/1?x=1").await.status("fwd=stale; stored");
+        ask(host, "/api/2").await.status("hit");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_fails_on_a_change_invalidates_what_depends_on_it() {
+    for (on_error, is_kept) in [("bypass", false), ("fail", false), ("default", true)] {
+        let mongodb = MongoDb::start().await;
+        let line = format!("on_error = \"{on_error}\"");
+        let places = [("invalidation", "unreachable")];
+        let (gateway, _origin, _file) = before_api(&mongodb, &places, &line).await;
+        hits(&gateway, "/api/2").await;
+        mongodb.collection("posts").insert_one(doc! { "_id": 1 }).await.unwrap();
+        until("the policy has failed", || gateway.changes().policy_failures == 1).await;
+        let before = gateway.changes().invalidations;
+        mongodb.collection("posts").insert_one(doc! { "_id": 2 }).await.unwrap();
+        until("the change is applied", || gateway.changes().invalidations > before).await;
+        let got = gateway.get("/api/2").await;
+        assert_eq!(got.cache_status().contains("hit"), is_kept, "{on_error}: {got:?}");
+    }
 }
