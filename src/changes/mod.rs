@@ -37,7 +37,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
@@ -58,6 +57,10 @@ const MOST_OCTETS: usize = 8 << 20;
 
 /// The pause before a stream is opened again: this at first, and twice the last one up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A server that has been silent for so long is taken for gone, at first; then for twice as long each
+/// time, as one that has much to look through until the next event is silent, too.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(10));
 
 /// So long whoever ends a watch waits for what is being applied.
 const ENDING: Duration = Duration::from_secs(2);
@@ -103,17 +106,19 @@ impl Watching {
         };
         let Self { reading, keeping, .. } = &watching;
         let bookmark = Arc::clone(&watched.bookmark);
-        // The driver's own work may take longer than anybody waits, and is not to be broken off.
-        let open = watching.reader.token();
-        let reader = Watcher::new(watched, current, reading.clone(), open);
-        let (is_over, place) = (watching.keeper.token(), keeping.clone());
+        let reader = Watcher::new(watched, current, reading.clone());
+        let (has_read, has_kept) = (watching.reader.token(), watching.keeper.token());
+        let keeping = keeping.clone();
         runtime.spawn(async move {
             if let Some(former) = former {
                 former.end().await;
             }
-            TaskTracker::new().spawn(reader.run());
-            bookmark.keep(place).await;
-            drop(is_over);
+            TaskTracker::new().spawn(async move {
+                reader.run().await;
+                drop(has_read);
+            });
+            bookmark.keep(keeping).await;
+            drop(has_kept);
         });
         watching.reader.close();
         watching.keeper.close();
@@ -138,8 +143,8 @@ struct Watcher {
     wanted: Wanted,
     end: CancellationToken,
     reads: watch::Receiver<bool>,
-    /// Whoever ends the watch waits for this.
-    open: Option<TaskTrackerToken>,
+    /// So long the server may be silent.
+    patience: Duration,
     pause: Duration,
     /// The log has been told that it goes wrong.
     is_told: bool,
@@ -159,17 +164,14 @@ enum Stopped {
     /// It has ended, in the place that is noted.
     Ended,
     Failed(Error),
+    /// Nothing comes, and nothing says that nothing will.
+    Silent,
     /// An event that cannot be gone on after.
     Nowhere,
 }
 
 impl Watcher {
-    fn new(
-        watched: Watched,
-        current: Arc<Current>,
-        end: CancellationToken,
-        open: TaskTrackerToken,
-    ) -> Self {
+    fn new(watched: Watched, current: Arc<Current>, end: CancellationToken) -> Self {
         let Watched { watch, mongodb, source, policy, routes, bookmark } = watched;
         let reads_documents = policy.as_ref().is_some_and(|(policy, _)| policy.wants_documents());
         Self {
@@ -187,7 +189,7 @@ impl Watcher {
             bookmark,
             source,
             end,
-            open: Some(open),
+            patience: SILENCE.0,
             pause: PAUSES.0,
             is_told: false,
         }
@@ -212,31 +214,21 @@ impl Watcher {
 
     /// Reads the stream, opening it again whenever it breaks, until it is over.
     async fn watch(&mut self) {
-        let client = loop {
-            match self.source.client_for_changes().await {
-                Ok(client) => break client,
-                Err(error) => self.failed(&error).await,
-            }
-            if self.is_over() {
-                return;
-            }
-        };
         // Where nobody knows a place, changes may have been missed.
         let mut token = self.bookmark.token().filter(|token| event::resume_token(token).is_some());
         let mut whole = true;
+        let mut client = None;
         while !self.is_over() {
-            let opened = self.open(&client, token.clone(), whole).await;
-            let stopped = match opened {
-                None => return,
-                Some(Err(error)) => Stopped::Failed(error),
-                Some(Ok(mut stream)) => {
-                    if token.is_none() {
-                        token = stream.resume_token().as_ref().and_then(event::token);
-                        self.begin_anew(token.clone()).await;
-                    }
-                    self.bookmark.set_open(true);
-                    let stopped = self.read(&mut stream, &mut token, &mut whole).await;
-                    self.bookmark.set_open(false);
+            let connected = match client.take() {
+                Some(client) => Ok(client),
+                None => self.source.client_for_changes().await,
+            };
+            let stopped = match connected {
+                Err(error) => Stopped::Failed(error),
+                Ok(connected) => {
+                    let stopped = self.go_on(&connected, &mut token, &mut whole).await;
+                    // Of one whose work was broken off the state is nobody's choice.
+                    client = (!matches!(stopped, Stopped::Silent)).then_some(connected);
                     stopped
                 }
             };
@@ -244,45 +236,53 @@ impl Watcher {
                 Stopped::Over => return,
                 Stopped::Ended => self.rest().await,
                 Stopped::Nowhere => self.lose(&mut token, "an event cannot be read").await,
-                Stopped::Failed(error) => {
-                    let trouble = Trouble::of(&error, token.is_some());
-                    match trouble {
-                        Trouble::TooLarge if whole => {
-                            debug!(changes = self.bookmark.label(), "too large with its documents");
-                            whole = false;
-                        }
-                        Trouble::Lost | Trouble::TooLarge if token.is_some() => {
-                            self.lose(&mut token, &error.to_string()).await;
-                        }
-                        Trouble::Lost | Trouble::TooLarge | Trouble::Passing => {
-                            self.failed(&error).await;
-                        }
-                    }
+                Stopped::Silent => {
+                    self.failed("the server does not answer").await;
+                    self.patience = (self.patience * 2).min(SILENCE.1);
                 }
+                Stopped::Failed(error) => match Trouble::of(&error, token.is_some()) {
+                    Trouble::TooLarge if whole => {
+                        debug!(changes = self.bookmark.label(), "too large with its documents");
+                        whole = false;
+                    }
+                    Trouble::Lost | Trouble::TooLarge if token.is_some() => {
+                        self.lose(&mut token, &error.to_string()).await;
+                    }
+                    Trouble::Lost | Trouble::TooLarge | Trouble::Passing => {
+                        self.failed(&error.to_string()).await;
+                    }
+                },
             }
         }
     }
 
-    /// Opens a stream. None if it is over.
-    async fn open(
+    /// Opens the stream after a place, or anew, and reads it. Whatever is under way is broken off where
+    /// that is over, or where nothing comes; then the client is not used any more.
+    async fn go_on(
         &mut self,
         client: &Client,
-        after: Option<Token>,
-        whole: bool,
-    ) -> Option<Result<Stream, Error>> {
-        let Self { wanted, end, reads, open, .. } = self;
-        let mut opening = pin!(wanted.open(client, after.as_ref(), whole));
-        tokio::select! {
-            opened = &mut opening => return Some(opened),
-            () = over(end, reads) => {}
+        token: &mut Option<Token>,
+        whole: &mut bool,
+    ) -> Stopped {
+        let (mut end, mut reads) = (self.end.clone(), self.reads.clone());
+        let opened = tokio::select! {
+            opened = self.wanted.open(client, token.as_ref(), *whole) => opened,
+            () = over(&mut end, &mut reads) => return Stopped::Over,
+            // It also looks for the server.
+            () = sleep(self.patience * 4) => return Stopped::Silent,
+        };
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => return Stopped::Failed(error),
+        };
+        if token.is_none() {
+            *token = stream.resume_token().as_ref().and_then(event::token);
+            self.begin_anew(token.clone()).await;
         }
-        if end.is_cancelled() {
-            // Nothing is left to be applied.
-            drop(open.take());
-        }
-        // Breaking off would leave the driver in a state of nobody's choice.
-        drop(opening.await);
-        None
+        self.bookmark.set_open(true);
+        let stopped = self.read(&mut stream, token, whole).await;
+        self.bookmark.set_open(false);
+        stopped
     }
 
     /// Reads until the stream ends or fails. `token` is the place up to which events have been applied.
@@ -298,6 +298,7 @@ impl Watcher {
             let (mut end, mut reads) = (self.end.clone(), self.reads.clone());
             let outcome = {
                 let mut next = pin!(stream.next_if_any());
+                let mut silence = pin!(sleep(self.patience));
                 loop {
                     tokio::select! {
                         biased;
@@ -306,13 +307,8 @@ impl Watcher {
                         () = ready(()), if !batch.events.is_empty() => {
                             self.apply(&mut batch, token).await;
                         }
-                        () = over(&mut end, &mut reads), if batch.events.is_empty() => {
-                            if end.is_cancelled() {
-                                drop(self.open.take());
-                            }
-                            drop(next.await);
-                            return Stopped::Over;
-                        }
+                        () = over(&mut end, &mut reads) => return Stopped::Over,
+                        () = &mut silence => return Stopped::Silent,
                     }
                 }
             };
@@ -406,10 +402,10 @@ impl Watcher {
     }
 
     /// Tells once that it goes wrong, and pauses.
-    async fn failed(&mut self, error: &Error) {
+    async fn failed(&mut self, error: &str) {
         if !self.is_told {
             let changes = self.bookmark.label();
-            warn!(changes, %error, "cannot watch changes, trying again");
+            warn!(changes, error, "cannot watch changes, trying again");
             self.is_told = true;
         }
         self.rest().await;
@@ -427,7 +423,7 @@ impl Watcher {
 
     /// Tells once that it goes well again.
     fn works(&mut self) {
-        self.pause = PAUSES.0;
+        (self.pause, self.patience) = (PAUSES.0, SILENCE.0);
         if std::mem::take(&mut self.is_told) {
             info!(changes = self.bookmark.label(), "watches changes again");
         }

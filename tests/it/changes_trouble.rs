@@ -174,6 +174,30 @@ async fn ten_thousand_documents_are_right_after_everything_has_failed() {
 }
 
 #[tokio::test]
+async fn a_way_on_which_nothing_comes_any_more_is_left() {
+    let mongodb = MongoDb::start().await;
+    mongodb.collection("users").insert_one(doc! { "_id": "1", "n": 1 }).await.unwrap();
+    let way = Proxy::before_port(mongodb.port()).await;
+    let gateway = setup(&MongoDb::uri_of(way.port()), OF_USERS).start().await.watches().await;
+    gateway.get("/users/1").await;
+    gateway.get("/users/1").await.status("hit");
+    // The answer that was waited for is lost, and nobody says so.
+    way.dry();
+    set(&mongodb, "1", 2).await;
+    sleep(secs(2)).await;
+    way.mend();
+    let events = || gateway.changes().events;
+    let seen = async {
+        while events() == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(secs(60), seen).await.expect("the change is seen");
+    shows(&gateway, "/users/1", "{\"_id\":\"1\",\"n\":2}").await;
+    assert_eq!(gateway.changes().lost, 0);
+}
+
+#[tokio::test]
 async fn one_gateway_of_a_fleet_watches_and_another_takes_over() {
     let (mongodb, redis) = (MongoDb::start().await, Redis::start());
     let users = (0..3).map(|id| doc! { "_id": id.to_string(), "n": 1 });

@@ -23,6 +23,8 @@ enum Way {
     Slow(Duration),
     /// Connections break after so many octets of answers, in the middle of one.
     Torn(usize),
+    /// Nothing comes any more, and connections stay.
+    Dry,
 }
 
 /// Where a server listens.
@@ -83,6 +85,11 @@ impl Proxy {
     /// Breaks each connection after so many octets of answers from now on.
     pub(crate) fn tear(&self, octets: usize) {
         self.way.send_replace(Way::Torn(octets));
+    }
+
+    /// Lets nothing through any more on connections that there are, and that come until it is mended.
+    pub(crate) fn dry(&self) {
+        self.way.send_replace(Way::Dry);
     }
 
     /// Lets each answer wait so long from now on.
@@ -156,20 +163,29 @@ async fn pass(
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let reading = async move {
         let mut octets = vec![0; 16 << 10];
-        let mut torn = 0;
+        let (mut torn, mut is_torn, mut is_dry) = (0, false, false);
         while let Ok(mut count @ 1..) = from.read(&mut octets).await {
             let late = match *way.borrow() {
                 Way::Slow(by) => by,
                 Way::Open | Way::Cut => Duration::ZERO,
-                Way::Torn(most) if torn >= most => return,
                 Way::Torn(most) => {
-                    count = count.min(most - torn);
+                    let left = most.saturating_sub(torn);
+                    is_torn = count >= left;
+                    count = count.min(left);
                     torn += count;
                     Duration::ZERO
                 }
+                Way::Dry => {
+                    is_dry = true;
+                    Duration::ZERO
+                }
             };
+            if is_dry {
+                // For good: what is lost makes no sense of what comes later.
+                continue;
+            }
             let piece = octets[..count].to_vec();
-            if sender.send((Instant::now() + late, piece)).is_err() {
+            if sender.send((Instant::now() + late, piece)).is_err() || is_torn {
                 return;
             }
         }
