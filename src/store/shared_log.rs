@@ -393,6 +393,7 @@ impl SharedLog {
             }
         }
         seen.server = found.server;
+        seen.distrusted = None;
         Ok(())
     }
 
@@ -448,7 +449,6 @@ impl SharedLog {
         name.arg(&self.identity).arg(random_name()).arg("NX");
         let _taken: Option<String> = bounded(ANSWER, name.query_async(connection)).await?;
         seen.identity = self.identity(connection).await?;
-        seen.distrusted = None;
         // Whatever else came before it is covered by it.
         self.reach(seen, id);
         Ok(())
