@@ -376,7 +376,6 @@ impl Gateway {
             Next::Name { id, server } => Next::LearnName { id, server },
             Next::LearnName { id, server } => {
                 self.seen.identity = redis.identity.map(|name| name.to_string());
-                self.seen.distrusted = None;
                 self.seen.last = id;
                 Next::Note { server }
             }
@@ -443,6 +442,7 @@ impl Gateway {
 
     fn noted(&mut self, server: u8) -> Next {
         self.seen.server = Some(server.to_string());
+        self.seen.distrusted = None;
         Next::Read
     }
 

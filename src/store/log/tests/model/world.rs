@@ -213,6 +213,8 @@ impl World {
             }
             Action::Restart(gateway) => {
                 self.left.restarts -= 1;
+                // That takes a while.
+                self.redis.advance();
                 // It begins in contact.
                 self.gateways[gateway] = Gateway::new(self.broken, self.shared);
             }
@@ -237,8 +239,12 @@ impl World {
 
     fn fault(&mut self, fault: Fault) {
         match fault {
-            Fault::Flush => self.redis.lose_all(false),
-            Fault::RestartEmpty => self.redis.lose_all(true),
+            Fault::Flush | Fault::FlushBehind | Fault::RestartEmpty => {
+                self.redis.lose_all(matches!(fault, Fault::RestartEmpty));
+                if !matches!(fault, Fault::FlushBehind) {
+                    self.redis.advance();
+                }
+            }
             Fault::FailOver(lost) | Fault::FailOverBehind(lost) => {
                 self.redis.fail_over(lost, matches!(fault, Fault::FailOverBehind(_)));
                 self.doubtful = all(&self.purges);
