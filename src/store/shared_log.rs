@@ -383,6 +383,8 @@ impl SharedLog {
             Since::Same { is_doubtful: false } => {}
             Since::Lost { newest } => self.start_anew(connection, seen, newest).await?,
         }
+        // Whoever told the fleet: the next loss is another one.
+        seen.distrusted = None;
         if let Some(server) = found.server.as_ref().filter(|_| found.server != found.noted) {
             // Only now, as in `start_anew`.
             let mut note = redis::cmd("SET");
@@ -393,7 +395,6 @@ impl SharedLog {
             }
         }
         seen.server = found.server;
-        seen.distrusted = None;
         Ok(())
     }
 

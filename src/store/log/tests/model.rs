@@ -48,6 +48,8 @@ enum Broken {
     LeaseAfterFetch,
     /// Redis lost the log, and what was stored before stays.
     KeepsWhatWasLost,
+    /// A loss that another gateway told the fleet of is still being told of at the next one.
+    DistrustsOnce,
     /// Only ids tell whether it is the same log.
     NoIdentity,
     /// A fail-over is taken for a mere cut.
@@ -78,6 +80,8 @@ struct Scene {
     broken: Option<Broken>,
     /// The gateways have not connected yet.
     cold: bool,
+    /// The first gateway was cut off before it could tell that there is no log, and another told of it.
+    told_by_another: bool,
     gateways: usize,
     resources: usize,
     kinds: &'static [Purge],
@@ -98,6 +102,7 @@ const TAG: Purge = Purge::hard(What::Mark(0));
 const SCENE: Scene = Scene {
     broken: None,
     cold: false,
+    told_by_another: false,
     gateways: 2,
     resources: 1,
     kinds: &[TAG],
@@ -126,6 +131,7 @@ const FAULTS: &[Fault] = &[
 const ONE: Scene = Scene { gateways: 1, ..SCENE };
 const ALONE: Scene = Scene { alone: true, purges: 2, ..SCENE };
 const FLUSH: Scene = Scene { kinds_of_faults: &[Fault::FlushBehind], faults: 1, ..SCENE };
+const FLUSH_AGAIN: Scene = Scene { told_by_another: true, ..FLUSH };
 const RESTART: Scene = Scene { kinds_of_faults: &[Fault::RestartEmpty], faults: 1, ..SCENE };
 const FAIL_OVER: Scene = Scene { kinds_of_faults: &[Fault::FailOver(1)], faults: 1, ..SCENE };
 const TRIM: Scene = Scene { kinds_of_faults: &[Fault::Trim], faults: 2, ..SCENE };
@@ -174,6 +180,7 @@ fn holds_where_gateways_begin_and_end() {
 #[test]
 fn holds_where_redis_loses_everything() {
     holds(FLUSH);
+    holds(FLUSH_AGAIN);
     holds(RESTART);
     let kinds_of_faults = &[Fault::Flush];
     holds(Scene { kinds_of_faults, restarts: 1, cuts: 1, faults: 2, ..ONE });
@@ -232,6 +239,7 @@ fn finds_whatever_part_of_the_rule_is_left_out() {
     for (broken, scene) in [
         (Broken::LeaseAfterFetch, ONE),
         (Broken::KeepsWhatWasLost, FLUSH),
+        (Broken::DistrustsOnce, FLUSH_AGAIN),
         (Broken::NoIdentity, FLUSH),
         (Broken::PlacesFromBefore, FLUSH),
         (Broken::UnknownPlaces, FLUSH),

@@ -368,6 +368,7 @@ impl Gateway {
                     }
                     Cause::Doubt => {
                         self.doubtful |= all(purges);
+                        self.trust();
                         Next::Note { server }
                     }
                     Cause::Loss => Next::Name { id, server },
@@ -377,6 +378,7 @@ impl Gateway {
             Next::LearnName { id, server } => {
                 self.seen.identity = redis.identity.map(|name| name.to_string());
                 self.seen.last = id;
+                self.seen.distrusted = None;
                 Next::Note { server }
             }
             Next::Note { server } => self.noted(server),
@@ -431,6 +433,7 @@ impl Gateway {
             Since::Lost { newest } => return self.distrust(newest, server),
         };
         if !is_doubtful {
+            self.trust();
             return if noted == Some(server) { self.noted(server) } else { Next::Note { server } };
         }
         let place = match self.broken {
@@ -442,8 +445,14 @@ impl Gateway {
 
     fn noted(&mut self, server: u8) -> Next {
         self.seen.server = Some(server.to_string());
-        self.seen.distrusted = None;
         Next::Read
+    }
+
+    /// It is a log that can be read on: the next loss is another one.
+    fn trust(&mut self) {
+        if self.broken != Some(Broken::DistrustsOnce) {
+            self.seen.distrusted = None;
+        }
     }
 
     fn distrust(&mut self, newest: Position, server: u8) -> Next {

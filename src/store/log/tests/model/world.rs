@@ -90,7 +90,13 @@ impl World {
             doubtful: 0,
             left,
         };
-        for gateway in 0..if scene.cold { 0 } else { scene.gateways } {
+        if scene.told_by_another {
+            for _ in 0..4 {
+                world.read(0, false);
+            }
+            world.gateways[0].cut();
+        }
+        for gateway in (0..if scene.cold { 0 } else { scene.gateways }).rev() {
             for _ in 0..12 {
                 world.read(gateway, false);
             }
