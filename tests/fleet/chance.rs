@@ -26,7 +26,7 @@ impl Chance {
 
     /// For so many steps: often short, now and then longer than the bound.
     pub(crate) fn while_steps(&mut self) -> u64 {
-        let most = self.of(&[20, 100, 500, 1500]);
+        let most = self.of(&[20, 100, 500, 2500]);
         1 + self.below(most) as u64
     }
 }

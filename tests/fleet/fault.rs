@@ -17,9 +17,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// One of these, with this gateway if it is about one. What comes twice is as likely again.
-    pub(crate) fn all(gateway: usize) -> [Self; 10] {
+    /// One of these, with this gateway if it is about one. What comes more often is more likely.
+    pub(crate) fn all(gateway: usize) -> [Self; 12] {
         [
+            Self::CutWay(gateway),
+            Self::CutWay(gateway),
             Self::CutWay(gateway),
             Self::CutWay(gateway),
             Self::KillConnections,

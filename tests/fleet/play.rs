@@ -101,7 +101,12 @@ impl Play {
             self.check(sent.unwrap());
         }
         let begun = clock::instant();
-        while self.call(0, "POST", "/clear?wait=1s", "").await.1["complete"] != true {
+        // A gateway that was cut off for long may not count as alive yet.
+        let is_heard_by_all = |told: &Value| {
+            told["complete"] == true
+                && told["gateways"].as_array().is_some_and(|all| all.len() == GATEWAYS)
+        };
+        while !is_heard_by_all(&self.call(0, "POST", "/clear?wait=1s", "").await.1) {
             assert!(begun.elapsed() < 10 * BOUND, "{}", self.failure("the fleet never recovered"));
         }
         for gateway in 0..GATEWAYS {
@@ -120,6 +125,7 @@ impl Play {
     async fn take_step(&mut self) {
         let awake = self.stage.awake();
         let gateway = self.chance.of(&awake);
+        let elsewhere = self.elsewhere(gateway, &awake);
         let resource = self.chance.below(RESOURCES);
         match self.chance.below(1000) {
             0..680 => self.ask(gateway, resource).await,
@@ -129,12 +135,23 @@ impl Play {
                 self.held.push((self.step + self.chance.while_steps() / 5, release));
                 self.ask(gateway, resource).await;
             }
-            740..800 => self.write(gateway, resource).await,
-            800..890 => self.purge(gateway, resource).await,
+            740..800 => self.write(elsewhere, resource).await,
+            800..890 => self.purge(elsewhere, resource).await,
             890..940 => self.read_receipts(gateway).await,
             940..985 => self.read_position(gateway).await,
             _ => self.break_something(gateway).await,
         }
+    }
+
+    /// A gateway to invalidate at. One that is cut off is let be for the most part: what it applied itself
+    /// would leave it nothing that is old.
+    fn elsewhere(&mut self, gateway: usize, awake: &[usize]) -> usize {
+        let is_cut = |at: usize| self.faults.iter().any(|(_, fault)| *fault == Fault::CutWay(at));
+        let others: Vec<_> = awake.iter().copied().filter(|at| !is_cut(*at)).collect();
+        if !is_cut(gateway) || others.is_empty() || self.chance.is(5) {
+            return gateway;
+        }
+        self.chance.of(&others)
     }
 
     async fn ask(&mut self, gateway: usize, resource: usize) {
@@ -277,14 +294,29 @@ impl Play {
     async fn break_something(&mut self, gateway: usize) {
         let fault = self.chance.of(&Fault::all(gateway));
         let may_be = match fault {
-            Fault::CutWay(_) => self.faults.iter().all(|(_, other)| *other != fault),
+            // For the most part, the others can still purge for all.
+            Fault::CutWay(_) => {
+                let is_cut = |cut: &Fault| matches!(cut, Fault::CutWay(_));
+                let cut = self.faults.iter().filter(|(_, other)| is_cut(other)).count();
+                let is_new = self.faults.iter().all(|(_, other)| *other != fault);
+                is_new && (cut == 0 || self.chance.is(10))
+            }
             _ if fault.is_of_gateway() => self.stage.awake().len() > 1,
             _ => !self.faults.iter().any(|(_, other)| other.takes_redis_away()),
         };
         if !may_be {
             return;
         }
-        let until = self.step + self.chance.while_steps();
+        let share = match fault {
+            // No purge reaches anyone.
+            _ if fault.takes_redis_away() => 5,
+            // Its clients wait.
+            Fault::PauseGateway(_) => 3,
+            // Nobody asks it anything.
+            Fault::KillGateway(_) | Fault::EndGateway(_) => 10,
+            _ => 1,
+        };
+        let until = self.step + self.chance.while_steps() / share;
         self.tell(&format!("{} until {until}", fault.name()));
         self.count(fault.name());
         self.stage.strike(fault).await;
