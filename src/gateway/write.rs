@@ -15,7 +15,7 @@ use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::Mark;
-use crate::upstream::{Content, Failure, Reply};
+use crate::upstream::{Content, Failure, Outgoing, Reply};
 
 use super::origin::Origin;
 use super::{Ask, Gateway, Plan, Presented, respond, shown, tags};
@@ -132,7 +132,9 @@ impl Gateway {
         let result = match &self.plan(presented).origin {
             Origin::Upstream(upstream) => {
                 let interim = presented.interim();
-                upstream.send(method, target, authority, fields, content, interim).await
+                upstream
+                    .send(Outgoing { method, target, authority, fields, content, interim })
+                    .await
             }
             Origin::Documents(documents) => {
                 let captures = self.captures(presented);

@@ -1,0 +1,115 @@
+//! What a request carries: at hand, or passed on as it comes in.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use crate::message;
+
+/// What a request carries to the upstream: octets at hand, or none, and behind them the client's
+/// content as it comes in. Clones share the latter, so that a server which was never reached leaves
+/// it to the next.
+#[derive(Clone, Default)]
+pub struct Content {
+    begun: Bytes,
+    rest: Option<Arc<Upload>>,
+}
+
+struct Upload {
+    incoming: Mutex<Incoming>,
+    moved: Notify,
+    is_broken: AtomicBool,
+}
+
+impl Content {
+    /// All of it, to be sent as often as is needed.
+    pub fn whole(octets: Bytes) -> Self {
+        Self { begun: octets, rest: None }
+    }
+
+    /// What was read of it already, and what is still to come.
+    pub fn passing(begun: Bytes, incoming: Incoming) -> Self {
+        // Content of known length 0 is none: it needs no framing towards the upstream.
+        let some = !incoming.is_end_stream();
+        let upload = || Upload {
+            incoming: incoming.into(),
+            moved: Notify::new(),
+            is_broken: AtomicBool::new(false),
+        };
+        Self { begun, rest: some.then(|| Arc::new(upload())) }
+    }
+
+    /// All of it can be sent again.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// The client broke off, or what it sent is no content.
+    pub(super) fn is_broken(&self) -> bool {
+        self.rest.as_ref().is_some_and(|upload| upload.is_broken.load(Ordering::Relaxed))
+    }
+
+    /// Waits until another piece has left; for ever if there is none.
+    pub(super) async fn moved(&self) {
+        match &self.rest {
+            Some(upload) => upload.moved.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Upload {
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.begun.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
+        }
+        let Some(upload) = &self.rest else { return Poll::Ready(None) };
+        let mut frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        match &mut frame {
+            Poll::Ready(Some(Err(_))) => upload.is_broken.store(true, Ordering::Relaxed),
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.trailers_mut().map(message::remove_early_fields);
+            }
+            _ => {}
+        }
+        if frame.is_ready() {
+            upload.moved.notify_one();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_rest_read = |upload: &Arc<Upload>| upload.incoming().is_end_stream();
+        self.begun.is_empty() && self.rest.as_ref().is_none_or(is_rest_read)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let begun = self.begun.len() as u64;
+        let Some(upload) = &self.rest else { return SizeHint::with_exact(begun) };
+        let rest = upload.incoming().size_hint();
+        let mut whole = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(begun));
+        }
+        whole.set_lower(rest.lower().saturating_add(begun));
+        whole
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a request got no response.
+
+use std::error::Error;
+use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+use std::sync::Arc;
+
+use super::Content;
+
+/// Why a request got no response from its upstream.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// No server took the connection, so nothing was sent.
+    #[error("upstream refused the connection")]
+    Connect(#[source] Cause),
+    /// No response head within the upstream's `timeout`.
+    #[error("upstream did not answer in time")]
+    Timeout,
+    /// The connection broke, or what came back is not HTTP.
+    #[error("upstream broke off or answered nonsense")]
+    Broken(#[source] Cause),
+    /// What the documents are in cannot be reached: whoever asks later may be answered.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Cause),
+    /// The client's content broke off or was malformed, when some of it had been sent on.
+    #[error("the request's content did not come whole")]
+    Request(#[source] Cause),
+}
+
+/// The cause of a failure that several requests share.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl Cause {
+    /// The connection closed before anything was answered.
+    pub(super) fn is_close(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
+        while let Some(error) = cause {
+            let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
+            let reset = error.downcast_ref().map(io::Error::kind);
+            if closed || matches!(reset, Some(ConnectionReset | BrokenPipe)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+impl Failure {
+    /// [`Failure::Unavailable`], because of this.
+    pub fn unavailable(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Cause(Arc::new(cause)))
+    }
+
+    /// [`Failure::Broken`], because of this.
+    pub fn broken(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Broken(Cause(Arc::new(cause)))
+    }
+
+    /// There is nothing to connect to.
+    pub(super) fn no_server() -> Self {
+        Self::Connect(Cause(Arc::new(io::Error::other("no server is configured"))))
+    }
+
+    pub(super) fn of(error: hyper_util::client::legacy::Error, content: &Content) -> Self {
+        let refused = error.is_connect();
+        let cause = Cause(Arc::new(error));
+        if refused {
+            Self::Connect(cause)
+        } else if content.is_broken() {
+            Self::Request(cause)
+        } else {
+            Self::Broken(cause)
+        }
+    }
+}
