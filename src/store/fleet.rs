@@ -1,13 +1,10 @@
 //! The gateways that share the log, and the receipts of operators' purges.
 //!
 //! Each gateway says once a second in Redis that it is alive, and up to which place it has applied
-//! every record. When it applies the last record of a purge, it notes its name and the time beside
-//! the purge's id. So any gateway can tell which of those that are alive have applied it, and when.
-//!
-//! | key | holds | for how long |
-//! |---|---|---|
-//! | `<namespace>:gateways` | a hash: name → place, time and process | a gateway counts as alive for [`ALIVE`](crate::store::beat::ALIVE) after its last word; later its line is removed |
-//! | `<namespace>:receipt:<id>` | a hash: name → time | [`KEPT`] |
+//! every record: under the key `<namespace>:gateways`, a hash of name → place, time and process. It counts
+//! as alive for [`ALIVE`](crate::store::beat::ALIVE) after its last word; later its line is removed. When
+//! it applies the last record of a purge, it notes that, and the time, in the [`Ledger`]. So any gateway
+//! can tell which of those that are alive have applied it, and when.
 //!
 //! Times are the Redis server's, in milliseconds: gateways need not agree on theirs. All that is written
 //! here goes by the connection for commands, from a task of its own: the log's reader never waits for it,
@@ -27,6 +24,7 @@ use crate::clock;
 use crate::store::advice::{advice, is_of_replica};
 use crate::store::beat::Beat;
 use crate::store::connection::Trouble;
+use crate::store::ledger::Ledger;
 use crate::store::names::{host_name, random_name, with_characters};
 use crate::store::nodes::Nodes;
 use crate::store::purges::Purges;
@@ -43,9 +41,6 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// So far the server's clock may go its own way before it counts as set.
 const CLOCK_STEP: Duration = Duration::from_millis(100);
-
-/// Receipts are kept for so long.
-const KEPT: Duration = Duration::from_hours(1);
 
 /// More lines than this are not a fleet's: all are removed, and who is alive writes its own again.
 const MOST_GATEWAYS: usize = 1000;
@@ -73,6 +68,7 @@ struct Shared {
     nodes: Arc<Nodes>,
     namespace: String,
     timeout: Duration,
+    ledger: Ledger,
 }
 
 struct Name {
@@ -101,6 +97,7 @@ impl Fleet {
             nodes: Arc::clone(nodes),
             namespace: namespace.to_owned(),
             timeout,
+            ledger: Ledger::new(nodes, namespace, timeout),
         });
         Arc::new(Self {
             shared,
@@ -281,30 +278,18 @@ impl Fleet {
         let mut untold = self.purges.untold();
         let are_more = untold.len() > MOST_TOLD;
         untold.truncate(MOST_TOLD);
-        let name = self.name();
-        for some in untold.chunks(if shared.nodes.is_one() { MOST_TOLD } else { 1 }) {
-            let mut telling = redis::pipe();
-            let mut key = None;
-            for purge in some {
-                // One that begins reads of purges that nobody asks about any more.
-                if now.saturating_sub(purge.id.millis) < millis(KEPT)
-                    && let Some(at) = self.server_time(purge.at)
-                {
-                    let key = key.insert(shared.receipt(purge.id));
-                    telling.cmd("HSETNX").arg(&*key).arg(&*name).arg(at).ignore();
-                    telling.cmd("EXPIRE").arg(&*key).arg(KEPT.as_secs()).ignore();
-                }
-            }
-            if let Some(key) = key {
-                match shared.query::<()>(&key, &telling).await {
-                    Err(trouble) if is_out_of_reach(&trouble) => return Err(trouble),
-                    // What Redis refuses, it will refuse the next time as well.
-                    Ok(()) | Err(_) => {}
-                }
-            }
-            for purge in some {
-                self.purges.told(purge.id);
-            }
+        let receipts: Vec<_> = untold
+            .iter()
+            .filter(|purge| Ledger::takes(purge.id, now))
+            .filter_map(|purge| Some((purge.id, self.server_time(purge.at)?)))
+            .collect();
+        match shared.ledger.write(&self.name(), &receipts, now).await {
+            Err(trouble) if is_out_of_reach(&trouble) => return Err(trouble),
+            // What Redis refuses, it will refuse the next time as well.
+            Ok(()) | Err(_) => {}
+        }
+        for purge in untold {
+            self.purges.told(purge.id);
         }
         // Not if that failed: it would fail again at once, and nothing else would have its turn.
         if are_more {
@@ -346,9 +331,15 @@ impl Fleet {
             applied.ok_or(NoReceipts::Unknown)?;
             return Ok(Receipts { id, shared: true, gateways: vec![own], known: true });
         };
-        let (looked, told, is_there) =
-            tokio::join!(self.look(shared), shared.told(place), shared.has_purge(place));
-        let known = looked.is_ok() && told.is_ok() && is_there.is_ok();
+        let looked = self.look(shared).await;
+        let (told, is_there) = match &looked {
+            Ok(_) => tokio::join!(shared.ledger.read(place, self.names()), shared.has_purge(place)),
+            // Nobody waits for it once more.
+            Err(_) => (Ok(HashMap::new()), Ok(false)),
+        };
+        // Receipts that Redis will not show are times that are not known.
+        let is_told = told.as_ref().err().is_none_or(|trouble| !is_out_of_reach(trouble));
+        let known = looked.is_ok() && is_told && is_there.is_ok();
         let told = told.unwrap_or_default();
         if known && told.is_empty() && !is_there.unwrap_or(false) {
             return Err(NoReceipts::Unknown);
@@ -376,6 +367,14 @@ impl Fleet {
         all
     }
 
+    /// All that are known of, this one among them.
+    fn names(&self) -> Vec<String> {
+        let own = self.name();
+        let seen = lock(&self.seen);
+        let others = seen.gateways.keys().filter(|name| **name != *own);
+        others.cloned().chain([own.to_string()]).collect()
+    }
+
     /// The server's time at a moment. `None` if it has not told yet.
     pub(super) fn server_time(&self, at: Instant) -> Option<u64> {
         lock(&self.seen).server_time(at)
@@ -393,19 +392,6 @@ impl Fleet {
 impl Shared {
     fn gateways(&self) -> String {
         format!("{}:gateways", self.namespace)
-    }
-
-    fn receipt(&self, id: Position) -> String {
-        format!("{}:receipt:{id}", self.namespace)
-    }
-
-    /// Who has noted a purge, and when.
-    async fn told(&self, id: Position) -> Result<HashMap<String, u64>, Trouble> {
-        let mut asking = redis::pipe();
-        let key = self.receipt(id);
-        asking.cmd("HGETALL").arg(&key);
-        let (told,) = self.query(&key, &asking).await?;
-        Ok(told)
     }
 
     /// Whether the log has the last record of a purge at this place.

@@ -72,6 +72,64 @@ async fn a_purge_that_is_complete_holds_everywhere() {
 }
 
 #[tokio::test]
+async fn however_many_purges_there_are_their_receipts_are_bounded() {
+    const MOST: usize = 50_000;
+    let redis = Redis::start();
+    let origin = Origin::start().await;
+    let gateways = fleet(&origin, &redis).await;
+    let purge = async || json_of(&gateways[0].admin("POST", "/clear?wait=10s").send().await);
+    let noted = |id: &str| {
+        let noted = |name: &&str| {
+            redis.ask(&format!("ZSCORE larder:receipts \"{id} {name}\"")).unwrap() != "$-1\r\n"
+        };
+        ["one", "two", "three"].into_iter().filter(noted).count()
+    };
+    let first = purge().await;
+    let first = first["id"].as_str().unwrap();
+    until("all have noted the first", || noted(first) == 3).await;
+
+    // Some from hours ago, and as many as there may be, all later than the first.
+    redis.ask("ZADD larder:receipts 1 \"1-0 one\" 2 \"2-0 one\"").unwrap();
+    let newest = "redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]";
+    let add = "redis.call('ZADD', KEYS[1], last + 0.5, n .. '-0 gone')";
+    let script = format!("local last = {newest} for n = 1, {MOST} do {add} end");
+    redis.ask(&format!("EVAL \"{script}\" 1 larder:receipts")).unwrap();
+    let second = purge().await;
+    assert_eq!(second["complete"], true, "{second}");
+    let second = second["id"].as_str().unwrap();
+    until("all have noted the second", || noted(second) == 3).await;
+    until("the oldest are gone", || {
+        redis.ask("ZCARD larder:receipts").unwrap() == format!(":{MOST}\r\n")
+    })
+    .await;
+    assert_eq!((noted(first), noted("1-0"), noted("2-0")), (0, 0, 0));
+    let keys = redis.ask("KEYS larder:*receipt*").unwrap();
+    assert_eq!(keys, "*1\r\n$15\r\nlarder:receipts\r\n");
+    let left = redis.ask("TTL larder:receipts").unwrap();
+    assert!((3500..=3600).contains(&left[1..].trim_end().parse().unwrap()), "{left}");
+
+    // Who has applied the first one is known all the same, and each knows when it did itself.
+    let told = receipts(&gateways[1], first, "?wait=10s").await;
+    let all = [("one", true), ("three", true), ("two", true)];
+    assert_eq!((&told["complete"], applied(&told).as_slice()), (&json!(true), &all[..]));
+    let gateways = told["gateways"].as_array().unwrap();
+    assert!(gateways.iter().all(|told| told["at"].is_string() == (told["name"] == "two")));
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_keep_receipts_has_them_without_times() {
+    let redis = Redis::start();
+    let origin = Origin::start().await;
+    let gateways = fleet(&origin, &redis).await;
+    redis.ask("ACL SETUSER default -zadd -zmscore").unwrap();
+    let told = json_of(&gateways[0].admin("POST", "/clear?wait=10s").send().await.code(200));
+    let all = [("one", true), ("three", true), ("two", true)];
+    assert_eq!((&told["complete"], applied(&told).as_slice()), (&json!(true), &all[..]));
+    let gateways = told["gateways"].as_array().unwrap();
+    assert!(gateways.iter().all(|told| told["at"].is_string() == (told["name"] == "one")));
+}
+
+#[tokio::test]
 async fn ids_that_are_no_purge_have_no_receipts() {
     let redis = Redis::start();
     let origin = Origin::start().await;

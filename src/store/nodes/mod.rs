@@ -144,11 +144,6 @@ impl Nodes {
         }
     }
 
-    /// Whether one server has all keys: what is about several may go there in one pipeline.
-    pub(super) fn is_one(&self) -> bool {
-        matches!(self, Self::One { .. })
-    }
-
     /// Whether a response may be written under `key`: its server is there, and has not just refused
     /// another one.
     pub(super) fn may_write(&self, key: &str) -> bool {
