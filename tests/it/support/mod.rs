@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod server;
+pub mod shell;
 pub mod tiers;
 pub mod wire;
 
