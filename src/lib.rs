@@ -46,7 +46,7 @@
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
-//! 0  message   config   clock   bounded   busiest   recent   stats   telemetry
+//! 0  message   framing   config   clock   bounded   busiest   recent   stats   telemetry
 //! ```
 //!
 //! # Invariants
@@ -71,6 +71,7 @@ pub mod bounded;
 pub mod busiest;
 pub mod clock;
 pub mod config;
+pub mod framing;
 pub mod message;
 pub mod recent;
 pub mod stats;

@@ -3,10 +3,12 @@
 //! One thread accepts and hands each connection to the worker that has the fewest. A worker is a
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
-//! `connection` is what happens on one, `patience` its limit on the time for a request head.
+//! `connection` is what happens on one, `patience` its limit on the time for a request head,
+//! `strict` the octets that hyper gets to see.
 
 mod connection;
 mod patience;
+mod strict;
 
 use std::io;
 use std::net::SocketAddr;

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("busiest", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("framing", &[]),
     ("semantics", &["message"]),
     ("interim", &["message"]),
     ("message", &[]),
@@ -57,7 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
-    ("server", &["body", "config", "gateway", "interim"]),
+    ("server", &["body", "config", "framing", "gateway", "interim"]),
     ("admin", &["clock", "gateway", "message", "plugin", "stats", "store"]),
     (
         "service",

@@ -48,7 +48,7 @@ mod write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use tokio_util::task::TaskTracker;
 
@@ -286,8 +286,7 @@ impl Gateway {
             }
             Found::NotFound => {
                 self.stats.unrouted.count();
-                let why = "no route for this host and path";
-                return Answer::now(respond::problem(StatusCode::NOT_FOUND, why));
+                return Answer::now(respond::no_route(&head));
             }
         };
         let directives = RequestDirectives::of(&head.headers);

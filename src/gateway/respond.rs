@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{
     AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use serde_json::json;
 
@@ -241,6 +242,16 @@ pub(super) fn lost(status: &CacheStatus) -> Response<Body> {
 /// which is therefore closed (RFC 9112 §9.6).
 pub(super) fn malformed(version: Version, why: &str) -> Response<Body> {
     refused(version, StatusCode::BAD_REQUEST, why)
+}
+
+/// A request that no route takes, or that is for no route.
+pub(super) fn no_route(head: &Parts) -> Response<Body> {
+    if head.method == Method::CONNECT {
+        // What comes behind it would be for another server (RFC 9110 §9.3.6).
+        let why = "this gateway makes no connections for its clients";
+        return refused(head.version, StatusCode::NOT_IMPLEMENTED, why);
+    }
+    problem(StatusCode::NOT_FOUND, "no route for this host and path")
 }
 
 /// A request that was not read to its end, if it has one.

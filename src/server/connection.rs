@@ -24,6 +24,7 @@ use crate::gateway::Peer;
 use crate::interim::Interims;
 
 use super::patience::Patience;
+use super::strict::Strict;
 use super::{Connection, Setting};
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
@@ -79,7 +80,7 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
 
 async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
     let interims = Interims::default();
-    let io = TokioIo::new(interims.over(stream));
+    let io = TokioIo::new(interims.over(Strict::new(stream)));
     let service = service(setting, peer, Some(interims));
     let connection = http1::Builder::new()
         .timer(Patience::of(setting.header_timeout))
