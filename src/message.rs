@@ -1,6 +1,6 @@
-//! What a proxy does to every message it passes on: fields of one connection, `Via`, `Forwarded`,
-//! and the two questions on which request smuggling turns, framing and authority (RFC 9110 §7,
-//! RFC 9112 §3 and §6, RFC 7239).
+//! What a proxy does to every message it passes on: fields of one connection, `Via`, `CDN-Loop`,
+//! `Forwarded`, and the two questions on which request smuggling turns, framing and authority (RFC
+//! 9110 §7, RFC 9112 §3 and §6, RFC 7239, RFC 8586).
 //!
 //! Besides, what a problem looks like. Which status a refusal becomes is decided elsewhere.
 
@@ -22,7 +22,7 @@ use http::{StatusCode, Uri, Version};
 ///
 /// Of the listed fields those stay that decide about caching, framing, selection or identity. No
 /// honest sender lists them ("`Cache-Control` is never appropriate as a connection option"), and a
-/// dishonest one would hide a `private` or a cookie from those behind us.
+/// dishonest one would hide a `private` or a cookie from those behind us, or a loop.
 pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(CONNECTION) {
         let listed: Vec<_> = listed_by_connection(fields).collect();
@@ -67,13 +67,15 @@ fn listed_by_connection(fields: &HeaderMap) -> impl Iterator<Item = HeaderName> 
 }
 
 fn is_end_to_end(name: &HeaderName) -> bool {
-    const END_TO_END: [HeaderName; 28] = [
+    const END_TO_END: [HeaderName; 29] = [
         ACCEPT,
         ACCEPT_ENCODING,
         ACCEPT_LANGUAGE,
         AGE,
         AUTHORIZATION,
         CACHE_CONTROL,
+        // RFC 8586 §2: nobody on the way may "allow it to be removed".
+        CDN_LOOP,
         CONTENT_ENCODING,
         CONTENT_LENGTH,
         CONTENT_LOCATION,
@@ -149,6 +151,25 @@ pub fn add_via(fields: &mut HeaderMap, received: Version) {
         _ => "1.1 larder",
     };
     fields.append(VIA, HeaderValue::from_static(member));
+}
+
+/// The gateways that a request has come through (RFC 8586).
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// Whether a request has come through the gateway of this name before: `CDN-Loop` lists it. A quoted
+/// parameter that looks like a member is taken for one, rather than a member for a part of it.
+pub fn has_come_through(fields: &HeaderMap, gateway: &[u8]) -> bool {
+    let lines = fields.get_all(CDN_LOOP).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b','));
+    members.any(|member| {
+        let name = member.split(|octet| *octet == b';').next().unwrap_or_default();
+        name.trim_ascii() == gateway
+    })
+}
+
+/// Appends a gateway to `CDN-Loop`.
+pub fn add_to_loop(fields: &mut HeaderMap, gateway: &HeaderValue) {
+    fields.append(CDN_LOOP, gateway.clone());
 }
 
 /// Makes one line of the several into which HTTP/2 may split `Cookie`. HTTP/1.1 allows one only, in
@@ -419,13 +440,19 @@ mod tests {
             ),
             (
                 vec![
-                    ("connection", "cache-control, cookie, host, x-a"),
+                    ("connection", "cache-control, cdn-loop, cookie, host, x-a"),
                     ("cache-control", "private"),
+                    ("cdn-loop", "a"),
                     ("cookie", "a=b"),
                     ("host", "a"),
                     ("x-a", "1"),
                 ],
-                vec![("cache-control", "private"), ("cookie", "a=b"), ("host", "a")],
+                vec![
+                    ("cache-control", "private"),
+                    ("cdn-loop", "a"),
+                    ("cookie", "a=b"),
+                    ("host", "a"),
+                ],
                 "what no honest sender lists",
             ),
         ] {
@@ -458,6 +485,27 @@ mod tests {
             found,
             fields(&[("via", "1.0 inner"), ("via", "2 larder"), ("via", "1.1 larder")])
         );
+    }
+
+    #[test]
+    fn loops() {
+        for (lines, expected, why) in [
+            (vec![], false, "the first of all"),
+            (vec!["other"], false, "another"),
+            (vec!["shop-1"], true, "itself"),
+            (vec!["a, shop-1 ; v=2 , b"], true, "with a parameter, in a list"),
+            (vec!["a", "b,shop-1"], true, "in another line"),
+            (vec!["shop-11, ashop-1, Shop-1"], false, "the name alone"),
+            (vec!["a; v=shop-1"], false, "no member"),
+            (vec!["a; v=\"x, shop-1"], true, "a quote hides nothing"),
+            (vec![",,;;\"", "\u{e4}"], false, "nonsense"),
+        ] {
+            let lines: Vec<_> = lines.into_iter().map(|line| ("cdn-loop", line)).collect();
+            let mut found = fields(&lines);
+            assert_eq!(has_come_through(&found, b"shop-1"), expected, "{lines:?}: {why}");
+            add_to_loop(&mut found, &HeaderValue::from_static("shop-1"));
+            assert!(has_come_through(&found, b"shop-1"), "{lines:?}");
+        }
     }
 
     #[test]
@@ -605,12 +653,13 @@ mod tests {
         fn never_panics(octets in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(line) = HeaderValue::from_bytes(&octets) {
                 let mut fields = HeaderMap::new();
-                for name in [CONNECTION, HOST, CONTENT_LENGTH] {
+                for name in [CONNECTION, HOST, CONTENT_LENGTH, CDN_LOOP] {
                     fields.append(name, line.clone());
                 }
                 framing(Version::HTTP_11, &fields).ok();
                 authority(&request(Version::HTTP_11, "/", fields.clone()), "http").ok();
                 has_own_hop_by_hop(&fields);
+                has_come_through(&fields, b"a");
                 remove_hop_by_hop(&mut fields);
                 prop_assert!(!fields.contains_key(CONNECTION));
             }

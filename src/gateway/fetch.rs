@@ -135,7 +135,7 @@ impl Fetch {
     }
 
     async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
-        let mut fields = self.presented.upstream_fields();
+        let mut fields = self.gateway.upstream_fields(&self.presented);
         // The client's own conditions are for its own copy; the store wants the whole response, and
         // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
         // may spare the content.

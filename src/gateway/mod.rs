@@ -3,7 +3,7 @@
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
 //! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it,
 //! `key` says what a response is found by, `several` how more than one policy makes that, `look`
-//! what there is, `narrow` what of the request goes forward. `forward` sends equal misses on
+//! what there is, `narrow` what of the request goes forward, `onward` what is added to it. `forward` sends equal misses on
 //! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
 //! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
 //! `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare` answers
@@ -28,6 +28,7 @@ mod head;
 mod key;
 mod look;
 mod narrow;
+mod onward;
 mod origin;
 mod partial;
 mod post;
@@ -73,6 +74,7 @@ pub use self::shadow::Shadowed;
 
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
+use self::onward::Own;
 use self::origin::Origin;
 use self::presented::Presented;
 use self::shadow::Shadow;
@@ -80,6 +82,7 @@ use self::shadow::Shadow;
 /// Answers requests by the route table of one configuration. Shared by all workers.
 pub struct Gateway {
     clock: Clock,
+    own: Own,
     namespace: Box<str>,
     status_key: bool,
     /// The operators'.
@@ -221,6 +224,7 @@ impl Gateway {
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
+            own: Own::new(&store.own_name()),
             namespace: config.cache.namespace.as_str().into(),
             status_key: config.cache.status_key,
             token: config.admin.as_ref().and_then(|admin| admin.token.as_deref()).map(Into::into),
@@ -305,6 +309,9 @@ impl Gateway {
             narrowed: None,
         };
         self.route_stats(&presented).requests.count();
+        if self.is_loop(&presented) {
+            return Answer::now(respond::comes_round(presented.head.version));
+        }
         if self.may_ask_by_post(&presented) {
             let gateway = Arc::clone(self);
             return Answer::later(async move { gateway.ask_by_post(presented, content).await });

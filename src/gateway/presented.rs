@@ -12,7 +12,6 @@ use http::{HeaderMap, Version};
 use serde_json::Value;
 
 use crate::interim::{self, Interims};
-use crate::message;
 use crate::plugin::Seen;
 use crate::semantics::{self, RequestDirectives};
 use crate::upstream::Content;
@@ -98,18 +97,8 @@ impl Presented {
         Content::whole(self.content.clone().unwrap_or_default())
     }
 
-    /// The end-to-end fields to send to the upstream, those of this hop added.
-    pub(super) fn upstream_fields(&self) -> HeaderMap {
-        let narrowed = self.narrowed.as_ref().map(|narrowed| &narrowed.fields);
-        let mut fields = narrowed.unwrap_or(&self.head.headers).clone();
-        message::remove_hop_by_hop(&mut fields);
-        if message::takes_trailers(&self.head.headers) {
-            message::take_trailers(&mut fields);
-        }
-        message::join_cookies(&mut fields);
-        message::add_via(&mut fields, self.head.version);
-        let Peer { address, scheme, .. } = self.peer;
-        message::set_forwarded(&mut fields, address, scheme, &self.authority);
-        fields
+    /// The fields that go forward, as they came.
+    pub(super) fn kept_fields(&self) -> &HeaderMap {
+        self.narrowed.as_ref().map_or(&self.head.headers, |narrowed| &narrowed.fields)
     }
 }

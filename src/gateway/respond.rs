@@ -244,6 +244,14 @@ pub(super) fn malformed(version: Version, why: &str) -> Response<Body> {
     refused(version, StatusCode::BAD_REQUEST, why)
 }
 
+/// A request that this gateway has sent forward (RFC 8586 §2, RFC 5842 §7.2).
+pub(super) fn comes_round(version: Version) -> Response<Body> {
+    let status =
+        CacheStatus { detail: Some("loop".into()), ..CacheStatus::forward(Forward::Bypass) };
+    let why = "the request has come back to the gateway that sent it on";
+    with_status(refused(version, StatusCode::LOOP_DETECTED, why), &status)
+}
+
 /// A request that no route takes, or that is for no route.
 pub(super) fn no_route(head: &Parts) -> Response<Body> {
     if head.method == Method::CONNECT {

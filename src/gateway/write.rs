@@ -154,7 +154,7 @@ impl Gateway {
         presented: &Presented,
         content: Content,
     ) -> Result<Response<Reply>, Failure> {
-        let fields = presented.upstream_fields();
+        let fields = self.upstream_fields(presented);
         self.forward_with(presented, &fields, content).await
     }
 

@@ -14,8 +14,9 @@
 //! - `traceparent` by its grammar, and with it `tracestate` of harmless characters (W3C Trace Context).
 //! - Of a `QUERY`, the fields that say what its content is; the key holds them, and the content.
 //!
-//! Left behind, though a proxy passes it on elsewhere: `Via` of those before us (§7.6.3 of RFC 9110
-//! wants it kept; it is free text), and the client's own conditions, which are answered here.
+//! Left behind, though a proxy passes it on elsewhere: `Via` and `CDN-Loop` of those before us (§7.6.3 of
+//! RFC 9110 and §2 of RFC 8586 want them kept; they are free text), and the client's own conditions, which
+//! are answered here.
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE,

@@ -25,7 +25,7 @@ use crate::store::advice::{advice, is_of_replica};
 use crate::store::beat::Beat;
 use crate::store::connection::Trouble;
 use crate::store::ledger::Ledger;
-use crate::store::names::{host_name, random_name, with_characters};
+use crate::store::names::{host_name, own, random_name, with_characters};
 use crate::store::nodes::Nodes;
 use crate::store::purges::Purges;
 use crate::store::receipts::{Applied, NoReceipts, PurgeId, Receipts};
@@ -114,6 +114,11 @@ impl Fleet {
     /// What the others know this gateway by.
     pub(super) fn name(&self) -> Arc<str> {
         Arc::clone(&lock(&self.name).text)
+    }
+
+    /// A name that no other process has, whatever the others are called.
+    pub(super) fn own_name(&self) -> Arc<str> {
+        own(&self.name(), &self.process)
     }
 
     /// The fleet has been told of this gateway, or Redis refuses to take that: L2 may be used. Before,

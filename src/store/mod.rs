@@ -195,6 +195,11 @@ impl Store {
         Self { log, l1, redis, disk: None, fleet, start, tasks }
     }
 
+    /// A name of this gateway that no other process has.
+    pub fn own_name(&self) -> Arc<str> {
+        self.fleet.own_name()
+    }
+
     /// Whether there is a tier in memory.
     pub fn has_l1(&self) -> bool {
         self.l1.is_some()

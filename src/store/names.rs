@@ -23,6 +23,12 @@ pub(super) fn with_characters(name: &str, process: &str) -> Arc<str> {
     format!("{name}-{}", process.get(..6).unwrap_or(process)).into()
 }
 
+/// The same, unless the name has the process's characters already.
+pub(super) fn own(name: &str, process: &str) -> Arc<str> {
+    let characters = process.get(..6).unwrap_or(process);
+    if name.ends_with(characters) { name.into() } else { with_characters(name, process) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +40,7 @@ mod tests {
         assert_eq!(with_characters(&"a".repeat(64), "0123456789abcdef").len(), 64);
         let name = host_name("0123456789abcdef");
         assert!(name.ends_with("-012345") && name.len() > 7, "{name}");
+        assert_eq!(own(&name, "0123456789abcdef"), name, "once is enough");
+        assert_eq!(&*own("shop", "0123456789abcdef"), "shop-012345");
     }
 }

@@ -32,6 +32,7 @@ mod vary;
 
 // Messages on their way through, by RFC 9110, 9112 and 9113, and those that are none.
 mod forwarding;
+mod loops;
 mod malformed;
 
 // Content on its way: passed on as it comes, never a part for the whole.

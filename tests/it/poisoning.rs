@@ -62,6 +62,7 @@ fn shapes() -> Vec<Shape> {
         shape("Accept-Language without Vary", &[("accept-language", "evil")], true),
         shape("an unkeyed cookie", &[("cookie", "theme=evil")], true),
         shape("Via", &[("via", "1.1 evil")], true),
+        shape("CDN-Loop", &[("cdn-loop", "evil")], true),
         shape("a directive", &[("cache-control", "evil")], true),
         shape("Pragma", &[("pragma", "evil")], true),
         shape("Range", &[("range", "evil=0-1")], true),
@@ -88,7 +89,10 @@ fn shapes() -> Vec<Shape> {
 
 /// All that an origin is sent, with one of those mistakes that origins make.
 fn reflect(asked: &Asked) -> Reply {
-    let lines = asked.headers.iter().filter(|(_, value)| *value != PARENT);
+    // The last of `CDN-Loop` is the gateway, which no client chooses.
+    let gateway = asked.headers.get_all("cdn-loop").iter().next_back();
+    let is_told = |value| value != PARENT && Some(value) != gateway;
+    let lines = asked.headers.iter().filter(|(_, value)| is_told(value));
     let mut fields: Vec<_> = lines.map(|(name, value)| format!("{name}: {value:?}")).collect();
     fields.sort();
     let content = String::from_utf8_lossy(&asked.body);
