@@ -316,7 +316,7 @@ async fn a_server_that_is_killed_or_hangs_is_gone_on_with() {
     mongodb.restart().await;
     set(&mongodb, "1", 2).await;
     shows(&gateway, "/users/1", &shown("1", 2)).await;
-    mongodb.hold();
+    mongodb.hold().await;
     sleep(secs(1)).await;
     mongodb.release();
     set(&mongodb, "1", 3).await;

@@ -15,6 +15,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
 use tempfile::TempDir;
 
+use super::program::stands_still;
 use super::{PATIENCE, tool};
 
 /// A server that can be killed, started again with what was in it, and held still.
@@ -87,8 +88,10 @@ impl MongoDb {
     }
 
     /// Holds the server still (SIGSTOP): connections stay open and nothing answers.
-    pub(crate) fn hold(&self) {
+    pub(crate) async fn hold(&self) {
         self.signal("-STOP");
+        // Each thread stops when it comes to it, and may answer until then.
+        stands_still(self.server.as_ref().expect("the server runs").id()).await;
     }
 
     /// Lets it go on (SIGCONT).

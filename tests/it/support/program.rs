@@ -168,16 +168,7 @@ impl Running {
     /// Stops it where it is. It goes on with the signal `CONT`.
     pub(crate) async fn pause(&self) {
         self.signal("STOP");
-        // Each thread stops when it comes to it.
-        let tasks = format!("/proc/{}/task", self.child.id());
-        super::until("every thread stands still", || {
-            let mut threads = std::fs::read_dir(&tasks).unwrap();
-            threads.all(|thread| {
-                let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
-                status.is_ok_and(|status| status.contains("\nState:\tT"))
-            })
-        })
-        .await;
+        stands_still(self.child.id()).await;
     }
 
     /// Waits for its end.
@@ -193,6 +184,19 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Waits until a process that was told to stop has: each thread does when it comes to it.
+pub(crate) async fn stands_still(process: u32) {
+    let tasks = format!("/proc/{process}/task");
+    super::until("every thread stands still", || {
+        let mut threads = std::fs::read_dir(&tasks).unwrap();
+        threads.all(|thread| {
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
+            status.is_ok_and(|status| status.contains("\nState:\tT"))
+        })
+    })
+    .await;
 }
 
 fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], out: Stdio) -> Child {
