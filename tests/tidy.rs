@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upstream", &["config", "interim", "message"]),
     ("warm", &["clock", "message", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
-    ("documents", &["semantics", "config", "message", "upstream"]),
+    ("documents", &["semantics", "clock", "config", "message", "upstream"]),
     ("collapse", &["stored", "semantics", "upstream"]),
     ("routes", &["config"]),
     ("body", &["collapse", "upstream"]),

@@ -164,7 +164,8 @@ impl Config {
         waiting
     }
 
-    /// The files that it names: plugins, certificate authorities, keys and passwords of MongoDB.
+    /// The files that it names: plugins, certificate authorities, keys, and what MongoDB is
+    /// told who Larder is.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let plugins = self.policies.iter().filter_map(|policy| match &policy.plugin {
             Plugin::File(path) => Some(path),
@@ -175,8 +176,8 @@ impl Config {
             JwtKeys::Secret(_) | JwtKeys::Trusted => None,
         });
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
-        let passwords = self.mongodbs.iter().filter_map(Mongodb::file);
-        plugins.chain(authorities).chain(keys).chain(passwords)
+        let of_mongodb = self.mongodbs.iter().flat_map(Mongodb::files);
+        plugins.chain(authorities).chain(keys).chain(of_mongodb)
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+
 use super::fault::Wrong;
 use super::reader::Table;
 use super::sections::{MILLISECOND, file};
@@ -22,6 +24,11 @@ pub struct Mongodb {
     /// `password` or `password_file`, instead of the URI's. The file is read when Larder starts or
     /// loads a configuration.
     pub password: Option<Password>,
+    /// `tlsCAFile` of the URI: the authorities to believe instead of the system's. A relative path is one
+    /// from the folder of `gateway.toml`, as each in the file is.
+    pub ca: Option<PathBuf>,
+    /// `tlsCertificateKeyFile` of the URI: a certificate and its key, for servers that ask for them.
+    pub identity: Option<PathBuf>,
     /// `timeout`, default 1 s, 10 ms to 1 min: so long a server is looked for, and a connection waited
     /// for.
     pub timeout: Duration,
@@ -33,12 +40,15 @@ pub struct Mongodb {
 
 impl fmt::Debug for Mongodb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, uri, username, password, timeout, max_connections, .. } = self;
+        let Self { name, uri, username, password, ca, identity, timeout, max_connections, .. } =
+            self;
         f.debug_struct("Mongodb")
             .field("name", name)
             .field("uri", &shown::url(uri))
             .field("username", username)
             .field("password", password)
+            .field("ca", ca)
+            .field("identity", identity)
             .field("timeout", timeout)
             .field("max_connections", max_connections)
             .finish_non_exhaustive()
@@ -46,12 +56,13 @@ impl fmt::Debug for Mongodb {
 }
 
 impl Mongodb {
-    /// The file that it names.
-    pub(super) fn file(&self) -> Option<&PathBuf> {
-        match &self.password {
+    /// The files that it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let password = match &self.password {
             Some(Password::File(path)) => Some(path),
             Some(Password::Text(_)) | None => None,
-        }
+        };
+        [password, self.ca.as_ref(), self.identity.as_ref()].into_iter().flatten()
     }
 }
 
@@ -82,6 +93,8 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<
         let hint = "write username = \"…\" beside it".to_owned();
         table.report(table.place, "there is a password, and nobody whose it is", Some(hint));
     }
+    let path = |option| Some(folder.join(self::option(uri.as_ref()?, option)?));
+    let (ca, identity) = (path("tlsCAFile"), path("tlsCertificateKeyFile"));
     let place = value.map_or(table.place, |value| value.place);
     let timeout = table.duration(
         "timeout",
@@ -90,7 +103,26 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<
     );
     let max_connections = table.count("max_connections", 64, 1..=1000);
     table.finish();
-    Some(Mongodb { name, uri: uri?, username, password, timeout, max_connections, place })
+    Some(Mongodb {
+        name,
+        uri: uri?,
+        username,
+        password,
+        ca,
+        identity,
+        timeout,
+        max_connections,
+        place,
+    })
+}
+
+/// An option of a URI. The last one counts, whatever its case.
+fn option(uri: &str, name: &str) -> Option<String> {
+    let (_, options) = uri.split_once('?')?;
+    let mut options = options.rsplit('&').filter_map(|option| option.split_once('='));
+    let (_, value) = options.find(|(its, _)| its.eq_ignore_ascii_case(name))?;
+    let value = percent_decode_str(value).decode_utf8().ok()?;
+    (!value.is_empty()).then(|| value.into_owned())
 }
 
 /// The scheme; the rest is for the driver to judge.
@@ -99,5 +131,24 @@ fn uri(text: &str) -> Result<String, Wrong> {
         Ok(text.to_owned())
     } else {
         Err(Wrong::new("is not a MongoDB URI").with_hint("write \"mongodb://127.0.0.1:27017\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_as_drivers_do() {
+        for (uri, expected) in [
+            ("mongodb://a/?tls=true&tlsCAFile=%2Fetc%2Fca.pem&w=1", Some("/etc/ca.pem")),
+            ("mongodb://a?tlscafile=ca.pem", Some("ca.pem")),
+            ("mongodb://a/?tlsCAFile=a&tlsCAFile=b", Some("b")),
+            ("mongodb://tlsCAFile=a@b/?tls=true", None),
+            ("mongodb://a/?tlsCAFile=", None),
+            ("mongodb://a", None),
+        ] {
+            assert_eq!(option(uri, "tlsCAFile").as_deref(), expected, "{uri}");
+        }
     }
 }

@@ -6,13 +6,16 @@
 //!
 //! - `filter` makes a typed filter of the request;
 //! - `source` is the only file that talks to a server;
+//! - `login` says who Larder is, `condition` whether that leads to anything;
 //! - `json` writes what it sent, `response` makes a response of that.
 //!
 //! *Not supported:* writing; MongoDB's authentication by OIDC, AWS or Kerberos; client-side
 //! encryption; documents larger than 64 MiB together.
 
+mod condition;
 mod filter;
 mod json;
+mod login;
 mod response;
 mod source;
 
@@ -32,8 +35,10 @@ use crate::config;
 use crate::config::{Json, Operand};
 use crate::upstream::{Failure, Reply};
 
+pub use self::condition::{Health, State};
+pub use self::login::Unusable;
 pub use self::response::{EVERYTHING, database_label, id_of, label};
-pub use self::source::{Source, Unusable};
+pub use self::source::Source;
 
 use self::filter::Given;
 

@@ -5,26 +5,26 @@
 //! not be dropped half-way. How many there are at once is bounded, those that nobody waits for
 //! included.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{ClientOptions, ConnectionString, Credential, FindOneOptions, FindOptions};
+use mongodb::options::{ClientOptions, FindOneOptions, FindOptions};
 use mongodb::{Client, Collection};
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::config::{self, Mongodb, Password};
+use crate::config::{self, Mongodb};
 use crate::upstream::Failure;
 
 use super::Found;
+use super::condition::{Condition, Health, State};
 use super::filter::Query;
+use super::login::{Login, Unusable};
 
 /// All documents of a response together have at most so many octets.
 const LARGEST: usize = 64 << 20;
@@ -32,41 +32,22 @@ const LARGEST: usize = 64 << 20;
 /// How long a server that is looked for is asked whether it is there, unless the URI says.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// One that cannot be used is asked again after this time at first, and after twice the last one up to the
+/// second.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
 /// A deployment that documents are read from. It connects when it is first asked.
 pub struct Source {
     name: Box<str>,
     config: Mongodb,
-    options: Options,
+    login: Login,
     client: OnceCell<Client>,
     was_looked_at: AtomicBool,
+    /// Somebody looks whether it is back.
+    is_looked_for: AtomicBool,
     /// As many operations as there may be.
     permits: Arc<Semaphore>,
-    is_out_of_reach: AtomicBool,
-}
-
-/// What the client is made of.
-struct Options {
-    uri: ConnectionString,
-    username: Option<String>,
-    password: Option<String>,
-    timeout: Duration,
-    max_connections: u32,
-}
-
-/// A deployment cannot be used as it is configured.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// The driver does not take the URI.
-    #[error("the uri cannot be used: {0}")]
-    Uri(String),
-    /// The `password_file` cannot be read.
-    #[error("no password can be read from `{path}`")]
-    Password {
-        /// As configured.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
+    condition: Condition,
 }
 
 /// Why nothing was read.
@@ -74,6 +55,8 @@ pub enum Unusable {
 enum Trouble {
     #[error("as many operations as may be are under way")]
     Busy,
+    #[error("its servers are not known")]
+    Unknown,
     #[error("it did not answer in time")]
     Silent,
     #[error("the documents have more than 64MiB")]
@@ -88,39 +71,21 @@ impl Source {
     /// # Errors
     /// The driver does not take the URI, or a file cannot be read.
     pub fn new(config: &Mongodb) -> Result<Self, Unusable> {
-        let uri = ConnectionString::parse(&config.uri).map_err(|error| unusable(&error))?;
-        let password = match &config.password {
-            None => None,
-            Some(Password::Text(text)) => Some(text.clone()),
-            Some(Password::File(path)) => {
-                let text = fs::read_to_string(path).map_err(|source| Unusable::Password {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-        };
-        let options = Options {
-            uri,
-            username: config.username.clone(),
-            password,
-            timeout: config.timeout,
-            max_connections: config.max_connections,
-        };
         Ok(Self {
             name: config.name.as_str().into(),
             config: config.essence(),
-            permits: Arc::new(Semaphore::new(config.max_connections as usize * 2)),
-            options,
+            login: Login::new(config)?,
             client: OnceCell::new(),
             was_looked_at: AtomicBool::new(false),
-            is_out_of_reach: AtomicBool::new(false),
+            is_looked_for: AtomicBool::new(false),
+            permits: Arc::new(Semaphore::new(config.max_connections as usize * 2)),
+            condition: Condition::new(),
         })
     }
 
     /// Whether both are the same deployment, reached the same way.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.config == other.config && self.options.password == other.options.password
+        self.config == other.config && self.login.is_same(&other.login)
     }
 
     /// Looks whether it can be reached, once, so that the log says at the start what is wrong.
@@ -129,12 +94,46 @@ impl Source {
             return;
         }
         let source = Arc::clone(self);
+        runtime.spawn(async move { source.ask(&Handle::current()).await });
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.condition.told(&self.name)
+    }
+
+    /// Asks whether it is there.
+    async fn ask(self: &Arc<Self>, runtime: &Handle) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+        let source = Arc::clone(self);
+        let asking = runtime.spawn(async move {
+            let _permit = permit;
+            source.client().await?.database("admin").run_command(doc! { "ping": 1 }).await
+        });
+        if let Ok(Ok(answer)) = timeout(self.config.timeout.saturating_mul(3), asking).await {
+            self.note(answer.as_ref().err(), runtime);
+        }
+    }
+
+    /// Asks until it is there again, so that the log and whoever looks after it know. One does at a time,
+    /// and none for a deployment that is not configured any more.
+    fn look_for(self: &Arc<Self>, runtime: &Handle) {
+        if self.is_looked_for.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (source, on) = (Arc::downgrade(self), runtime.clone());
         runtime.spawn(async move {
-            let answer = match source.client().await {
-                Ok(client) => client.database("admin").run_command(doc! { "ping": 1 }).await,
-                Err(error) => Err(error),
-            };
-            source.note(answer.as_ref().err());
+            let mut pause = LOOKS.0;
+            loop {
+                sleep(pause).await;
+                pause = (pause * 2).min(LOOKS.1);
+                let Some(source) = source.upgrade() else { return };
+                source.ask(&on).await;
+                if !source.condition.is_trouble() {
+                    source.is_looked_for.store(false, Ordering::Relaxed);
+                    return;
+                }
+            }
         });
     }
 
@@ -148,7 +147,11 @@ impl Source {
         query: Query,
         runtime: &Handle,
     ) -> Result<Found, Failure> {
-        let patience = self.options.timeout;
+        // Whose servers are not known is looked for by one, and not by each request in its turn.
+        if self.client.get().is_none() && self.condition.is_trouble() {
+            return Err(Failure::unavailable(Trouble::Unknown));
+        }
+        let patience = self.config.timeout;
         let permits = Arc::clone(&self.permits);
         let Ok(Ok(permit)) = timeout(patience, permits.acquire_owned()).await else {
             return Err(Failure::unavailable(Trouble::Busy));
@@ -165,19 +168,29 @@ impl Source {
             Ok(Ok(outcome)) => outcome,
             // The runtime ends.
             Ok(Err(_)) => return Err(Failure::unavailable(Trouble::Silent)),
+            Err(_) if self.client.get().is_none() => Err(Trouble::Unknown),
             Err(_) => Err(Trouble::Silent),
         };
         match &outcome {
-            Ok(_) => self.note(None),
-            Err(Trouble::Driver(error)) => self.note(Some(error)),
-            Err(Trouble::Busy | Trouble::Silent | Trouble::TooLarge) => {}
+            Ok(_) => self.note(None, runtime),
+            Err(Trouble::Driver(error)) => self.note(Some(error), runtime),
+            Err(_) => {}
         }
         outcome.map_err(|trouble| self.failure(trouble))
     }
 
     /// The client, made when it is first needed: a URI may name its servers by DNS.
     async fn client(&self) -> Result<&Client, Error> {
-        self.client.get_or_try_init(|| self.options.connect()).await
+        self.client.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let mut options = self.login.options().await?;
+        options.server_selection_timeout.get_or_insert(self.config.timeout);
+        options.connect_timeout.get_or_insert(self.config.timeout);
+        options.heartbeat_freq.get_or_insert(HEARTBEAT);
+        options.max_pool_size.get_or_insert(self.config.max_connections);
+        client(options)
     }
 
     /// A client of its own for a stream of changes, which waits as long as drivers do: a stream that takes
@@ -186,23 +199,31 @@ impl Source {
     /// # Errors
     /// The servers that the URI names cannot be found out.
     pub async fn client_for_changes(&self) -> Result<Client, Error> {
-        let options = ClientOptions::parse(self.options.uri.clone()).await?;
-        self.options.client(options)
+        client(self.login.options().await?)
     }
 
-    /// Says once that it is out of reach, and once that it is back.
-    fn note(&self, error: Option<&Error>) {
+    /// Says once what is wrong, and once that it is back.
+    fn note(self: &Arc<Self>, error: Option<&Error>, runtime: &Handle) {
+        let mongodb = &*self.name;
         let Some(error) = error else {
-            if self.is_out_of_reach.swap(false, Ordering::Relaxed) {
-                info!(mongodb = &*self.name, "MongoDB is back");
+            if self.condition.works() {
+                info!(mongodb, "MongoDB is back");
             }
             return;
         };
-        if is_out_of_reach(error) && !self.is_out_of_reach.swap(true, Ordering::Relaxed) {
-            let name = &*self.name;
-            let error = &error.kind;
-            warn!(mongodb = name, %error, "MongoDB is out of reach, its routes have what is stored");
+        let Some(state) = state(error) else { return };
+        let error = &error.kind;
+        if self.condition.fails(state, error) {
+            match state {
+                State::Refused => {
+                    warn!(mongodb, %error, "MongoDB refuses the login, its routes have what is stored");
+                }
+                _ => {
+                    warn!(mongodb, %error, "MongoDB is out of reach, its routes have what is stored");
+                }
+            }
         }
+        self.look_for(runtime);
     }
 
     /// What a failed operation is to the gateway. The client is told nothing of the driver's words.
@@ -210,7 +231,8 @@ impl Source {
         let mongodb = &*self.name;
         match trouble {
             Trouble::Silent => Failure::Timeout,
-            Trouble::Driver(error) if is_out_of_reach(&error) => Failure::unavailable(error),
+            Trouble::Unknown => Failure::unavailable(trouble),
+            Trouble::Driver(error) if state(&error).is_some() => Failure::unavailable(error),
             Trouble::Driver(error) if code(&error) == Some(MAX_TIME_EXPIRED) => Failure::Timeout,
             trouble => {
                 warn!(mongodb, error = %trouble, "documents cannot be read");
@@ -282,29 +304,9 @@ impl Reading {
     }
 }
 
-impl Options {
-    async fn connect(&self) -> Result<Client, Error> {
-        let mut options = ClientOptions::parse(self.uri.clone()).await?;
-        options.server_selection_timeout.get_or_insert(self.timeout);
-        options.connect_timeout.get_or_insert(self.timeout);
-        options.heartbeat_freq.get_or_insert(HEARTBEAT);
-        options.max_pool_size.get_or_insert(self.max_connections);
-        self.client(options)
-    }
-
-    fn client(&self, mut options: ClientOptions) -> Result<Client, Error> {
-        options.app_name.get_or_insert_with(|| "larder".to_owned());
-        if self.username.is_some() || self.password.is_some() {
-            let credential = options.credential.get_or_insert_with(Credential::default);
-            if let Some(username) = &self.username {
-                credential.username = Some(username.clone());
-            }
-            if let Some(password) = &self.password {
-                credential.password = Some(password.clone());
-            }
-        }
-        Client::with_options(options)
-    }
+fn client(mut options: ClientOptions) -> Result<Client, Error> {
+    options.app_name.get_or_insert_with(|| "larder".to_owned());
+    Client::with_options(options)
 }
 
 /// `MaxTimeMSExpired`.
@@ -316,13 +318,22 @@ const MAX_TIME_EXPIRED: i32 = 50;
 /// `InterruptedDueToReplStateChange`, `NotPrimaryNoSecondaryOk`, `NotPrimaryOrSecondary`.
 const OUT_OF_REACH: [i32; 12] = [6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
 
-fn is_out_of_reach(error: &Error) -> bool {
+/// `AuthenticationFailed`.
+const REFUSED: i32 = 18;
+
+/// What an error says of the whole deployment; none if it is about what was asked.
+fn state(error: &Error) -> Option<State> {
     match &*error.kind {
+        ErrorKind::Authentication { .. } => Some(State::Refused),
         ErrorKind::ServerSelection { .. }
         | ErrorKind::Io(_)
         | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::DnsResolve { .. } => true,
-        _ => code(error).is_some_and(|code| OUT_OF_REACH.contains(&code)),
+        | ErrorKind::InvalidTlsConfig { .. }
+        | ErrorKind::DnsResolve { .. } => Some(State::OutOfReach),
+        _ => match code(error)? {
+            REFUSED => Some(State::Refused),
+            code => OUT_OF_REACH.contains(&code).then_some(State::OutOfReach),
+        },
     }
 }
 
@@ -330,13 +341,5 @@ fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(error) => Some(error.code),
         _ => None,
-    }
-}
-
-/// Without what the URI may hold of secrets.
-fn unusable(error: &Error) -> Unusable {
-    match &*error.kind {
-        ErrorKind::InvalidArgument { message, .. } => Unusable::Uri(message.clone()),
-        kind => Unusable::Uri(kind.to_string()),
     }
 }

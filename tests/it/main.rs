@@ -61,9 +61,11 @@ mod frames;
 // L2 on a disk: over restarts and kills, full, damaged.
 mod disk;
 
-// Answers out of MongoDB.
+// Answers out of MongoDB, and who it lets ask.
 #[cfg(feature = "mongodb")]
 mod documents;
+#[cfg(feature = "mongodb")]
+mod logins;
 
 // What changes in MongoDB, as invalidations.
 #[cfg(feature = "mongodb")]

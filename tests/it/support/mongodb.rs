@@ -4,8 +4,9 @@
 //! `mongod`, where it is on the path or named by `LARDER_TEST_MONGODB`; else a server that speaks the
 //! same protocol, which `tests/run` installs.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +14,9 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use tempfile::TempDir;
 
 use super::program::stands_still;
@@ -23,9 +27,19 @@ pub(crate) struct MongoDb {
     directory: TempDir,
     port: u16,
     server: Option<Child>,
-    /// More options of the server.
-    options: &'static [&'static str],
+    asked: Asked,
     client: Client,
+}
+
+/// What a server is to be besides.
+#[derive(Clone, Default)]
+struct Asked {
+    /// More options of the compatible server.
+    options: &'static [&'static str],
+    /// It knows whom it answers.
+    auth: bool,
+    /// The folder of its certificate, and its clients'.
+    tls: Option<PathBuf>,
 }
 
 impl MongoDb {
@@ -36,12 +50,45 @@ impl MongoDb {
 
     /// As [`MongoDb::start`]; the compatible server knows more `options`.
     pub(crate) async fn start_with(options: &'static [&'static str]) -> Self {
+        let asked = Asked { options, ..Asked::default() };
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (server, port) = serve(directory.path(), None, options);
-        let client = client(port).await;
-        let mongodb = Self { directory, port, server: Some(server), options, client };
+        let (server, port) = serve(directory.path(), None, &asked);
+        let client = client(port, &asked).await;
+        let mongodb = Self { directory, port, server: Some(server), asked, client };
         mongodb.answers().await;
         mongodb
+    }
+
+    /// A server that answers only whom it knows: its client here, and whoever is made a user. With the
+    /// folder of [`certificates`], it speaks TLS and wants a certificate as well.
+    pub(crate) async fn start_with_users(tls: Option<&Path>) -> Self {
+        let mut mongodb = Self::start().await;
+        mongodb.make_user("admin", "root", "root", "root", "admin").await;
+        mongodb.end();
+        mongodb.asked = Asked { auth: true, tls: tls.map(Path::to_owned), ..Asked::default() };
+        mongodb.client = client(mongodb.port, &mongodb.asked).await;
+        mongodb.restart().await;
+        mongodb
+    }
+
+    /// Makes a user of `database` with a role in another one.
+    pub(crate) async fn make_user(
+        &self,
+        database: &str,
+        name: &str,
+        password: &str,
+        role: &str,
+        of: &str,
+    ) {
+        let mut command =
+            doc! { "createUser": name, "roles": [{ "role": role, "db": of }], "pwd": password };
+        if database == "$external" {
+            command.remove("pwd");
+            if mongod().is_none() {
+                command.insert("mechanisms", ["MONGODB-X509"].as_slice());
+            }
+        }
+        self.client.database(database).run_command(command).await.expect("the user is made");
     }
 
     /// For `uri` in `[mongodb.NAME]`.
@@ -79,10 +126,18 @@ impl MongoDb {
         }
     }
 
+    /// Ends the server in order: what it has been told of users it may not have written yet.
+    pub(crate) fn end(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut server) = self.server.take() {
+            server.wait().expect("the server is our child");
+        }
+    }
+
     /// Starts a server in the place of the last one, on the same port and with the same data.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        let (server, _) = serve(self.directory.path(), Some(self.port), self.options);
+        let (server, _) = serve(self.directory.path(), Some(self.port), &self.asked);
         self.server = Some(server);
         self.answers().await;
     }
@@ -130,19 +185,53 @@ impl Drop for MongoDb {
     }
 }
 
-async fn client(port: u16) -> Client {
+async fn client(port: u16, asked: &Asked) -> Client {
+    let user = if asked.auth { "root:root@" } else { "" };
+    let tls = asked.tls.as_ref().map(|folder| {
+        let folder = folder.display();
+        format!(
+            "&tls=true&tlsCAFile={folder}/ca.pem&tlsCertificateKeyFile={folder}/client.both.pem"
+        )
+    });
     let uri = format!(
-        "mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=5000&journal=true"
+        "mongodb://{user}127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=5000&journal=true{}",
+        tls.unwrap_or_default()
     );
     let options = ClientOptions::parse(uri).await.expect("the URI is one");
     Client::with_options(options).expect("the options are right")
 }
 
+/// In this folder: an authority, `ca.pem`, and another, `other.pem`; and of the first one a server's
+/// certificate and key, and those of a client that is `CN=larder`, in a file each and in one.
+pub(crate) fn certificates(folder: &Path) {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new([]).unwrap();
+        // One that has its certificates' own name would pass for none.
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let ca = authority("ours");
+    write("ca.pem", &ca.pem());
+    write("other.pem", &authority("other").pem());
+    for (file, name) in [("server", "mongodb"), ("client", "larder")] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let (certificate, key) = (params.signed_by(&key, &ca).unwrap().pem(), key.serialize_pem());
+        write(&format!("{file}.both.pem"), &format!("{certificate}{key}"));
+        write(&format!("{file}.pem"), &certificate);
+        write(&format!("{file}.key"), &key);
+    }
+}
+
 /// Starts a server, and tells its port.
-fn serve(directory: &Path, port: Option<u16>, options: &[&str]) -> (Child, u16) {
+fn serve(directory: &Path, port: Option<u16>, asked: &Asked) -> (Child, u16) {
     match mongod() {
-        Some(program) => serve_mongod(&program, directory, port),
-        None => serve_compatible(directory, port, options),
+        Some(program) => serve_mongod(&program, directory, port, asked),
+        None => serve_compatible(directory, port, asked),
     }
 }
 
@@ -155,12 +244,30 @@ fn mongod() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join("mongod")).find(|file| file.is_file())
 }
 
-fn serve_mongod(program: &Path, directory: &Path, port: Option<u16>) -> (Child, u16) {
+fn serve_mongod(
+    program: &Path,
+    directory: &Path,
+    port: Option<u16>,
+    asked: &Asked,
+) -> (Child, u16) {
     let port = port.unwrap_or_else(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("it is bound").port()
     });
-    let server = Command::new(program)
+    let mut command = Command::new(program);
+    if asked.auth {
+        // What the members of a replica set know each other by.
+        let key = directory.join("key");
+        std::fs::write(&key, "larder".repeat(4)).expect("the directory is ours");
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("it is ours");
+        command.arg("--keyFile").arg(key);
+    }
+    if let Some(folder) = &asked.tls {
+        command.args(["--tlsMode", "requireTLS"]);
+        command.arg("--tlsCertificateKeyFile").arg(folder.join("server.both.pem"));
+        command.arg("--tlsCAFile").arg(folder.join("ca.pem"));
+    }
+    let server = command
         .args(["--replSet", "larder", "--bind_ip", "127.0.0.1", "--port", &port.to_string()])
         .arg("--dbpath")
         .arg(directory)
@@ -171,13 +278,27 @@ fn serve_mongod(program: &Path, directory: &Path, port: Option<u16>) -> (Child, 
     (server, port)
 }
 
-fn serve_compatible(directory: &Path, port: Option<u16>, options: &[&str]) -> (Child, u16) {
+fn serve_compatible(directory: &Path, port: Option<u16>, asked: &Asked) -> (Child, u16) {
     let log = directory.join("log");
-    let server = Command::new(tool("mongodb/bin/secantusd-py"))
+    let mut command = Command::new(tool("mongodb/bin/secantusd-py"));
+    if asked.auth {
+        command.arg("--auth");
+    }
+    if let Some(folder) = &asked.tls {
+        command.arg("--tls-require-client-cert");
+        for (option, file) in [
+            ("--tls-cert-file", "server.pem"),
+            ("--tls-key-file", "server.key"),
+            ("--tls-ca-file", "ca.pem"),
+        ] {
+            command.arg(option).arg(folder.join(file));
+        }
+    }
+    let server = command
         .args(["--host", "127.0.0.1", "--port", &port.unwrap_or(0).to_string()])
         .arg("--storage-path")
         .arg(directory.join("data"))
-        .args(options)
+        .args(asked.options)
         .stdout(Stdio::null())
         .stderr(File::create(&log).expect("the directory is ours"))
         .spawn()
