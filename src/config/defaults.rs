@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnL2Error, OnLag,
-    Origin, Place, Plugin, Policy, Redis, Route, Server, Upstream,
+    Origin, Place, Plugin, Policy, Redis, Route, Server,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -80,22 +80,6 @@ impl L2 {
             timeout: Duration::from_millis(50),
             max_size: 1 << 20,
             compression: Compression::default(),
-        }
-    }
-}
-
-impl Upstream {
-    /// With every default.
-    pub fn new(name: String, servers: Vec<http::Uri>) -> Self {
-        Self {
-            name,
-            servers,
-            connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(30),
-            preserve_host: true,
-            ca: None,
-            place: Place::default(),
         }
     }
 }

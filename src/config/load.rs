@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::fault::{Fault, Faults, Wrong};
-use super::{Admin, Config, Origin, Route, Server, Upstream};
+use super::{Admin, Config, Origin, Route, Server, Upstream, UpstreamServer};
 use super::{address, sections, shown, value};
 
 /// A file has at most this many octets.
@@ -131,7 +131,10 @@ impl Config {
         Ok(Self {
             server: Server { listen, ..Server::default() },
             admin,
-            upstreams: vec![Upstream::new("all".to_owned(), server.into_iter().collect())],
+            upstreams: vec![Upstream::new(
+                "all".to_owned(),
+                server.map(UpstreamServer::new).into_iter().collect(),
+            )],
             routes: vec![Route::new("all".to_owned(), "/{*rest}".to_owned(), Origin::Upstream(0))],
             ..Self::empty()
         })

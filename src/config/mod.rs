@@ -5,8 +5,8 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `servers`, `disk`, `mongodbs`, `jwt`, `routes`, `document`,
-//!   `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `routes`,
+//!   `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -40,6 +40,7 @@ mod server_url;
 mod servers;
 mod setting;
 mod shown;
+mod upstreams;
 mod value;
 mod warm;
 mod watch;
@@ -61,6 +62,7 @@ pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use load::{Draft, admin_token, load, parse};
 pub use mongodbs::Mongodb;
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
+pub use upstreams::{Balance, Upstream, UpstreamServer};
 pub use warm::{Occasion, Sitemap, Warm};
 pub use watch::Watch;
 
@@ -189,29 +191,6 @@ pub enum Compression {
     None,
     /// As an LZ4 block, where that saves something.
     Lz4,
-}
-
-/// `[upstreams.NAME]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    /// The table's name.
-    pub name: String,
-    /// `servers`, at least one: `http://host[:port]` or `https://host[:port]`, and nothing after
-    /// it but a `/`. Used in turn.
-    pub servers: Vec<http::Uri>,
-    /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
-    pub connect_timeout: Duration,
-    /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
-    pub timeout: Duration,
-    /// `idle_timeout`: silence between two pieces of a body, default 30 s, 1 ms to 1 day.
-    pub idle_timeout: Duration,
-    /// `preserve_host`, default true: send the client's `Host`; false sends the server's own.
-    pub preserve_host: bool,
-    /// `ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
-    /// found from the folder of `gateway.toml`.
-    pub ca: Option<PathBuf>,
-    /// Where `ca`'s value stands, or the table's name if there is none.
-    pub place: Place,
 }
 
 /// `[policies.NAME]`.

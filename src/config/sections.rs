@@ -13,13 +13,13 @@ use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Plugin, Policy, Server, Upstream};
 use super::{
-    address, disk, document, env, jwt, mongodbs, routes, servers, setting, shown, value, warm,
-    watch,
+    address, disk, document, env, jwt, mongodbs, routes, servers, setting, shown, upstreams, value,
+    warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_hours(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// The bounds of a policy's `time` and `memory`.
@@ -97,7 +97,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     let upstreams: Vec<Upstream> = upstreams
         .unwrap_or_default()
         .into_iter()
-        .map(|(name, table)| upstream(name, table, folder))
+        .map(|(name, table)| upstreams::read(name, table, folder))
         .collect();
     let (mongodbs, mongodb_names) = mongodbs.unwrap_or_default();
     let policies = policies.unwrap_or_default();
@@ -301,33 +301,6 @@ fn l2(mut table: Table<'_>, folder: &Path) -> Option<L2> {
     };
     table.finish();
     is_there.then_some(l2)
-}
-
-fn upstream(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
-    const SHAPE: &str = "write servers = [\"http://127.0.0.1:3000\"]";
-    let servers = table.take("servers");
-    if servers.is_none() {
-        table.missing("servers", SHAPE);
-    }
-    let servers = servers.and_then(|value| value.list(|| SHAPE.to_owned())).unwrap_or_default();
-    let servers = servers.iter().filter_map(|server| server.read(address::server)).collect();
-    let ca = table.take("ca");
-    let default = Upstream::new(name, servers);
-    let upstream = Upstream {
-        connect_timeout: table.duration(
-            "connect_timeout",
-            default.connect_timeout,
-            MILLISECOND..=HOUR,
-        ),
-        timeout: table.duration("timeout", default.timeout, MILLISECOND..=DAY),
-        idle_timeout: table.duration("idle_timeout", default.idle_timeout, MILLISECOND..=DAY),
-        preserve_host: table.boolean("preserve_host", default.preserve_host),
-        place: ca.as_ref().map_or(table.place, |value| value.place),
-        ca: ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text)))),
-        ..default
-    };
-    table.finish();
-    upstream
 }
 
 fn folder(text: &str) -> Result<(), Wrong> {

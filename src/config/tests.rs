@@ -160,7 +160,7 @@ fn the_smallest_file_has_every_default() {
     assert!(config.admin.is_none() && config.cache.l2.is_none());
     assert_eq!((config.cache.namespace.as_str(), config.cache.l1.capacity), ("larder", 256 << 20));
     let upstream = &config.upstreams[0];
-    assert_eq!(upstream.servers, ["http://127.0.0.1:3000"]);
+    assert_eq!(upstream.servers[0].url, "http://127.0.0.1:3000");
     assert_eq!(upstream.timeout, Duration::from_secs(30));
     let route = &config.routes[0];
     assert_eq!(

@@ -156,7 +156,8 @@ impl Fetch {
         }
         fields.extend(added);
         let content = self.presented.upstream_content();
-        self.gateway.forward_with(&self.presented, &fields, content).await
+        let key = Some(&self.key.hash);
+        self.gateway.forward_with(&self.presented, &fields, content, key).await
     }
 
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.

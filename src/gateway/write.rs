@@ -14,7 +14,7 @@ use crate::plugin::{Scope as Named, SeenResponse};
 use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
-use crate::stored::Mark;
+use crate::stored::{CacheKey, Mark};
 use crate::upstream::{Content, Failure, Outgoing, Reply};
 
 use super::origin::Origin;
@@ -118,12 +118,13 @@ impl Gateway {
         }
     }
 
-    /// Sends a request on with these fields. Every forward request goes through here and is counted.
+    /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward request goes through here and is counted.
     pub(super) async fn forward_with(
         &self,
         presented: &Presented,
         fields: &HeaderMap,
         content: Content,
+        key: Option<&CacheKey>,
     ) -> Result<Response<Reply>, Failure> {
         let figures = self.route_stats(presented);
         figures.upstream_requests.count();
@@ -131,10 +132,10 @@ impl Gateway {
         let (method, target) = (&head.method, presented.upstream_target());
         let result = match &self.plan(presented).origin {
             Origin::Upstream(upstream) => {
-                let interim = presented.interim();
-                upstream
-                    .send(Outgoing { method, target, authority, fields, content, interim })
-                    .await
+                let (interim, key) = (presented.interim(), key.map(|key| &key.0[..]));
+                let outgoing =
+                    Outgoing { method, target, authority, fields, content, interim, key };
+                upstream.send(outgoing).await
             }
             Origin::Documents(documents) => {
                 let captures = self.captures(presented);
@@ -155,7 +156,7 @@ impl Gateway {
         content: Content,
     ) -> Result<Response<Reply>, Failure> {
         let fields = self.upstream_fields(presented);
-        self.forward_with(presented, &fields, content).await
+        self.forward_with(presented, &fields, content, None).await
     }
 
     /// Invalidates what an unsafe request has made wrong (RFC 9111 §4.4, and the route's policy).

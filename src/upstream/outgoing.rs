@@ -8,6 +8,7 @@ use http_body::Body as _;
 use crate::interim;
 
 use super::Content;
+use super::server::hash;
 
 /// A request on its way out.
 pub struct Outgoing<'a> {
@@ -23,6 +24,8 @@ pub struct Outgoing<'a> {
     pub content: Content,
     /// Where interim responses go.
     pub interim: Option<interim::Sender>,
+    /// What a response to it would be found by, if it is looked for.
+    pub key: Option<&'a [u8]>,
 }
 
 impl Outgoing<'_> {
@@ -30,6 +33,15 @@ impl Outgoing<'_> {
     /// is safe, and the content is at hand, or there is none.
     pub(super) fn may_repeat(&self) -> bool {
         self.method.is_safe() && self.content.is_at_hand()
+    }
+
+    /// A number that requests have in common which are answered alike.
+    pub(super) fn hash(&self) -> u64 {
+        match (self.key, self.target) {
+            (Some(key), _) => hash(key),
+            (None, Some(target)) => hash(target.as_str().as_bytes()),
+            (None, None) => 0,
+        }
     }
 
     /// The request to this server. `preserve_host`: with the client's `Host`, else with the server's.

@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 use crate::message;
 
+use super::server::Call;
+
 /// The content of an upstream's response as it comes in. Silence longer than the upstream's
 /// `idle_timeout` is an error, like a connection that breaks off.
 pub struct Reply {
@@ -23,6 +25,8 @@ pub struct Reply {
     /// Set while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
     ahead: Option<Box<Ahead>>,
+    /// Until the content has come.
+    call: Option<Call>,
 }
 
 /// What was read before anyone took it.
@@ -46,8 +50,9 @@ pub enum Incomplete {
 }
 
 impl Reply {
-    pub(super) fn new(incoming: Incoming, idle_timeout: Duration) -> Self {
-        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None }
+    pub(super) fn new(incoming: Incoming, idle_timeout: Duration, call: Call) -> Self {
+        let call = Some(call).filter(|_| !incoming.is_end_stream());
+        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None, call }
     }
 
     /// All of it at hand.
@@ -57,8 +62,13 @@ impl Reply {
             ahead.push(Some(Ok(Frame::data(content))));
         }
         ahead.push(None);
-        let idle_timeout = Duration::ZERO;
-        Self { incoming: None, idle_timeout, silence: None, ahead: Some(Box::new(ahead)) }
+        Self {
+            incoming: None,
+            idle_timeout: Duration::ZERO,
+            silence: None,
+            ahead: Some(Box::new(ahead)),
+            call: None,
+        }
     }
 
     /// The whole content, if it has at most so many octets and comes within the upstream's
@@ -93,8 +103,11 @@ impl Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             self.silence = None;
+            if incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+                self.call = None;
+            }
             return Poll::Ready(frame.map(|result| {
                 let mut frame = result.map_err(Incomplete::Broken)?;
                 if let Some(trailers) = frame.trailers_mut() {

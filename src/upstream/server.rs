@@ -1,5 +1,7 @@
 //! One server: its connections, and one exchange with it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
@@ -18,15 +20,29 @@ use super::{Content, Failure, Outgoing, Reply};
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
     url: Uri,
+    pub(super) weight: u32,
+    pub(super) is_backup: bool,
+    /// Stands for the URL, the same in every gateway.
+    pub(super) hash: u64,
+    in_flight: AtomicUsize,
     client: Client<HttpsConnector<HttpConnector>, Content>,
     timeout: Duration,
     idle_timeout: Duration,
     preserve_host: bool,
 }
 
+/// A request that a server has. Dropping it ends that.
+pub(super) struct Call {
+    server: Arc<Server>,
+}
+
 impl Server {
     /// Opens no connection.
-    pub(super) fn new(url: &Uri, config: &config::Upstream, tls: rustls::ClientConfig) -> Self {
+    pub(super) fn new(
+        server: &config::UpstreamServer,
+        config: &config::Upstream,
+        tls: rustls::ClientConfig,
+    ) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -42,7 +58,11 @@ impl Server {
             .pool_max_idle_per_host(256)
             .build(connector);
         Self {
-            url: url.clone(),
+            url: server.url.clone(),
+            weight: server.weight,
+            is_backup: server.backup,
+            hash: hash(server.url.to_string().as_bytes()),
+            in_flight: AtomicUsize::new(0),
             client,
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
@@ -50,14 +70,9 @@ impl Server {
         }
     }
 
-    /// Sends it a request and waits for the response head.
-    ///
-    /// # Errors
-    /// See [`Failure`]. Dropping the future gives the request up.
-    pub(super) async fn ask(&self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
-        let request = outgoing.request(&self.url, self.preserve_host);
-        let response = self.head_of(self.client.request(request), &outgoing.content).await?;
-        Ok(response.map(|incoming| Reply::new(incoming, self.idle_timeout)))
+    /// How many requests it has, to the end of their responses.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Waits for a response head, from the last piece of content that left.
@@ -80,6 +95,41 @@ impl Server {
             }
         }
     }
+}
+
+impl Call {
+    pub(super) fn begin(server: Arc<Server>) -> Self {
+        server.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { server }
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Sends the request and waits for the response head.
+    ///
+    /// # Errors
+    /// See [`Failure`]. Dropping the future gives the request up.
+    pub(super) async fn ask(self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+        let server = &*self.server;
+        let request = outgoing.request(&server.url, server.preserve_host);
+        let response = server.head_of(server.client.request(request), &outgoing.content).await?;
+        let idle_timeout = server.idle_timeout;
+        Ok(response.map(|incoming| Reply::new(incoming, idle_timeout, self)))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A number for some octets, the same in every gateway.
+pub(super) fn hash(octets: &[u8]) -> u64 {
+    let hash = blake3::hash(octets);
+    u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 octets"))
 }
 
 /// Refuses what nobody asked for, as it is not for the client:

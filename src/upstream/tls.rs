@@ -31,7 +31,7 @@ pub enum Unusable {
 
 /// What connections to the servers of an upstream are secured with.
 pub(super) fn client(config: &config::Upstream) -> Result<ClientConfig, Unusable> {
-    let uses_tls = config.servers.iter().any(|server| server.scheme_str() == Some("https"));
+    let uses_tls = config.servers.iter().any(|server| server.url.scheme_str() == Some("https"));
     let authorities = match &config.ca {
         Some(path) => authorities(path)?,
         None if uses_tls => {

@@ -46,7 +46,8 @@ mod fleet;
 // Clients' connections: used again, shared, bounded.
 mod connections;
 
-// What fails behind the gateway, and who is asked instead.
+// What fails behind the gateway, who is asked, and who instead.
+mod balancing;
 mod upstream;
 
 // L1 and L2, alone and together, in one gateway and in a fleet.

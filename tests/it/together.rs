@@ -392,8 +392,8 @@ fn examples_load_as_they_are_pasted() {
         "variants",
     ];
     let readmes = plugins.map(|plugin| (Some(plugin), format!("plugins/{plugin}/README.md")));
-    let others =
-        ["README.md", "docs/policies.md", "docs/mongodb.md"].map(|file| (None, file.to_owned()));
+    let others = ["README.md", "docs/policies.md", "docs/mongodb.md", "docs/upstreams.md"];
+    let others = others.map(|file| (None, file.to_owned()));
     for (plugin, file) in readmes.into_iter().chain(others) {
         for example in examples(&file) {
             let tables: Vec<String> = if example.starts_with('[') {

@@ -7,23 +7,16 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::client::{Got, raw};
 use crate::support::gateway::Gateway;
+use crate::support::nobody;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::raw::{RawOrigin, Step};
 use crate::support::wire::{Line, Wire};
-
-/// The URL of a server that is not there. While the socket is kept, nobody else can be.
-fn nobody() -> (TcpSocket, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let url = format!("http://{}", socket.local_addr().unwrap());
-    (socket, url)
-}
 
 /// A response of the gateway's own, which tells no internals.
 #[track_caller]

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use crate::config::{Draft, Faults, Upstream};
+use crate::config::{Draft, Faults, Upstream, UpstreamServer};
 use crate::service::{Assembly, Listeners, NotStarted, Service};
 use crate::telemetry::with_causes;
 
@@ -175,7 +175,7 @@ async fn listen(
 /// demo's API must not be reachable from elsewhere.
 fn wanted_for_api(upstreams: &[Upstream]) -> SocketAddr {
     let first = upstreams.iter().flat_map(|upstream| &upstream.servers).next();
-    first.and_then(loopback).unwrap_or(API)
+    first.and_then(|server| loopback(&server.url)).unwrap_or(API)
 }
 
 fn loopback(server: &Uri) -> Option<SocketAddr> {
@@ -191,7 +191,7 @@ fn loopback(server: &Uri) -> Option<SocketAddr> {
 fn point_at(upstreams: &mut [Upstream], api: SocketAddr) {
     let server: Uri = format!("http://{api}").parse().expect("an address is an authority");
     for upstream in upstreams {
-        upstream.servers = vec![server.clone()];
+        upstream.servers = vec![UpstreamServer::new(server.clone())];
     }
 }
 

@@ -229,6 +229,12 @@ impl Setup {
         self
     }
 
+    /// These upstreams instead.
+    pub(crate) fn upstreams(mut self, tables: &str) -> Self {
+        tables.clone_into(&mut self.upstreams);
+        self
+    }
+
     /// More lines for the one route.
     pub fn route(mut self, lines: &str) -> Self {
         self.rest.extend([lines, "\n"]);

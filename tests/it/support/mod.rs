@@ -19,6 +19,8 @@ pub mod wire;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
+
 /// How long anything awaited may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,4 +49,12 @@ pub fn tool(path: &str) -> PathBuf {
     let tool = tools.join(path);
     assert!(tool.exists(), "`{}` is missing: run tests/run", tool.display());
     tool
+}
+
+/// The URL of a server that is not there. While the socket is kept, nobody else can be.
+pub(crate) fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    (socket, url)
 }

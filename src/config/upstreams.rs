@@ -1,0 +1,149 @@
+//! `[upstreams.NAME]`: the servers that requests are forwarded to, and how they are dealt with.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::fault::Wrong;
+use super::reader::{Table, Value};
+use super::sections::{DAY, HOUR, MILLISECOND, file};
+use super::{Place, address, nearest};
+
+const SHAPE: &str = "write servers = [\"http://127.0.0.1:3000\"]";
+
+/// `[upstreams.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// The table's name.
+    pub name: String,
+    /// `servers`, at least one that is no backup.
+    pub servers: Vec<UpstreamServer>,
+    /// `balance`, default `round-robin`.
+    pub balance: Balance,
+    /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
+    pub connect_timeout: Duration,
+    /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
+    pub timeout: Duration,
+    /// `idle_timeout`: silence between two pieces of a body, default 30 s, 1 ms to 1 day.
+    pub idle_timeout: Duration,
+    /// `preserve_host`, default true: send the client's `Host`; false sends the server's own.
+    pub preserve_host: bool,
+    /// `ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
+    /// found from the folder of `gateway.toml`.
+    pub ca: Option<PathBuf>,
+    /// Where `ca`'s value stands, or the table's name if there is none.
+    pub place: Place,
+}
+
+/// One of `servers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// `url`: `http://host[:port]` or `https://host[:port]`, and nothing after it but a `/`.
+    pub url: http::Uri,
+    /// `weight`, default 1, 1 to 1000: its share of the requests, in proportion to the others'.
+    pub weight: u32,
+    /// `backup`, default false: it is asked only when no other server can be.
+    pub backup: bool,
+}
+
+/// Which server gets a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn, by its weight.
+    #[default]
+    RoundRobin,
+    /// Of two that are drawn, the one with fewer requests in flight.
+    LeastRequests,
+    /// The one that the cache key falls to; without a key, the target.
+    Hash,
+}
+
+impl Upstream {
+    /// With every default.
+    pub fn new(name: String, servers: Vec<UpstreamServer>) -> Self {
+        Self {
+            name,
+            servers,
+            balance: Balance::default(),
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            preserve_host: true,
+            ca: None,
+            place: Place::default(),
+        }
+    }
+}
+
+impl UpstreamServer {
+    /// With every default.
+    pub fn new(url: http::Uri) -> Self {
+        Self { url, weight: 1, backup: false }
+    }
+}
+
+/// A table `[upstreams.NAME]`. What is wrong with it is replaced by its default.
+pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
+    let default = Upstream::new(name, servers(&mut table));
+    let ca = table.take("ca");
+    let upstream = Upstream {
+        balance: table.read("balance", default.balance, balance),
+        connect_timeout: table.duration(
+            "connect_timeout",
+            default.connect_timeout,
+            MILLISECOND..=HOUR,
+        ),
+        timeout: table.duration("timeout", default.timeout, MILLISECOND..=DAY),
+        idle_timeout: table.duration("idle_timeout", default.idle_timeout, MILLISECOND..=DAY),
+        preserve_host: table.boolean("preserve_host", default.preserve_host),
+        place: ca.as_ref().map_or(table.place, |value| value.place),
+        ca: ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text)))),
+        ..default
+    };
+    table.finish();
+    upstream
+}
+
+fn servers(table: &mut Table<'_>) -> Vec<UpstreamServer> {
+    let Some(value) = table.take("servers") else {
+        table.missing("servers", SHAPE);
+        return Vec::new();
+    };
+    let elements = value.list(|| SHAPE.to_owned()).unwrap_or_default();
+    let servers: Vec<_> = elements.iter().filter_map(server).collect();
+    if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+        let hint = "leave `backup` out of one of them".to_owned();
+        value.report("servers are backups of nothing", Some(hint));
+    }
+    servers
+}
+
+/// A URL, or a table with one.
+fn server(element: &Value<'_>) -> Option<UpstreamServer> {
+    if !matches!(element.content, DeValue::Table(_)) {
+        return element.read(address::server).map(UpstreamServer::new);
+    }
+    let mut table = element.inner_table(|| SHAPE.to_owned())?;
+    let url = table.take("url");
+    if url.is_none() {
+        table.missing("url", "write { url = \"http://127.0.0.1:3000\", weight = 2 }");
+    }
+    let weight = table.count("weight", 1, 1..=1000);
+    let backup = table.boolean("backup", false);
+    table.finish();
+    Some(UpstreamServer { url: url?.read(address::server)?, weight, backup })
+}
+
+fn balance(text: &str) -> Result<Balance, Wrong> {
+    match text {
+        "round-robin" => Ok(Balance::RoundRobin),
+        "least-requests" => Ok(Balance::LeastRequests),
+        "hash" => Ok(Balance::Hash),
+        _ => {
+            let known = ["round-robin", "least-requests", "hash"];
+            let hint = nearest::hint(text, "write one of", known);
+            Err(Wrong { complaint: "is not one of the three ways to choose".to_owned(), hint })
+        }
+    }
+}

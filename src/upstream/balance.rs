@@ -1,0 +1,234 @@
+//! Which of an upstream's servers is asked: choices as functions of values.
+//!
+//! What is chosen from is everything that is known of the servers at that moment. A backup is chosen
+//! only when no primary server can be asked; that all of those are busy is no reason.
+
+/// A server that may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Its share of the requests, in proportion to the others'; 0 counts as 1.
+    pub(super) weight: u32,
+    /// Stands for the server's name, the same in every gateway.
+    pub(super) hash: u64,
+    pub(super) is_backup: bool,
+    /// It has had this request already.
+    pub(super) is_tried: bool,
+    /// It has so many requests.
+    pub(super) in_flight: usize,
+}
+
+/// How one of several is chosen.
+pub(super) enum By<'a> {
+    /// In turn. The turns of all candidates, in their order, which begin with 0.
+    Turns(&'a mut [i64]),
+    /// Of two that are drawn, the one with fewer requests in flight for its weight.
+    Load {
+        /// Any number, another each time.
+        random: u64,
+    },
+    /// What this falls to: the same one for the same number, as long as it can be asked.
+    Hash(u64),
+}
+
+/// The place of the candidate that is to be asked. `None`: there is none that can be.
+pub(super) fn choose(candidates: &[Candidate], by: By<'_>) -> Option<usize> {
+    let untried = |is_backup| {
+        let all = candidates.iter().enumerate();
+        all.filter(move |(_, it)| it.is_backup == is_backup && !it.is_tried)
+    };
+    let mut eligible: Vec<_> = untried(false).collect();
+    if eligible.is_empty() {
+        eligible = untried(true).collect();
+    }
+    match by {
+        By::Turns(turns) => in_turn(&eligible, turns),
+        By::Load { random } => of_two(&eligible, random),
+        By::Hash(hash) => by_hash(&eligible, hash),
+    }
+}
+
+type Eligible<'a> = [(usize, &'a Candidate)];
+
+/// Smooth weighted round robin: each turn everyone gains its weight, and whoever has most then is
+/// chosen and pays what all have gained. So one of weight 5 among two of weight 1 comes five times in
+/// seven, and not five times in a row.
+fn in_turn(eligible: &Eligible<'_>, turns: &mut [i64]) -> Option<usize> {
+    let mut total = 0;
+    let mut most: Option<(usize, i64)> = None;
+    for (place, candidate) in eligible {
+        let turn = turns.get_mut(*place)?;
+        let weight = i64::from(weight(candidate));
+        *turn += weight;
+        total += weight;
+        if most.is_none_or(|(_, most)| *turn > most) {
+            most = Some((*place, *turn));
+        }
+    }
+    let (place, _) = most?;
+    *turns.get_mut(place)? -= total;
+    Some(place)
+}
+
+fn weight(candidate: &Candidate) -> u32 {
+    candidate.weight.max(1)
+}
+
+/// The power of two choices: nearly as even as the least of all, without everyone rushing to the one
+/// that has just come free.
+fn of_two(eligible: &Eligible<'_>, random: u64) -> Option<usize> {
+    let count = eligible.len() as u64;
+    let random = mix(random);
+    let first = (random >> 32) % count.max(1);
+    // Another one, if there is another.
+    let second =
+        (first + 1 + (random & 0xffff_ffff) % count.saturating_sub(1).max(1)) % count.max(1);
+    let drawn = |place: u64| eligible.get(usize::try_from(place).ok()?);
+    let (one, other) = (drawn(first)?, drawn(second)?);
+    // Less load for its weight, without a division.
+    let load = |of: &Candidate, by: &Candidate| {
+        (of.in_flight as u64).saturating_add(1).saturating_mul(weight(by).into())
+    };
+    let is_other = load(other.1, one.1) < load(one.1, other.1);
+    Some(if is_other { other.0 } else { one.0 })
+}
+
+/// Weighted rendezvous hashing: of all scores that the hash has with the servers the highest wins. When a
+/// server goes, what fell to it is shared among the others, and nothing else moves.
+fn by_hash(eligible: &Eligible<'_>, hash: u64) -> Option<usize> {
+    let score = |candidate: &Candidate| {
+        // Evenly between 0 and 1, neither included.
+        let drawn = u32::try_from(mix(hash ^ candidate.hash) >> 32).unwrap_or(u32::MAX);
+        let drawn = (f64::from(drawn) + 0.5) / (f64::from(u32::MAX) + 1.0);
+        f64::from(weight(candidate)) / -drawn.ln()
+    };
+    let scores = eligible.iter().map(|(place, candidate)| (*place, score(candidate)));
+    scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(place, _)| place)
+}
+
+/// A number in which each bit depends on all of this one's (the finaliser of `SplitMix64`).
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_weights(weights: &[u32]) -> Vec<Candidate> {
+        let candidate = |(place, weight): (usize, &u32)| Candidate {
+            weight: *weight,
+            hash: mix(place as u64 + 100),
+            is_backup: false,
+            is_tried: false,
+            in_flight: 0,
+        };
+        weights.iter().enumerate().map(candidate).collect()
+    }
+
+    #[test]
+    fn turns_are_even_and_smooth() {
+        for (weights, expected) in [
+            (&[1][..], "0000"),
+            (&[1, 1, 1], "012012"),
+            (&[5, 1, 1], "0010200"),
+            (&[1, 2], "101101"),
+            (&[2, 3, 1], "101201"),
+        ] {
+            let candidates = of_weights(weights);
+            let mut turns = vec![0; weights.len()];
+            let chosen: String = (0..expected.len())
+                .map(|_| choose(&candidates, By::Turns(&mut turns)).unwrap().to_string())
+                .collect();
+            assert_eq!(chosen, expected, "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_can_be_asked_is_chosen() {
+        const PRIMARY: (bool, bool) = (false, false);
+        const TRIED: (bool, bool) = (false, true);
+        const BACKUP: (bool, bool) = (true, false);
+        const TRIED_BACKUP: (bool, bool) = (true, true);
+        for (servers, expected) in [
+            (&[][..], None),
+            (&[TRIED], None),
+            (&[TRIED, PRIMARY], Some(1)),
+            (&[BACKUP, PRIMARY], Some(1)),
+            (&[BACKUP, TRIED], Some(0)),
+            (&[TRIED_BACKUP, TRIED], None),
+            (&[TRIED_BACKUP, TRIED, BACKUP], Some(2)),
+        ] {
+            let mut candidates = of_weights(&vec![1; servers.len()]);
+            for (candidate, (is_backup, is_tried)) in candidates.iter_mut().zip(servers) {
+                (candidate.is_backup, candidate.is_tried) = (*is_backup, *is_tried);
+            }
+            let mut turns = vec![0; servers.len()];
+            assert_eq!(choose(&candidates, By::Turns(&mut turns)), expected, "{servers:?}");
+            for number in 0..20 {
+                let by_load = choose(&candidates, By::Load { random: number });
+                assert_eq!(by_load, expected, "{servers:?}");
+                assert_eq!(choose(&candidates, By::Hash(number)), expected, "{servers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_the_one_with_less_to_do_for_its_weight_is_chosen() {
+        for (servers, expected) in [
+            ([(1, 0), (1, 1)], 0),
+            ([(1, 7), (1, 6)], 1),
+            ([(1, 2), (3, 4)], 1),
+            ([(1, 0), (3, 4)], 0),
+            ([(1, 100), (1000, 0)], 1),
+        ] {
+            let mut candidates = of_weights(&servers.map(|(weight, _)| weight));
+            for (candidate, (_, in_flight)) in candidates.iter_mut().zip(servers) {
+                candidate.in_flight = in_flight;
+            }
+            for random in 0..20 {
+                let chosen = choose(&candidates, By::Load { random });
+                assert_eq!(chosen, Some(expected), "{servers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_one_with_most_to_do_is_never_chosen_by_load() {
+        let mut candidates = of_weights(&[1, 1, 1, 1]);
+        candidates[2].in_flight = 1;
+        let mut seen = [0; 4];
+        for random in 0..1000 {
+            seen[choose(&candidates, By::Load { random }).unwrap()] += 1;
+        }
+        assert_eq!(seen[2], 0, "{seen:?}");
+        assert!([0, 1, 3].iter().all(|place| seen[*place] > 200), "{seen:?}");
+    }
+
+    #[test]
+    fn what_falls_to_a_server_is_by_its_weight_and_moves_only_with_it() {
+        const KEYS: u64 = 10_000;
+        let candidates = of_weights(&[1, 2, 3, 4]);
+        let mut without = candidates.clone();
+        without[1].is_tried = true;
+        let (mut seen, mut moved) = ([0; 4], [0; 4]);
+        for key in 0..KEYS {
+            let chosen = choose(&candidates, By::Hash(key)).unwrap();
+            let other = choose(&without, By::Hash(key)).unwrap();
+            seen[chosen] += 1;
+            if chosen == 1 {
+                moved[other] += 1;
+            } else {
+                assert_eq!(chosen, other, "only what fell to the second moves");
+            }
+        }
+        for (seen, expected) in seen.iter().zip([1000, 2000, 3000, 4000]) {
+            assert!(i32::abs_diff(*seen, expected) < 200, "{seen} for {expected}");
+        }
+        for (moved, expected) in moved.iter().zip([250, 0, 750, 1000]) {
+            assert!(i32::abs_diff(*moved, expected) < 150, "{moved} for {expected}");
+        }
+    }
+}
