@@ -3,12 +3,14 @@
 //! One thread accepts and hands each connection to the worker that has the fewest. A worker is a
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
-//! `connection` is what happens on one, `patience` its limit on the time for a request head,
-//! `strict` the octets that hyper gets to see.
+//! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
+//! on one, `patience` its limit on the time for a request head, `strict` the octets that hyper gets to see.
 
 mod connection;
+mod door;
 mod patience;
 mod strict;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,12 +28,30 @@ use tracing::warn;
 use crate::config;
 use crate::gateway::Current;
 
-/// The running listener.
+pub use self::door::Doors;
+pub use self::tls::{Secured, Unusable};
+
+use self::door::Door;
+
+/// So many handshakes of TLS are under way in one worker. Each takes memory and much processor time, and
+/// further ones wait.
+const MAX_HANDSHAKES: usize = 256;
+
+/// A listener that is bound.
+pub struct Listening {
+    /// What it listens by.
+    pub listener: TcpListener,
+    /// What handshakes are answered with; none: cleartext is spoken.
+    pub secured: Option<Secured>,
+}
+
+/// The running listeners.
 pub struct Server {
     address: SocketAddr,
+    doors: Doors,
     stop: CancellationToken,
     workers: Vec<JoinHandle<Drained>>,
-    accepting: tokio::task::JoinHandle<()>,
+    accepting: TaskTracker,
 }
 
 /// Whether everything that ran came to its end.
@@ -53,6 +73,7 @@ struct Worker {
 struct Connection {
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    door: Arc<Door>,
     /// Counts against the worker's `open` until it closes.
     open: Open,
 }
@@ -76,6 +97,8 @@ struct Setting {
     /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
+    /// Of the worker.
+    handshakes: Arc<Semaphore>,
     drain: Duration,
 }
 
@@ -84,20 +107,23 @@ impl Server {
     /// which the drain waits for too.
     ///
     /// # Errors
-    /// The listener has no address, or a thread cannot be started.
+    /// There is no listener, one has no address, or a thread cannot be started.
     pub fn start(
         config: &config::Server,
-        listener: TcpListener,
+        listening: Vec<Listening>,
         current: Arc<Current>,
         tasks: TaskTracker,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+        let first = listening.first().ok_or_else(|| io::Error::other("there is no listener"))?;
+        let address = first.listener.local_addr()?;
         let stop = CancellationToken::new();
+        let handshakes = || Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let setting = Setting {
             current,
             stop: stop.clone(),
             tasks,
             header_timeout: config.header_timeout,
+            handshakes: handshakes(),
             drain: config.drain,
         };
         let count = match config.workers {
@@ -109,7 +135,7 @@ impl Server {
         for number in 0..count {
             let (connections, incoming) = mpsc::unbounded_channel();
             workers.push(Worker { connections, open: Arc::default() });
-            let setting = setting.clone();
+            let setting = Setting { handshakes: handshakes(), ..setting.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -117,21 +143,34 @@ impl Server {
             threads.push(thread);
         }
         let limit = Arc::new(Semaphore::new(config.max_connections));
-        let accepting = TaskTracker::new().spawn(accept(listener, workers, limit, stop.clone()));
-        Ok(Self { address, stop, workers: threads, accepting })
+        let accepting = TaskTracker::new();
+        let workers: Arc<[Worker]> = workers.into();
+        let mut doors = Vec::with_capacity(listening.len());
+        for Listening { listener, secured } in listening {
+            let door = Arc::new(Door::new(secured));
+            doors.push(Arc::clone(&door));
+            let (workers, limit) = (Arc::clone(&workers), Arc::clone(&limit));
+            accepting.spawn(accept(listener, door, workers, limit, stop.clone()));
+        }
+        accepting.close();
+        Ok(Self { address, doors: Doors(doors.into()), stop, workers: threads, accepting })
     }
 
-    /// Where clients connect to.
+    /// Where clients connect to: the first listener.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Of all listeners.
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// Takes no more connections, lets running requests end within the configured time, and waits
     /// for it.
     pub async fn drain(self) -> Drained {
         self.stop.cancel();
-        // It ends at the token; its result holds nothing.
-        drop(self.accepting.await);
+        self.accepting.wait().await;
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(move || {
             let ends = workers.into_iter().map(|worker| worker.join().unwrap_or(Drained::Cut));
@@ -144,16 +183,12 @@ impl Server {
 /// Accepts until told to stop; each connection goes to the worker with the fewest.
 async fn accept(
     listener: TcpListener,
-    workers: Vec<Worker>,
+    door: Arc<Door>,
+    workers: Arc<[Worker]>,
     limit: Arc<Semaphore>,
     stop: CancellationToken,
 ) {
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&limit).acquire_owned() => permit,
-            () = stop.cancelled() => return,
-        };
-        let Ok(permit) = permit else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
@@ -168,13 +203,20 @@ async fn accept(
             }
         };
         let Ok(stream) = stream else { continue };
+        // Not before one is there: what waits at one listener must not keep a place from another.
+        let permit = tokio::select! {
+            permit = Arc::clone(&limit).acquire_owned() => permit,
+            () = stop.cancelled() => return,
+        };
+        let Ok(permit) = permit else { return };
         let Some(worker) = workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed))
         else {
             return;
         };
         worker.open.fetch_add(1, Ordering::Relaxed);
+        let door = Arc::clone(&door);
         let open = Open { count: Arc::clone(&worker.open), _permit: permit };
-        if worker.connections.send(Connection { stream, peer, open }).is_err() {
+        if worker.connections.send(Connection { stream, peer, door, open }).is_err() {
             return;
         }
     }

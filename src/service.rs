@@ -3,6 +3,7 @@
 
 mod busiest;
 mod changes;
+mod listeners;
 mod reload;
 mod sharing;
 mod sources;
@@ -31,7 +32,7 @@ use crate::documents::Source as DocumentSource;
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
-use crate::server::{Drained, Server};
+use crate::server::{Drained, Listening, Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
@@ -78,6 +79,8 @@ struct Parts {
     policies: Vec<Arc<Policy>>,
     /// Keys are read anew each time.
     tokens: Vec<Arc<Reader>>,
+    /// Of each listener for clients, in the order of the configuration; none: cleartext.
+    secured: Vec<Option<Secured>>,
     /// None before the first policy. There is one for the process.
     engine: Option<Arc<Engine>>,
     warm: Option<Arc<Plan>>,
@@ -85,8 +88,8 @@ struct Parts {
 
 /// Where the gateway listens, before it answers.
 pub struct Listeners {
-    /// For clients.
-    pub clients: TcpListener,
+    /// For clients, in the order of the configuration.
+    pub clients: Vec<TcpListener>,
     /// For operators, where `[admin]` is.
     pub operators: Option<TcpListener>,
 }
@@ -130,7 +133,7 @@ impl Listeners {
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
     pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        let clients = listen(config.server.listen).await?;
+        let clients = vec![listen(config.server.listener.listen).await?];
         let operators = match &config.admin {
             Some(admin) => Some(listen(admin.listen).await?),
             None => None,
@@ -203,7 +206,10 @@ impl Assembly {
             }
             _ => None,
         };
-        let server = Server::start(&config.server, clients, Arc::clone(&current), tasks)?;
+        let listening = clients.into_iter().zip(parts.secured.iter().cloned());
+        let listening = listening.map(|(listener, secured)| Listening { listener, secured });
+        let listening = listening.collect();
+        let server = Server::start(&config.server, listening, Arc::clone(&current), tasks)?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
         let warming = Warming::start(parts.warm.clone(), server.address(), Arc::clone(&current));
@@ -213,7 +219,8 @@ impl Assembly {
             let parts = Arc::new(parts);
             let (current, watches) = (Arc::clone(&current), Arc::clone(&watches));
             let plans = warming.plans();
-            Reloader { source, watched, parts, current, watches, lasting, plans, clock }
+            let doors = server.doors();
+            Reloader { source, watched, parts, current, doors, watches, lasting, plans, clock }
                 .start(calls)
         });
         Ok(Service {
@@ -297,7 +304,7 @@ impl Source {
         watched.add(&self.file);
         let mut draft = Draft::load(&self.file);
         if let Some(listen) = self.listen {
-            draft.config.server.listen = listen;
+            draft.config.server.listener.listen = listen;
         }
         for file in draft.config.files() {
             watched.add(file);
@@ -346,12 +353,22 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     faults.extend(
         files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
     );
+    let secured = listeners::secured(&config, file, former, &mut faults);
     let warm = Plan::of(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
             let bookmarks = Vec::new();
-            let parts =
-                Parts { config, upstreams, sources, bookmarks, policies, tokens, engine, warm };
+            let parts = Parts {
+                config,
+                upstreams,
+                sources,
+                bookmarks,
+                policies,
+                tokens,
+                secured,
+                engine,
+                warm,
+            };
             Ok((parts, routes))
         }
         _ => Err(faults.into()),

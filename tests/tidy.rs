@@ -105,7 +105,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("postcard", &["store"]),
     ("lz4_flex", &["store"]),
     ("ring", &["token"]),
-    ("rustls", &["upstream", "store"]),
+    ("rustls", &["upstream", "store", "server"]),
+    ("webpki", &["server"]),
 ];
 
 /// A file may have this many lines before its tests.

@@ -149,7 +149,7 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
     let Run { config: file, upstream, listen, admin } = arguments;
     if let Some(url) = upstream {
         let admin = admin.map(|listen| Admin { listen, token: None });
-        let listen = listen.unwrap_or_else(|| config::Server::default().listen);
+        let listen = listen.unwrap_or_else(|| config::Server::default().listener.listen);
         let config = Config::for_upstream(url, listen, admin)?;
         return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }

@@ -117,14 +117,19 @@ impl Config {
                 waiting.push(key);
             }
         };
-        keep("[server] listen", new.listen != old.listen);
+        keep("[server] listen", new.listener.listen != old.listener.listen);
+        keep("[server] tls", new.listener.tls.is_some() != old.listener.tls.is_some());
         keep("[server] name", new.name != old.name);
         keep("[server] workers", new.workers != old.workers);
         keep("[server] max_connections", new.max_connections != old.max_connections);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
         keep("[server] drain", new.drain != old.drain);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
-        *new = super::Server { watch: new.watch, ..old.clone() };
+        let mut listener = old.listener.clone();
+        if listener.tls.is_some() && new.listener.tls.is_some() {
+            listener.tls.clone_from(&new.listener.tls);
+        }
+        *new = super::Server { listener, watch: new.watch, ..old.clone() };
 
         match (&self.admin, &running.admin) {
             (Some(new), Some(old)) => {
@@ -164,8 +169,8 @@ impl Config {
         waiting
     }
 
-    /// The files that it names: plugins, certificate authorities, keys, and what MongoDB is
-    /// told who Larder is.
+    /// The files that it names: plugins, certificates and their keys, certificate authorities, keys of
+    /// tokens, and what MongoDB is told who Larder is.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let plugins = self.policies.iter().filter_map(|policy| match &policy.plugin {
             Plugin::File(path) => Some(path),
@@ -177,7 +182,8 @@ impl Config {
         });
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
         let of_mongodb = self.mongodbs.iter().flat_map(Mongodb::files);
-        plugins.chain(authorities).chain(keys).chain(of_mongodb)
+        let listeners = self.server.listener.files();
+        plugins.chain(authorities).chain(keys).chain(of_mongodb).chain(listeners)
     }
 }
 
@@ -346,6 +352,7 @@ mod tests {
     fn what_waits_for_a_restart_is_kept_and_named() {
         for (from, to, waiting) in [
             ("127.0.0.1:1", "127.0.0.1:9", &["[server] listen"][..]),
+            ("[admin]", "tls = { certificate = \"c\", key = \"k\" }\n[admin]", &["[server] tls"]),
             ("[admin]", "name = \"n\"\n[admin]", &["[server] name"]),
             ("[admin]", "workers = 7\n[admin]", &["[server] workers"]),
             (
@@ -401,9 +408,22 @@ mod tests {
     }
 
     #[test]
-    fn files_are_plugins_and_authorities() {
-        let config = read(FILE);
+    fn files_are_plugins_authorities_and_certificates() {
+        let tls = "[server]\ntls = { certificate = \"c\", key = \"k\" }";
+        let config = read(&FILE.replacen("[server]", tls, 1));
         let files: Vec<_> = config.files().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(files, ["/etc/p.wasm", "/etc/ca.pem"]);
+        assert_eq!(files, ["/etc/p.wasm", "/etc/ca.pem", "/etc/c", "/etc/k"]);
+    }
+
+    #[test]
+    fn other_certificates_do_not_wait_for_a_restart() {
+        let with = |name: &str| {
+            let tls = format!("[server]\ntls = {{ certificate = \"{name}\", key = \"k\" }}");
+            read(&FILE.replacen("[server]", &tls, 1))
+        };
+        let (old, mut new) = (with("one"), with("other"));
+        assert!(new.keep_until_restart(&old).is_empty());
+        let tls = new.server.listener.tls.unwrap();
+        assert_eq!(tls.certificates[0].chain, Path::new("/etc/other"));
     }
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, OnError, OnL2Error, OnLag,
-    Origin, Place, Plugin, Policy, Redis, Route, Server,
+    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, Listener, OnError, OnL2Error,
+    OnLag, Origin, Place, Plugin, Policy, Redis, Route, Server,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -31,7 +31,7 @@ impl Config {
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::new(LOOPBACK, 8080),
+            listener: Listener::on(SocketAddr::new(LOOPBACK, 8080)),
             name: None,
             workers: 0,
             max_connections: 10_000,

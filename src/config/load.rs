@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::fault::{Fault, Faults, Wrong};
-use super::{Admin, Config, Origin, Route, Server, Upstream, UpstreamServer};
+use super::{Admin, Config, Listener, Origin, Route, Server, Upstream, UpstreamServer};
 use super::{address, sections, shown, value};
 
 /// A file has at most this many octets.
@@ -129,7 +129,7 @@ impl Config {
             return Err(faults.into());
         }
         Ok(Self {
-            server: Server { listen, ..Server::default() },
+            server: Server { listener: Listener::on(listen), ..Server::default() },
             admin,
             upstreams: vec![Upstream::new(
                 "all".to_owned(),

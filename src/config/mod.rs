@@ -5,8 +5,8 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `routes`,
-//!   `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
+//!   `routes`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -16,7 +16,7 @@
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
 //!
-//! *Not supported yet:* `tls`, and of a route `headers`.
+//! *Not supported yet:* of a route `headers`.
 
 mod address;
 mod amount;
@@ -29,6 +29,7 @@ mod env;
 mod fault;
 mod filter;
 mod jwt;
+mod listeners;
 mod load;
 mod mongodbs;
 mod nearest;
@@ -59,6 +60,7 @@ pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
+pub use listeners::{Certificate, Listener, ListenerTls};
 pub use load::{Draft, admin_token, load, parse};
 pub use mongodbs::Mongodb;
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
@@ -97,8 +99,8 @@ pub struct Config {
 /// `[server]`.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `listen`, default `127.0.0.1:8080`. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// `listen`, and the keys that go with it.
+    pub listener: Listener,
     /// `name`: what the fleet knows this gateway by: letters, digits, `-`, `_`, `.`; at most 64. None:
     /// the host's name and some random characters.
     pub name: Option<String>,

@@ -11,10 +11,12 @@ use toml::de::{DeTable, DeValue};
 use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
-use super::{Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Plugin, Policy, Server, Upstream};
 use super::{
-    address, disk, document, env, jwt, mongodbs, routes, servers, setting, shown, upstreams, value,
-    warm, watch,
+    Admin, Cache, Config, Draft, Jwt, L1, L2, Listener, Mongodb, Plugin, Policy, Server, Upstream,
+};
+use super::{
+    address, disk, document, env, jwt, listeners, mongodbs, routes, servers, setting, shown,
+    upstreams, value, warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -185,7 +187,10 @@ fn named<'a>(
 fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) -> Server {
     let default = Server::default();
     let server = Server {
-        listen: table.read("listen", default.listen, address::listen),
+        listener: Listener {
+            listen: table.read("listen", default.listener.listen, address::listen),
+            tls: listeners::tls(&mut table, folder),
+        },
         name: table.read("name", default.name, |text| value::name(text).map(Some)),
         workers: table.count("workers", default.workers, 0..=1024),
         max_connections: table.count("max_connections", default.max_connections, 1..=1_000_000),
@@ -201,7 +206,6 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
             path => self::folder(path).map(|()| Some(folder.join(path))),
         }),
     };
-    table.not_yet(&["tls"]);
     table.finish();
     server
 }
@@ -221,7 +225,7 @@ fn admin(mut table: Table<'_>, server: &Server) -> (Admin, bool) {
         let Wrong { complaint, hint } = no_token();
         table.report(place, &format!("listen `{listen}` {complaint}"), hint);
     }
-    if listen == server.listen && listen.port() != 0 {
+    if listen == server.listener.listen && listen.port() != 0 {
         let hint = Some("give operators a port of their own".to_owned());
         table.report(place, &format!("listen `{listen}` is the address of [server]"), hint);
     }

@@ -26,6 +26,7 @@ upstream = "shop"
 const EVERY_KEY: &str = r#"
         [server]
         listen = "[::1]:0"
+        tls = { certificates = [{ certificate = "a.pem", key = "a.key" }, { certificate = "/b.pem", key = "b.key" }] }
         workers = 2
         max_connections = 100
         header_timeout = "1s"
@@ -155,7 +156,7 @@ fn the_example_needs_nothing_set() {
 #[test]
 fn the_smallest_file_has_every_default() {
     let config = read(SMALLEST);
-    assert_eq!(config.server.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(config.server.listener.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert_eq!(config.server.max_connections, 10_000);
     assert!(config.admin.is_none() && config.cache.l2.is_none());
     assert_eq!((config.cache.namespace.as_str(), config.cache.l1.capacity), ("larder", 256 << 20));
@@ -196,6 +197,13 @@ fn the_second_tier_is_redis_or_a_folder() {
 #[test]
 fn every_key_is_read() {
     let config = read(EVERY_KEY);
+    let tls = config.server.listener.tls.unwrap();
+    let files: Vec<_> = tls.certificates.iter().map(|it| (&*it.chain, &*it.key)).collect();
+    assert_eq!(
+        files,
+        [("/etc/larder/a.pem", "/etc/larder/a.key"), ("/b.pem", "/etc/larder/b.key")]
+            .map(|(chain, key)| (Path::new(chain), Path::new(key)))
+    );
     assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));
     assert_eq!(config.cache.l1.capacity, 0);
     let l2 = config.cache.l2.as_ref().unwrap();
@@ -213,8 +221,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 32, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 37, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 33, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 38, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();

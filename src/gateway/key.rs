@@ -323,7 +323,10 @@ impl Gateway {
         let plan = self.plan(presented);
         KeySpace {
             namespace: &self.namespace,
-            route: &plan.space,
+            route: match presented.peer.scheme {
+                "https" => &plan.secure_space,
+                _ => &plan.space,
+            },
             forwards_keyed: plan.kept.is_some(),
         }
     }
@@ -379,6 +382,14 @@ pub(super) fn with_sharing(mut space: String, route: &Route, jwt: Option<&Jwt>) 
     space.push_str("/shares-");
     space.push_str(digest.get(..32).unwrap_or_default());
     space
+}
+
+/// The same for requests for `https` URIs.
+///
+/// RFC 9111 §2: a key has the target URI, of which the scheme is a part. The upstream is told of it, too,
+/// and may answer the one with a redirect to the other, which must not be stored for both.
+pub(super) fn secure(space: &str) -> String {
+    format!("{space}/https")
 }
 
 /// The parts of a key where no policy is asked.

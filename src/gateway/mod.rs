@@ -101,8 +101,9 @@ pub struct Gateway {
 /// A route, and everything that it uses at hand.
 struct Plan {
     name: Box<str>,
-    /// What stands for the route in its cache keys.
+    /// What stands for the route in its cache keys: of requests for `http`, and for `https` URIs.
     space: Box<str>,
+    secure_space: Box<str>,
     stats: Arc<RouteStats>,
     /// What its tags are scoped to.
     origin_name: Box<str>,
@@ -187,6 +188,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     Some(Plan {
         name: route.name.as_str().into(),
         shadow: shadow(route, &space, policies, lasting),
+        secure_space: key::secure(&space).into(),
         space: space.into(),
         stats: lasting.stats.route(&route.name),
         origin_name: from.name.into(),

@@ -1,6 +1,7 @@
 //! One connection of a client: which protocol it speaks, and its requests until it ends.
 //!
-//! HTTP/2 with prior knowledge (RFC 9113 §3.3) is told from HTTP/1.1 by its first octets.
+//! In cleartext HTTP/2 with prior knowledge (RFC 9113 §3.3) is told from HTTP/1.1 by its first octets, in
+//! TLS by the handshake.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,7 +16,10 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -38,27 +42,71 @@ const MAX_STREAMS: u32 = 128;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(connection: Connection, setting: Setting) {
-    let Connection { stream, peer, open } = connection;
+    let Connection { stream, peer, door, open } = connection;
     let served = async {
         let stream = TcpStream::from_std(stream)?;
         // Responses are written whole; waiting for more to send only adds delay.
         stream.set_nodelay(true)?;
-        let first = tokio::time::timeout(setting.header_timeout, has_preface(&stream));
-        let http2 = tokio::select! {
-            first = first => first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
-            () = setting.stop.cancelled() => return Ok(()),
-        };
-        if http2 {
-            serve_http2(stream, peer, &setting).await;
-        } else {
-            serve_http1(stream, peer, &setting).await;
+        let client = Client { address: peer, scheme: door.scheme() };
+        match door.tls() {
+            None => serve_cleartext(stream, client, &setting).await,
+            // A future of TLS is large, and that of others has no room for it.
+            Some(tls) => Box::pin(serve_secure(stream, tls, client, &setting)).await,
         }
-        io::Result::Ok(())
     };
     if let Err(error) = served.await {
         debug!(%error, %peer, "connection ended before its first request");
     }
     drop(open);
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Client {
+    address: SocketAddr,
+    scheme: &'static str,
+}
+
+async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -> io::Result<()> {
+    let Some(http2) = in_time(has_preface(&stream), setting).await? else { return Ok(()) };
+    if http2 {
+        serve_http2(stream, client, setting).await;
+    } else {
+        serve_http1(stream, client, setting).await;
+    }
+    Ok(())
+}
+
+/// The handshake says which protocol it is (RFC 7301): HTTP/1.1 where the client names none.
+async fn serve_secure(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    client: Client,
+    setting: &Setting,
+) -> io::Result<()> {
+    let handshake = async {
+        let _place = setting.handshakes.acquire().await;
+        TlsAcceptor::from(tls).accept(stream).await
+    };
+    let Some(stream) = in_time(handshake, setting).await? else { return Ok(()) };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, client, setting).await;
+    } else {
+        serve_http1(stream, client, setting).await;
+    }
+    Ok(())
+}
+
+/// What comes before the first request has the time of a request head. None once the drain begins.
+async fn in_time<T>(
+    beginning: impl Future<Output = io::Result<T>>,
+    setting: &Setting,
+) -> io::Result<Option<T>> {
+    let beginning = tokio::time::timeout(setting.header_timeout, beginning);
+    tokio::select! {
+        begun = beginning => begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some),
+        () = setting.stop.cancelled() => Ok(None),
+    }
 }
 
 /// Looks at the first octets without taking them.
@@ -78,10 +126,13 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
+async fn serve_http1<S>(stream: S, client: Client, setting: &Setting)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let interims = Interims::default();
     let io = TokioIo::new(interims.over(Strict::new(stream)));
-    let service = service(setting, peer, Some(interims));
+    let service = service(setting, client, Some(interims));
     let connection = http1::Builder::new()
         .timer(Patience::of(setting.header_timeout))
         .header_read_timeout(setting.header_timeout)
@@ -91,17 +142,20 @@ async fn serve_http1(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
         // `max_headers` stays at hyper's 100, for which it has room on its stack. For any other
         // number it allocates twice 4 KiB for each request: up to a ninth of a hit.
         .serve_connection(io, service);
-    drive(connection, peer, &setting.stop).await;
+    drive(connection, client.address, &setting.stop).await;
 }
 
-async fn serve_http2(stream: TcpStream, peer: SocketAddr, setting: &Setting) {
+async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
-        .serve_connection(TokioIo::new(stream), service(setting, peer, None));
-    drive(connection, peer, &setting.stop).await;
+        .serve_connection(TokioIo::new(stream), service(setting, client, None));
+    drive(connection, client.address, &setting.stop).await;
 }
 
 /// Serves a connection to its end; once the drain begins, to the end of what runs on it.
@@ -128,7 +182,7 @@ async fn drive(
 
 fn service(
     setting: &Setting,
-    peer: SocketAddr,
+    client: Client,
     interims: Option<Interims>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
@@ -137,7 +191,7 @@ fn service(
     Future: Send,
 > + use<> {
     let current = Arc::clone(&setting.current);
-    let peer = Peer { address: peer.ip(), scheme: "http", interims };
+    let peer = Peer { address: client.address.ip(), scheme: client.scheme, interims };
     service_fn(move |request| {
         let is_head = request.method() == Method::HEAD;
         let answer = current.answer(request, peer.clone());

@@ -20,6 +20,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Changes, Fault, Faults};
 use crate::gateway::{Current, Gateway, Lasting};
 use crate::plugin::Policy;
+use crate::server::Doors;
 
 use super::changes::{Watches, bookmarks};
 use super::warming::Plans;
@@ -35,6 +36,8 @@ pub(super) struct Reloader {
     pub(super) watched: Watched,
     pub(super) parts: Arc<Parts>,
     pub(super) current: Arc<Current>,
+    /// Of the listeners for clients.
+    pub(super) doors: Doors,
     pub(super) watches: Arc<Watches>,
     pub(super) lasting: Lasting,
     /// Of warming.
@@ -161,6 +164,7 @@ impl Reloader {
         parts.bookmarks = bookmarks(&parts.config, &store, &self.parts.bookmarks);
         let gateway = parts.gateway(routes, &self.lasting);
         let former = self.current.replace(Arc::clone(&gateway));
+        self.doors.secure(&parts.secured);
         self.watches.change(&parts, &self.current, &self.lasting);
         stats.reloads.succeeded(self.clock.now());
         let done = Done {

@@ -140,7 +140,7 @@ impl Mark {
     }
 
     /// A group that a response of this authority put itself in (RFC 9875 §2.1, which scopes groups by
-    /// origin; the scheme is no part of it, as it is none of a cache key).
+    /// origin; the scheme is no part of this, so an invalidation reaches what either brought).
     pub fn group(authority: &str, label: &str) -> Self {
         Self::new("group", authority, label)
     }

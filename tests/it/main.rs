@@ -43,8 +43,9 @@ mod collapse;
 mod crowd;
 mod fleet;
 
-// Clients' connections: used again, shared, bounded.
+// Clients' connections: used again, shared, bounded; over TLS.
 mod connections;
+mod listeners;
 
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;

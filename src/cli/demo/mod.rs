@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use crate::config::{Draft, Faults, Upstream, UpstreamServer};
+use crate::config::{Draft, Faults, Listener, Upstream, UpstreamServer};
 use crate::service::{Assembly, Listeners, NotStarted, Service};
 use crate::telemetry::with_causes;
 
@@ -117,20 +117,23 @@ impl Demo {
         // wrong.
         config.cache.l2 = None;
         config.cache.disk = None;
+        // Nor are certificates at hand for what a tour asks in cleartext.
+        config.server.listener = Listener::on(config.server.listener.listen);
         let api = listen("the API", wanted_for_api(&config.upstreams), out).await?;
         let shutdown = CancellationToken::new();
         let end = shutdown.clone().drop_guard();
         let api = api::serve(api, shutdown)?;
         point_at(&mut config.upstreams, api.address());
 
-        let clients = listen("the gateway", config.server.listen, out).await?;
+        let clients = listen("the gateway", config.server.listener.listen, out).await?;
         let operators = match &config.admin {
             Some(admin) => Some(listen("the admin listener", admin.listen, out).await?),
             None => None,
         };
         let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
         let assembly = Assembly::new(draft, FILE).map_err(DemoError::Faulty)?;
-        let service = assembly.start(Listeners { clients, operators }, Clock::System)?;
+        let service =
+            assembly.start(Listeners { clients: vec![clients], operators }, Clock::System)?;
         Ok(Self { api, service, token, end })
     }
 
@@ -239,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn the_example_is_led_through() {
         let mut example = example();
-        example.config.server.listen.set_port(0);
+        example.config.server.listener.listen.set_port(0);
         example.config.admin.as_mut().unwrap().listen.set_port(0);
         point_at(&mut example.config.upstreams, "127.0.0.1:0".parse().unwrap());
         // A busy machine is given time: what a policy does not answer is no hit.

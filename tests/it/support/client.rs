@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -233,7 +233,7 @@ pub async fn raw(gateway: SocketAddr, octets: &[u8]) -> String {
     tokio::time::timeout(PATIENCE, exchange).await.expect("the server never closed")
 }
 
-/// A connection with prior knowledge of HTTP/2, for many requests at once.
+/// A connection of HTTP/2, for many requests at once.
 pub(crate) struct Http2 {
     server: String,
     sender: http2::SendRequest<Full<Bytes>>,
@@ -241,18 +241,28 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
+    /// With prior knowledge.
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let stream = TokioIo::new(TcpStream::connect(server).await.unwrap());
+        let stream = TcpStream::connect(server).await.unwrap();
+        Self::over(stream, &format!("http://{server}")).await
+    }
+
+    /// Over a stream, asking for what has this scheme and authority.
+    pub(crate) async fn over<S>(stream: S, server: &str) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = TokioIo::new(stream);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         let connection = tokio::spawn(async move {
             let _ended = connection.await;
         });
-        Self { server: server.to_string(), sender, connection }
+        Self { server: server.to_owned(), sender, connection }
     }
 
     /// Asks for this authority instead of the server's address.
     pub(crate) fn naming(mut self, authority: &str) -> Self {
-        authority.clone_into(&mut self.server);
+        self.server = format!("http://{authority}");
         self
     }
 
@@ -268,7 +278,7 @@ impl Http2 {
         target: &str,
     ) -> impl Future<Output = Result<Got, hyper::Error>> + Send + use<> {
         let mut request = Request::new(Full::default());
-        *request.uri_mut() = format!("http://{}{target}", self.server).parse().unwrap();
+        *request.uri_mut() = format!("{}{target}", self.server).parse().unwrap();
         let response = self.sender.clone().send_request(request);
         async {
             let exchange = async {

@@ -6,6 +6,7 @@ pub mod load;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 pub mod origin;
+pub mod pki;
 pub mod plugin;
 pub mod program;
 pub mod proxy;

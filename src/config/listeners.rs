@@ -1,0 +1,105 @@
+//! Where clients connect: `listen` and the keys that go with it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::Place;
+use super::reader::{Table, Value};
+use super::sections::file;
+
+/// Certificates of one listener.
+const MOST: usize = 1000;
+
+const SHAPE: &str = "write tls = { certificate = \"FILE\", key = \"FILE\" }";
+
+/// A listener for clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// `listen`, default `127.0.0.1:8080`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `tls`; none: what is spoken is cleartext.
+    pub tls: Option<ListenerTls>,
+}
+
+/// `tls` of a listener: PEM files; relative ones are found from the folder of `gateway.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerTls {
+    /// `certificate` and `key`, or each of `certificates`; the first is for clients that name none of
+    /// the others' hosts. At least one, at most 1000.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate with those that vouch for it, and its key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificate {
+    /// `certificate`: the server's own first.
+    pub chain: PathBuf,
+    /// `key`.
+    pub key: PathBuf,
+    /// Where its table stands.
+    pub place: Place,
+}
+
+impl Listener {
+    /// One in cleartext.
+    pub fn on(listen: SocketAddr) -> Self {
+        Self { listen, tls: None }
+    }
+
+    /// The files that it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
+        certificates.flat_map(|it| [&it.chain, &it.key])
+    }
+}
+
+/// What `tls` says; none if it is not there, or says nothing that can be used.
+pub(super) fn tls(table: &mut Table<'_>, folder: &Path) -> Option<ListenerTls> {
+    let value = table.take("tls")?;
+    let label = format!("{} tls", table.label);
+    let mut tls = value.table(&label, || SHAPE.to_owned())?;
+    let several = tls.take("certificates");
+    let has_one = tls.has("certificate") || tls.has("key");
+    let certificates = match several {
+        Some(several) => {
+            if has_one {
+                let hint = "write `certificates`, or `certificate` and `key`, not both".to_owned();
+                several.report("there are `certificates`, and one beside them", Some(hint));
+                let _one = certificate(&mut tls, folder);
+            }
+            all(&several, folder)
+        }
+        None => certificate(&mut tls, folder).into_iter().collect(),
+    };
+    tls.finish();
+    (!certificates.is_empty()).then_some(ListenerTls { certificates })
+}
+
+fn all(value: &Value<'_>, folder: &Path) -> Vec<Certificate> {
+    const SHAPE: &str =
+        "write certificates = [{ certificate = \"FILE\", key = \"FILE\" }], or the same as tables";
+
+    let Some(elements) = value.list(|| SHAPE.to_owned()) else { return Vec::new() };
+    if elements.len() > MOST {
+        value.report(&format!("certificates has more than {MOST}"), None);
+    }
+    let tables = elements.iter().filter_map(|it| it.inner_table(|| SHAPE.to_owned()));
+    let read = |mut table: Table<'_>| {
+        let certificate = certificate(&mut table, folder);
+        table.finish();
+        certificate
+    };
+    tables.filter_map(read).collect()
+}
+
+fn certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certificate> {
+    let mut path = |key| {
+        let Some(value) = table.take(key) else {
+            table.missing(key, SHAPE);
+            return None;
+        };
+        value.read(|text| file(text).map(|()| folder.join(text)))
+    };
+    let (chain, key) = (path("certificate"), path("key"));
+    Some(Certificate { chain: chain?, key: key?, place: table.place })
+}

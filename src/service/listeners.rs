@@ -1,0 +1,33 @@
+//! What the listeners for clients answer handshakes with.
+
+use std::error::Error as _;
+
+use crate::config::{Config, Fault};
+use crate::server::Secured;
+
+use super::Parts;
+
+/// Of each listener, in the order of the configuration; none for cleartext. Files are read; what comes
+/// of the same content as before is what was there, so that sessions can be resumed.
+pub(super) fn secured(
+    config: &Config,
+    file: &str,
+    former: Option<&Parts>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Option<Secured>> {
+    let former = former.map_or(&[][..], |former| &former.secured);
+    let mut load = |tls| match Secured::load(tls) {
+        Ok(made) => {
+            let known = former.iter().flatten().find(|known| known.is_same(&made));
+            Some(known.cloned().unwrap_or(made))
+        }
+        Err(unusable) => {
+            faults.extend(unusable.iter().map(|it| {
+                let cause = it.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                Fault::new(file, it.place, format!("[server] tls: {it}{cause}"))
+            }));
+            None
+        }
+    };
+    [&config.server.listener].map(|it| it.tls.as_ref().and_then(&mut load)).into()
+}
