@@ -46,6 +46,7 @@
 //! 1  semantics                      RFC 9111 as functions of values
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
+//!    forwarded                      on whose behalf it came, by the word of proxies
 //! 0  message   framing   config   clock   bounded   busiest   recent   stats   telemetry
 //! ```
 //!
@@ -77,6 +78,7 @@ pub mod recent;
 pub mod stats;
 pub mod telemetry;
 
+pub mod forwarded;
 pub mod interim;
 pub mod semantics;
 pub mod token;

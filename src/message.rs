@@ -196,10 +196,11 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 /// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
 /// `X-Forwarded-For`, `-Host` and `-Proto`.
 ///
-/// What the client sent of these and their kind is removed: no sender is trusted so far. With them
-/// go the fields by which some frameworks let a request name another host or path than its own. No
+/// `chain` is the client and the proxies that are believed to have passed its request on, the last of which
+/// this gateway got it from; `scheme` is the client's. What came of these fields and their kind is removed
+/// otherwise, as anybody may have written it. With them go the fields by which some frameworks let a request name another host or path than its own. No
 /// key holds these, so one client could choose what is stored for all.
-pub fn set_forwarded(fields: &mut HeaderMap, client: IpAddr, scheme: &str, authority: &str) {
+pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
     const CLAIMS: [&str; 26] = [
         "client-ip",
         "forwarded",
@@ -232,15 +233,27 @@ pub fn set_forwarded(fields: &mut HeaderMap, client: IpAddr, scheme: &str, autho
     for name in CLAIMS {
         fields.remove(name);
     }
-    let client = client.to_canonical();
-    let node = match client {
-        IpAddr::V4(address) => address.to_string(),
-        // RFC 7239 §6: in brackets, and therefore in quotes.
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
+    let (mut forwarded, mut addresses) = (Vec::new(), Vec::new());
+    for (place, node) in chain.iter().enumerate() {
+        let node = node.to_canonical();
+        let mut element = match node {
+            IpAddr::V4(address) => format!("for={address}"),
+            // RFC 7239 §6: in brackets, and therefore in quotes.
+            IpAddr::V6(address) => format!("for=\"[{address}]\""),
+        };
+        // By which name the first proxy was called is not believed of it.
+        if place + 1 == chain.len() {
+            element.extend([";host=\"", authority, "\""]);
+        }
+        if place == 0 {
+            element.extend([";proto=", scheme]);
+        }
+        forwarded.push(element);
+        addresses.push(node.to_string());
+    }
     for (name, value) in [
-        (FORWARDED, format!("for={node};host=\"{authority}\";proto={scheme}")),
-        (HeaderName::from_static("x-forwarded-for"), client.to_string()),
+        (FORWARDED, forwarded.join(", ")),
+        (HeaderName::from_static("x-forwarded-for"), addresses.join(", ")),
         (HeaderName::from_static("x-forwarded-host"), authority.to_owned()),
         (HeaderName::from_static("x-forwarded-proto"), scheme.to_owned()),
     ] {
@@ -541,7 +554,7 @@ mod tests {
                 ("x-real-ip", "evil"),
                 ("x-a", "1"),
             ]);
-            set_forwarded(&mut found, client.parse().unwrap(), "http", "a.test:8080");
+            set_forwarded(&mut found, &[client.parse().unwrap()], "http", "a.test:8080");
             let expected = fields(&[
                 ("x-a", "1"),
                 ("forwarded", &format!("for={node};host=\"a.test:8080\";proto=http")),
@@ -551,6 +564,18 @@ mod tests {
             ]);
             assert_eq!(found, expected, "{client}");
         }
+        let mut found = HeaderMap::new();
+        let chain = ["2001:db8::1", "10.0.0.2", "10.0.0.1"].map(|node| node.parse().unwrap());
+        set_forwarded(&mut found, &chain, "https", "a.test");
+        let forwarded =
+            "for=\"[2001:db8::1]\";proto=https, for=10.0.0.2, for=10.0.0.1;host=\"a.test\"";
+        let expected = fields(&[
+            ("forwarded", forwarded),
+            ("x-forwarded-for", "2001:db8::1, 10.0.0.2, 10.0.0.1"),
+            ("x-forwarded-host", "a.test"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        assert_eq!(found, expected);
     }
 
     #[test]

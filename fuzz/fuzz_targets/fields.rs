@@ -421,7 +421,7 @@ fn one_hop(fields: &HeaderMap) {
 
     message::join_cookies(&mut found);
     assert!(found.get_all(COOKIE).iter().count() <= 1);
-    message::set_forwarded(&mut found, IpAddr::V4(Ipv4Addr::LOCALHOST), "http", "a.test");
+    message::set_forwarded(&mut found, &[IpAddr::V4(Ipv4Addr::LOCALHOST)], "http", "a.test");
     message::add_via(&mut found, Version::HTTP_11);
     assert_eq!(found.get("x-forwarded-for").map(HeaderValue::as_bytes), Some(&b"127.0.0.1"[..]));
 }

@@ -129,7 +129,9 @@ impl Config {
         if listener.tls.is_some() && new.listener.tls.is_some() {
             listener.tls.clone_from(&new.listener.tls);
         }
-        *new = super::Server { listener, watch: new.watch, ..old.clone() };
+        let trusted_proxies = std::mem::take(&mut new.trusted_proxies);
+        let (watch, trusted_field) = (new.watch, new.trusted_field);
+        *new = super::Server { listener, watch, trusted_proxies, trusted_field, ..old.clone() };
 
         match (&self.admin, &running.admin) {
             (Some(new), Some(old)) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, Listener, OnError, OnL2Error,
-    OnLag, Origin, Place, Plugin, Policy, Redis, Route, Server,
+    OnLag, Origin, Place, Plugin, Policy, Redis, Route, Server, TrustedField,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -38,6 +38,8 @@ impl Default for Server {
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             watch: true,
+            trusted_proxies: Vec::new(),
+            trusted_field: TrustedField::default(),
             compiled_cache: None,
         }
     }

@@ -8,7 +8,7 @@
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
 //!   `routes`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
-//! - `address`, `amount`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
+//! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
 //! - `fault`, `nearest` and `shown` say what is wrong, what may have been meant, and no secrets.
@@ -33,6 +33,7 @@ mod listeners;
 mod load;
 mod mongodbs;
 mod nearest;
+mod network;
 pub(crate) mod pattern;
 mod reader;
 mod routes;
@@ -63,6 +64,7 @@ pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use listeners::{Certificate, Listener, ListenerTls};
 pub use load::{Draft, admin_token, load, parse};
 pub use mongodbs::Mongodb;
+pub use network::{Network, TrustedField};
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
 pub use upstreams::{Balance, Upstream, UpstreamServer};
 pub use warm::{Occasion, Sitemap, Warm};
@@ -116,6 +118,10 @@ pub struct Server {
     pub drain: Duration,
     /// `watch`, default true: reload when this file changes, or one that it names.
     pub watch: bool,
+    /// `trusted_proxies`, default none: of these it is believed on whose behalf a request comes.
+    pub trusted_proxies: Vec<Network>,
+    /// `trusted_field`, default `X-Forwarded-For`: where they tell it.
+    pub trusted_field: TrustedField,
     /// `compiled_cache`: the folder for compiled plugins, found from the folder of `gateway.toml`;
     /// none for `off`. Default: `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/larder`, else
     /// `$HOME/.cache/larder`; none if no such variable names an absolute path.

@@ -12,11 +12,12 @@ use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{
-    Admin, Cache, Config, Draft, Jwt, L1, L2, Listener, Mongodb, Plugin, Policy, Server, Upstream,
+    Admin, Cache, Config, Draft, Jwt, L1, L2, Listener, Mongodb, Network, Plugin, Policy, Server,
+    Upstream,
 };
 use super::{
-    address, disk, document, env, jwt, listeners, mongodbs, routes, servers, setting, shown,
-    upstreams, value, warm, watch,
+    address, disk, document, env, jwt, listeners, mongodbs, network, routes, servers, setting,
+    shown, upstreams, value, warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -201,6 +202,8 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
         ),
         drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
         watch: table.boolean("watch", default.watch),
+        trusted_proxies: trusted_proxies(&mut table),
+        trusted_field: table.read("trusted_field", default.trusted_field, network::trusted_field),
         compiled_cache: table.read("compiled_cache", compiled_cache, |text| match text {
             "off" => Ok(None),
             path => self::folder(path).map(|()| Some(folder.join(path))),
@@ -208,6 +211,15 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
     };
     table.finish();
     server
+}
+
+/// Whose word is taken for whose request it is.
+fn trusted_proxies(table: &mut Table<'_>) -> Vec<Network> {
+    const HINT: &str = "write trusted_proxies = [\"10.0.0.0/8\"], or leave it out";
+
+    let proxies = table.take("trusted_proxies");
+    let proxies = proxies.and_then(|value| routes::all(&value, HINT, network::network));
+    proxies.unwrap_or_default()
 }
 
 /// And whether there is a token. One that is there and wrong is reported here alone.

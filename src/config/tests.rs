@@ -130,6 +130,17 @@ fn the_manual_names_the_algorithms_that_are_verified_and_no_others() {
 }
 
 #[test]
+fn the_manual_of_routes_shows_whole_files() {
+    let manual = include_str!("../../docs/routes.md");
+    let blocks: Vec<&str> = manual.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let (file, _) = block.split_once("```").unwrap();
+        assert_eq!(check(file, "docs/routes.md"), None, "{file}");
+    }
+}
+
+#[test]
 fn the_example_needs_nothing_set() {
     assert_eq!(check(EXAMPLE, "gateway.toml"), None);
     let config = read(EXAMPLE);

@@ -57,6 +57,7 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
 use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
+use crate::forwarded::Trust;
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
@@ -83,6 +84,7 @@ use self::shadow::Shadow;
 pub struct Gateway {
     clock: Clock,
     own: Own,
+    trust: Trust,
     namespace: Box<str>,
     status_key: bool,
     /// The operators'.
@@ -227,6 +229,7 @@ impl Gateway {
         Arc::new(Self {
             clock,
             own: Own::new(&store.own_name()),
+            trust: Trust::new(&config.server.trusted_proxies, config.server.trusted_field),
             namespace: config.cache.namespace.as_str().into(),
             status_key: config.cache.status_key,
             token: config.admin.as_ref().and_then(|admin| admin.token.as_deref()).map(Into::into),
@@ -273,8 +276,9 @@ impl Gateway {
     ///
     /// A hit in L1 is made before this returns: to move a request through futures would cost it
     /// more than its look-up does.
-    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
+    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let (head, content) = request.into_parts();
+        peer.scheme = self.scheme(&head.headers, &peer);
         let authority = match message::framing(head.version, &head.headers)
             .and_then(|()| message::authority(&head, peer.scheme))
         {

@@ -34,7 +34,21 @@ impl Gateway {
         message::add_via(&mut fields, presented.head.version);
         message::add_to_loop(&mut fields, &self.own.0);
         let Peer { address, scheme, .. } = presented.peer;
-        message::set_forwarded(&mut fields, address, scheme, &presented.authority);
+        let chain = if self.trust.covers(address) {
+            self.trust.behalf(&presented.head.headers, address).chain
+        } else {
+            vec![address]
+        };
+        message::set_forwarded(&mut fields, &chain, scheme, &presented.authority);
         fields
+    }
+
+    /// How a request came to whoever the client sent it to. The key holds it, as it holds the scheme of a
+    /// listener.
+    pub(super) fn scheme(&self, fields: &HeaderMap, peer: &Peer) -> &'static str {
+        if !self.trust.covers(peer.address) {
+            return peer.scheme;
+        }
+        self.trust.behalf(fields, peer.address).scheme.unwrap_or(peer.scheme)
     }
 }

@@ -21,7 +21,7 @@ use crate::upstream::Content;
 pub struct Peer {
     /// The other end.
     pub address: IpAddr,
-    /// `http` or `https`.
+    /// `http` or `https`: that of the connection, until somebody is believed to know better.
     pub scheme: &'static str,
     /// Takes interim responses.
     pub interims: Option<Interims>,

@@ -34,6 +34,7 @@ mod vary;
 mod forwarding;
 mod loops;
 mod malformed;
+mod proxies;
 
 // Content on its way: passed on as it comes, never a part for the whole.
 mod streaming;
