@@ -2,7 +2,8 @@
 //!
 //! While there is none, every command fails at once. Each command has a deadline. A connection is
 //! given up on a transport error, or after some timeouts in a row: one to a server that hangs, or
-//! that a firewall has forgotten, would otherwise never recover. One task connects again.
+//! that a firewall has forgotten, would otherwise never recover. So it is after too many timeouts among
+//! others that were answered (`lateness`). One task connects again.
 //!
 //! So it is a circuit breaker. While it is open, no request waits. It closes when a new connection has
 //! done what requests want of it, a look-up and a write, and has done so within their timeout: a
@@ -15,7 +16,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +34,7 @@ use crate::stats::Counter;
 use crate::store::advice::{Told, advice, forbids_writes, is_answer};
 use crate::store::condition::{Condition, State};
 use crate::store::health::ServerHealth;
+use crate::store::lateness::Lateness;
 use crate::store::nodes::{Link, Peer};
 use crate::store::rest::Rest;
 
@@ -113,7 +115,7 @@ pub(super) struct Trial {
 
 struct Current {
     link: Link,
-    timeouts: AtomicU32,
+    lateness: Lateness,
     /// It was given up because it answered too late.
     is_late: AtomicBool,
 }
@@ -192,7 +194,7 @@ impl Connection {
         let asked = clock::instant();
         let answer = timeout_at(deadline, ask(current.link.commands())).await;
         if answer.is_ok() && asked.elapsed() <= self.trial.timeout {
-            current.timeouts.store(0, Ordering::Relaxed);
+            current.lateness.in_time();
         }
         match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -214,7 +216,7 @@ impl Connection {
 
     /// An answer did not come in time.
     fn missed(&self, current: &Arc<Current>) {
-        if current.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= self.peer.patience() {
+        if current.lateness.missed(self.peer.patience()) {
             current.is_late.store(true, Ordering::Relaxed);
             self.give_up(current, &Trouble::Timeout);
         }
@@ -269,8 +271,8 @@ impl Connection {
         while let Some(connected) = end.run_until_cancelled(self.connect()).await {
             let rest = match connected {
                 Ok(link) => {
-                    let (timeouts, is_late) = (AtomicU32::new(0), AtomicBool::new(false));
-                    let current = Arc::new(Current { link, timeouts, is_late });
+                    let (lateness, is_late) = (Lateness::default(), AtomicBool::new(false));
+                    let current = Arc::new(Current { link, lateness, is_late });
                     self.current.store(Some(Arc::clone(&current)));
                     self.condition.becomes(State::Up, None);
                     pause = PAUSES.0;

@@ -23,6 +23,7 @@ mod invalidate;
 mod l1;
 mod l2;
 mod lag;
+mod lateness;
 mod ledger;
 mod log;
 mod names;

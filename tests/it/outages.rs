@@ -191,6 +191,33 @@ async fn redis_that_answers_late_is_waited_for_no_longer_than_its_timeout() {
 }
 
 #[tokio::test]
+async fn redis_that_answers_every_other_time_is_left_alone_in_the_end() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    origin.on("/quick").reply(ok("quick").max_age(600));
+    let other = Gateway::of_fleet(&origin, &redis).await;
+    other.get("/quick").await.status("fwd=uri-miss; stored");
+    until("it is written", || redis.ask("KEYS larder:r:*").unwrap() != "*0\r\n").await;
+
+    let setup =
+        Gateway::setup(&origin).cache("[cache]\nmax_lag = \"1h\"\n[cache.l1]\ncapacity = \"0\"");
+    let gateway = setup.l2(&redis.url(), "timeout = \"200ms\"").start().await.in_step().await;
+    let mut rounds = 0;
+    while gateway.l2().up {
+        rounds += 1;
+        assert!(rounds <= 16, "it is still asked");
+        redis.hold();
+        // Nothing is written of it.
+        let target = format!("/late/{rounds}");
+        origin.on(&target).reply(ok("late").field("cache-control", "no-store"));
+        gateway.get(&target).await.body("late").status("fwd=uri-miss; detail=no-store");
+        redis.release();
+        if gateway.l2().up {
+            gateway.get("/quick").await.body("quick").status("hit");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_ours_under_our_keys_is_a_miss() {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let keys = || -> Vec<String> {
