@@ -34,6 +34,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// Who has found nothing in so many fetches of others goes forward.
 const MOST_IN_VAIN: usize = 2;
 
+/// L2 was asked and did not say.
+struct NoAnswer;
+
 /// What a fetch is to do when it has waited, or had no need to.
 enum Go {
     /// Forward, with the turn or without.
@@ -82,7 +85,7 @@ impl Fetch {
                     }
                     // Whoever had it said nothing to the end. It may have stored something all the same.
                     figures.fleet_takeovers.count();
-                    if let Some(stored) = self.look_again().await {
+                    if let Ok(Some(stored)) = self.look_again().await {
                         turn.end(Word::Done);
                         return Go::Nowhere(stored);
                     }
@@ -90,8 +93,11 @@ impl Fetch {
                     return Go::Forward;
                 }
                 Turned::Done(sign) => {
-                    if let Some(stored) = self.look_again().await {
-                        return Go::Nowhere(stored);
+                    match self.look_again().await {
+                        Ok(Some(stored)) => return Go::Nowhere(stored),
+                        Ok(None) => {}
+                        // It would not say whose turn it is, either.
+                        Err(NoAnswer) => return Go::Forward,
                     }
                     in_vain += 1;
                     if in_vain == MOST_IN_VAIN {
@@ -130,18 +136,19 @@ impl Fetch {
     }
 
     /// What L2 has by now that answers. What it has besides may be validated.
-    async fn look_again(&mut self) -> Option<Arc<StoredResponse>> {
+    async fn look_again(&mut self) -> Result<Option<Arc<StoredResponse>>, NoAnswer> {
         let Self { gateway, presented, key, .. } = &*self;
         match gateway.look_in_l2(presented, key).await {
             Looked::Serve { stored, .. } => {
-                gateway.may_answer_elsewhere(presented, &stored).then_some(stored)
+                Ok(gateway.may_answer_elsewhere(presented, &stored).then_some(stored))
             }
-            Looked::ServeStale { .. } => None,
+            Looked::ServeStale { .. } => Ok(None),
             Looked::Forward(missing) => {
+                let known = missing.known;
                 if missing.stale.is_some() || missing.variants.is_some() {
                     self.sought = Sought::whole(missing.stale, missing.variants);
                 }
-                None
+                if known { Ok(None) } else { Err(NoAnswer) }
             }
         }
     }

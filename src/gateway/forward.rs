@@ -30,6 +30,8 @@ struct Errand {
     why: Forward,
     /// False: what is stored for it may have been invalidated.
     confirmed: bool,
+    /// False: L2 did not answer.
+    known: bool,
     /// Whether another request's response answers it, once it has waited for one (RFC 9211 §2.6).
     collapsed: Option<bool>,
     /// What may stand in if the upstream is in trouble.
@@ -41,6 +43,12 @@ impl Errand {
     /// What `Cache-Status` will say, as far as that is known.
     fn status(&self) -> CacheStatus {
         CacheStatus { collapsed: self.collapsed, ..status(self.why, self.confirmed) }
+    }
+
+    /// Whether to find out whose turn it is to fetch. L2 that did not answer the look-up will hardly say
+    /// that: who has waited for it once does not do so again. And a part is of no use to others.
+    fn may_wait_for_turn(&self) -> bool {
+        self.known && !self.sought.is_part()
     }
 }
 
@@ -58,7 +66,7 @@ impl Gateway {
         key: Key,
         missing: Missing,
     ) -> Response<Body> {
-        let (why, confirmed) = (missing.why, missing.confirmed);
+        let (why, confirmed, known) = (missing.why, missing.confirmed, missing.known);
         if !confirmed {
             self.route_stats(&presented).unconfirmed.count();
         }
@@ -81,7 +89,8 @@ impl Gateway {
         // invalidates, and a route that would rather break it says `on_lag = "serve"`.
         let stale = missing.stale.filter(|_| confirmed);
         let presented = Arc::new(presented);
-        let mut errand = Errand { presented, key, why, confirmed, collapsed: None, stale, sought };
+        let collapsed = None;
+        let mut errand = Errand { presented, key, why, confirmed, known, collapsed, stale, sought };
         let key = self.collapsed(&errand.presented, &errand.key);
         let collapsing = self.plan(&errand.presented).collapse;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
@@ -105,7 +114,7 @@ impl Gateway {
             match turn {
                 Turn::Leader(lead, seat) => {
                     let with_fleet =
-                        collapsing == Collapsing::Fleet && !alone && !errand.sought.is_part();
+                        collapsing == Collapsing::Fleet && !alone && errand.may_wait_for_turn();
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
                         Err(unsent) => {
@@ -145,7 +154,7 @@ impl Gateway {
             return Ok(respond::hit(&errand.presented, &stored, age, ttl));
         }
         let again = with_fleet.then(|| Box::new(errand.clone()));
-        let Errand { presented, key, why, confirmed, collapsed, stale, sought } = errand;
+        let Errand { presented, key, why, confirmed, collapsed, stale, sought, .. } = errand;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),

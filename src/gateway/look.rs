@@ -76,7 +76,9 @@ impl Gateway {
             Looked::Forward(missing) => missing,
             served => return served,
         };
-        let search = self.search(presented).filter(|_| missing.why != Forward::Request);
+        // What did not answer once is not asked again.
+        let may_find = missing.known && missing.why != Forward::Request;
+        let search = self.search(presented).filter(|_| may_find);
         let Some(search) = search else { return Looked::Forward(missing) };
         let rules = self.store.rules_in_l2(&search, now, deadline).await;
         for rule in rules.iter().flat_map(|rules| rules.iter()) {

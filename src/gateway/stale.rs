@@ -83,16 +83,18 @@ impl Gateway {
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
             // Another gateway may have validated it by now.
-            if let Looked::Serve { .. } = gateway.look_in_l2(&presented, &key).await {
-                return;
-            }
+            let is_l2_known = match gateway.look_in_l2(&presented, &key).await {
+                Looked::Serve { .. } => return,
+                Looked::ServeStale { .. } => true,
+                Looked::Forward(missing) => missing.known,
+            };
             let presented = Arc::new(presented);
             // Whoever joins may want more than this request.
             let sought = Sought::whole(Some(stale), None);
             let turn = None;
             let fetch = Fetch { gateway, presented, key, sought, lease, lead, turn, mine };
             // Other gateways may want it validated, too.
-            if is_of_fleet { fetch.run_in_turn().await } else { fetch.run().await }
+            if is_of_fleet && is_l2_known { fetch.run_in_turn().await } else { fetch.run().await }
         });
     }
 

@@ -456,6 +456,27 @@ async fn redis_that_goes_away_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn redis_that_hangs_is_waited_for_once() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let setup = Gateway::setup(&origin).route("collapse = \"fleet\"");
+    let gateway = setup.l2(&redis.url(), "timeout = \"200ms\"").start().await.in_step().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    redis.ask("CONFIG RESETSTAT").unwrap();
+    redis.hold();
+    gateway.get("/a").await.body("1").status(STORED);
+    redis.release();
+    // It has all been sent by one connection, and the write last.
+    let calls = || redis.ask("INFO commandstats").unwrap();
+    until("Redis has got the response", || calls().contains("cmdstat_set:")).await;
+    assert!(!calls().contains("cmdstat_eval"), "{}", calls());
+    // Else it is asked whose turn it is.
+    origin.on("/b").reply(ok("2").max_age(60));
+    gateway.is_in_step().await;
+    gateway.get("/b").await.body("2").status(STORED);
+    until("the turn is over", || calls().contains("cmdstat_eval")).await;
+}
+
+#[tokio::test]
 async fn what_is_not_ours_in_the_place_of_a_turn_is_not_waited_for() {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let gateways: [_; 2] = gateways(&origin, &redis).await;
