@@ -27,7 +27,7 @@ use crate::store::connection::Trouble;
 use crate::store::ledger::Ledger;
 use crate::store::names::{host_name, own, random_name, with_characters};
 use crate::store::nodes::Nodes;
-use crate::store::purges::Purges;
+use crate::store::purges::{Later, Purges};
 use crate::store::receipts::{Applied, NoReceipts, PurgeId, Receipts};
 use crate::store::record;
 use crate::stored::Position;
@@ -140,9 +140,9 @@ impl Fleet {
     }
 
     /// As [`Purges::wait`].
-    pub(super) fn wait(&self, place: Position) -> PurgeId {
+    pub(super) fn wait(&self, place: Position, later: Option<Later>) -> PurgeId {
         let by = self.name();
-        self.purges.wait(place, Arc::clone(&by), clock::instant());
+        self.purges.wait(place, Arc::clone(&by), clock::instant(), later);
         PurgeId::Waiting { place, by }
     }
 

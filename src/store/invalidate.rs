@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::clock;
 use crate::store::Store;
 use crate::store::log::Invalidation;
+use crate::store::purges::Later;
 use crate::store::receipts::{NoReceipts, PurgeId, Purged, Receipts};
 use crate::store::record::Cause;
 use crate::store::shared_log::Receipt;
@@ -21,7 +22,7 @@ impl Store {
     /// Appends to the log, and applies before it returns. While Redis is out of reach that
     /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
     pub async fn invalidate(&self, invalidations: Vec<Invalidation>) -> Receipt {
-        self.append(invalidations, Cause::Write).await
+        self.append(invalidations, Cause::Write).await.0
     }
 
     /// As [`Store::invalidate`], for changes of documents of which the last was `made` then: each gateway
@@ -33,19 +34,20 @@ impl Store {
     ) -> Receipt {
         let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
         let made = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.append(invalidations, Cause::Change(made)).await
+        self.append(invalidations, Cause::Change(made)).await.0
     }
 
     /// As [`Store::invalidate`], all in one; and the gateways of the fleet say when they have applied
     /// it.
     pub async fn purge(&self, invalidations: Vec<Invalidation>) -> Purged {
         let is_hard = invalidations.iter().any(|invalidation| !invalidation.soft);
-        let Receipt { position, shared } = self.append(invalidations, Cause::Purge).await;
+        let (receipt, later) = self.append(invalidations, Cause::Purge).await;
+        let Receipt { position, shared } = receipt;
         if is_hard {
             self.log.tell_of_purge();
         }
         if !shared {
-            return Purged { id: self.fleet.wait(position), shared };
+            return Purged { id: self.fleet.wait(position, later), shared };
         }
         self.fleet.note(position);
         Purged { id: PurgeId::Placed(position), shared }
@@ -79,18 +81,23 @@ impl Store {
         }
     }
 
-    async fn append(&self, invalidations: Vec<Invalidation>, cause: Cause) -> Receipt {
+    async fn append(
+        &self,
+        invalidations: Vec<Invalidation>,
+        cause: Cause,
+    ) -> (Receipt, Option<Later>) {
         if let Some(disk) = &self.disk {
             return disk.append(invalidations).await;
         }
-        let Some(redis) = &self.redis else { return self.apply_here(&invalidations) };
+        let Some(redis) = &self.redis else {
+            return (self.apply_here(&invalidations), None);
+        };
         let log = Arc::clone(&redis.log);
         let records = invalidations.clone();
-        match self.tasks.spawn(async move { log.append(records, cause).await }).await {
-            Ok(receipt) => receipt,
-            // The store's runtime is being shut down.
-            Err(_) => Receipt { shared: false, ..self.apply_here(&invalidations) },
-        }
+        let appended = self.tasks.spawn(async move { log.append(records, cause).await }).await;
+        // Else the store's runtime is being shut down.
+        let alone = |_| Receipt { shared: false, ..self.apply_here(&invalidations) };
+        (appended.unwrap_or_else(alone), None)
     }
 
     fn apply_here(&self, invalidations: &[Invalidation]) -> Receipt {

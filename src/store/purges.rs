@@ -1,10 +1,13 @@
-//! The purges that one gateway has applied: when, and which of them still wait for Redis.
+//! The purges that one gateway has applied: when, and which of them still wait for Redis, or the disk.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use crate::store::receipts::{NoReceipts, PurgeId};
+use crate::store::shared_log::Receipt;
 use crate::stored::Position;
 
 /// So many are remembered, and so many of those that wait; then the oldest are forgotten.
@@ -27,14 +30,18 @@ pub(super) struct Purge {
     told: bool,
 }
 
-/// A purge that was applied here while Redis was out of reach.
+/// What becomes of a purge that the disk did not take in time. Nothing, if it never will.
+pub(super) type Later = oneshot::Receiver<Receipt>;
+
+/// A purge that was applied here while Redis was out of reach, or the disk was slow.
 struct Waiting {
     /// Where it was applied: a place that this gateway gave itself.
     place: Position,
     by: Arc<str>,
     at: Instant,
-    /// The last of its records in the shared log, once they are there.
+    /// The last of its records in the shared log, or in the disk's, once they are there.
     id: Option<Position>,
+    later: Option<Later>,
 }
 
 impl Purges {
@@ -65,10 +72,10 @@ impl Purges {
         applied.iter_mut().filter(|purge| purge.id == id).for_each(|purge| purge.told = true);
     }
 
-    /// One has been applied at this place of the gateway's own, and its records wait for Redis. To be
-    /// called once they do.
-    pub(super) fn wait(&self, place: Position, by: Arc<str>, at: Instant) {
-        push(&mut lock(&self.waiting), Waiting { place, by, at, id: None });
+    /// One has been applied at this place of the gateway's own, and its records wait for Redis, or for the
+    /// disk, which tells `later`. To be called once they do.
+    pub(super) fn wait(&self, place: Position, by: Arc<str>, at: Instant, later: Option<Later>) {
+        push(&mut lock(&self.waiting), Waiting { place, by, at, id: None, later });
     }
 
     /// The places of those that wait.
@@ -97,13 +104,24 @@ impl Purges {
         by: &Arc<str>,
         own: &str,
     ) -> Result<(Instant, Option<Position>), NoReceipts> {
-        let waiting = lock(&self.waiting);
-        match waiting.iter().rev().find(|purge| purge.place == place && purge.by == *by) {
-            Some(purge) => Ok((purge.at, purge.id)),
+        let mut waiting = lock(&self.waiting);
+        match waiting.iter_mut().rev().find(|purge| purge.place == place && purge.by == *by) {
+            Some(purge) => {
+                if let Some(id) = purge.later.as_mut().and_then(kept) {
+                    (purge.id, purge.later) = (Some(id), None);
+                    self.note(id, purge.at);
+                }
+                Ok((purge.at, purge.id))
+            }
             None if **by == *own => Err(NoReceipts::Unknown),
             None => Err(NoReceipts::Of(PurgeId::Waiting { place, by: Arc::clone(by) })),
         }
     }
+}
+
+/// The place of a purge that the disk has taken by now.
+fn kept(later: &mut Later) -> Option<Position> {
+    later.try_recv().ok().filter(|receipt| receipt.shared).map(|receipt| receipt.position)
 }
 
 fn push<T>(to: &mut VecDeque<T>, one: T) {
@@ -144,9 +162,9 @@ mod tests {
     fn a_purge_that_waited_has_two_ids() {
         let purges = Purges::default();
         let (own, other, now) = (Arc::from("own"), Arc::from("other"), clock::instant());
-        purges.wait(at(1), Arc::clone(&own), now);
+        purges.wait(at(1), Arc::clone(&own), now, None);
         let waiting = purges.waiting();
-        purges.wait(at(2), Arc::clone(&own), now);
+        purges.wait(at(2), Arc::clone(&own), now, None);
         assert_eq!(purges.waited(at(1), &own, "own"), Ok((now, None)));
         assert!(purges.placed(&waiting, at(9)));
         assert_eq!(purges.waited(at(1), &own, "own"), Ok((now, Some(at(9)))));

@@ -46,6 +46,7 @@ use crate::store::codec::{self, Frame};
 use crate::store::health::{ServerHealth, State};
 use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
+use crate::store::purges::Later;
 use crate::store::second::{Found, NoAnswer, millis};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variant;
@@ -301,18 +302,20 @@ impl Disk {
     }
 
     /// Appends to the log and applies. If the disk does not answer in time the records are applied at
-    /// once, and written when it does.
-    pub(super) async fn append(&self, records: Vec<Invalidation>) -> Receipt {
-        let (told, receipt) = oneshot::channel();
+    /// once, and written when it does: then there is a later receipt.
+    pub(super) async fn append(&self, records: Vec<Invalidation>) -> (Receipt, Option<Later>) {
+        let (told, mut receipt) = oneshot::channel();
         self.queue.append(Append { records: records.clone(), told });
-        if let Ok(Ok(receipt)) = timeout(APPENDING, receipt).await {
-            return receipt;
-        }
+        let later = match timeout(APPENDING, &mut receipt).await {
+            Ok(Ok(receipt)) => return (receipt, None),
+            Ok(Err(_)) => None,
+            Err(_) => Some(receipt),
+        };
         let now = clock::instant();
         for record in &records {
             self.log.append(record, now);
         }
-        Receipt { position: self.log.position(), shared: false }
+        (Receipt { position: self.log.position(), shared: false }, later)
     }
 
     /// Whether it can be read, by its folder.

@@ -1,11 +1,20 @@
-//! The database by itself: what is removed first, and what becomes of the log.
+//! The database by itself: what is removed first, and what becomes of the log. And a disk that is slow.
 
 use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::database::{Database, Kept};
 use super::trouble::Trouble;
 use super::writer::{DATABASE, open};
+use crate::clock::Clock;
+use crate::config;
 use crate::store::log::{Invalidation, Scope};
+use crate::store::{PurgeId, Store, Tasks};
 use crate::stored::{CacheKey, Position};
 
 fn key(number: u8) -> CacheKey {
@@ -156,4 +165,40 @@ fn changes_that_were_not_saved_go_together() {
     assert_eq!(places(&copied.log().unwrap()), [1]);
     assert_eq!(there(&database, &[1, 2]), [1, 2]);
     assert!(copied.room() < database.room());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
+    let tasks = Tasks { runtime: Handle::current(), tracker, end: end.clone() };
+    let disk = Some(config::Disk::new(folder.path().to_owned()));
+    let cache = config::Cache { disk, ..config::Cache::default() };
+    let store = Store::new(&cache, None, tasks).with_disk(&cache, Clock::System).unwrap();
+
+    // Another change holds the writer up.
+    let database: Arc<Database> = store.disk.as_ref().unwrap().open.load_full().unwrap();
+    let (held, is_held) = mpsc::channel::<()>();
+    let (release, released) = mpsc::channel::<()>();
+    let holding = tokio::task::spawn_blocking(move || {
+        database.change(false, |_| {
+            held.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        })
+    });
+    is_held.recv().unwrap();
+    let purged = store.purge(vec![on("a")]).await;
+    assert!(!purged.shared && matches!(purged.id, PurgeId::Waiting { .. }), "{purged:?}");
+    let now = Clock::System.now();
+    let told = store.receipts(&purged.id, Duration::ZERO, now).await.unwrap();
+    assert!(!told.shared && told.id == purged.id, "{told:?}");
+
+    release.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    let told = store.receipts(&purged.id, Duration::from_secs(10), now).await.unwrap();
+    assert!(told.is_complete() && matches!(told.id, PurgeId::Placed(_)), "{told:?}");
+    let again = store.receipts(&told.id, Duration::ZERO, now).await.unwrap();
+    assert!(again.is_complete(), "{again:?}");
+    end.cancel();
 }
