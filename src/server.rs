@@ -4,10 +4,12 @@
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
-//! on one, `patience` its limit on the time for a request head, `strict` the octets that hyper gets to see.
+//! on one, `patience` its limit on the time for a request head, `strict` the octets that hyper gets to see,
+//! `flood` what ends a connection of HTTP/2.
 
 mod connection;
 mod door;
+mod flood;
 mod patience;
 mod strict;
 mod tls;
@@ -97,6 +99,8 @@ struct Setting {
     /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
+    max_streams: u32,
+    max_resets: u64,
     /// Of the worker.
     handshakes: Arc<Semaphore>,
     drain: Duration,
@@ -123,6 +127,8 @@ impl Server {
             stop: stop.clone(),
             tasks,
             header_timeout: config.header_timeout,
+            max_streams: config.max_streams,
+            max_resets: config.max_resets,
             handshakes: handshakes(),
             drain: config.drain,
         };

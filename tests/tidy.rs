@@ -60,7 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
-    ("server", &["body", "config", "framing", "gateway", "interim"]),
+    ("server", &["body", "clock", "config", "framing", "gateway", "interim"]),
     ("admin", &["clock", "gateway", "message", "plugin", "stats", "store"]),
     (
         "service",

@@ -122,6 +122,8 @@ impl Config {
         keep("[server] name", new.name != old.name);
         keep("[server] workers", new.workers != old.workers);
         keep("[server] max_connections", new.max_connections != old.max_connections);
+        keep("[server] max_streams", new.max_streams != old.max_streams);
+        keep("[server] max_resets", new.max_resets != old.max_resets);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
         keep("[server] drain", new.drain != old.drain);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
@@ -361,6 +363,11 @@ mod tests {
                 "[admin]",
                 "max_connections = 7\nheader_timeout = \"1s\"\ndrain = \"1s\"\n[admin]",
                 &["[server] max_connections", "[server] header_timeout", "[server] drain"],
+            ),
+            (
+                "[admin]",
+                "max_streams = 7\nmax_resets = 7\n[admin]",
+                &["[server] max_streams", "[server] max_resets"],
             ),
             ("[admin]", "compiled_cache = \"c\"\n[admin]", &["[server] compiled_cache"]),
             ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),

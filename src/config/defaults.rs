@@ -35,6 +35,8 @@ impl Default for Server {
             name: None,
             workers: 0,
             max_connections: 10_000,
+            max_streams: 128,
+            max_resets: 200,
             header_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             watch: true,

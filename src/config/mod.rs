@@ -111,6 +111,11 @@ pub struct Server {
     /// `max_connections` at once, default 10000, 1 to a million; further ones wait in the
     /// listener's queue.
     pub max_connections: usize,
+    /// `max_streams`: requests at once on a connection of HTTP/2, default 128, 1 to 10000.
+    pub max_streams: u32,
+    /// `max_resets`: requests that a connection of HTTP/2 may take back, beyond half of all; default 200,
+    /// at most a million.
+    pub max_resets: u64,
     /// `header_timeout` for a whole request head, default 10 s, 1 ms to 1 h. It also ends
     /// HTTP/1 connections that stay idle.
     pub header_timeout: Duration,

@@ -195,6 +195,8 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
         name: table.read("name", default.name, |text| value::name(text).map(Some)),
         workers: table.count("workers", default.workers, 0..=1024),
         max_connections: table.count("max_connections", default.max_connections, 1..=1_000_000),
+        max_streams: table.count("max_streams", default.max_streams, 1..=10_000),
+        max_resets: table.count("max_resets", default.max_resets, 0..=1_000_000),
         header_timeout: table.duration(
             "header_timeout",
             default.header_timeout,

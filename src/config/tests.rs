@@ -29,6 +29,8 @@ const EVERY_KEY: &str = r#"
         tls = { certificates = [{ certificate = "a.pem", key = "a.key" }, { certificate = "/b.pem", key = "b.key" }] }
         workers = 2
         max_connections = 100
+        max_streams = 7
+        max_resets = 0
         header_timeout = "1s"
         drain = "0s"
         [admin]
@@ -215,6 +217,7 @@ fn every_key_is_read() {
         [("/etc/larder/a.pem", "/etc/larder/a.key"), ("/b.pem", "/etc/larder/b.key")]
             .map(|(chain, key)| (Path::new(chain), Path::new(key)))
     );
+    assert_eq!((config.server.max_streams, config.server.max_resets), (7, 0));
     assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));
     assert_eq!(config.cache.l1.capacity, 0);
     let l2 = config.cache.l2.as_ref().unwrap();
@@ -232,8 +235,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 33, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 38, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 35, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 40, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();

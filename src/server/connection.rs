@@ -27,6 +27,7 @@ use crate::body::Body;
 use crate::gateway::Peer;
 use crate::interim::Interims;
 
+use super::flood::Measured;
 use super::patience::Patience;
 use super::strict::Strict;
 use super::{Connection, Setting};
@@ -36,9 +37,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A request head may have this many octets, in HTTP/1.1 with its line.
 const MAX_HEAD: usize = 64 * 1024;
-
-/// An HTTP/2 connection may have this many requests at once.
-const MAX_STREAMS: u32 = 128;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(connection: Connection, setting: Setting) {
@@ -149,9 +147,10 @@ async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stream = Measured::new(stream, PREFACE.len(), setting.max_resets);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
         .serve_connection(TokioIo::new(stream), service(setting, client, None));

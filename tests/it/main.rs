@@ -44,8 +44,10 @@ mod collapse;
 mod crowd;
 mod fleet;
 
-// Clients' connections: used again, shared, bounded; over TLS.
+// Clients' connections: used again, shared, bounded; over TLS; flooded with
+// frames.
 mod connections;
+mod floods;
 mod listeners;
 
 // What fails behind the gateway, who is asked, and who instead.

@@ -1,6 +1,7 @@
 //! The stage: a scripted origin, a gateway in this process, and clients; real servers beside them.
 
 pub mod client;
+pub mod frames;
 pub mod gateway;
 pub mod load;
 #[cfg(feature = "mongodb")]
