@@ -263,6 +263,22 @@ pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, aut
     }
 }
 
+/// By which certificate a client is known (RFC 9440).
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+
+/// Says by which certificate a client is known, if it is by one. What the client says of that itself is
+/// removed: only who has verified it may (RFC 9440 §4).
+pub fn set_client_cert(fields: &mut HeaderMap, certificate: Option<&HeaderValue>) {
+    // Few requests have them, and to compare the names of a few fields is quicker than look-ups.
+    if fields.keys().any(|name| name.as_str().starts_with(CLIENT_CERT.as_str())) {
+        fields.remove(CLIENT_CERT);
+        fields.remove("client-cert-chain");
+    }
+    if let Some(certificate) = certificate {
+        fields.insert(CLIENT_CERT, certificate.clone());
+    }
+}
+
 /// Whether a request has exactly one framing that nobody behind us could read differently
 /// (RFC 9112 §6.3). The error is a reason for the log.
 pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str> {
@@ -415,6 +431,26 @@ mod tests {
         parts.uri = target.parse().unwrap();
         parts.headers = fields;
         parts
+    }
+
+    #[test]
+    fn a_client_does_not_say_which_certificate_it_has() {
+        let own = HeaderValue::from_static(":b3du:");
+        for (certificate, expected) in [(None, None), (Some(&own), Some(":b3du:"))] {
+            for sent in [
+                vec![],
+                vec![("client-cert", ":Zm9yZ2Vk:")],
+                vec![("client-cert", ":YQ==:"), ("client-cert", ":Yg==:"), ("a", "b")],
+                vec![("client-cert-chain", ":YQ==:, :Yg==:")],
+            ] {
+                let mut fields = fields(&sent);
+                set_client_cert(&mut fields, certificate);
+                let left: Vec<_> = fields.get_all(CLIENT_CERT).iter().collect();
+                let expected: Vec<_> = expected.into_iter().collect();
+                assert_eq!(left, expected, "{sent:?}");
+                assert!(!fields.contains_key("client-cert-chain"));
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::Place;
+use super::fault::Wrong;
 use super::reader::{Table, Value};
 use super::sections::file;
 
@@ -27,6 +28,8 @@ pub struct ListenerTls {
     /// `certificate` and `key`, or each of `certificates`; the first is for clients that name none of
     /// the others' hosts. At least one, at most 1000.
     pub certificates: Vec<Certificate>,
+    /// `client_ca`, and the keys that go with it; none: clients are not asked who they are.
+    pub clients: Option<Clients>,
 }
 
 /// A certificate with those that vouch for it, and its key.
@@ -40,6 +43,19 @@ pub struct Certificate {
     pub place: Place,
 }
 
+/// Which certificates of clients are believed, and what comes of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clients {
+    /// `client_ca`: the authorities that vouch for clients.
+    pub ca: PathBuf,
+    /// Where its value stands.
+    pub place: Place,
+    /// `client_certificate = "require"`, the default: nobody is served who has none.
+    pub required: bool,
+    /// `client_cert_field`, default false: requests have `Client-Cert` (RFC 9440).
+    pub field: bool,
+}
+
 impl Listener {
     /// One in cleartext.
     pub fn on(listen: SocketAddr) -> Self {
@@ -49,7 +65,9 @@ impl Listener {
     /// The files that it names.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
-        certificates.flat_map(|it| [&it.chain, &it.key])
+        let certificates = certificates.flat_map(|it| [&it.chain, &it.key]);
+        let clients = self.tls.iter().filter_map(|tls| tls.clients.as_ref());
+        certificates.chain(clients.map(|clients| &clients.ca))
     }
 }
 
@@ -71,8 +89,41 @@ pub(super) fn tls(table: &mut Table<'_>, folder: &Path) -> Option<ListenerTls> {
         }
         None => certificate(&mut tls, folder).into_iter().collect(),
     };
+    let clients = clients(&mut tls, folder);
     tls.finish();
-    (!certificates.is_empty()).then_some(ListenerTls { certificates })
+    (!certificates.is_empty()).then_some(ListenerTls { certificates, clients })
+}
+
+/// None if clients are not asked for certificates, or it is not said whose are believed.
+fn clients(table: &mut Table<'_>, folder: &Path) -> Option<Clients> {
+    let ca = table.take("client_ca");
+    let certificate = table.take("client_certificate");
+    let field = table.take("client_cert_field");
+    if ca.is_none()
+        && let Some(value) = certificate.as_ref().or(field.as_ref())
+    {
+        let hint = "write client_ca = \"FILE\", with the authorities that vouch for clients";
+        let message = "there is no `client_ca`, so no client's certificate is believed";
+        value.report(message, Some(hint.to_owned()));
+    }
+    let required = certificate.and_then(|value| value.read(is_required));
+    let field = field.and_then(|value| value.boolean());
+    let ca = ca?;
+    Some(Clients {
+        place: ca.place,
+        ca: ca.read(|text| file(text).map(|()| folder.join(text)))?,
+        required: required.unwrap_or(true),
+        field: field.unwrap_or(false),
+    })
+}
+
+fn is_required(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "require" => Ok(true),
+        "request" => Ok(false),
+        _ => Err(Wrong::new("is neither `require` nor `request`")
+            .with_hint("write \"require\", or \"request\" to serve those without one, too")),
+    }
 }
 
 fn all(value: &Value<'_>, folder: &Path) -> Vec<Certificate> {

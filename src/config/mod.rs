@@ -61,7 +61,7 @@ pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
-pub use listeners::{Certificate, Listener, ListenerTls};
+pub use listeners::{Certificate, Clients, Listener, ListenerTls};
 pub use load::{Draft, admin_token, load, parse};
 pub use mongodbs::Mongodb;
 pub use network::{Network, TrustedField};

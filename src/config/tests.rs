@@ -26,7 +26,7 @@ upstream = "shop"
 const EVERY_KEY: &str = r#"
         [server]
         listen = "[::1]:0"
-        tls = { certificates = [{ certificate = "a.pem", key = "a.key" }, { certificate = "/b.pem", key = "b.key" }] }
+        tls = { certificates = [{ certificate = "a.pem", key = "a.key" }, { certificate = "/b.pem", key = "b.key" }], client_ca = "ca.pem", client_certificate = "request", client_cert_field = true }
         workers = 2
         max_connections = 100
         max_streams = 7
@@ -211,6 +211,11 @@ fn the_second_tier_is_redis_or_a_folder() {
 fn every_key_is_read() {
     let config = read(EVERY_KEY);
     let tls = config.server.listener.tls.unwrap();
+    let clients = tls.clients.unwrap();
+    assert_eq!(
+        (&*clients.ca, clients.required, clients.field),
+        (Path::new("/etc/larder/ca.pem"), false, true)
+    );
     let files: Vec<_> = tls.certificates.iter().map(|it| (&*it.chain, &*it.key)).collect();
     assert_eq!(
         files,

@@ -1,7 +1,7 @@
 //! Which URLs are asked for most, so that another gateway can be warmed by them.
 //!
 //! A URL is all that is kept of a request, and only where it says nothing of who has asked: of a `GET`
-//! without `Authorization`, on a route whose key is made of nothing that tells users apart, which was
+//! without `Authorization` and without a certificate, on a route whose key is made of nothing that tells users apart, which was
 //! answered from the cache.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use http::Method;
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION};
 
 use crate::busiest::Ranking;
+use crate::message::CLIENT_CERT;
 use crate::plugin::Policy;
 use crate::store::NotKept;
 use crate::warm;
@@ -55,6 +56,7 @@ impl Gateway {
             && head.method == Method::GET
             && content.is_none()
             && !head.headers.contains_key(AUTHORIZATION)
+            && !head.headers.contains_key(CLIENT_CERT)
             // What is warmed would else stay busy by that alone.
             && !warm::has_asked(&head.headers);
         if is_fit {

@@ -151,6 +151,7 @@ fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rules {
         targets: config.cache.targeted.clone(),
         stale_if_error: route.stale_if_error,
         authorized: narrow::authorized(kept),
+        certificate_in_key: narrow::holds_certificate(kept),
         grants: Grants {
             authorization: grants(Grant::Authorization),
             private: grants(Grant::Private),
@@ -277,8 +278,9 @@ impl Gateway {
     /// A hit in L1 is made before this returns: to move a request through futures would cost it
     /// more than its look-up does.
     pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
-        let (head, content) = request.into_parts();
+        let (mut head, content) = request.into_parts();
         peer.scheme = self.scheme(&head.headers, &peer);
+        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
         let authority = match message::framing(head.version, &head.headers)
             .and_then(|()| message::authority(&head, peer.scheme))
         {

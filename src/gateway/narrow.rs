@@ -10,6 +10,7 @@ use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 
 use crate::config::{Forward, Jwt, Route, TokenFrom};
+use crate::message::CLIENT_CERT;
 use crate::plugin::Policy;
 use crate::semantics::{self, Authorized, Grants, Kept, Rewritten, Rules};
 use crate::stored::CacheKey;
@@ -83,6 +84,13 @@ pub(super) fn authorized(kept: Option<&Kept>) -> Authorized {
         Some(kept) if !kept.fields.contains(&AUTHORIZATION) => Authorized::Never,
         _ => Authorized::Public,
     }
+}
+
+/// Whether the certificate of a client is in the key, or does not go forward.
+pub(super) fn holds_certificate(kept: Option<&Kept>) -> bool {
+    kept.is_some_and(|kept| {
+        kept.keyed.contains(&CLIENT_CERT) || !kept.fields.contains(&CLIENT_CERT)
+    })
 }
 
 impl Plan {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::RANGE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use serde_json::Value;
 
 use crate::interim::{self, Interims};
@@ -23,6 +23,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// `http` or `https`: that of the connection, until somebody is believed to know better.
     pub scheme: &'static str,
+    /// The value of `Client-Cert`, if it is known by a certificate and requests are to tell.
+    pub certificate: Option<Arc<HeaderValue>>,
     /// Takes interim responses.
     pub interims: Option<Interims>,
 }

@@ -17,7 +17,7 @@ use super::freshness::{
 use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
-use crate::message::remove_hop_by_hop;
+use crate::message::{CLIENT_CERT, remove_hop_by_hop};
 
 /// The request that a response answers.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,8 @@ pub struct Rules {
     pub stale_if_error: Option<Duration>,
     /// Of requests with `Authorization`.
     pub authorized: Authorized,
+    /// Nothing depends on a client's certificate but by its key.
+    pub certificate_in_key: bool,
     /// What the operator allows besides.
     pub grants: Grants,
 }
@@ -99,6 +101,9 @@ pub enum NotStored {
     SetCookie,
     /// The request had `Authorization`, and the response does not say that it may be shared.
     Authorization,
+    /// The request had `Client-Cert`, and the response does not say that it depends on it, nor that it may
+    /// be shared.
+    ClientCert,
     /// `Vary: *`, or a `Vary` that cannot be read: it would never match.
     VaryAny,
     /// `must-understand`, with a status that is not understood.
@@ -151,6 +156,7 @@ impl NotStored {
             Self::Private => "private",
             Self::SetCookie => "set-cookie",
             Self::Authorization => "authorization",
+            Self::ClientCert => "client-cert",
             Self::VaryAny => "vary-any",
             Self::NotUnderstood => "must-understand",
             Self::NoFreshness => "no-freshness",
@@ -171,7 +177,7 @@ impl NotStored {
 pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bool {
     let is_news =
         status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410);
-    is_news && why.is_about_the_response() && !request.contains_key(AUTHORIZATION)
+    is_news && why.is_about_the_response() && !names_user(request)
 }
 
 /// Whether a stored response that a 304 has just freshened must not be used again, as the fields that it
@@ -181,7 +187,12 @@ pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bo
 /// validated again.
 pub fn is_spoilt(request: &HeaderMap, why: NotStored) -> bool {
     let may_be_used_again = matches!(why, NotStored::SetCookie | NotStored::NoFreshness);
-    why.is_about_the_response() && !may_be_used_again && !request.contains_key(AUTHORIZATION)
+    why.is_about_the_response() && !may_be_used_again && !names_user(request)
+}
+
+/// Whether a request says who has sent it, by credentials or by a certificate.
+fn names_user(request: &HeaderMap) -> bool {
+    request.contains_key(AUTHORIZATION) || request.contains_key(CLIENT_CERT)
 }
 
 /// Whether the response of this status and these fields, as received, may be stored, and how it
@@ -244,6 +255,10 @@ fn allowed(
             asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
             NotStored::Authorization,
         ),
+        (
+            asked.fields.contains_key(CLIENT_CERT) && !may_be_certified(fields, directives, rules),
+            NotStored::ClientCert,
+        ),
         (Vary::of(fields) == Vary::Any, NotStored::VaryAny),
         (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
     ];
@@ -266,6 +281,14 @@ fn may_be_shared(directives: &ResponseDirectives, rules: &Rules) -> bool {
         Authorized::Public => directives.authorized || rules.grants.authorization,
         Authorized::Never => false,
     }
+}
+
+/// RFC 9440 §2.4 of a response to a request with `Client-Cert`. An origin that does not know of caches
+/// says neither: so one has to be said.
+fn may_be_certified(fields: &HeaderMap, directives: &ResponseDirectives, rules: &Rules) -> bool {
+    let is_told_apart =
+        || matches!(Vary::of(fields), Vary::Fields(names) if names.contains(&CLIENT_CERT));
+    rules.certificate_in_key || directives.authorized || is_told_apart()
 }
 
 /// Whether this cache knows what the status asks of it (§5.2.2.3): the final ones of RFC 9110 §15.
@@ -302,8 +325,8 @@ mod tests {
 
     use super::super::tests::fields;
     use super::NotStored::{
-        Authorization, NoFreshness, NoStore, NoValidator, NotUnderstood, Partial, Private,
-        RequestNoStore, SetCookie, Status, VaryAny,
+        Authorization, ClientCert, NoFreshness, NoStore, NoValidator, NotUnderstood, Partial,
+        Private, RequestNoStore, SetCookie, Status, VaryAny,
     };
     use super::*;
 
@@ -450,6 +473,38 @@ mod tests {
         ] {
             let found = decide(&Method::GET, &request, 200, &response, None);
             assert_eq!(found.err(), expected, "{request:?} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn clients_known_by_a_certificate() {
+        let certified = ("client-cert", ":b3du:");
+        for (response, in_key, expected, why) in [
+            (vec![("cache-control", "max-age=9")], false, Some(ClientCert), "nothing is said"),
+            (vec![("cache-control", "max-age=9")], true, None, "the key holds it"),
+            (vec![("cache-control", "max-age=9"), ("vary", "client-cert")], false, None, "varies"),
+            (
+                vec![("cache-control", "max-age=9"), ("vary", "accept")],
+                false,
+                Some(ClientCert),
+                "by something else",
+            ),
+            (vec![("cache-control", "public, max-age=9")], false, None, "for everybody"),
+            (vec![("cache-control", "s-maxage=9")], false, None, "for everybody"),
+            (vec![("cache-control", "private, max-age=9")], true, Some(Private), "for one"),
+        ] {
+            let rules = Rules { certificate_in_key: in_key, ..Rules::default() };
+            let request = fields(&[certified]);
+            let asked = Asked {
+                method: &Method::GET,
+                fields: &request,
+                directives: &RequestDirectives::of(&request),
+            };
+            let times = Times { requested: noon(), received: noon() };
+            let found = storable(&asked, StatusCode::OK, &fields(&response), &times, &rules);
+            assert_eq!(found.err(), expected, "{why}");
+            let is_news = supersedes(&request, StatusCode::OK, Private);
+            assert!(!is_news && !is_spoilt(&request, Private), "this client's own");
         }
     }
 

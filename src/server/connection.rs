@@ -10,13 +10,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +29,7 @@ use crate::interim::Interims;
 use super::flood::Measured;
 use super::patience::Patience;
 use super::strict::Strict;
+use super::tls::Secured;
 use super::{Connection, Setting};
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
@@ -45,7 +45,7 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
         let stream = TcpStream::from_std(stream)?;
         // Responses are written whole; waiting for more to send only adds delay.
         stream.set_nodelay(true)?;
-        let client = Client { address: peer, scheme: door.scheme() };
+        let client = Client { address: peer, scheme: door.scheme(), certificate: None };
         match door.tls() {
             None => serve_cleartext(stream, client, &setting).await,
             // A future of TLS is large, and that of others has no room for it.
@@ -59,10 +59,11 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy)]
 struct Client {
     address: SocketAddr,
     scheme: &'static str,
+    /// The value of `Client-Cert`.
+    certificate: Option<Arc<HeaderValue>>,
 }
 
 async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -> io::Result<()> {
@@ -78,16 +79,18 @@ async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -
 /// The handshake says which protocol it is (RFC 7301): HTTP/1.1 where the client names none.
 async fn serve_secure(
     stream: TcpStream,
-    tls: Arc<ServerConfig>,
+    tls: Arc<Secured>,
     client: Client,
     setting: &Setting,
 ) -> io::Result<()> {
     let handshake = async {
         let _place = setting.handshakes.acquire().await;
-        TlsAcceptor::from(tls).accept(stream).await
+        TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await
     };
     let Some(stream) = in_time(handshake, setting).await? else { return Ok(()) };
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let connection = stream.get_ref().1;
+    let client = Client { certificate: tls.client_cert(connection), ..client };
+    if connection.alpn_protocol() == Some(b"h2") {
         serve_http2(stream, client, setting).await;
     } else {
         serve_http1(stream, client, setting).await;
@@ -128,6 +131,7 @@ async fn serve_http1<S>(stream: S, client: Client, setting: &Setting)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let address = client.address;
     let interims = Interims::default();
     let io = TokioIo::new(interims.over(Strict::new(stream)));
     let service = service(setting, client, Some(interims));
@@ -140,13 +144,14 @@ where
         // `max_headers` stays at hyper's 100, for which it has room on its stack. For any other
         // number it allocates twice 4 KiB for each request: up to a ninth of a hit.
         .serve_connection(io, service);
-    drive(connection, client.address, &setting.stop).await;
+    drive(connection, address, &setting.stop).await;
 }
 
 async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let address = client.address;
     let stream = Measured::new(stream, PREFACE.len(), setting.max_resets);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -154,7 +159,7 @@ where
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
         .serve_connection(TokioIo::new(stream), service(setting, client, None));
-    drive(connection, client.address, &setting.stop).await;
+    drive(connection, address, &setting.stop).await;
 }
 
 /// Serves a connection to its end; once the drain begins, to the end of what runs on it.
@@ -190,7 +195,8 @@ fn service(
     Future: Send,
 > + use<> {
     let current = Arc::clone(&setting.current);
-    let peer = Peer { address: client.address.ip(), scheme: client.scheme, interims };
+    let Client { address, scheme, certificate } = client;
+    let peer = Peer { address: address.ip(), scheme, certificate, interims };
     service_fn(move |request| {
         let is_head = request.method() == Method::HEAD;
         let answer = current.answer(request, peer.clone());

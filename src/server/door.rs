@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-
 use super::tls::Secured;
+use arc_swap::ArcSwap;
 
 /// What is spoken on the connections of a listener.
 pub(super) struct Door {
-    tls: Option<ArcSwap<ServerConfig>>,
+    tls: Option<ArcSwap<Secured>>,
 }
 
 /// The doors of all listeners, in the order of the configuration. Clones are the same doors.
@@ -18,11 +16,11 @@ pub struct Doors(pub(super) Arc<[Arc<Door>]>);
 
 impl Door {
     pub(super) fn new(secured: Option<Secured>) -> Self {
-        Self { tls: secured.map(|secured| ArcSwap::new(secured.config)) }
+        Self { tls: secured.map(ArcSwap::from_pointee) }
     }
 
     /// What the handshakes of this moment are answered with; none: cleartext is spoken.
-    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub(super) fn tls(&self) -> Option<Arc<Secured>> {
         self.tls.as_ref().map(ArcSwap::load_full)
     }
 
@@ -38,7 +36,7 @@ impl Doors {
     pub fn secure(&self, secured: &[Option<Secured>]) {
         for (door, secured) in self.0.iter().zip(secured) {
             if let (Some(tls), Some(secured)) = (&door.tls, secured) {
-                tls.store(Arc::clone(&secured.config));
+                tls.store(Arc::new(secured.clone()));
             }
         }
     }

@@ -2,26 +2,32 @@
 //! place while handshakes go on.
 //!
 //! A client names a host before it is shown a certificate (RFC 6066 §3); what a certificate is for
-//! stands in its alternative names. TLS 1.3 and 1.2, without early data, which could be replayed.
+//! stands in its alternative names. A client that shows one of its own is known by that. TLS 1.3 and 1.2, without early data, which could be replayed.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, WantsVerifier};
 
-use crate::config::{Certificate, ListenerTls, Place};
+use crate::config::{Certificate, Clients, ListenerTls, Place};
 
 /// What a listener with TLS answers handshakes with. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Secured {
     pub(super) config: Arc<ServerConfig>,
+    /// Requests tell who the client is.
+    names_clients: bool,
     /// Of the files' content, by which it is told from others.
     digest: blake3::Hash,
 }
@@ -63,16 +69,33 @@ impl Secured {
                 Err(error) => unusable.push(error),
             }
         }
+        let clients = tls.clients.as_ref().map(|clients| verifier(clients, &mut hasher));
+        let clients = match clients.transpose() {
+            Ok(clients) => clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth),
+            Err(error) => {
+                unusable.push(error);
+                WebPkiClientVerifier::no_client_auth()
+            }
+        };
         let certificates = Certificates::of(loaded).filter(|_| unusable.is_empty());
         let Some(certificates) = certificates else { return Err(unusable) };
-        let builder = versions().with_no_client_auth();
+        let builder = versions().with_client_cert_verifier(clients);
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).into();
         // A session is resumed by what the client keeps; without it the last 256 are kept here.
         if let Ok(ticketer) = Ticketer::new() {
             config.ticketer = ticketer;
         }
-        Ok(Self { config: Arc::new(config), digest: hasher.finalize() })
+        let names_clients = tls.clients.as_ref().is_some_and(|clients| clients.field);
+        Ok(Self { config: Arc::new(config), names_clients, digest: hasher.finalize() })
+    }
+
+    /// The value of `Client-Cert` (RFC 9440 §2.2) in the requests on a connection; none where the client
+    /// has shown no certificate, or requests do not tell.
+    pub(super) fn client_cert(&self, connection: &ServerConnection) -> Option<Arc<HeaderValue>> {
+        let own = connection.peer_certificates().filter(|_| self.names_clients)?.first()?;
+        let value = format!(":{}:", STANDARD.encode(own));
+        HeaderValue::try_from(value).ok().map(Arc::new)
     }
 
     /// Whether both were read of the same content.
@@ -91,26 +114,52 @@ fn versions() -> ConfigBuilder<ServerConfig, WantsVerifier> {
 /// A certificate, and the names that it is for.
 type Named = (Arc<CertifiedKey>, Vec<String>);
 
+fn unusable(place: Place, path: &Path, what: &'static str, source: Option<io::Error>) -> Unusable {
+    Unusable { place, path: path.display().to_string(), what, source }
+}
+
+fn read(path: &Path, place: Place, hasher: &mut blake3::Hasher) -> Result<Vec<u8>, Unusable> {
+    let octets = std::fs::read(path);
+    let octets = octets.map_err(|error| unusable(place, path, "cannot be read", Some(error)))?;
+    hasher.update(blake3::hash(&octets).as_bytes());
+    Ok(octets)
+}
+
+fn certificates(
+    path: &Path,
+    place: Place,
+    hasher: &mut blake3::Hasher,
+) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let octets = read(path, place, hasher)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
+    let all = all.ok().filter(|all| !all.is_empty());
+    all.ok_or_else(|| unusable(place, path, "holds no certificate in PEM form", None))
+}
+
+/// What verifies clients' certificates.
+fn verifier(
+    clients: &Clients,
+    hasher: &mut blake3::Hasher,
+) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+    let Clients { ca, place, required, field } = clients;
+    let wrong = || unusable(*place, ca, "holds a certificate that is none of an authority", None);
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca, *place, hasher)? {
+        roots.add(certificate).map_err(|_| wrong())?;
+    }
+    hasher.update(&[1, u8::from(*required), u8::from(*field)]);
+    let provider = Arc::new(default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if *required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|_| wrong())
+}
+
 fn load(certificate: &Certificate, hasher: &mut blake3::Hasher) -> Result<Named, Unusable> {
     let Certificate { chain: chain_path, key: key_path, place } = certificate;
-    let unusable = |path: &Path, what, source| Unusable {
-        place: *place,
-        path: path.display().to_string(),
-        what,
-        source,
-    };
-    let mut read = |path: &Path| {
-        let octets = std::fs::read(path);
-        let octets = octets.map_err(|error| unusable(path, "cannot be read", Some(error)))?;
-        hasher.update(blake3::hash(&octets).as_bytes());
-        Ok(octets)
-    };
-    let (chain, key) = (read(chain_path), read(key_path));
+    let none = |path, what| move || unusable(*place, path, what, None);
+    let chain = certificates(chain_path, *place, hasher);
+    let key = read(key_path, *place, hasher);
     let (chain, key) = (chain?, key?);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    let none = |path, what| move || unusable(path, what, None);
-    let chain = chain.ok_or_else(none(chain_path, "holds no certificate in PEM form"))?;
     let key = PrivateKeyDer::from_pem_slice(&key).ok();
     let key = key.ok_or_else(none(key_path, "holds no private key in PEM form"))?;
     let first = chain.first().and_then(|first| webpki::EndEntityCert::try_from(first).ok());

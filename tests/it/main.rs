@@ -46,6 +46,7 @@ mod fleet;
 
 // Clients' connections: used again, shared, bounded; over TLS; flooded with
 // frames.
+mod client_certificates;
 mod connections;
 mod floods;
 mod listeners;
