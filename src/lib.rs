@@ -37,6 +37,7 @@
 //!    changes                        of documents in MongoDB, as invalidations
 //! 6  gateway                        one request; the only place that picks a status
 //! 5  routes   body
+//!    rewriting                      what a route changes in messages
 //! 4  collapse                       many equal misses, one forward request
 //!    documents                      what answers a route as an upstream does
 //! 3  store   plugin   upstream      what does I/O
@@ -100,6 +101,7 @@ pub mod documents;
 pub mod documents;
 
 pub mod body;
+pub mod rewriting;
 pub mod routes;
 
 pub mod gateway;

@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),
     ("collapse", &["stored", "semantics", "upstream"]),
+    ("rewriting", &["config"]),
     ("routes", &["config"]),
     ("body", &["collapse", "upstream"]),
     (
@@ -49,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "interim",
             "message",
             "plugin",
+            "rewriting",
             "routes",
             "semantics",
             "stats",

@@ -79,6 +79,15 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
         .with_hint("write a name such as \"shop.example\", or \"*.shop.example\" for all below it"))
 }
 
+/// A host, with or without a port, to be sent in `Host`.
+pub(super) fn authority(text: &str) -> Result<String, Wrong> {
+    let is_one = check_authority(text).is_some();
+    is_one.then(|| text.to_ascii_lowercase()).ok_or_else(|| {
+        Wrong::new("is neither a host nor a host and a port")
+            .with_hint("write \"api.internal\" or \"api.internal:8080\"")
+    })
+}
+
 /// `host[:port]`, with a port that can be connected to.
 pub(super) fn check_authority(authority: &str) -> Option<()> {
     let (host, port) = match authority.rsplit_once(':') {

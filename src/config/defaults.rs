@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, Listener, OnError, OnL2Error,
-    OnLag, Origin, Place, Plugin, Policy, Redis, Route, Server, TrustedField,
+    OnLag, Origin, Place, Plugin, Policy, Redis, Route, RouteFields, Server, TrustedField,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -131,6 +131,8 @@ impl Route {
             purge: false,
             forward: Forward::default(),
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
+            rewrite: None,
+            fields: RouteFields::default(),
             jwt: None,
             grants: Vec::new(),
             place: Place::default(),

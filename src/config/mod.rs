@@ -6,7 +6,7 @@
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
-//!   `routes`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//!   `routes`, `messages`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -31,6 +31,7 @@ mod filter;
 mod jwt;
 mod listeners;
 mod load;
+mod messages;
 mod mongodbs;
 mod nearest;
 mod network;
@@ -63,6 +64,7 @@ pub use filter::{From, Kind, Operand, Slot};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use listeners::{Certificate, Clients, Listener, ListenerTls};
 pub use load::{Draft, admin_token, load, parse};
+pub use messages::{FieldChanges, Rewrite, RouteFields};
 pub use mongodbs::Mongodb;
 pub use network::{Network, TrustedField};
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
@@ -400,6 +402,10 @@ pub struct Route {
     /// `forward_fields`, default `accept-encoding` and `accept-language`; at most 16. With
     /// `forward = "keyed"` these go forward, and are in every key by what they mean.
     pub forward_fields: Vec<http::HeaderName>,
+    /// `rewrite`: what the upstream is asked for instead of what the client asked for.
+    pub rewrite: Option<Rewrite>,
+    /// `fields`: what is changed in requests and responses.
+    pub fields: RouteFields,
     /// `jwt`: a place in [`Config::jwts`].
     pub jwt: Option<usize>,
     /// `grants`: what `key`'s policy may share besides what RFC 9111 allows.

@@ -11,7 +11,7 @@ use super::fault::Wrong;
 use super::pattern::Piece;
 use super::reader::{Table, Value};
 use super::{Collapsing, Forward, Grant, Jwt, OnError, Origin, Place, Policy, Route, Upstream};
-use super::{address, document, nearest, pattern, shown, value};
+use super::{address, document, messages, nearest, pattern, shown, value};
 
 /// What a route may be named to do later.
 const NOT_YET: [&str; 1] = ["headers"];
@@ -66,6 +66,7 @@ pub(super) fn read(
         let name = name(&mut table, &mut names);
         let name = name.unwrap_or_default();
         let route = route(name, &mut table, origins, jwts, policies, has_l2);
+        let route = messages::read(route, &mut table, origins);
         let purge = purge(&mut table, has_token);
         let route = route.map(|route| with_purge(route, purge.as_ref()));
         table.not_yet(&NOT_YET);
@@ -302,7 +303,7 @@ fn origin(table: &mut Table<'_>, origins: &Origins<'_>, captures: &[String]) -> 
 }
 
 /// The names that a path captures.
-fn captures(path: &str) -> Vec<String> {
+pub(super) fn captures(path: &str) -> Vec<String> {
     let pieces = pattern::pieces(path).unwrap_or_default().into_iter();
     pieces
         .filter_map(|piece| match piece {

@@ -299,13 +299,12 @@ impl Fetch {
 
     /// The fields that `Vary` nominates, of those that go forward. `None` is `*`.
     pub(super) fn nominated(&self, fields: &HeaderMap) -> Option<Vec<HeaderName>> {
-        match (Vary::of(fields), &self.plan().kept) {
-            (Vary::Fields(nominated), Some(kept)) => {
-                Some(semantics::kept_nominated(nominated, kept))
-            }
-            (Vary::Fields(nominated), None) => Some(nominated),
-            (Vary::Any, _) => None,
-        }
+        let nominated = match (Vary::of(fields), &self.plan().kept) {
+            (Vary::Fields(nominated), Some(kept)) => semantics::kept_nominated(nominated, kept),
+            (Vary::Fields(nominated), None) => nominated,
+            (Vary::Any, _) => return None,
+        };
+        Some(self.plan().onward.seen(nominated))
     }
 
     /// Passes the content on as it comes; the last of a known length once it is known to be the end,

@@ -75,7 +75,7 @@ pub use self::shadow::Shadowed;
 
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
-use self::onward::Own;
+use self::onward::{Onward, Own};
 use self::origin::Origin;
 use self::presented::Presented;
 use self::shadow::Shadow;
@@ -136,6 +136,8 @@ struct Plan {
     unnamed: Option<Box<Rules>>,
     /// What of a request goes forward, if that is less than all.
     kept: Option<Kept>,
+    /// What is changed on the way.
+    onward: Onward,
 }
 
 /// A policy and what its failure leads to.
@@ -185,7 +187,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let storing = route.storing.and_then(policy);
     let jwt = route.jwt.and_then(|place| config.jwts.get(place));
     let space = key::space(&route.name, &from.space, &keys, storing);
-    let space = key::with_sharing(space, route, jwt);
+    let space = onward::space(key::with_sharing(space, route, jwt), route);
     let kept = narrow::kept(route, &keys, jwt);
     let rules = rules(config, route, kept.as_ref());
     Some(Plan {
@@ -215,6 +217,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         fleet_patience: from.patience,
         purge: route.purge,
         names_nobody: busiest::names_nobody(&keys),
+        onward: Onward::of(route),
         kept,
     })
 }

@@ -1,8 +1,14 @@
 //! What a forward request says: the client's fields, and what this gateway does to them.
 
-use http::{HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::config::FieldChanges;
+use crate::config::Route;
+use crate::config::RouteFields;
 use crate::message;
+use crate::rewriting::{self, Rewriting};
+use crate::upstream::{Failure, Reply};
 
 use super::presented::Peer;
 use super::{Gateway, Presented};
@@ -14,6 +20,65 @@ impl Own {
     pub(super) fn new(name: &str) -> Self {
         Self(HeaderValue::from_str(name).expect("names are of letters, digits and `-_.`"))
     }
+}
+
+/// What a route changes in messages.
+pub(super) struct Onward {
+    rewriting: Option<Rewriting>,
+    fields: RouteFields,
+}
+
+impl Onward {
+    pub(super) fn of(route: &Route) -> Self {
+        let rewriting = route.rewrite.as_ref().map(|it| Rewriting::new(&route.path, it));
+        Self { rewriting, fields: route.fields.clone() }
+    }
+
+    /// Whether the upstream's targets are the clients'.
+    pub(super) fn keeps_path(&self) -> bool {
+        self.rewriting.as_ref().is_none_or(Rewriting::keeps_path)
+    }
+
+    /// The authority that the upstream is told.
+    pub(super) fn authority<'a>(&'a self, own: &'a str) -> &'a str {
+        self.rewriting.as_ref().and_then(|it| it.host.as_deref()).unwrap_or(own)
+    }
+
+    /// The fields that a response depends on, of those that its `Vary` nominates: what the upstream
+    /// never sees of a request makes no difference. The key's space holds what is put in its place.
+    pub(super) fn seen(&self, mut nominated: Vec<HeaderName>) -> Vec<HeaderName> {
+        nominated.retain(|name| !self.fields.request.hides(name));
+        nominated
+    }
+}
+
+/// Adds what a route changes to what stands for it in its keys: what was stored by other words is not
+/// found by these.
+pub(super) fn space(mut space: String, route: &Route) -> String {
+    let RouteFields { request, response } = &route.fields;
+    if route.rewrite.is_none() && request.is_empty() && response.is_empty() {
+        return space;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}", route.rewrite).as_bytes());
+    for FieldChanges { remove, set, add } in [request, response] {
+        let removed = remove.iter().map(|name| (name, None));
+        let lines = set.iter().chain(add).map(|(name, value)| (name, Some(value)));
+        hasher.update(&set.len().to_le_bytes());
+        hasher.update(&remove.len().to_le_bytes());
+        for (name, value) in removed.chain(lines) {
+            let value = value.map_or(&b""[..], HeaderValue::as_bytes);
+            for part in [name.as_str().as_bytes(), value] {
+                hasher.update(&part.len().to_le_bytes());
+                hasher.update(part);
+            }
+        }
+        hasher.update(&[0]);
+    }
+    let digest = hasher.finalize().to_hex();
+    space.push_str("/changes-");
+    space.push_str(digest.get(..32).unwrap_or_default());
+    space
 }
 
 impl Gateway {
@@ -40,7 +105,38 @@ impl Gateway {
             vec![address]
         };
         message::set_forwarded(&mut fields, &chain, scheme, &presented.authority);
+        rewriting::change(&mut fields, &self.plan(presented).onward.fields.request);
         fields
+    }
+
+    /// What the upstream is asked for.
+    ///
+    /// # Errors
+    /// The route makes it longer than a target may be.
+    pub(super) fn rewritten(&self, presented: &Presented) -> Result<Option<PathAndQuery>, Failure> {
+        let target = presented.upstream_target();
+        match (&self.plan(presented).onward.rewriting, target) {
+            (Some(rewriting), Some(target)) => {
+                let rewritten = rewriting.target(target, &self.captures(presented));
+                rewritten.map(Some).map_err(Failure::broken)
+            }
+            _ => Ok(target.cloned()),
+        }
+    }
+
+    /// Changes what came back as the route says, before anybody looks at it.
+    pub(super) fn change_response(&self, presented: &Presented, reply: &mut Response<Reply>) {
+        let Onward { rewriting, fields } = &self.plan(presented).onward;
+        if let Some(rewriting) = rewriting {
+            let authority = presented.authority.as_str();
+            let host = rewriting.host.as_deref().unwrap_or(authority);
+            let scheme = presented.peer.scheme;
+            rewriting.put_back(reply.headers_mut(), &[host, authority], scheme, authority);
+        }
+        if !fields.response.is_empty() {
+            let status = reply.status();
+            rewriting::change_response(reply.headers_mut(), status, &fields.response);
+        }
     }
 
     /// How a request came to whoever the client sent it to. The key holds it, as it holds the scheme of a

@@ -88,7 +88,10 @@ impl Gateway {
         let is_same = |plan: &super::Plan| plan.origin.is_same(origin);
         // The request went forward with more than the key of a GET holds.
         let may_keep = |plan: &super::Plan| is_same(plan) && plan.kept.is_none();
-        self.plans.get(place).filter(|plan| may_keep(plan))?;
+        let plan = self.plans.get(place).filter(|plan| may_keep(plan))?;
+        // What the upstream calls by the target's name may be something else.
+        let is_called_so = |plan: &super::Plan| plan.onward.keeps_path();
+        (is_called_so(plan) && is_called_so(self.plan(&presented))).then_some(())?;
         let mut presented = Presented { place, ..presented };
         presented.head.method = Method::GET;
         presented.content = None;

@@ -129,10 +129,12 @@ impl Gateway {
         let figures = self.route_stats(presented);
         figures.upstream_requests.count();
         let Presented { head, authority, .. } = presented;
-        let (method, target) = (&head.method, presented.upstream_target());
-        let result = match &self.plan(presented).origin {
+        let (method, target) = (&head.method, self.rewritten(presented)?);
+        let (target, plan) = (target.as_ref(), self.plan(presented));
+        let mut result = match &plan.origin {
             Origin::Upstream(upstream) => {
                 let (interim, key) = (presented.interim(), key.map(|key| &key.0[..]));
+                let authority = plan.onward.authority(authority);
                 let outgoing =
                     Outgoing { method, target, authority, fields, content, interim, key };
                 upstream.send(outgoing).await
@@ -142,6 +144,9 @@ impl Gateway {
                 documents.answer(method, target, &captures, fields).await
             }
         };
+        if let Ok(reply) = &mut result {
+            self.change_response(presented, reply);
+        }
         // A request that broke off is its client's doing.
         if matches!(&result, Err(failure) if !matches!(failure, Failure::Request(_))) {
             figures.upstream_failures.count();

@@ -35,6 +35,7 @@ mod forwarding;
 mod loops;
 mod malformed;
 mod proxies;
+mod rewriting;
 
 // Content on its way: passed on as it comes, never a part for the whole.
 mod streaming;
