@@ -125,6 +125,7 @@ impl Route {
             on_l2_error: OnL2Error::default(),
             max_body: 8 << 20,
             max_query_body: 64 << 10,
+            max_request_body: u64::MAX,
             max_policy_body: 1 << 20,
             variants: 32,
             collapse: Collapsing::default(),

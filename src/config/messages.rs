@@ -1,4 +1,4 @@
-//! What a route does to messages on their way: `rewrite` and `fields`.
+//! What a route does to messages on their way: `rewrite`, `fields` and `max_request_body`.
 
 use http::{HeaderName, HeaderValue};
 
@@ -94,9 +94,10 @@ pub(super) fn read(
 ) -> Option<Route> {
     let rewrite = table.take("rewrite");
     let fields = table.take("fields").map(|value| fields(&value)).unwrap_or_default();
+    let max_request_body = table.size("max_request_body", u64::MAX, 0..=1 << 40);
     let route = route?;
     let rewrite = rewrite.and_then(|value| self::rewrite(&value, &route, origins));
-    Some(Route { rewrite, fields, ..route })
+    Some(Route { max_request_body, rewrite, fields, ..route })
 }
 
 fn rewrite(value: &Value<'_>, route: &Route, origins: &Origins<'_>) -> Option<Rewrite> {

@@ -387,6 +387,8 @@ pub struct Route {
     pub max_body: usize,
     /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.
     pub max_query_body: usize,
+    /// `max_request_body`: a request with more content is refused, at most 1024 GiB; none by default.
+    pub max_request_body: u64,
     /// `max_policy_body`: the longest content, of a request or of a response, that a policy is shown
     /// or that values are read from; default 1 MiB, at most 64 MiB.
     pub max_policy_body: usize,

@@ -51,7 +51,7 @@ impl Gateway {
         let octets = match self.read(&presented, &mut content, longest.max(shown)).await {
             Ok(Read::Whole(octets)) => octets,
             Ok(Read::Begun(octets)) => {
-                let content = Content::passing(octets, content);
+                let content = Content::passing(octets, content, plan.max_request_body);
                 return self.pass_writing(presented, content, writing("query-too-large")).await;
             }
             Err(why) => return respond::unread(presented.head.version, why),

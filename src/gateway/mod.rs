@@ -117,6 +117,7 @@ struct Plan {
     rules: Rules,
     max_body: usize,
     max_query_body: usize,
+    max_request_body: u64,
     max_policy_body: usize,
     idle_timeout: Duration,
     variants: usize,
@@ -207,6 +208,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         // What no tier would take is not gathered, nor said to be stored.
         max_body: route.max_body.min(lasting.store.largest()),
         max_query_body: route.max_query_body,
+        max_request_body: route.max_request_body,
         max_policy_body: route.max_policy_body,
         idle_timeout: from.idle_timeout,
         variants: route.variants,
@@ -320,8 +322,8 @@ impl Gateway {
             narrowed: None,
         };
         self.route_stats(&presented).requests.count();
-        if self.is_loop(&presented) {
-            return Answer::now(respond::comes_round(presented.head.version));
+        if let Some(refusal) = self.refusal(&presented, &content) {
+            return Answer::now(refusal);
         }
         if self.may_ask_by_post(&presented) {
             let gateway = Arc::clone(self);

@@ -2,7 +2,9 @@
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use hyper::body::{Body as _, Incoming};
 
+use crate::body::Body;
 use crate::config::FieldChanges;
 use crate::config::Route;
 use crate::config::RouteFields;
@@ -11,7 +13,7 @@ use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};
 
 use super::presented::Peer;
-use super::{Gateway, Presented};
+use super::{Gateway, Presented, respond};
 
 /// The name by which a gateway knows requests that it has sent forward itself.
 pub(super) struct Own(HeaderValue);
@@ -82,10 +84,22 @@ pub(super) fn space(mut space: String, route: &Route) -> String {
 }
 
 impl Gateway {
-    /// Whether a request has been here before: behind this gateway is, by way of others or at once, this
-    /// gateway again. To forward it would never end, and it might even wait for itself.
-    pub(super) fn is_loop(&self, presented: &Presented) -> bool {
-        message::has_come_through(&presented.head.headers, self.own.0.as_bytes())
+    /// The answer to a request that is not to go forward, whatever is stored for it.
+    ///
+    /// One that has been here before: behind this gateway is, by way of others or at once, this gateway
+    /// again. To forward it would never end, and it might even wait for itself. And one with more content
+    /// than its route takes, as far as that is said.
+    pub(super) fn refusal(
+        &self,
+        presented: &Presented,
+        content: &Incoming,
+    ) -> Option<Response<Body>> {
+        let head = &presented.head;
+        if message::has_come_through(&head.headers, self.own.0.as_bytes()) {
+            return Some(respond::comes_round(head.version));
+        }
+        let is_too_large = content.size_hint().lower() > self.plan(presented).max_request_body;
+        is_too_large.then(|| respond::unwanted(head.version))
     }
 
     /// The end-to-end fields to send to the upstream, those of this hop added.

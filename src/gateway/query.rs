@@ -39,6 +39,8 @@ pub(super) enum Unread {
     Broken,
     /// Nothing came for the upstream's `idle_timeout`.
     Silent,
+    /// There is more of it than the route takes.
+    TooLarge,
 }
 
 impl Gateway {
@@ -59,7 +61,8 @@ impl Gateway {
                     detail: Some("query-too-large".into()),
                     ..CacheStatus::forward(Forward::Bypass)
                 };
-                let content = Content::passing(octets, content);
+                let most = self.plan(&presented).max_request_body;
+                let content = Content::passing(octets, content, most);
                 self.pass_reading(presented, content, status).await
             }
             Err(why) => respond::unread(presented.head.version, why),
@@ -89,6 +92,9 @@ impl Gateway {
                 Ok(Some(Err(_))) => return Err(Unread::Broken),
                 Ok(None) => return Ok(Read::Whole(octets.freeze())),
                 Err(_) => return Err(Unread::Silent),
+            }
+            if octets.len() as u64 > plan.max_request_body {
+                return Err(Unread::TooLarge);
             }
             if octets.len() > most {
                 return Ok(Read::Begun(octets.freeze()));

@@ -271,6 +271,21 @@ fn refused(version: Version, status: StatusCode, why: &str) -> Response<Body> {
     response
 }
 
+/// What `Cache-Status` says of a request with more content than its route takes.
+pub(super) const TOO_LARGE: &str = "request-too-large";
+
+/// A request with more content than its route takes (RFC 9110 §15.5.14), before any of it was read.
+pub(super) fn unwanted(version: Version) -> Response<Body> {
+    let status =
+        CacheStatus { detail: Some(TOO_LARGE.into()), ..CacheStatus::forward(Forward::Bypass) };
+    with_status(too_large(version), &status)
+}
+
+fn too_large(version: Version) -> Response<Body> {
+    let why = "the request's content is longer than this route takes";
+    refused(version, StatusCode::PAYLOAD_TOO_LARGE, why)
+}
+
 /// A request whose content did not come.
 pub(super) fn unread(version: Version, why: Unread) -> Response<Body> {
     match why {
@@ -278,6 +293,7 @@ pub(super) fn unread(version: Version, why: Unread) -> Response<Body> {
             let why = "the request's content did not come whole";
             refused(version, StatusCode::BAD_REQUEST, why)
         }
+        Unread::TooLarge => too_large(version),
         Unread::Silent => {
             let why = "the request's content did not come in time";
             refused(version, StatusCode::REQUEST_TIMEOUT, why)
@@ -327,6 +343,11 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
         Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
         Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
         Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable"),
+        Failure::Request(_) if failure.is_of_length() => {
+            let status = CacheStatus { detail: Some(TOO_LARGE.into()), ..*status };
+            // What was not read of it closes the connection by itself.
+            return with_status(too_large(Version::HTTP_2), &status);
+        }
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };

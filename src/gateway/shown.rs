@@ -59,19 +59,22 @@ impl Gateway {
         let plan = self.plan(presented);
         let is_wanted = plan.invalidation.as_ref().is_some_and(|ask| ask.policy.wants_content());
         if !is_wanted || content.is_end_stream() {
-            return Ok(Content::passing(Bytes::new(), content));
+            return Ok(Content::passing(Bytes::new(), content, plan.max_request_body));
         }
         let why = match self.read(presented, &mut content, plan.max_policy_body).await {
             Ok(Read::Whole(octets)) => {
                 presented.content = Some(octets.clone());
                 return Ok(Content::whole(octets));
             }
-            Ok(Read::Begun(octets)) => return Ok(Content::passing(octets, content)),
+            Ok(Read::Begun(octets)) => {
+                return Ok(Content::passing(octets, content, plan.max_request_body));
+            }
             Err(why) => why,
         };
         let detail = match why {
             Unread::Broken => "request-broken",
             Unread::Silent => "request-silent",
+            Unread::TooLarge => respond::TOO_LARGE,
         };
         let mut response = respond::unread(presented.head.version, why);
         let status = CacheStatus { detail: Some(detail.into()), ..status.clone() };

@@ -47,7 +47,8 @@ impl Gateway {
     ) -> Response<Body> {
         let status = CacheStatus::forward(why);
         if presented.head.method.is_safe() {
-            let content = Content::passing(Bytes::new(), content);
+            let most = self.plan(&presented).max_request_body;
+            let content = Content::passing(Bytes::new(), content, most);
             return self.pass_reading(presented, content, status).await;
         }
         let content = match self.written(&mut presented, content, &status).await {

@@ -1,7 +1,7 @@
 //! What a request carries: at hand, or passed on as it comes in.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -23,8 +23,21 @@ pub struct Content {
 
 struct Upload {
     incoming: Mutex<Incoming>,
+    /// So many octets more are passed on.
+    left: AtomicU64,
     moved: Notify,
     is_broken: AtomicBool,
+}
+
+/// A content ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWhole {
+    /// The client broke off, or what it sent is no content.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// There is more of it than may be passed on.
+    #[error("the content is longer than it may be")]
+    TooLong,
 }
 
 impl Content {
@@ -33,12 +46,14 @@ impl Content {
         Self { begun: octets, rest: None }
     }
 
-    /// What was read of it already, and what is still to come.
-    pub fn passing(begun: Bytes, incoming: Incoming) -> Self {
+    /// What was read of it already, and what is still to come; so many octets in all, at most.
+    pub fn passing(begun: Bytes, incoming: Incoming, most: u64) -> Self {
         // Content of known length 0 is none: it needs no framing towards the upstream.
         let some = !incoming.is_end_stream();
+        let left = most.saturating_sub(begun.len() as u64);
         let upload = || Upload {
             incoming: incoming.into(),
+            left: left.into(),
             moved: Notify::new(),
             is_broken: AtomicBool::new(false),
         };
@@ -65,6 +80,15 @@ impl Content {
 }
 
 impl Upload {
+    /// Takes a piece out of what may be passed on.
+    fn take(&self, piece: &Frame<Bytes>) -> Result<(), NotWhole> {
+        let length = piece.data_ref().map_or(0, |data| data.len() as u64);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(length));
+        taken.map(drop).map_err(|_| NotWhole::TooLong)
+    }
+
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,17 +96,23 @@ impl Upload {
 
 impl Body for Content {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = NotWhole;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, NotWhole>>> {
         if !self.begun.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
         }
         let Some(upload) = &self.rest else { return Poll::Ready(None) };
-        let mut frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        let frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        let mut frame = frame.map(|frame| {
+            frame.map(|frame| {
+                let frame = frame?;
+                upload.take(&frame).map(|()| frame)
+            })
+        });
         match &mut frame {
             Poll::Ready(Some(Err(_))) => upload.is_broken.store(true, Ordering::Relaxed),
             Poll::Ready(Some(Ok(frame))) => {

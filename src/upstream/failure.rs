@@ -6,6 +6,7 @@ use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::sync::Arc;
 
 use super::Content;
+use super::content::NotWhole;
 
 /// Why a request got no response from its upstream.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +58,19 @@ impl Failure {
     /// [`Failure::Broken`], because of this.
     pub fn broken(cause: impl Error + Send + Sync + 'static) -> Self {
         Self::Broken(Cause(Arc::new(cause)))
+    }
+
+    /// The client's content is longer than it may be.
+    pub fn is_of_length(&self) -> bool {
+        let Self::Request(Cause(error)) = self else { return false };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(error.as_ref());
+        while let Some(error) = cause {
+            if matches!(error.downcast_ref(), Some(NotWhole::TooLong)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// There is nothing to connect to.

@@ -36,6 +36,7 @@ mod loops;
 mod malformed;
 mod proxies;
 mod rewriting;
+mod sizes;
 
 // Content on its way: passed on as it comes, never a part for the whole.
 mod streaming;
