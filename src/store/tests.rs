@@ -646,8 +646,9 @@ fn receipts_that_cannot_be_written_hold_up_nothing() {
             redis.restart();
             gateway.is_in_step().await;
             let key = Position { sequence: 1000, ..receipt.position };
-            let name = format!("test:receipt:{key}");
-            until("the last is written", || async { exists(&redis, &name) }).await;
+            let asked = format!("ZSCORE test:receipts \"{key} {}\"", gateway.store.fleet.name());
+            let is_written = || async { redis.ask(&asked).unwrap() != "$-1\r\n" };
+            until("the last is written", is_written).await;
         });
         end.send(()).unwrap();
     });
