@@ -35,10 +35,6 @@ pub use self::tls::{Secured, Unusable};
 
 use self::door::Door;
 
-/// So many handshakes of TLS are under way in one worker. Each takes memory and much processor time, and
-/// further ones wait.
-const MAX_HANDSHAKES: usize = 256;
-
 /// A listener that is bound.
 pub struct Listening {
     /// What it listens by.
@@ -101,8 +97,6 @@ struct Setting {
     header_timeout: Duration,
     max_streams: u32,
     max_resets: u64,
-    /// Of the worker.
-    handshakes: Arc<Semaphore>,
     drain: Duration,
 }
 
@@ -121,7 +115,6 @@ impl Server {
         let first = listening.first().ok_or_else(|| io::Error::other("there is no listener"))?;
         let address = first.listener.local_addr()?;
         let stop = CancellationToken::new();
-        let handshakes = || Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let setting = Setting {
             current,
             stop: stop.clone(),
@@ -129,7 +122,6 @@ impl Server {
             header_timeout: config.header_timeout,
             max_streams: config.max_streams,
             max_resets: config.max_resets,
-            handshakes: handshakes(),
             drain: config.drain,
         };
         let count = match config.workers {
@@ -141,7 +133,7 @@ impl Server {
         for number in 0..count {
             let (connections, incoming) = mpsc::unbounded_channel();
             workers.push(Worker { connections, open: Arc::default() });
-            let setting = Setting { handshakes: handshakes(), ..setting.clone() };
+            let setting = setting.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))

@@ -83,10 +83,7 @@ async fn serve_secure(
     client: Client,
     setting: &Setting,
 ) -> io::Result<()> {
-    let handshake = async {
-        let _place = setting.handshakes.acquire().await;
-        TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await
-    };
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
     let Some(stream) = in_time(handshake, setting).await? else { return Ok(()) };
     let connection = stream.get_ref().1;
     let client = Client { certificate: tls.client_cert(connection), ..client };
