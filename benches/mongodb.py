@@ -5,11 +5,13 @@ as slow as a busy one far away. `report.mongodb` makes the table.
 """
 
 import json
+import os
 import random
 import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from fleet import Wire
 from servers import HOST, Failure, Server, free_port
@@ -91,34 +93,32 @@ def tools(root):
     return program.parent
 
 
-def start_mongodb(starter, root):
-    port = free_port()
-    folder = starter.folder / "mongodb"
+def start_mongodb(starter, root, name="mongodb"):
+    port, folder = free_port(), starter.folder / name
     command = [tools(root) / "secantusd-py", "--host", HOST, "--port", port, "--storage-path", folder]
-    server = Server("mongodb", command, port, starter.load_core, starter.folder)
-    fill(root, port)
+    server = Server(f"{name}-server", command, port, starter.load_core, starter.folder)
+    try:
+        written(root, server, "fill", DOCUMENTS)
+    except BaseException:
+        server.close()
+        raise
     return server
 
 
-def fill(root, port):
-    """Documents of some 800 octets."""
-    program = f"""
-import pymongo
-users = pymongo.MongoClient("mongodb://{HOST}:{port}/?directConnection=true").app.users
-for start in range(0, {DOCUMENTS}, 1000):
-    users.insert_many([{{
-        "_id": str(number), "name": f"user {{number}}", "email": f"user-{{number}}@shop.example",
-        "roles": ["reader", "writer"], "address": {{"city": "Ulm", "street": "a" * 60}},
-        "notes": ["b" * 100] * 5,
-    }} for number in range(start, start + 1000)])
-"""
-    done = subprocess.run([tools(root) / "python", "-c", program], capture_output=True, text=True,
-                          timeout=120, check=False)
+def written(root, mongodb, *what):
+    """What `writes.py` says when it has done this."""
+    command = [tools(root) / "python", Path(__file__).with_name("writes.py"), mongodb.port, *what]
+    # Nothing of a run stays in the source tree.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600,
+                          check=False, env=environment)
     if done.returncode:
-        raise Failure(f"documents were not written: {done.stderr.strip().splitlines()[-1:]}")
+        raise Failure(f"{what[0]}: {done.stderr.strip().splitlines()[-1][:200]}")
+    return json.loads(done.stdout)
 
 
-def start_larder(starter, mongodb):
+def start_larder(starter, mongodb, name="documents", redis=None):
+    """A gateway of the documents; with Redis, one of a fleet that is told of changes."""
     port, admin = free_port(), free_port()
     config = f"""
 [server]
@@ -134,10 +134,20 @@ path     = "/users/{{id}}"
 document = {{ mongodb = "shop", database = "app", collection = "users", find = {{ _id = "{{id}}" }} }}
 ttl      = "1h"
 """
-    file = starter.folder / "documents.toml"
+    if redis:
+        config += f"""
+[cache.l2]
+redis   = "redis://{HOST}:{redis.port}"
+timeout = "1s"
+[[changes]]
+mongodb     = "shop"
+database    = "app"
+collections = ["users"]
+"""
+    file = starter.folder / f"{name}.toml"
     file.write_text(config)
     command = [starter.binaries / "larder", "run", "--config", file]
-    server = Server("larder-documents", command, port, starter.server_core, starter.folder)
+    server = Server(f"larder-{name}", command, port, starter.server_core, starter.folder)
     server.admin = admin
     return server
 
@@ -152,10 +162,11 @@ def documents(starter, root, quick):
             wire = Wire(larder.port)
             # Connected, and warm.
             wire.ask("GET", "/users/0")
-            found["collection"] = [timed(wire, number, "uri-miss") for number in range(1, LOOKS + 1)]
-            found["l1"] = [timed(wire, number, "hit") for number in range(1, LOOKS + 1)]
+            looks = range(1, LOOKS // 10 if quick else LOOKS + 1)
+            found["collection"] = [timed(wire, number, "uri-miss") for number in looks]
+            found["l1"] = [timed(wire, number, "hit") for number in looks]
             wire.close()
-            found.update(reads(larder, READS // 10 if quick else READS))
+            found.update(reads(larder, READS // 50 if quick else READS))
         late.listener.close()
     return found
 
@@ -200,8 +211,12 @@ def reads(larder, count):
 
 def served(larder):
     """How many requests went on to MongoDB so far."""
+    return stats(larder)["upstream_requests"]
+
+
+def stats(larder):
     wire = Wire(larder.admin)
     try:
-        return json.loads(wire.ask("GET", "/stats")[1])["upstream_requests"]
+        return json.loads(wire.ask("GET", "/stats")[1])
     finally:
         wire.close()

@@ -160,6 +160,22 @@ def mongodb(samples):
         ["so many times faster from L1", f"{collection / l1:.0f}", "> 150"],
         [f"reads that reach MongoDB, of {samples['reads']:,}", f"{share:.1%}", "< 20 %"],
     ]
+    for name, spans in samples.get("fresh", {}).items():
+        rows.append([f"from a committed write to a read that shows it, through {name}, ms",
+                     f"median {median(spans):.1f}, p99 {sorted(spans)[len(spans) * 99 // 100]:.1f}",
+                     "median < 20"])
+    for kind, what in (("written", "writes"), ("scripted", "changes")):
+        for it in samples.get(kind, []):
+            rows += [
+                [f"{it['due']:,} {what} a second for {it['spell']} s: changes that the log took, a second",
+                 f"{it['rate']:,.0f}", "all"],
+                ["the same: how far the log is behind, ms",
+                 f"at first {it['first']:.1f}, at the end {it['last']:.1f}, at most {it['worst']:.0f}",
+                 "does not grow"],
+                ["the same: the gateway's share of a core", f"{it['cpu'] * it['rate'] / 1e6:.0%}", "–"],
+            ]
+            if "writes" in it:
+                rows[-3][1] += f" of {it['writes']:,.0f}, which the server took"
     return table(["cost", "measured", "aim"], rows)
 
 
