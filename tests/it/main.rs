@@ -80,6 +80,8 @@ mod logins;
 mod changes;
 #[cfg(feature = "mongodb")]
 mod changes_trouble;
+#[cfg(feature = "mongodb")]
+mod worked;
 
 // What operators purge, and which gateways have applied it.
 mod purge;
