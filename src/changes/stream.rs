@@ -12,7 +12,7 @@ use crate::config::Watch;
 use crate::documents;
 use crate::store::Token;
 
-use super::event::resume_token;
+use super::event::{resume_token, token};
 
 /// Events as they come.
 pub(super) type Stream = ChangeStream<RawDocumentBuf>;
@@ -63,7 +63,23 @@ impl Wanted {
 
     /// Opens a stream that goes on after a place, or begins now. `whole` events have their documents, if
     /// anybody reads them.
+    ///
+    /// Either way the driver knows a place. It falls back on the one with which a stream was opened first, in
+    /// case it opens it again by itself; if it had none it would begin later, and skip what came between.
     pub(super) async fn open(
+        &self,
+        client: &Client,
+        after: Option<&Token>,
+        whole: bool,
+    ) -> Result<Stream, Error> {
+        let stream = self.open_after(client, after, whole).await?;
+        match stream.resume_token().as_ref().and_then(token).filter(|_| after.is_none()) {
+            Some(begin) => self.open_after(client, Some(&begin), whole).await,
+            None => Ok(stream),
+        }
+    }
+
+    async fn open_after(
         &self,
         client: &Client,
         after: Option<&Token>,

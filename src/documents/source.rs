@@ -188,7 +188,6 @@ impl Source {
         let mut options = self.login.options().await?;
         options.server_selection_timeout.get_or_insert(self.config.timeout);
         options.connect_timeout.get_or_insert(self.config.timeout);
-        options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.max_pool_size.get_or_insert(self.config.max_connections);
         client(options)
     }
@@ -199,7 +198,11 @@ impl Source {
     /// # Errors
     /// The servers that the URI names cannot be found out.
     pub async fn client_for_changes(&self) -> Result<Client, Error> {
-        client(self.login.options().await?)
+        let mut options = self.login.options().await?;
+        // Where the driver (3.9) opens a stream again and tries that a second time, it has forgotten the
+        // place, and begins now: whatever came between would be skipped. Whoever watches tries itself.
+        options.retry_reads = Some(false);
+        client(options)
     }
 
     /// Says once what is wrong, and once that it is back.
@@ -305,6 +308,8 @@ impl Reading {
 }
 
 fn client(mut options: ClientOptions) -> Result<Client, Error> {
+    // Another primary is found that soon also by streams, where servers do not tell by themselves.
+    options.heartbeat_freq.get_or_insert(HEARTBEAT);
     options.app_name.get_or_insert_with(|| "larder".to_owned());
     Client::with_options(options)
 }

@@ -37,7 +37,7 @@ pub(crate) fn setup(uri: &str, changes: &str) -> Setup {
     Gateway::setup_of_documents(uri).routes(&format!("{ROUTES}{changes}"))
 }
 
-async fn insert(mongodb: &MongoDb, documents: impl IntoIterator<Item = Document>) {
+pub(crate) async fn insert(mongodb: &MongoDb, documents: impl IntoIterator<Item = Document>) {
     mongodb.collection("users").insert_many(documents).await.unwrap();
 }
 
@@ -46,11 +46,11 @@ pub(crate) async fn set(mongodb: &MongoDb, id: &str, n: i32) {
     mongodb.collection("users").update_one(find, set).await.unwrap();
 }
 
-fn user(id: &str, n: i32) -> Document {
+pub(crate) fn user(id: &str, n: i32) -> Document {
     doc! { "_id": id, "n": n }
 }
 
-fn shown(id: &str, n: i32) -> String {
+pub(crate) fn shown(id: &str, n: i32) -> String {
     format!("{{\"_id\":\"{id}\",\"n\":{n}}}")
 }
 
@@ -80,7 +80,7 @@ async fn is_gone(gateway: &Gateway, target: &str) -> Got {
     }
 }
 
-async fn hits(gateway: &Gateway, target: &str) {
+pub(crate) async fn hits(gateway: &Gateway, target: &str) {
     gateway.get(target).await;
     gateway.get(target).await.status("hit");
 }

@@ -81,6 +81,8 @@ mod changes;
 #[cfg(feature = "mongodb")]
 mod changes_trouble;
 #[cfg(feature = "mongodb")]
+mod scripted;
+#[cfg(feature = "mongodb")]
 mod worked;
 
 // What operators purge, and which gateways have applied it.

@@ -13,6 +13,8 @@ pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+#[cfg(feature = "mongodb")]
+pub mod scripted;
 pub mod server;
 pub mod shell;
 pub mod tiers;
