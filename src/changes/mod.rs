@@ -17,8 +17,10 @@
 //! Memory has bounds: one answer of the server is held at a time (16 MiB, or what one event has), and the
 //! next one is read when it has been applied.
 //!
-//! *Not supported:* parts of events that are too large for one answer are not put together
-//! (`$changeStreamSplitLargeEvent`); such an event is read without its documents.
+//! An event that is larger with its documents than one answer may be is read without them, instead of in
+//! parts (`$changeStreamSplitLargeEvent`, of MongoDB 6.0.9 and later): its documents would have to be held
+//! whole, several times 16 MiB each, to be shown to a policy that may take 1 MiB. What it is about is known
+//! without them, and a filter that looks at documents then leaves nothing out.
 
 mod apply;
 mod event;

@@ -28,8 +28,9 @@ pub(super) struct Wanted {
     database: Option<String>,
     collections: Vec<String>,
     matching: Document,
-    /// The policy reads documents.
+    /// The policy reads documents, or the filter does.
     images: bool,
+    filters_documents: bool,
     patience: Duration,
 }
 
@@ -57,6 +58,7 @@ impl Wanted {
             collections: watch.collections.clone(),
             matching: documents::fixed(&watch.matching),
             images: reads_documents || is_about_documents,
+            filters_documents: is_about_documents,
             patience,
         }
     }
@@ -130,7 +132,8 @@ impl Wanted {
                 { "operationType": { "$in": ["dropDatabase", "invalidate"] } },
             ] } });
         }
-        if !self.matching.is_empty() {
+        // A filter would leave out every event whose documents it cannot see.
+        if !self.matching.is_empty() && (images || !self.filters_documents) {
             let always = Bson::Array(OF_COLLECTIONS.map(Into::into).into());
             pipeline.push(doc! { "$match": { "$or": [
                 { "operationType": { "$in": always } },

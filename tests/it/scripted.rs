@@ -208,3 +208,39 @@ async fn an_event_that_says_too_little_is_a_gap() {
     shows(&gateway, "/users/1", &shown("1", 2)).await;
     assert_eq!(gateway.changes().lost, 1);
 }
+
+#[tokio::test]
+async fn an_event_that_is_too_large_is_read_without_its_documents() {
+    let of_documents = "match = { \"fullDocument.n\" = { \"$gte\" = 0 } }\n";
+    // Once, with its documents; and again without them.
+    for (lines, is_still, lost) in
+        [("", false, 0), (of_documents, false, 0), (of_documents, true, 1)]
+    {
+        let mongodb = MongoDb::start().await;
+        insert(&mongodb, [user("1", 1), user("2", 1)]).await;
+        let script = Scripted::before(&mongodb).await;
+        let changes = format!("{OF_USERS}{lines}");
+        let gateway = setup(&script.uri(), &changes).start().await.watches().await;
+        hits(&gateway, "/users/1").await;
+        hits(&gateway, "/users/2").await;
+        // `BSONObjectTooLarge`.
+        script.on("getMore", 1, Answer::Error(10334, NOT_RESUMABLE));
+        script.on("aggregate", is_still.into(), Answer::Error(10334, NOT_RESUMABLE));
+        script.on("aggregate", 1, Answer::Hold);
+        until("the stream fails", || script.is_over()).await;
+        set(&mongodb, "1", 2).await;
+        script.release();
+        shows(&gateway, "/users/1", &shown("1", 2)).await;
+        let other = gateway.get("/users/2").await;
+        assert_eq!(other.cache_status().contains("hit"), lost == 0, "{lines}{is_still}: {other:?}");
+        // And then events come with their documents.
+        set(&mongodb, "2", 2).await;
+        shows(&gateway, "/users/2", &shown("2", 2)).await;
+        set(&mongodb, "2", -1).await;
+        set(&mongodb, "1", 3).await;
+        shows(&gateway, "/users/1", &shown("1", 3)).await;
+        let left_out = gateway.get("/users/2").await.body == shown("2", 2);
+        assert_eq!(left_out, !lines.is_empty(), "{lines}{is_still}");
+        assert_eq!(gateway.changes().lost, lost, "{lines}{is_still}");
+    }
+}
