@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
     ("server", &["body", "clock", "config", "framing", "gateway", "interim"]),
-    ("admin", &["clock", "gateway", "message", "plugin", "stats", "store"]),
+    ("admin", &["clock", "gateway", "message", "plugin", "stats", "store", "upstream"]),
     (
         "service",
         &[

@@ -16,6 +16,8 @@ use super::{Allowed, Context};
 use crate::clock;
 use crate::gateway::Gateway;
 use crate::store::{Health, LogHealth, ServerHealth, State as L2State};
+use crate::upstream::ServerHealth as ServerOfUpstream;
+use crate::upstream::ServerState::Up;
 
 /// A policy whose call failed so lately is told of.
 const LATELY: Duration = Duration::from_mins(5);
@@ -68,6 +70,7 @@ struct Found {
     /// Those that failed lately: the name, how often in all, and how long ago last.
     policies: Vec<(String, u64, Duration)>,
     fault: Option<(SystemTime, String)>,
+    upstreams: Vec<(String, Vec<ServerOfUpstream>)>,
 }
 
 impl Found {
@@ -82,6 +85,7 @@ impl Found {
             store: gateway.store().health(),
             policies: policies.collect(),
             fault: gateway.stats().reloads.fault(),
+            upstreams: gateway.upstreams().map(|it| (it.name().to_owned(), it.servers())).collect(),
         }
     }
 
@@ -91,7 +95,8 @@ impl Found {
         let is_well = servers.iter().all(|it| it.state == L2State::Up && it.takes_writes)
             && log.as_ref().is_none_or(|log| log.in_contact && log.waiting == 0)
             && self.policies.is_empty()
-            && self.fault.is_none();
+            && self.fault.is_none()
+            && self.upstreams.iter().flat_map(|(_, servers)| servers).all(|it| it.state == Up);
         if is_well { Status::Pass } else { Status::Warn }
     }
 
@@ -100,9 +105,14 @@ impl Found {
             json!({ "name": name, "failures": failures, "last_failure": self.before(*ago) })
         });
         let fault = self.fault.as_ref();
+        let upstreams = self.upstreams.iter().map(|(name, servers)| {
+            let servers: Vec<_> = servers.iter().map(|it| self.of_upstream(it)).collect();
+            json!({ "name": name, "servers": servers })
+        });
         json!({
             "l2": self.l2(),
             "log": self.store.log.as_ref().map(log),
+            "upstreams": upstreams.collect::<Vec<_>>(),
             "failing_policies": policies.collect::<Vec<_>>(),
             "reload_error": fault.map(|(at, faults)| {
                 json!({ "at": clock::text(*at), "text": faults })
@@ -134,6 +144,18 @@ impl Found {
             "since": server.lasts.map(|lasts| self.before(lasts)),
             "takes_writes": server.takes_writes,
             "last_error": error.map(|(ago, text)| json!({ "at": self.before(*ago), "text": text })),
+        })
+    }
+
+    fn of_upstream(&self, server: &ServerOfUpstream) -> Value {
+        let failure = server.last_failure.as_ref();
+        json!({
+            "server": server.name,
+            "backup": server.backup,
+            "state": server.state.as_str(),
+            "since": self.before(server.lasts),
+            "in_flight": server.in_flight,
+            "last_failure": failure.map(|(ago, text)| json!({ "at": self.before(*ago), "text": text })),
         })
     }
 

@@ -1,8 +1,10 @@
 //! `[upstreams.NAME]`: the servers that requests are forwarded to, and how they are dealt with.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::StatusCode;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
@@ -21,6 +23,11 @@ pub struct Upstream {
     pub servers: Vec<UpstreamServer>,
     /// `balance`, default `round-robin`.
     pub balance: Balance,
+    /// `eject`; none for `false`.
+    pub eject: Option<Eject>,
+    /// `slow_start`, default none, at most 1 h: over so long a server that was ejected comes back to
+    /// its whole weight.
+    pub slow_start: Duration,
     /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
     pub connect_timeout: Duration,
     /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
@@ -59,6 +66,41 @@ pub enum Balance {
     Hash,
 }
 
+/// `eject`: when a server is left alone, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eject {
+    /// `failures` in a row, default 5, 1 to 1000.
+    pub failures: u32,
+    /// `for`, default 10 s, 1 ms to 1 day; twice as long each time it fails again.
+    pub period: Duration,
+    /// `at_most`, default 5 min, 1 ms to 1 day.
+    pub at_most: Duration,
+    /// `statuses` that are failures, default 502 to 504.
+    pub statuses: Statuses,
+}
+
+/// Some status codes: `200-299, 404`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statuses(Vec<RangeInclusive<u16>>);
+
+impl Statuses {
+    /// Whether it is one of them.
+    pub fn has(&self, status: StatusCode) -> bool {
+        self.0.iter().any(|range| range.contains(&status.as_u16()))
+    }
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            period: Duration::from_secs(10),
+            at_most: Duration::from_mins(5),
+            statuses: Statuses(vec![502..=504]),
+        }
+    }
+}
+
 impl Upstream {
     /// With every default.
     pub fn new(name: String, servers: Vec<UpstreamServer>) -> Self {
@@ -66,6 +108,8 @@ impl Upstream {
             name,
             servers,
             balance: Balance::default(),
+            eject: Some(Eject::default()),
+            slow_start: Duration::ZERO,
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
@@ -89,6 +133,8 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
     let ca = table.take("ca");
     let upstream = Upstream {
         balance: table.read("balance", default.balance, balance),
+        eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
+        slow_start: table.duration("slow_start", default.slow_start, Duration::ZERO..=HOUR),
         connect_timeout: table.duration(
             "connect_timeout",
             default.connect_timeout,
@@ -135,6 +181,44 @@ fn server(element: &Value<'_>) -> Option<UpstreamServer> {
     Some(UpstreamServer { url: url?.read(address::server)?, weight, backup })
 }
 
+fn eject(value: &Value<'_>) -> Option<Eject> {
+    let default = Eject::default();
+    if matches!(value.content, DeValue::Boolean(false)) {
+        return None;
+    }
+    let hint = || "write eject = { failures = 5, for = \"10s\" }, or false".to_owned();
+    let Some(mut table) = value.inner_table(hint) else { return Some(default) };
+    let eject = Eject {
+        failures: table.count("failures", default.failures, 1..=1000),
+        period: table.duration("for", default.period, MILLISECOND..=DAY),
+        at_most: table.duration("at_most", default.at_most, MILLISECOND..=DAY),
+        statuses: table.read("statuses", default.statuses, statuses),
+    };
+    if eject.at_most < eject.period {
+        let hint = "let `at_most` be at least as long".to_owned();
+        table.report(table.place, "`for` is longer than `at_most`", Some(hint));
+    }
+    table.finish();
+    Some(eject)
+}
+
+/// Codes and ranges of them; none if the text is empty.
+fn statuses(text: &str) -> Result<Statuses, Wrong> {
+    let status = |text: &str| text.parse().ok().filter(|code| (100..600).contains(code));
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (status(first.trim())?, status(last.trim())?);
+        (first <= last).then_some(first..=last)
+    };
+    if text.trim().is_empty() {
+        return Ok(Statuses::default());
+    }
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    ranges.map(Statuses).ok_or_else(|| {
+        Wrong::new("is not a list of status codes").with_hint("write them as in \"200-299, 404\"")
+    })
+}
+
 fn balance(text: &str) -> Result<Balance, Wrong> {
     match text {
         "round-robin" => Ok(Balance::RoundRobin),
@@ -144,6 +228,29 @@ fn balance(text: &str) -> Result<Balance, Wrong> {
             let known = ["round-robin", "least-requests", "hash"];
             let hint = nearest::hint(text, "write one of", known);
             Err(Wrong { complaint: "is not one of the three ways to choose".to_owned(), hint })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_codes() {
+        for (text, has, lacks) in [
+            ("200-399", &[200, 399][..], &[199, 400][..]),
+            ("404", &[404], &[403, 405]),
+            ("200 - 204,404", &[200, 204, 404], &[205]),
+            ("", &[], &[200]),
+        ] {
+            let statuses = statuses(text).unwrap();
+            let is_one = |code: &u16| statuses.has(StatusCode::from_u16(*code).unwrap());
+            assert!(has.iter().all(is_one), "{text}");
+            assert!(!lacks.iter().any(is_one), "{text}");
+        }
+        for text in ["all", "99", "600", "5xx", "300-200", "200-", "200,,201", "2 00"] {
+            assert_eq!(statuses(text).unwrap_err().complaint, "is not a list of status codes");
         }
     }
 }

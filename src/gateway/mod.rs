@@ -65,6 +65,7 @@ use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Bookmark, ChangeFigures, Store};
 use crate::token::Reader;
+use crate::upstream::Upstream;
 
 pub use self::answer::Answer;
 pub use self::bearer::bears;
@@ -91,6 +92,7 @@ pub struct Gateway {
     token: Option<Box<str>>,
     routes: Routes,
     plans: Box<[Plan]>,
+    upstreams: Vec<Arc<Upstream>>,
     policies: Vec<Arc<Policy>>,
     bookmarks: Vec<Arc<Bookmark>>,
     store: Arc<Store>,
@@ -230,7 +232,7 @@ impl Gateway {
         equipment.lasting.remember(origin::names(config));
         let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
-        let Equipment { policies, bookmarks, routes, lasting, .. } = equipment;
+        let Equipment { upstreams, policies, bookmarks, routes, lasting, .. } = equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
@@ -241,6 +243,7 @@ impl Gateway {
             token: config.admin.as_ref().and_then(|admin| admin.token.as_deref()).map(Into::into),
             routes,
             plans,
+            upstreams,
             policies,
             bookmarks,
             store,
@@ -264,6 +267,11 @@ impl Gateway {
     /// The tiers and the invalidation log.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The upstreams, in the order of the configuration.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.upstreams.iter().map(Arc::as_ref)
     }
 
     /// The policies that routes use, by name, with what has been counted of each.

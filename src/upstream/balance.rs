@@ -11,6 +11,8 @@ pub(super) struct Candidate {
     /// Stands for the server's name, the same in every gateway.
     pub(super) hash: u64,
     pub(super) is_backup: bool,
+    /// As far as is known, it answers.
+    pub(super) is_usable: bool,
     /// It has had this request already.
     pub(super) is_tried: bool,
     /// It has so many requests.
@@ -31,21 +33,31 @@ pub(super) enum By<'a> {
 }
 
 /// The place of the candidate that is to be asked. `None`: there is none that can be.
-pub(super) fn choose(candidates: &[Candidate], by: By<'_>) -> Option<usize> {
-    let untried = |is_backup| {
+///
+/// `has_nothing_to_lose`: if none is usable that has not had the request, the others are asked, too.
+pub(super) fn choose(
+    candidates: &[Candidate],
+    by: By<'_>,
+    has_nothing_to_lose: bool,
+) -> Option<usize> {
+    let eligible = ORDER.iter().filter(|(is_usable, _)| *is_usable || has_nothing_to_lose);
+    let mut eligible = eligible.map(|(is_usable, is_backup)| {
         let all = candidates.iter().enumerate();
-        all.filter(move |(_, it)| it.is_backup == is_backup && !it.is_tried)
-    };
-    let mut eligible: Vec<_> = untried(false).collect();
-    if eligible.is_empty() {
-        eligible = untried(true).collect();
-    }
+        let these = all.filter(|(_, it)| {
+            !it.is_tried && it.is_usable == *is_usable && it.is_backup == *is_backup
+        });
+        these.collect::<Vec<_>>()
+    });
+    let eligible = eligible.find(|these| !these.is_empty())?;
     match by {
         By::Turns(turns) => in_turn(&eligible, turns),
         By::Load { random } => of_two(&eligible, random),
         By::Hash(hash) => by_hash(&eligible, hash),
     }
 }
+
+/// Who is asked before whom: whether they are usable, and backups.
+const ORDER: [(bool, bool); 4] = [(true, false), (true, true), (false, false), (false, true)];
 
 type Eligible<'a> = [(usize, &'a Candidate)];
 
@@ -122,6 +134,7 @@ mod tests {
             weight: *weight,
             hash: mix(place as u64 + 100),
             is_backup: false,
+            is_usable: true,
             is_tried: false,
             in_flight: 0,
         };
@@ -140,7 +153,7 @@ mod tests {
             let candidates = of_weights(weights);
             let mut turns = vec![0; weights.len()];
             let chosen: String = (0..expected.len())
-                .map(|_| choose(&candidates, By::Turns(&mut turns)).unwrap().to_string())
+                .map(|_| choose(&candidates, By::Turns(&mut turns), true).unwrap().to_string())
                 .collect();
             assert_eq!(chosen, expected, "{weights:?}");
         }
@@ -148,29 +161,37 @@ mod tests {
 
     #[test]
     fn only_who_can_be_asked_is_chosen() {
-        const PRIMARY: (bool, bool) = (false, false);
-        const TRIED: (bool, bool) = (false, true);
-        const BACKUP: (bool, bool) = (true, false);
-        const TRIED_BACKUP: (bool, bool) = (true, true);
-        for (servers, expected) in [
-            (&[][..], None),
-            (&[TRIED], None),
-            (&[TRIED, PRIMARY], Some(1)),
-            (&[BACKUP, PRIMARY], Some(1)),
-            (&[BACKUP, TRIED], Some(0)),
-            (&[TRIED_BACKUP, TRIED], None),
-            (&[TRIED_BACKUP, TRIED, BACKUP], Some(2)),
+        // `p` is a primary server and `b` a backup; in capitals one that is not usable, with a `-` one that
+        // was tried.
+        for (servers, expected, without_loss) in [
+            ("", None, None),
+            ("p-", None, None),
+            ("p- p", Some(1), Some(1)),
+            ("b p", Some(1), Some(1)),
+            ("b p-", Some(0), Some(0)),
+            ("b- p-", None, None),
+            ("b- p- b", Some(2), Some(2)),
+            ("P", None, Some(0)),
+            ("P p", Some(1), Some(1)),
+            ("P b", Some(1), Some(1)),
+            ("B P p-", None, Some(1)),
+            ("B P- p-", None, Some(0)),
         ] {
+            let servers: Vec<_> = servers.split_whitespace().collect();
             let mut candidates = of_weights(&vec![1; servers.len()]);
-            for (candidate, (is_backup, is_tried)) in candidates.iter_mut().zip(servers) {
-                (candidate.is_backup, candidate.is_tried) = (*is_backup, *is_tried);
+            for (candidate, server) in candidates.iter_mut().zip(&servers) {
+                candidate.is_usable = server.starts_with(['p', 'b']);
+                candidate.is_backup = server.starts_with(['b', 'B']);
+                candidate.is_tried = server.ends_with('-');
             }
-            let mut turns = vec![0; servers.len()];
-            assert_eq!(choose(&candidates, By::Turns(&mut turns)), expected, "{servers:?}");
-            for number in 0..20 {
-                let by_load = choose(&candidates, By::Load { random: number });
-                assert_eq!(by_load, expected, "{servers:?}");
-                assert_eq!(choose(&candidates, By::Hash(number)), expected, "{servers:?}");
+            for (has_nothing_to_lose, expected) in [(false, expected), (true, without_loss)] {
+                let choose = |by: By<'_>| choose(&candidates, by, has_nothing_to_lose);
+                let mut turns = vec![0; servers.len()];
+                assert_eq!(choose(By::Turns(&mut turns)), expected, "{servers:?}");
+                for number in 0..20 {
+                    assert_eq!(choose(By::Load { random: number }), expected, "{servers:?}");
+                    assert_eq!(choose(By::Hash(number)), expected, "{servers:?}");
+                }
             }
         }
     }
@@ -189,7 +210,7 @@ mod tests {
                 candidate.in_flight = in_flight;
             }
             for random in 0..20 {
-                let chosen = choose(&candidates, By::Load { random });
+                let chosen = choose(&candidates, By::Load { random }, true);
                 assert_eq!(chosen, Some(expected), "{servers:?}");
             }
         }
@@ -201,7 +222,7 @@ mod tests {
         candidates[2].in_flight = 1;
         let mut seen = [0; 4];
         for random in 0..1000 {
-            seen[choose(&candidates, By::Load { random }).unwrap()] += 1;
+            seen[choose(&candidates, By::Load { random }, true).unwrap()] += 1;
         }
         assert_eq!(seen[2], 0, "{seen:?}");
         assert!([0, 1, 3].iter().all(|place| seen[*place] > 200), "{seen:?}");
@@ -215,8 +236,8 @@ mod tests {
         without[1].is_tried = true;
         let (mut seen, mut moved) = ([0; 4], [0; 4]);
         for key in 0..KEYS {
-            let chosen = choose(&candidates, By::Hash(key)).unwrap();
-            let other = choose(&without, By::Hash(key)).unwrap();
+            let chosen = choose(&candidates, By::Hash(key), true).unwrap();
+            let other = choose(&without, By::Hash(key), true).unwrap();
             seen[chosen] += 1;
             if chosen == 1 {
                 moved[other] += 1;

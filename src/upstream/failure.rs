@@ -73,6 +73,21 @@ impl Failure {
         false
     }
 
+    /// With its causes.
+    pub(super) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            // Some repeat what caused them.
+            if !text.ends_with(&more) {
+                text.extend([": ", &more]);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     /// There is nothing to connect to.
     pub(super) fn no_server() -> Self {
         Self::Connect(Cause(Arc::new(io::Error::other("no server is configured"))))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Balance;
 
 use super::balance::{self, By, Candidate};
-use super::server::{Call, Server};
+use super::server::{Call, Server, ServerHealth};
 
 /// The servers of an upstream.
 pub(super) struct Group {
@@ -34,12 +34,17 @@ impl Group {
     }
 
     /// The server that is to be asked next, of those that were not. `None`: there is none left.
-    pub(super) fn next(&self, hash: u64, tried: &[Arc<Server>]) -> Option<Call> {
+    /// `has_nothing_to_lose`: of those that are not usable as well.
+    pub(super) fn next(
+        &self,
+        hash: u64,
+        tried: &[Arc<Server>],
+        has_nothing_to_lose: bool,
+    ) -> Option<Call> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let candidate = |server: &Arc<Server>| {
             let is_tried = tried.iter().any(|other| Arc::ptr_eq(server, other));
-            let Server { weight, hash, is_backup, .. } = **server;
-            Candidate { weight, hash, is_backup, is_tried, in_flight: server.in_flight() }
+            Candidate { is_tried, ..server.candidate() }
         };
         let candidates: Vec<_> = self.servers.iter().map(candidate).collect();
         let by = match self.balance {
@@ -49,7 +54,12 @@ impl Group {
             }
             Balance::Hash => By::Hash(hash),
         };
-        let server = self.servers.get(balance::choose(&candidates, by)?)?;
-        Some(Call::begin(Arc::clone(server)))
+        let chosen = balance::choose(&candidates, by, has_nothing_to_lose)?;
+        Some(Call::begin(Arc::clone(self.servers.get(chosen)?)))
+    }
+
+    /// How each server is.
+    pub(super) fn told(&self) -> Vec<ServerHealth> {
+        self.servers.iter().map(|server| server.told()).collect()
     }
 }

@@ -1,8 +1,8 @@
 //! Sending a request to the servers behind Larder: connections, time limits, what failed.
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
-//! it carries, `group` the servers, of which `balance` chooses one, `server` an exchange with that, `tls`
-//! whom it believes; `reply` is the content of a response on its way back, `failure` why there is none.
+//! it carries, `group` the servers, of which `balance` chooses one by how each is
+//! `standing`, `server` an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back, `failure` why there is none.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
@@ -13,6 +13,7 @@ mod group;
 mod outgoing;
 mod reply;
 mod server;
+mod standing;
 mod tls;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
 pub use self::outgoing::Outgoing;
 pub use self::reply::{Incomplete, Reply};
+pub use self::server::ServerHealth;
+pub use self::standing::ServerState;
 pub use self::tls::Unusable;
 
 use self::group::Group;
@@ -32,6 +35,7 @@ use self::server::Server;
 
 /// A group of servers that answer the same requests.
 pub struct Upstream {
+    name: Box<str>,
     group: Group,
 }
 
@@ -41,7 +45,17 @@ impl Upstream {
         let tls = tls::client(config)?;
         let server = |server| Arc::new(Server::new(server, config, tls.clone()));
         let servers = config.servers.iter().map(server).collect();
-        Ok(Self { group: Group::new(servers, config.balance) })
+        Ok(Self { name: config.name.as_str().into(), group: Group::new(servers, config.balance) })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How each of its servers is.
+    pub fn servers(&self) -> Vec<ServerHealth> {
+        self.group.told()
     }
 
     /// Forwards a request and waits for the response head.
@@ -57,7 +71,7 @@ impl Upstream {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         let mut may_repeat = outgoing.may_repeat();
         let mut tried = Vec::new();
-        let mut call = self.group.next(hash, &tried).ok_or_else(Failure::no_server)?;
+        let mut call = self.group.next(hash, &tried, true).ok_or_else(Failure::no_server)?;
         loop {
             tried.push(Arc::clone(call.server()));
             let failure = match call.ask(&outgoing).await {
@@ -65,11 +79,12 @@ impl Upstream {
                 Err(failure) => failure,
             };
             let next = match &failure {
-                Failure::Connect(_) => self.group.next(hash, &tried),
+                Failure::Connect(_) => self.group.next(hash, &tried, true),
                 Failure::Broken(cause) if may_repeat && cause.is_close() => {
                     may_repeat = false;
                     // Where there is no other, the same one: what closed may have been idle.
-                    self.group.next(hash, &tried).or_else(|| self.group.next(hash, &[]))
+                    let next = self.group.next(hash, &tried, false);
+                    next.or_else(|| self.group.next(hash, &[], true))
                 }
                 _ => None,
             };

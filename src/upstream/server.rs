@@ -1,7 +1,7 @@
 //! One server: its connections, and one exchange with it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
@@ -12,28 +12,67 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
+use tracing::{info, warn};
 
-use crate::config;
+use crate::config::{self, Eject};
 
+use super::balance::Candidate;
+use super::standing::{Change, ServerState, Standing};
 use super::{Content, Failure, Outgoing, Reply};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
     url: Uri,
-    pub(super) weight: u32,
-    pub(super) is_backup: bool,
+    /// The upstream's name, and the URL, as logs have them.
+    upstream: Box<str>,
+    name: Box<str>,
+    weight: u32,
+    is_backup: bool,
     /// Stands for the URL, the same in every gateway.
-    pub(super) hash: u64,
+    hash: u64,
     in_flight: AtomicUsize,
+    /// None: it is not left alone, whatever it does.
+    eject: Option<Eject>,
+    slow_start: Duration,
+    record: Mutex<Record>,
+    /// Times are counted from here.
+    made: Instant,
     client: Client<HttpsConnector<HttpConnector>, Content>,
     timeout: Duration,
     idle_timeout: Duration,
     preserve_host: bool,
 }
 
+/// What became of requests to a server.
+#[derive(Default)]
+struct Record {
+    standing: Standing,
+    last_failure: Option<(Duration, String)>,
+}
+
+/// How a server is.
+#[derive(Clone, Debug)]
+pub struct ServerHealth {
+    /// Its URL.
+    pub name: String,
+    /// It is a backup.
+    pub backup: bool,
+    /// Whether it is asked.
+    pub state: ServerState,
+    /// For how long.
+    pub lasts: Duration,
+    /// How many requests it has.
+    pub in_flight: usize,
+    /// How long ago it failed last, and why.
+    pub last_failure: Option<(Duration, String)>,
+}
+
 /// A request that a server has. Dropping it ends that.
 pub(super) struct Call {
     server: Arc<Server>,
+    began: Duration,
+    /// What became of it is known to the server.
+    is_told: bool,
 }
 
 impl Server {
@@ -59,10 +98,17 @@ impl Server {
             .build(connector);
         Self {
             url: server.url.clone(),
+            upstream: config.name.as_str().into(),
+            name: name(&server.url),
             weight: server.weight,
             is_backup: server.backup,
             hash: hash(server.url.to_string().as_bytes()),
             in_flight: AtomicUsize::new(0),
+            // There would be no other to ask.
+            eject: config.eject.clone().filter(|_| config.servers.len() > 1),
+            slow_start: config.slow_start,
+            record: Mutex::default(),
+            made: Instant::now(),
             client,
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
@@ -70,9 +116,78 @@ impl Server {
         }
     }
 
-    /// How many requests it has, to the end of their responses.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    fn now(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it may be chosen by.
+    pub(super) fn candidate(&self) -> Candidate {
+        let now = self.now();
+        let record = self.record();
+        Candidate {
+            weight: record.standing.weight(self.weight, self.slow_start, now),
+            hash: self.hash,
+            is_backup: self.is_backup,
+            is_usable: record.standing.is_usable(now),
+            is_tried: false,
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How it is.
+    pub(super) fn told(&self) -> ServerHealth {
+        let now = self.now();
+        let record = self.record();
+        let (state, since) = record.standing.told();
+        let last_failure = record.last_failure.clone();
+        ServerHealth {
+            name: self.name.to_string(),
+            backup: self.is_backup,
+            state,
+            lasts: now.saturating_sub(since),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            last_failure: last_failure.map(|(at, why)| (now.saturating_sub(at), why)),
+        }
+    }
+
+    /// Takes note of what became of a request.
+    fn learn(&self, began: Duration, result: &Result<Response<Incoming>, Failure>) {
+        let now = self.now();
+        let is_failure = |status| self.eject.as_ref().is_some_and(|it| it.statuses.has(status));
+        let why = match result {
+            Ok(response) if is_failure(response.status()) => {
+                format!("it answered {}", response.status().as_u16())
+            }
+            Ok(_) => {
+                let change = self.record().standing.answered(began, now);
+                return self.log(change, "");
+            }
+            Err(Failure::Request(_)) => return self.record().standing.given_up(began),
+            Err(failure) => failure.in_full(),
+        };
+        let mut record = self.record();
+        let eject = self.eject.as_ref();
+        let change = eject.and_then(|rules| record.standing.failed(began, now, rules));
+        record.last_failure = Some((now, why.clone()));
+        drop(record);
+        self.log(change, &why);
+    }
+
+    /// Says once what has changed.
+    fn log(&self, change: Option<Change>, error: &str) {
+        let Self { upstream, name: server, .. } = self;
+        match change {
+            Some(Change::Ejected { failures, lasts }) => {
+                let seconds = lasts.as_secs_f64();
+                warn!(%upstream, %server, failures, seconds, error, "server left alone");
+            }
+            Some(Change::Back) => info!(%upstream, %server, "server is back"),
+            None => {}
+        }
     }
 
     /// Waits for a response head, from the last piece of content that left.
@@ -100,7 +215,9 @@ impl Server {
 impl Call {
     pub(super) fn begin(server: Arc<Server>) -> Self {
         server.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { server }
+        let began = server.now();
+        server.record().standing.asked(began);
+        Self { server, began, is_told: false }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -111,19 +228,30 @@ impl Call {
     ///
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
-    pub(super) async fn ask(self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+    pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let server = &*self.server;
         let request = outgoing.request(&server.url, server.preserve_host);
-        let response = server.head_of(server.client.request(request), &outgoing.content).await?;
+        let result = server.head_of(server.client.request(request), &outgoing.content).await;
+        server.learn(self.began, &result);
         let idle_timeout = server.idle_timeout;
-        Ok(response.map(|incoming| Reply::new(incoming, idle_timeout, self)))
+        self.is_told = true;
+        Ok(result?.map(|incoming| Reply::new(incoming, idle_timeout, self)))
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_told {
+            self.server.record().standing.given_up(self.began);
+        }
     }
+}
+
+/// A server's URL as logs have it.
+fn name(url: &Uri) -> Box<str> {
+    let text = url.to_string();
+    text.strip_suffix('/').unwrap_or(&text).into()
 }
 
 /// A number for some octets, the same in every gateway.

@@ -41,6 +41,10 @@ async fn all_is_well_without_helpers() {
     let expected = json!({
         "status": "pass", "draining": false, "l2": null, "log": null,
         "failing_policies": [], "reload_error": null,
+        "upstreams": [{ "name": "origin", "servers": [{
+            "server": origin.url(), "backup": false, "state": "up", "in_flight": 0,
+            "since": told["upstreams"][0]["servers"][0]["since"], "last_failure": null,
+        }] }],
     });
     assert_eq!(told, expected);
 }

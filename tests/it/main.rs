@@ -55,6 +55,7 @@ mod listeners;
 
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;
+mod ejection;
 mod upstream;
 
 // L1 and L2, alone and together, in one gateway and in a fleet.

@@ -1,0 +1,278 @@
+//! Whether a server may be asked, by what became of earlier requests: a circuit breaker, as functions
+//! of values.
+//!
+//! Times are counted from any moment, the same one for all.
+//!
+//! | state | asked | left |
+//! |---|---|---|
+//! | `Up` | as `balance` says | after so many failures in a row: `Ejected` |
+//! | `Ejected` | only if no other can be | when its time is over, by a request: `Trial`; by an answer: `Up` |
+//! | `Trial` | by one request | answered: `Up`; failed: `Ejected`, for twice as long |
+
+use std::time::Duration;
+
+use crate::config::Eject;
+
+/// What is known of a server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    state: State,
+    /// When it came to that.
+    since: Duration,
+    /// In a row.
+    failures: u32,
+    /// In a row, and how long the last one was.
+    ejections: u32,
+    lasted: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    New,
+    Back,
+    Ejected {
+        until: Duration,
+    },
+    Trial {
+        is_taken: bool,
+    },
+}
+
+/// What a server's standing is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// It is asked.
+    Up,
+    /// It failed, and is tried by one request.
+    Trial,
+    /// It failed, and is left alone.
+    Ejected,
+}
+
+/// What has become of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is left alone for so long.
+    Ejected { failures: u32, lasts: Duration },
+    /// It is asked again.
+    Back,
+}
+
+impl Standing {
+    /// Whether it may be asked like any other.
+    pub(super) fn is_usable(&self, now: Duration) -> bool {
+        match self.state {
+            State::New | State::Back => true,
+            State::Ejected { until } => until <= now,
+            State::Trial { is_taken } => !is_taken,
+        }
+    }
+
+    /// A request goes to it.
+    pub(super) fn asked(&mut self, now: Duration) {
+        match self.state {
+            State::Ejected { until } if until <= now => {
+                (self.state, self.since) = (State::Trial { is_taken: true }, now);
+            }
+            State::Trial { .. } => self.state = State::Trial { is_taken: true },
+            _ => {}
+        }
+    }
+
+    /// It has answered a request that began then.
+    pub(super) fn answered(&mut self, began: Duration, now: Duration) -> Option<Change> {
+        if began < self.since {
+            return None;
+        }
+        self.failures = 0;
+        if matches!(self.state, State::New | State::Back) {
+            return None;
+        }
+        (self.state, self.since) = (State::Back, now);
+        Some(Change::Back)
+    }
+
+    /// It has failed a request that began then.
+    pub(super) fn failed(
+        &mut self,
+        began: Duration,
+        now: Duration,
+        rules: &Eject,
+    ) -> Option<Change> {
+        // What began before says nothing about now.
+        if began < self.since {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        match self.state {
+            State::New | State::Back if self.failures < rules.failures => None,
+            State::New | State::Back => {
+                // One that comes and goes is not forgiven by a short stay.
+                if now.saturating_sub(self.since) >= self.lasted {
+                    self.ejections = 0;
+                }
+                Some(self.eject(now, rules))
+            }
+            State::Trial { .. } => Some(self.eject(now, rules)),
+            State::Ejected { .. } => None,
+        }
+    }
+
+    fn eject(&mut self, now: Duration, rules: &Eject) -> Change {
+        let doubled = 1_u32.checked_shl(self.ejections).unwrap_or(u32::MAX);
+        let lasts = rules.period.saturating_mul(doubled).min(rules.at_most);
+        self.ejections = self.ejections.saturating_add(1);
+        (self.lasted, self.since) = (lasts, now);
+        self.state = State::Ejected { until: now.saturating_add(lasts) };
+        Change::Ejected { failures: self.failures, lasts }
+    }
+
+    /// A request that began then has come to nothing by no fault of its own.
+    pub(super) fn given_up(&mut self, began: Duration) {
+        if matches!(self.state, State::Trial { .. }) && began >= self.since {
+            self.state = State::Trial { is_taken: false };
+        }
+    }
+
+    /// A weight as it counts now, a hundred times: after an ejection it rises to the whole over
+    /// `slow_start`.
+    pub(super) fn weight(&self, whole: u32, slow_start: Duration, now: Duration) -> u32 {
+        let whole = whole.saturating_mul(100);
+        let here = now.saturating_sub(self.since);
+        if self.state != State::Back || here >= slow_start {
+            return whole;
+        }
+        let millis = |span: Duration| span.as_millis().max(1);
+        let risen = u128::from(whole) * millis(here) / millis(slow_start);
+        u32::try_from(risen).unwrap_or(whole).max(1)
+    }
+
+    /// What it is called, and since when.
+    pub(super) fn told(&self) -> (ServerState, Duration) {
+        let state = match self.state {
+            State::New | State::Back => ServerState::Up,
+            State::Trial { .. } => ServerState::Trial,
+            State::Ejected { .. } => ServerState::Ejected,
+        };
+        (state, self.since)
+    }
+}
+
+impl ServerState {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Trial => "trial",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Statuses;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn rules() -> Eject {
+        let statuses = Statuses::default();
+        Eject { failures: 3, period: secs(10), at_most: secs(25), statuses }
+    }
+
+    /// What happens to a server at a second: `+` answers and `-` fails a request that began then, `?`
+    /// asks, `0` gives up.
+    fn after(events: &[(u64, char)]) -> (Standing, Vec<Option<Change>>) {
+        let mut standing = Standing::default();
+        let mut changes = Vec::new();
+        for (at, event) in events {
+            let now = secs(*at);
+            match event {
+                '?' => standing.asked(now),
+                '+' => changes.push(standing.answered(now, now)),
+                '-' => changes.push(standing.failed(now, now, &rules())),
+                _ => standing.given_up(now),
+            }
+        }
+        (standing, changes)
+    }
+
+    #[test]
+    fn failures_in_a_row_eject() {
+        use ServerState::{Ejected, Trial, Up};
+        for (events, now, state, usable, why) in [
+            (&[][..], 0, Up, true, "nothing is known"),
+            (&[(1, '-'), (2, '-')], 2, Up, true, "not often enough"),
+            (&[(1, '-'), (2, '-'), (3, '+'), (4, '-')], 4, Up, true, "not in a row"),
+            (&[(1, '-'), (2, '-'), (3, '-')], 12, Ejected, false, "three in a row"),
+            (&[(1, '-'), (2, '-'), (3, '-')], 13, Ejected, true, "its time is over"),
+            (&[(1, '-'), (2, '-'), (3, '-'), (13, '?')], 20, Trial, false, "one request only"),
+            (&[(1, '-'), (2, '-'), (3, '-'), (13, '?'), (14, '0')], 20, Trial, true, "given up"),
+            (&[(1, '-'), (2, '-'), (3, '-'), (13, '?'), (14, '+')], 14, Up, true, "it answers"),
+            (
+                &[(1, '-'), (2, '-'), (3, '-'), (13, '?'), (14, '-')],
+                33,
+                Ejected,
+                false,
+                "one failure is enough, for twice as long",
+            ),
+            (
+                &[(1, '-'), (2, '-'), (3, '-'), (4, '+')],
+                4,
+                Up,
+                true,
+                "it was asked for want of others",
+            ),
+        ] {
+            let (standing, _) = after(events);
+            assert_eq!(standing.told().0, state, "{why}");
+            assert_eq!(standing.is_usable(secs(now)), usable, "{why}");
+        }
+    }
+
+    #[test]
+    fn ejections_grow_until_the_server_stays() {
+        let eject = [(0, '-'), (0, '-'), (0, '-')];
+        let ejected = |failures, lasts| Some(Change::Ejected { failures, lasts: secs(lasts) });
+        let again = [(10, '?'), (10, '-'), (30, '?'), (30, '-')];
+        let (_, changes) = after(&[&eject[..], &again].concat());
+        assert_eq!(changes[2..], [ejected(3, 10), ejected(4, 20), ejected(5, 25)]);
+
+        let back = [(10, '?'), (10, '+')];
+        for (stays, expected, why) in
+            [(9, 20, "shorter than it was out"), (10, 10, "as long as it was out")]
+        {
+            let fails = [(10 + stays, '-'); 3];
+            let (_, changes) = after(&[&eject[..], &back, &fails].concat());
+            assert_eq!(changes[3], Some(Change::Back));
+            assert_eq!(*changes.last().unwrap(), ejected(3, expected), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_began_before_says_nothing_about_now() {
+        let (mut standing, _) = after(&[(1, '-'), (2, '-'), (3, '-'), (13, '?')]);
+        assert_eq!(standing.failed(secs(2), secs(14), &rules()), None);
+        assert_eq!(standing.answered(secs(2), secs(14)), None);
+        assert_eq!(standing.told(), (ServerState::Trial, secs(13)));
+    }
+
+    #[test]
+    fn weight_rises_slowly_after_an_ejection() {
+        let (back, _) = after(&[(1, '-'), (2, '-'), (3, '-'), (13, '?'), (20, '+')]);
+        let (new, _) = after(&[]);
+        for (standing, now, slow_start, expected) in [
+            (&new, 0, 30, 300),
+            (&back, 20, 30, 1),
+            (&back, 35, 30, 150),
+            (&back, 50, 30, 300),
+            (&back, 20, 0, 300),
+        ] {
+            assert_eq!(standing.weight(3, secs(slow_start), secs(now)), expected, "at {now}");
+        }
+    }
+}
