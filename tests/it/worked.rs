@@ -27,7 +27,7 @@ const INSTALL: [&str; 2] = [
     "python3 -m venv venv && venv/bin/pip install -q SecantusDB==0.7.0b3 && PATH=$PWD/venv/bin:$PATH",
 ];
 /// What prints the figures.
-const FIGURES: &str = "benches/run --part mongodb";
+const FIGURES: &str = "../../benches/run --part mongodb";
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/users"))
@@ -103,7 +103,6 @@ fn rows(table: &str) -> Vec<String> {
 
 #[test]
 fn the_command_for_the_figures_prints_those_of_the_readme() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = include_str!("../../README.md");
     let table = readme.split("\nWhat MongoDB behind the cache costs").nth(1).unwrap();
     let table = table.split("\n\n").nth(1).unwrap();
@@ -113,7 +112,7 @@ fn the_command_for_the_figures_prints_those_of_the_readme() {
     symlink(built, target.path().join("release")).unwrap();
     let ran = Command::new("bash")
         .args(["-c", &format!("{FIGURES} --quick --skip-build --no-install")])
-        .current_dir(root)
+        .current_dir(folder())
         .env("CARGO_TARGET_DIR", target.path())
         .output()
         .unwrap();
