@@ -136,6 +136,8 @@ fn with_user(uri: &str, username: Option<&str>, password: Option<&str>) -> Strin
         None => (own, None),
     };
     let name = username.map_or_else(|| own_name.to_owned(), encoded);
+    // Nobody's password is told by who reads the file.
+    let password = password.filter(|_| !name.is_empty());
     let user = match password.map(encoded).or(own_password) {
         Some(password) => format!("{name}:{password}@"),
         None if name.is_empty() => String::new(),
@@ -165,6 +167,7 @@ mod tests {
             ("mongodb+srv://v@a", None, Some("p"), "mongodb+srv://v:p@a"),
             ("mongodb://v:q@a", None, None, "mongodb://v:q@a"),
             ("mongodb://v:q@a", Some("u"), None, "mongodb://u:q@a"),
+            ("mongodb://a", None, Some("p"), "mongodb://a"),
             ("mongodb://a", Some("ü"), None, "mongodb://%C3%BC@a"),
         ] {
             assert_eq!(with_user(uri, username, password), expected, "{uri}");
