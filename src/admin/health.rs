@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Allowed, Context};
 use crate::clock;
 use crate::gateway::Gateway;
-use crate::store::{Health, LogHealth, ServerHealth, State as L2State};
+use crate::store::{Health, LogHealth, ServerHealth, State as L2State, WatchHealth};
 use crate::upstream::ServerHealth as ServerOfUpstream;
 use crate::upstream::ServerState::Up;
 
@@ -69,6 +69,10 @@ struct Found {
     store: Health,
     /// Those that failed lately: the name, how often in all, and how long ago last.
     policies: Vec<(String, u64, Duration)>,
+    mongodb: Vec<Value>,
+    changes: Vec<Value>,
+    /// Each deployment answers, and all changes are in time.
+    is_mongodb_well: bool,
     fault: Option<(SystemTime, String)>,
     upstreams: Vec<(String, Vec<ServerOfUpstream>)>,
 }
@@ -80,8 +84,25 @@ impl Found {
             let ago = figures.last_failure.filter(|ago| *ago <= LATELY)?;
             Some((policy.name().to_owned(), figures.failures, ago))
         });
+        let now = gateway.now();
+        let (mongodbs, watches) =
+            (gateway.mongodbs().collect::<Vec<_>>(), gateway.watches().collect::<Vec<_>>());
         Self {
-            now: gateway.now(),
+            is_mongodb_well: !mongodbs.iter().any(|it| it.state.is_trouble())
+                && !watches.iter().any(|it| it.is_late),
+            mongodb: mongodbs
+                .iter()
+                .map(|it| {
+                    json!({
+                        "name": it.name,
+                        "state": it.state.as_str(),
+                        "since": before(now, it.lasts),
+                        "last_error": last_error(now, it.error.as_ref()),
+                    })
+                })
+                .collect(),
+            changes: watches.iter().map(watch).collect(),
+            now,
             store: gateway.store().health(),
             policies: policies.collect(),
             fault: gateway.stats().reloads.fault(),
@@ -94,6 +115,7 @@ impl Found {
         let Health { servers, log } = &self.store;
         let is_well = servers.iter().all(|it| it.state == L2State::Up && it.takes_writes)
             && log.as_ref().is_none_or(|log| log.in_contact && log.waiting == 0)
+            && self.is_mongodb_well
             && self.policies.is_empty()
             && self.fault.is_none()
             && self.upstreams.iter().flat_map(|(_, servers)| servers).all(|it| it.state == Up);
@@ -113,6 +135,8 @@ impl Found {
             "l2": self.l2(),
             "log": self.store.log.as_ref().map(log),
             "upstreams": upstreams.collect::<Vec<_>>(),
+            "mongodb": self.mongodb,
+            "changes": self.changes,
             "failing_policies": policies.collect::<Vec<_>>(),
             "reload_error": fault.map(|(at, faults)| {
                 json!({ "at": clock::text(*at), "text": faults })
@@ -137,13 +161,12 @@ impl Found {
     }
 
     fn server(&self, server: &ServerHealth) -> Value {
-        let error = server.error.as_ref();
         json!({
             "server": server.name,
             "state": server.state.as_str(),
             "since": server.lasts.map(|lasts| self.before(lasts)),
             "takes_writes": server.takes_writes,
-            "last_error": error.map(|(ago, text)| json!({ "at": self.before(*ago), "text": text })),
+            "last_error": last_error(self.now, server.error.as_ref()),
         })
     }
 
@@ -160,8 +183,27 @@ impl Found {
     }
 
     fn before(&self, ago: Duration) -> String {
-        clock::text(self.now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
+        before(self.now, ago)
     }
+}
+
+fn before(now: SystemTime, ago: Duration) -> String {
+    clock::text(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+fn last_error(now: SystemTime, error: Option<&(Duration, String)>) -> Value {
+    error.map_or(Value::Null, |(ago, text)| json!({ "at": before(now, *ago), "text": text }))
+}
+
+fn watch(watch: &WatchHealth) -> Value {
+    json!({
+        "name": watch.name,
+        "watched_by": if watch.is_own { "this gateway" } else { "another gateway" },
+        "watching": watch.is_open,
+        "lag_seconds": watch.lag.map(|lag| lag.as_secs_f64()),
+        "late": watch.is_late,
+        "error": watch.error,
+    })
 }
 
 fn log(log: &LogHealth) -> Value {

@@ -405,6 +405,7 @@ impl Watcher {
 
     /// Tells once that it goes wrong, and pauses.
     async fn failed(&mut self, error: &str) {
+        self.bookmark.set_trouble(Some(error));
         if !self.is_told {
             let changes = self.bookmark.label();
             warn!(changes, error, "cannot watch changes, trying again");
@@ -427,6 +428,7 @@ impl Watcher {
     fn works(&mut self) {
         (self.pause, self.patience) = (PAUSES.0, SILENCE.0);
         if std::mem::take(&mut self.is_told) {
+            self.bookmark.set_trouble(None);
             info!(changes = self.bookmark.label(), "watches changes again");
         }
     }

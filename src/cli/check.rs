@@ -14,11 +14,21 @@ pub(super) fn check(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Err(faults) => say(err, Exit::Faulty, &faults.to_string()),
         Ok(assembly) => {
             let config = assembly.config();
-            let found = [
+            let mut found = vec![
                 count(config.routes.len(), "route", "routes"),
                 count(config.upstreams.len(), "upstream", "upstreams"),
                 count(config.policies.len(), "policy", "policies"),
             ];
+            if !config.mongodbs.is_empty() {
+                found.push(count(
+                    config.mongodbs.len(),
+                    "MongoDB deployment",
+                    "MongoDB deployments",
+                ));
+            }
+            if !config.watches.is_empty() {
+                found.push(count(config.watches.len(), "stream of changes", "streams of changes"));
+            }
             let line = format!("{}: no faults ({})", file.display(), found.join(", "));
             say(out, Exit::Done, &line)
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Config, Document, Jwt, JwtKeys, Mongodb, OnError, Origin, Place, Plugin, Policy, Route,
-    Upstream,
+    Upstream, Watch,
 };
 
 /// What differs between two configurations, by name, in the order of the file.
@@ -20,6 +20,9 @@ pub struct Changes {
     pub upstreams: Differences,
     /// Of `[mongodb]`.
     pub mongodb: Differences,
+    /// Of `[[changes]]`, by what figures call them. One of a deployment or with a policy that has changed
+    /// has not.
+    pub changes: Differences,
     /// Of `[policies]`. What the plugins' files hold is not compared.
     pub policies: Differences,
 }
@@ -58,6 +61,12 @@ impl Config {
                 |it| &it.name,
                 |a, b| a.essence() == b.essence(),
             ),
+            changes: Differences::of(
+                &new.watches,
+                &old.watches,
+                |it| &it.label,
+                |a, b| (a.essence(), new.named(a)) == (b.essence(), old.named(b)),
+            ),
             policies: Differences::of(
                 &new.policies,
                 &old.policies,
@@ -70,6 +79,12 @@ impl Config {
                 },
             ),
         }
+    }
+
+    /// The routes that depend on these changes.
+    fn named(&self, watch: &Watch) -> Vec<Option<&str>> {
+        let name = |place: &usize| Some(self.routes.get(*place)?.name.as_str());
+        watch.routes.iter().map(name).collect()
     }
 
     /// A route, and what its places stand for.
@@ -322,7 +337,7 @@ mod tests {
             ),
         ] {
             let (old, new) = (read(FILE), read(&FILE.replacen(from, to, 1)));
-            let expected = Changes { routes, upstreams, policies, mongodb: none() };
+            let expected = Changes { routes, upstreams, policies, ..Changes::default() };
             assert_eq!(new.changes(&old), expected, "{from} became {to}");
         }
     }

@@ -2,6 +2,7 @@
 //! made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response};
@@ -20,6 +21,35 @@ pub struct Documents(Never);
 
 enum Never {}
 
+/// What a deployment is like, of which there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {}
+
+/// How a deployment is, of which there is none.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The name of `[mongodb.NAME]`.
+    pub name: String,
+    /// What it is like now.
+    pub state: State,
+    /// For how long it can be used, or cannot.
+    pub lasts: Duration,
+    /// What was wrong last.
+    pub error: Option<(Duration, String)>,
+}
+
+impl State {
+    /// Never called.
+    pub fn as_str(self) -> &'static str {
+        match self {}
+    }
+
+    /// Never called.
+    pub fn is_trouble(self) -> bool {
+        match self {}
+    }
+}
+
 /// This build reads no documents.
 #[derive(Debug, thiserror::Error)]
 #[error("this Larder was built without MongoDB; build it with the feature `mongodb`")]
@@ -36,6 +66,11 @@ impl Source {
 
     /// Never called.
     pub fn is_same(&self, _: &Self) -> bool {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn health(&self) -> Health {
         match self.0 {}
     }
 

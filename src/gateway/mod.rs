@@ -57,13 +57,15 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
 use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
+use crate::documents;
+use crate::documents::Source;
 use crate::forwarded::Trust;
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
 use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
-use crate::store::{Bookmark, ChangeFigures, Store};
+use crate::store::{Bookmark, ChangeFigures, Store, WatchHealth};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -95,6 +97,7 @@ pub struct Gateway {
     upstreams: Vec<Arc<Upstream>>,
     policies: Vec<Arc<Policy>>,
     bookmarks: Vec<Arc<Bookmark>>,
+    sources: Vec<Arc<Source>>,
     store: Arc<Store>,
     collapse: Arc<Collapse>,
     stats: Arc<Stats>,
@@ -232,7 +235,9 @@ impl Gateway {
         equipment.lasting.remember(origin::names(config));
         let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
-        let Equipment { upstreams, policies, bookmarks, routes, lasting, .. } = equipment;
+        use crate::documents;
+        use crate::documents::Source;
+        use crate::forwarded::Trust;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
@@ -246,6 +251,7 @@ impl Gateway {
             upstreams,
             policies,
             bookmarks,
+            sources,
             store,
             collapse,
             stats,
@@ -277,6 +283,16 @@ impl Gateway {
     /// The policies that routes use, by name, with what has been counted of each.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.iter().map(Arc::as_ref)
+    }
+
+    /// How the deployments are that documents are read from.
+    pub fn mongodbs(&self) -> impl Iterator<Item = documents::Health> {
+        self.sources.iter().map(|source| source.health())
+    }
+
+    /// How the changes are that are watched.
+    pub fn watches(&self) -> impl Iterator<Item = WatchHealth> {
+        self.bookmarks.iter().map(|bookmark| bookmark.health())
     }
 
     /// The figures of the changes that are watched, by what they are called.

@@ -185,7 +185,7 @@ impl Reloader {
 impl Done {
     fn log(&self, cause: &str) {
         let Self { changes, policies_loaded, routes_cold, waiting_for_restart, seconds } = self;
-        let Changes { routes, upstreams, mongodb, policies } = changes;
+        let Changes { routes, upstreams, mongodb, changes, policies } = changes;
         info!(
             cause,
             routes_added = ?routes.added,
@@ -198,6 +198,9 @@ impl Done {
             mongodb_added = ?mongodb.added,
             mongodb_removed = ?mongodb.removed,
             mongodb_changed = ?mongodb.changed,
+            changes_added = ?changes.added,
+            changes_removed = ?changes.removed,
+            changes_changed = ?changes.changed,
             policies_removed = ?policies.removed,
             ?policies_loaded,
             ?waiting_for_restart,

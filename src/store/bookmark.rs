@@ -33,6 +33,7 @@ use crate::stats::Counter;
 use crate::store::Store;
 use crate::store::connection::Trouble;
 use crate::store::figures::ChangeFigures;
+use crate::store::health::WatchHealth;
 use crate::store::lag::Lag;
 use crate::store::nodes::Nodes;
 use crate::store::shared_log::{Receipt, SharedLog};
@@ -57,6 +58,8 @@ pub struct Bookmark {
     reads: watch::Sender<bool>,
     /// The stream is open.
     is_open: AtomicBool,
+    /// Why it is not, if somebody knows.
+    trouble: Mutex<Option<String>>,
     /// Changes that came.
     pub events: Counter,
     /// Records of the log that they made.
@@ -120,6 +123,7 @@ impl Store {
             place: Mutex::default(),
             reads: watch::Sender::new(false),
             is_open: AtomicBool::new(false),
+            trouble: Mutex::default(),
             events: Counter::default(),
             invalidations: Counter::default(),
             lost: Counter::default(),
@@ -198,9 +202,26 @@ impl Bookmark {
         self.is_open.store(is_open, Ordering::Relaxed);
     }
 
+    /// The stream cannot be read, for this reason; or it can.
+    pub fn set_trouble(&self, why: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+    }
+
     /// A change was applied so long after it was made.
     pub fn set_delay(&self, delay: Duration) {
         self.lag.set_delay(delay);
+    }
+
+    /// How it is, for whoever looks after it.
+    pub fn health(&self) -> WatchHealth {
+        WatchHealth {
+            name: self.label.to_string(),
+            is_own: *self.reads.borrow(),
+            is_open: self.is_open.load(Ordering::Relaxed),
+            lag: self.lag.has_contact().then(|| self.lag.value()),
+            is_late: self.lag.is_passed(),
+            error: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     /// The figures of this moment.

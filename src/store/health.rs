@@ -47,6 +47,23 @@ pub struct LogHealth {
     pub error: Option<String>,
 }
 
+/// How a stream of changes is.
+#[derive(Clone, Debug)]
+pub struct WatchHealth {
+    /// What logs and figures call it.
+    pub name: String,
+    /// This gateway is the one that reads it.
+    pub is_own: bool,
+    /// It is open here.
+    pub is_open: bool,
+    /// How long ago every change was known to be in the log. None: never so far.
+    pub lag: Option<Duration>,
+    /// That is longer than `max_lag`.
+    pub is_late: bool,
+    /// Why it cannot be read here, if it cannot.
+    pub error: Option<String>,
+}
+
 impl Store {
     /// How L2 and the log are.
     pub fn health(&self) -> Health {

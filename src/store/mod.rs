@@ -61,7 +61,7 @@ use tokio_util::task::TaskTracker;
 pub use self::bookmark::{Bookmark, Token};
 pub use self::disk::NotOpened;
 pub use self::figures::{ChangeFigures, L2Stats, Stats};
-pub use self::health::{Health, LogHealth, ServerHealth, State};
+pub use self::health::{Health, LogHealth, ServerHealth, State, WatchHealth};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
 pub use self::nodes::{Unusable, unusable_files};

@@ -333,3 +333,58 @@ async fn another_query_finds_nothing_of_the_one_before() {
     assert_eq!(read(&reloaded)["routes_cold"], json!(["users"]));
     gateway.get("/users/1").await.body("{\"b\":2}").status(MISS);
 }
+
+#[tokio::test]
+async fn how_mongodb_is_can_be_asked() {
+    let mut mongodb = MongoDb::start().await;
+    let changes = "[[changes]]\nmongodb = \"shop\"\ndatabase = \"app\"\n";
+    let route = route("users", "/users/{id}", "find = { _id = \"{id}\" }", "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let setup = |changes: &str| {
+        Gateway::setup_of_documents(&mongodb.uri())
+            .upstream("timeout = \"1s\"")
+            .cache("[cache]\nmax_lag = \"1s\"")
+            .routes(&format!("{route}{changes}"))
+    };
+    let (with, without) = (setup(changes), setup("").text());
+    let gateway = with.start_from(&file).await.watches().await;
+    let becomes = async |status: &str| {
+        let asking = async {
+            loop {
+                let told = read(&gateway.admin("GET", "/health").send().await.code(200));
+                if told["status"] == status {
+                    return told;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never `{status}`"))
+    };
+    let told = becomes("pass").await;
+    let (shop, app) = (&told["mongodb"][0], &told["changes"][0]);
+    assert_eq!((&shop["name"], &shop["state"]), (&json!("shop"), &json!("reached")), "{told}");
+    assert_eq!(shop["last_error"], Value::Null);
+    assert_eq!((&app["name"], &app["watching"]), (&json!("shop.app"), &json!(true)), "{told}");
+    assert_eq!(app["watched_by"], "this gateway");
+    assert!(app["lag_seconds"].as_f64().unwrap() < 1.0 && app["late"] == false, "{told}");
+
+    mongodb.kill();
+    gateway.get("/users/1").await.code(503);
+    until("changes are late", || gateway.changes().late).await;
+    let told = becomes("warn").await;
+    assert_eq!(told["mongodb"][0]["state"], "out-of-reach", "{told}");
+    assert!(!told["mongodb"][0]["last_error"]["text"].as_str().unwrap().is_empty(), "{told}");
+    assert_eq!(told["changes"][0]["late"], true, "{told}");
+
+    // Nobody asks for documents, and it is told all the same.
+    mongodb.restart().await;
+    let told = becomes("pass").await;
+    assert_eq!(told["mongodb"][0]["state"], "reached", "{told}");
+    assert!(told["mongodb"][0]["last_error"].is_object(), "{told}");
+
+    std::fs::write(&file, without).unwrap();
+    let reloaded = read(&gateway.admin("POST", "/reload").send().await.code(200));
+    let expected = json!({ "added": [], "removed": ["shop.app"], "changed": [] });
+    assert_eq!(reloaded["changes"], expected, "{reloaded}");
+    assert_eq!(becomes("pass").await["changes"], json!([]));
+}

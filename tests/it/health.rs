@@ -40,6 +40,7 @@ async fn all_is_well_without_helpers() {
     let told = health(&gateway, 200).await;
     let expected = json!({
         "status": "pass", "draining": false, "l2": null, "log": null,
+        "mongodb": [], "changes": [],
         "failing_policies": [], "reload_error": null,
         "upstreams": [{ "name": "origin", "servers": [{
             "server": origin.url(), "backup": false, "state": "up", "in_flight": 0,

@@ -175,6 +175,32 @@ async fn files_that_cannot_be_used_are_faults() {
         "tlsCAFile=ca.pem&tlsCertificateKeyFile=client.both.pem&authMechanism=MONGODB-X509";
     let (code, said) = check(options, "");
     assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("no faults (2 routes, 0 upstreams, 0 policies, 1 MongoDB deployment)"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_dns_does_not_know_is_no_fault() {
+    // A name of RFC 6761 that no resolver asks anybody about.
+    let setup = Gateway::setup_of_documents("mongodb+srv://u:s3cret@cluster.shop.invalid/app")
+        .routes(&format!("{ROUTES}{OF_USERS}"));
+    let folder = tempfile::tempdir().unwrap();
+    let (code, said) = checked(folder.path(), &setup);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 MongoDB deployment, 1 stream of changes)"), "{said}");
+    let mut gateway = Running::with(&setup.text()).await;
+    let told = gateway.says("MongoDB is out of reach").await;
+    assert!(
+        told["error"].as_str().unwrap().contains("DNS") && !told.to_string().contains("s3cret")
+    );
+    for _ in 0..2 {
+        let got = Ask::new(gateway.address(), "GET", "/users/1").send().await.code(503);
+        got.has("retry-after", "1");
+    }
+    let lines = gateway.until_it_says("cannot watch changes, trying again").await.join("\n");
+    assert!(!lines.contains("s3cret") && !lines.contains("MongoDB is out of reach"), "{lines}");
 }
 
 fn checked(folder: &Path, setup: &Setup) -> (Option<i32>, String) {
