@@ -5,12 +5,13 @@
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
 //! on one, `patience` its limit on the time for a request head, `strict` the octets that hyper gets to see,
-//! `flood` what ends a connection of HTTP/2.
+//! `flood` what ends a connection of HTTP/2, `proxy` whose a connection is behind a proxy.
 
 mod connection;
 mod door;
 mod flood;
 mod patience;
+mod proxy;
 mod strict;
 mod tls;
 
@@ -145,7 +146,7 @@ impl Server {
         let workers: Arc<[Worker]> = workers.into();
         let mut doors = Vec::with_capacity(listening.len());
         for Listening { listener, secured } in listening {
-            let door = Arc::new(Door::new(secured));
+            let door = Arc::new(Door::new(&config.listener, secured));
             doors.push(Arc::clone(&door));
             let (workers, limit) = (Arc::clone(&workers), Arc::clone(&limit));
             accepting.spawn(accept(listener, door, workers, limit, stop.clone()));

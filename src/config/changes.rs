@@ -133,6 +133,7 @@ impl Config {
             }
         };
         keep("[server] listen", new.listener.listen != old.listener.listen);
+        keep("[server] proxy_protocol", new.listener.proxy != old.listener.proxy);
         keep("[server] tls", new.listener.tls.is_some() != old.listener.tls.is_some());
         keep("[server] name", new.name != old.name);
         keep("[server] workers", new.workers != old.workers);
@@ -372,6 +373,7 @@ mod tests {
         for (from, to, waiting) in [
             ("127.0.0.1:1", "127.0.0.1:9", &["[server] listen"][..]),
             ("[admin]", "tls = { certificate = \"c\", key = \"k\" }\n[admin]", &["[server] tls"]),
+            ("[admin]", "proxy_protocol = true\n[admin]", &["[server] proxy_protocol"]),
             ("[admin]", "name = \"n\"\n[admin]", &["[server] name"]),
             ("[admin]", "workers = 7\n[admin]", &["[server] workers"]),
             (

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use toml::de::DeValue;
+
 use super::Place;
 use super::fault::Wrong;
+use super::network::{Network, network};
 use super::reader::{Table, Value};
 use super::sections::file;
 
@@ -20,6 +23,17 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// `tls`; none: what is spoken is cleartext.
     pub tls: Option<ListenerTls>,
+    /// `proxy_protocol`; none: a connection is whose it seems to be.
+    pub proxy: Option<ProxyProtocol>,
+}
+
+/// `proxy_protocol`: each connection begins with a header that tells whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// `from`: the proxies that are believed; none for `proxy_protocol = true`, which believes all.
+    pub from: Option<Vec<Network>>,
+    /// `others = "accept"`: connections of others are taken as they are. By default they are refused.
+    pub accepts_others: bool,
 }
 
 /// `tls` of a listener: PEM files; relative ones are found from the folder of `gateway.toml`.
@@ -59,7 +73,7 @@ pub struct Clients {
 impl Listener {
     /// One in cleartext.
     pub fn on(listen: SocketAddr) -> Self {
-        Self { listen, tls: None }
+        Self { listen, tls: None, proxy: None }
     }
 
     /// The files that it names.
@@ -69,6 +83,35 @@ impl Listener {
         let clients = self.tls.iter().filter_map(|tls| tls.clients.as_ref());
         certificates.chain(clients.map(|clients| &clients.ca))
     }
+}
+
+/// What `proxy_protocol` says; none if it is not there, or `false`.
+pub(super) fn proxy(table: &mut Table<'_>) -> Option<ProxyProtocol> {
+    const SHAPE: &str = "write `true`, or { from = [\"10.0.0.0/8\"] } with the proxies to believe";
+
+    let value = table.take("proxy_protocol")?;
+    if let DeValue::Boolean(asks) = value.content {
+        return asks.then_some(ProxyProtocol { from: None, accepts_others: false });
+    }
+    if !matches!(value.content, DeValue::Table(_)) {
+        return value.not_a("a boolean or a table", Some(SHAPE.to_owned()));
+    }
+    let label = format!("{} proxy_protocol", table.label);
+    let mut table = value.table(&label, || SHAPE.to_owned())?;
+    let from = table.take("from");
+    if from.is_none() {
+        table.missing("from", "write from = [\"10.0.0.0/8\"], the proxies to believe");
+    }
+    let from = from.and_then(|from| from.list(|| SHAPE.to_owned())).unwrap_or_default();
+    let from = from.iter().filter_map(|one| one.read(network)).collect();
+    let accepts_others = table.read("others", false, |text| match text {
+        "refuse" => Ok(false),
+        "accept" => Ok(true),
+        _ => Err(Wrong::new("is neither `refuse` nor `accept`")
+            .with_hint("write \"accept\" to serve connections that have no header")),
+    });
+    table.finish();
+    Some(ProxyProtocol { from: Some(from), accepts_others })
 }
 
 /// What `tls` says; none if it is not there, or says nothing that can be used.

@@ -62,7 +62,7 @@ pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
-pub use listeners::{Certificate, Clients, Listener, ListenerTls};
+pub use listeners::{Certificate, Clients, Listener, ListenerTls, ProxyProtocol};
 pub use load::{Draft, admin_token, load, parse};
 pub use messages::{FieldChanges, Rewrite, RouteFields};
 pub use mongodbs::Mongodb;

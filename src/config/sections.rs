@@ -191,6 +191,7 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
         listener: Listener {
             listen: table.read("listen", default.listener.listen, address::listen),
             tls: listeners::tls(&mut table, folder),
+            proxy: listeners::proxy(&mut table),
         },
         name: table.read("name", default.name, |text| value::name(text).map(Some)),
         workers: table.count("workers", default.workers, 0..=1024),

@@ -26,6 +26,7 @@ upstream = "shop"
 const EVERY_KEY: &str = r#"
         [server]
         listen = "[::1]:0"
+        proxy_protocol = { from = ["10.0.0.0/8", "::1"], others = "accept" }
         tls = { certificates = [{ certificate = "a.pem", key = "a.key" }, { certificate = "/b.pem", key = "b.key" }], client_ca = "ca.pem", client_certificate = "request", client_cert_field = true }
         workers = 2
         max_connections = 100
@@ -210,6 +211,8 @@ fn the_second_tier_is_redis_or_a_folder() {
 #[test]
 fn every_key_is_read() {
     let config = read(EVERY_KEY);
+    let proxy = config.server.listener.proxy.unwrap();
+    assert_eq!((proxy.from.unwrap().len(), proxy.accepts_others), (2, true));
     let tls = config.server.listener.tls.unwrap();
     let clients = tls.clients.unwrap();
     assert_eq!(
@@ -240,8 +243,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 35, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 40, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 36, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 41, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();

@@ -28,6 +28,7 @@ use crate::interim::Interims;
 
 use super::flood::Measured;
 use super::patience::Patience;
+use super::proxy;
 use super::strict::Strict;
 use super::tls::Secured;
 use super::{Connection, Setting};
@@ -42,10 +43,18 @@ const MAX_HEAD: usize = 64 * 1024;
 pub(super) async fn serve(connection: Connection, setting: Setting) {
     let Connection { stream, peer, door, open } = connection;
     let served = async {
-        let stream = TcpStream::from_std(stream)?;
+        let mut stream = TcpStream::from_std(stream)?;
         // Responses are written whole; waiting for more to send only adds delay.
         stream.set_nodelay(true)?;
-        let client = Client { address: peer, scheme: door.scheme(), certificate: None };
+        let address = match door.expects_header(peer.ip()) {
+            Some(false) => peer,
+            Some(true) => match in_time(proxy::read(&mut stream), &setting).await? {
+                Some(told) => told.unwrap_or(peer),
+                None => return Ok(()),
+            },
+            None => return Err(io::Error::other("it is not from a proxy that is believed")),
+        };
+        let client = Client { address, scheme: door.scheme(), certificate: None };
         match door.tls() {
             None => serve_cleartext(stream, client, &setting).await,
             // A future of TLS is large, and that of others has no room for it.

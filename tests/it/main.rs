@@ -47,11 +47,12 @@ mod crowd;
 mod fleet;
 
 // Clients' connections: used again, shared, bounded; over TLS; flooded with
-// frames.
+// frames; behind a proxy that passes them on.
 mod client_certificates;
 mod connections;
 mod floods;
 mod listeners;
+mod proxied;
 
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;
