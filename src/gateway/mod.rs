@@ -235,9 +235,7 @@ impl Gateway {
         equipment.lasting.remember(origin::names(config));
         let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
-        use crate::documents;
-        use crate::documents::Source;
-        use crate::forwarded::Trust;
+        let Equipment { upstreams, policies, bookmarks, sources, routes, lasting, .. } = equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
