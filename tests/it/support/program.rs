@@ -14,6 +14,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::PATIENCE;
 use super::client::Ask;
 
+/// How long it may take until it listens, on a busy machine: it compiles its plugins, and repairs a
+/// database after a kill. Nothing is asserted of how soon it does.
+const START: Duration = Duration::from_mins(1);
+
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -90,7 +94,7 @@ impl Running {
         std::thread::spawn(move || {
             err.lines().map_while(Result::ok).try_for_each(|it| line.send(it))
         });
-        let (listening, before) = said_after(&mut log, "listening").await;
+        let (listening, before) = said_after(&mut log, "listening", START).await;
         drop(before.into_iter().try_for_each(|it| again.send(it)));
         let address = |name: &str| {
             let text = listening[name].as_str()?;
@@ -214,13 +218,17 @@ fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], out: Std
 
 /// The fields of the next log line that begins so.
 async fn said(log: &mut UnboundedReceiver<String>, message: &str) -> Value {
-    said_after(log, message).await.0
+    said_after(log, message, PATIENCE).await.0
 }
 
 /// As [`said`], and the lines before it.
-async fn said_after(log: &mut UnboundedReceiver<String>, message: &str) -> (Value, Vec<String>) {
+async fn said_after(
+    log: &mut UnboundedReceiver<String>,
+    message: &str,
+    patience: Duration,
+) -> (Value, Vec<String>) {
     let mut lines = Vec::new();
-    while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, log.recv()).await {
+    while let Ok(Some(line)) = tokio::time::timeout(patience, log.recv()).await {
         let mut line_fields = serde_json::from_str::<Value>(&line).unwrap_or_default();
         let fields = line_fields["fields"].take();
         if fields["message"].as_str().is_some_and(|said| said.starts_with(message)) {

@@ -50,7 +50,7 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
             tokio::time::sleep(secs(1) / 100).await;
         }
     };
-    assert!(tokio::time::timeout(2 * PATIENCE, looking).await.is_ok(), "never happened: {what}");
+    assert!(tokio::time::timeout(6 * PATIENCE, looking).await.is_ok(), "never happened: {what}");
 }
 
 /// Another port for each of those in an example.
@@ -155,7 +155,7 @@ impl Bash {
         // `curl` ends no line.
         writeln!(self.to, "{command}\nprintf '\\n= %s\\n' $?").expect("bash reads");
         let mut lines = Vec::new();
-        while let Ok(Some(line)) = tokio::time::timeout(2 * PATIENCE, self.printed.recv()).await {
+        while let Ok(Some(line)) = tokio::time::timeout(6 * PATIENCE, self.printed.recv()).await {
             if let Some(code) = line.strip_prefix("= ") {
                 lines.retain(|line: &String| !line.is_empty());
                 return (code.to_owned(), lines);
