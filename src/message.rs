@@ -310,6 +310,23 @@ pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str>
     }
 }
 
+/// Whether a response has at most one framing that nobody before us could read differently (RFC 9112
+/// §6.3). Whoever sends two, or one twice, may be answering another request in what follows. The error is
+/// a reason for the log.
+pub fn response_framing(fields: &HeaderMap) -> Result<(), &'static str> {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (Some(_), Some(_)) => Err("both Transfer-Encoding and Content-Length"),
+        (Some(_), None) if codings.next().is_some() => Err("more than one Transfer-Encoding"),
+        (None, Some(_)) if lengths.next().is_some() => Err("more than one Content-Length"),
+        (None, Some(length)) if !length.as_bytes().iter().all(u8::is_ascii_digit) => {
+            Err("Content-Length is not a length")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The content of a response that tells of a problem (RFC 9457), as `application/problem+json`.
 pub fn problem(status: StatusCode, detail: &str) -> String {
     let problem = serde_json::json!({
@@ -654,6 +671,24 @@ mod tests {
         ] {
             let found = framing(version, &fields(&lines));
             assert_eq!(found.is_ok(), is_sound, "{version:?} {lines:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn framings_of_responses() {
+        for (lines, is_sound) in [
+            (vec![], true),
+            (vec![("content-length", "3")], true),
+            (vec![("transfer-encoding", "chunked")], true),
+            // Whether it was asked for is another question.
+            (vec![("transfer-encoding", "gzip, chunked")], true),
+            (vec![("content-length", "3"), ("transfer-encoding", "chunked")], false),
+            (vec![("content-length", "3"), ("content-length", "3")], false),
+            (vec![("content-length", "3, 3")], false),
+            (vec![("content-length", "+3")], false),
+            (vec![("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+        ] {
+            assert_eq!(response_framing(&fields(&lines)).is_ok(), is_sound, "{lines:?}");
         }
     }
 

@@ -8,13 +8,14 @@ use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::{self, Eject};
+use crate::message;
 
 use super::balance::Candidate;
 use super::standing::{Change, ServerState, Standing};
@@ -230,8 +231,15 @@ impl Call {
     /// See [`Failure`]. Dropping the future gives the request up.
     pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let server = &*self.server;
-        let request = outgoing.request(&server.url, server.preserve_host);
+        let mut request = outgoing.request(&server.url, server.preserve_host);
+        let connection = capture_connection(&mut request);
         let result = server.head_of(server.client.request(request), &outgoing.content).await;
+        if matches!(result, Err(Failure::Broken(_)))
+            && let Some(connection) = &*connection.connection_metadata()
+        {
+            // What follows on it nobody can tell from what was asked for.
+            connection.poison();
+        }
         server.learn(self.began, &result);
         let idle_timeout = server.idle_timeout;
         self.is_told = true;
@@ -260,9 +268,10 @@ pub(super) fn hash(octets: &[u8]) -> u64 {
     u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 octets"))
 }
 
-/// Refuses what nobody asked for, as it is not for the client:
+/// Refuses what nobody asked for, or what is not clear, as it is not for the client:
 ///
 /// - what follows a 101, since `Upgrade` is not sent on (RFC 9110 §7.8);
+/// - content that could end in two places, with what an attacker has put behind the first;
 /// - content in a transfer coding other than `chunked`, which `TE` does not announce (RFC 9112
 ///   §7.4): it would pass for the content itself.
 fn understood(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
@@ -272,6 +281,8 @@ fn understood(response: Response<Incoming>) -> Result<Response<Incoming>, Failur
         "upstream switched protocols unasked"
     } else if !codings.all(is_chunked) {
         "upstream answered in a transfer coding unasked"
+    } else if let Err(unclear) = message::response_framing(response.headers()) {
+        unclear
     } else {
         return Ok(response);
     };

@@ -44,6 +44,7 @@ async fn an_upstream_that_is_not_there_is_a_502() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
     use Step::{Head, Reset, Send};
     for (what, steps) in [
@@ -64,6 +65,43 @@ async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
                 Send("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
             ],
         ),
+        (
+            "sends one length twice",
+            vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n1")],
+        ),
+        (
+            "sends a list of lengths",
+            vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\n\r\n1")],
+        ),
+        (
+            "sends a length that is none",
+            vec![Head, Send("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n1")],
+        ),
+        (
+            "sends a length and chunks",
+            vec![
+                Head,
+                Send(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+                ),
+            ],
+        ),
+        (
+            "answers in chunks twice",
+            vec![
+                Head,
+                Send(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+                ),
+            ],
+        ),
+        (
+            "answers in chunks by HTTP/1.0",
+            vec![Head, Send("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")],
+        ),
+        ("folds a line", vec![Head, Send("HTTP/1.1 200 OK\r\nx-a: 1\r\n 2\r\n\r\n")]),
+        ("has a space before a colon", vec![Head, Send("HTTP/1.1 200 OK\r\nx-a : 1\r\n\r\n")]),
+        ("sends a NUL", vec![Head, Send("HTTP/1.1 200 OK\r\nx-a: 1\0\r\n\r\n")]),
         ("switches protocols", vec![Head, Send("HTTP/1.1 101 Switching Protocols\r\n\r\n")]),
         ("sends a field that is none", vec![Head, Send("HTTP/1.1 200 OK\r\nno colon\r\n\r\n")]),
         (
@@ -78,6 +116,26 @@ async fn an_upstream_that_breaks_off_before_the_head_is_a_502() {
         assert_eq!(got.cache_status(), "fwd=uri-miss; detail=upstream-broken", "{what}");
         assert_eq!(gateway.figure("upstream_failures"), 1, "{what}");
     }
+}
+
+/// Its content has come whole, and the connection would be used again.
+#[tokio::test]
+async fn a_connection_with_a_head_that_is_not_clear_is_not_used_again() {
+    let origin = Origin::start().await;
+    let wire = Wire::start().await;
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    let mut unclear = wire.accept().await;
+    unclear.until("\r\n\r\n").await;
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n1";
+    unclear.send(head).await;
+    first.await.unwrap().code(502);
+    let second = tokio::spawn(gateway.ask("GET", "/b").send());
+    let mut other = wire.accept().await;
+    other.until("\r\n\r\n").await;
+    other.send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2").await;
+    second.await.unwrap().code(200).body("2");
+    assert_eq!(unclear.rest().await, "", "nothing more was sent");
 }
 
 #[tokio::test]
