@@ -179,6 +179,14 @@ def mongodb(samples):
     return table(["cost", "measured", "aim"], rows)
 
 
+def disk(it):
+    """What each cache answers of the same requests."""
+    rows = [[name, f"{share:.1%}"] for name, share in it["found"].items()]
+    about = (f"{it['requests']:,} requests for {it['responses']:,} responses of 1 KiB, which take "
+             f"{it['octets']:,.0f} octets each; the disk has room for {it['room']:,} of them.")
+    return about + "\n\n" + table(["cache", "answered"], rows)
+
+
 def kept(stored, purges):
     """What Redis keeps of many responses, and what purges of them took."""
     receipts = [name for name in stored["others"] if ":receipt:" in name]

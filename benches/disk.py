@@ -1,0 +1,114 @@
+"""How many requests a tier on a disk answers, which makes room by end of life and not by use.
+
+The same requests are played to caches that are computed: the least recently used leaves first (LRU), or
+the oldest (FIFO), of as many responses as the disk has room for. `report.disk` makes the table.
+"""
+
+import json
+import random
+from collections import OrderedDict
+from itertools import accumulate
+
+from fleet import Wire
+from servers import HOST, Failure, Server, free_port
+
+# Different responses, and requests for them.
+RESPONSES, REQUESTS = 80_000, 200_000
+# The n-th of them is asked for so often, to the first one: n to the power of minus this.
+STEEPNESS = 0.9
+# The disk has room for such a share of them; L1 for a part of that, or for nothing.
+SHARE = 0.1
+PARTS = (0, 0.1)
+# Told at first what one takes, with so many.
+PROBE = 500
+
+
+def trace(count):
+    """Which response each request is for."""
+    weights = list(accumulate(n ** -STEEPNESS for n in range(1, RESPONSES + 1)))
+    return random.Random(1).choices(range(RESPONSES), cum_weights=weights, k=count)
+
+
+def start(starter, name, capacity, l1):
+    port, admin = free_port(), free_port()
+    file = starter.folder / f"{name}.toml"
+    file.write_text(f"""
+[server]
+listen  = "{HOST}:{port}"
+workers = 1
+[admin]
+listen = "{HOST}:{admin}"
+[cache.l1]
+capacity = "{l1}KiB"
+ttl      = "1h"
+[cache.l2]
+disk     = "{starter.folder / name}"
+capacity = "{capacity}KiB"
+timeout  = "1s"
+[upstreams.origin]
+servers = ["http://{HOST}:{starter.origin.port}"]
+[[routes]]
+name     = "everything"
+path     = "/{{*rest}}"
+upstream = "origin"
+""")
+    command = [starter.binaries / "larder", "run", "--config", file]
+    server = Server(name, command, port, starter.server_core, starter.folder)
+    server.admin = admin
+    return server
+
+
+def stats(server):
+    wire = Wire(server.admin)
+    try:
+        return json.loads(wire.ask("GET", "/stats")[1])
+    finally:
+        wire.close()
+
+
+def play(server, numbers):
+    """How many of the requests the cache answered."""
+    wire, hits = Wire(server.port), 0
+    for number in numbers:
+        hits += "larder; hit" in wire.ask("GET", f"/fill/{number}")[0]
+    wire.close()
+    return hits
+
+
+def computed(numbers, room, by_use):
+    kept, hits = OrderedDict(), 0
+    for number in numbers:
+        if number in kept:
+            hits += 1
+            if by_use:
+                kept.move_to_end(number)
+        else:
+            kept[number] = None
+            if len(kept) > room:
+                kept.popitem(last=False)
+    return hits
+
+
+def rates(starter, quick):
+    """The shares of requests that were answered without the origin."""
+    with start(starter, "disk-probe", 1 << 20, 0) as server:
+        play(server, range(PROBE))
+        while stats(server)["store"]["l2"]["writing"]:
+            pass
+        one = stats(server)["store"]["l2"]["octets"] / PROBE
+    numbers = trace(REQUESTS // 2 if quick else REQUESTS)
+    room = int(RESPONSES * SHARE)
+    told = {"responses": RESPONSES, "requests": len(numbers), "room": room, "octets": one, "found": {}}
+    for part in PARTS:
+        # One in L1 takes some 1.9 KiB.
+        l1 = int(room * part * 1.9)
+        with start(starter, f"disk-{part}", int(room * one / 1024), l1) as server:
+            hits = play(server, numbers)
+            after = stats(server)["store"]["l2"]
+            if after["dropped_writes"] or not after["evicted"]:
+                raise Failure(f"the disk did not take all, or had room for all: {after}")
+        name = f"the disk, and L1 of {part:.0%} of its room" if part else "the disk alone"
+        told["found"][name] = hits / len(numbers)
+    for name, by_use in (("computed: LRU", True), ("computed: FIFO", False)):
+        told["found"][name] = computed(numbers, room, by_use) / len(numbers)
+    return told
