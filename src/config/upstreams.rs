@@ -28,6 +28,8 @@ pub struct Upstream {
     /// `slow_start`, default none, at most 1 h: over so long a server that was ejected comes back to
     /// its whole weight.
     pub slow_start: Duration,
+    /// `retries`; none for `false`.
+    pub retries: Retries,
     /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
     pub connect_timeout: Duration,
     /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
@@ -79,11 +81,29 @@ pub struct Eject {
     pub statuses: Statuses,
 }
 
+/// `retries`: how often a request that failed is sent again, to another server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retries {
+    /// `most` for one request, default 2, 0 to 10. A connection that was refused does not count.
+    pub most: u32,
+    /// `budget`, default 0.2: what retries may be of the requests of the last ten seconds…
+    pub budget: f64,
+    /// `at_least`, default 100, at most 1000000: … unless they are fewer than this.
+    pub at_least: u32,
+    /// `statuses` for which another server is asked, default none.
+    pub statuses: Statuses,
+}
+
 /// Some status codes: `200-299, 404`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 
 impl Statuses {
+    /// All of these.
+    pub fn of(codes: RangeInclusive<u16>) -> Self {
+        Self(vec![codes])
+    }
+
     /// Whether it is one of them.
     pub fn has(&self, status: StatusCode) -> bool {
         self.0.iter().any(|range| range.contains(&status.as_u16()))
@@ -96,8 +116,20 @@ impl Default for Eject {
             failures: 5,
             period: Duration::from_secs(10),
             at_most: Duration::from_mins(5),
-            statuses: Statuses(vec![502..=504]),
+            statuses: Statuses::of(502..=504),
         }
+    }
+}
+
+impl Retries {
+    /// None at all.
+    pub const NONE: Self =
+        Self { most: 0, budget: 0.0, at_least: 0, statuses: Statuses(Vec::new()) };
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { most: 2, budget: 0.2, at_least: 100, statuses: Statuses::default() }
     }
 }
 
@@ -110,6 +142,7 @@ impl Upstream {
             balance: Balance::default(),
             eject: Some(Eject::default()),
             slow_start: Duration::ZERO,
+            retries: Retries::default(),
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
@@ -135,6 +168,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
         balance: table.read("balance", default.balance, balance),
         eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
         slow_start: table.duration("slow_start", default.slow_start, Duration::ZERO..=HOUR),
+        retries: table.take("retries").map_or(default.retries, |value| retries(&value)),
         connect_timeout: table.duration(
             "connect_timeout",
             default.connect_timeout,
@@ -200,6 +234,23 @@ fn eject(value: &Value<'_>) -> Option<Eject> {
     }
     table.finish();
     Some(eject)
+}
+
+fn retries(value: &Value<'_>) -> Retries {
+    let default = Retries::default();
+    if matches!(value.content, DeValue::Boolean(false)) {
+        return Retries::NONE;
+    }
+    let hint = || "write retries = { most = 2, budget = 0.2 }, or false".to_owned();
+    let Some(mut table) = value.inner_table(hint) else { return default };
+    let retries = Retries {
+        most: table.count("most", default.most, 0..=10),
+        budget: table.share("budget", default.budget),
+        at_least: table.count("at_least", default.at_least, 0..=1_000_000),
+        statuses: table.read("statuses", default.statuses, statuses),
+    };
+    table.finish();
+    retries
 }
 
 /// Codes and ranges of them; none if the text is empty.

@@ -2,7 +2,8 @@
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
 //! it carries, `group` the servers, of which `balance` chooses one by how each is
-//! `standing`, `server` an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back, `failure` why there is none.
+//! `standing`, `server` an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back, `failure` why there is none, and `retry` whether it is asked
+//! for again.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
@@ -12,6 +13,7 @@ mod failure;
 mod group;
 mod outgoing;
 mod reply;
+mod retry;
 mod server;
 mod standing;
 mod tls;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 
 use http::Response;
 
-use crate::config;
+use crate::config::{self, Retries};
 
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
@@ -31,12 +33,15 @@ pub use self::standing::ServerState;
 pub use self::tls::Unusable;
 
 use self::group::Group;
+use self::retry::{Again, Budget, Tries};
 use self::server::Server;
 
 /// A group of servers that answer the same requests.
 pub struct Upstream {
     name: Box<str>,
     group: Group,
+    retries: Retries,
+    budget: Budget,
 }
 
 impl Upstream {
@@ -45,7 +50,12 @@ impl Upstream {
         let tls = tls::client(config)?;
         let server = |server| Arc::new(Server::new(server, config, tls.clone()));
         let servers = config.servers.iter().map(server).collect();
-        Ok(Self { name: config.name.as_str().into(), group: Group::new(servers, config.balance) })
+        Ok(Self {
+            name: config.name.as_str().into(),
+            group: Group::new(servers, config.balance),
+            retries: config.retries.clone(),
+            budget: Budget::new(),
+        })
     }
 
     /// Its name.
@@ -61,34 +71,41 @@ impl Upstream {
     /// Forwards a request and waits for the response head.
     ///
     /// The server gets it whose turn it is. If that refuses the connection, another is tried, each
-    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). A safe request
-    /// whose content is at hand, or that has none, is repeated once more if the connection closes
-    /// without an answer: an idle one may do that just as a request goes out.
+    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). If that fails
+    /// otherwise, `retry` says whether another gets it, and the budget whether there may be one more.
     ///
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
-        let mut may_repeat = outgoing.may_repeat();
+        self.budget.request();
+        let mut tries = Tries { may_repeat: outgoing.may_repeat(), ..Tries::default() };
         let mut tried = Vec::new();
+        let mut last: Option<Response<Reply>> = None;
         let mut call = self.group.next(hash, &tried, true).ok_or_else(Failure::no_server)?;
         loop {
             tried.push(Arc::clone(call.server()));
-            let failure = match call.ask(&outgoing).await {
-                Ok(response) => return Ok(response),
-                Err(failure) => failure,
-            };
-            let next = match &failure {
-                Failure::Connect(_) => self.group.next(hash, &tried, true),
-                Failure::Broken(cause) if may_repeat && cause.is_close() => {
-                    may_repeat = false;
-                    // Where there is no other, the same one: what closed may have been idle.
+            // An answer that was not taken is better than none.
+            let result = call.ask(&outgoing).await.or_else(|failure| last.take().ok_or(failure));
+            let came = result.as_ref().map(Response::status);
+            let Some(again) = retry::again(came, &tries, &self.retries) else { return result };
+            let next = match again {
+                Again::Unsent => self.group.next(hash, &tried, true),
+                Again::Elsewhere => self.group.next(hash, &tried, false),
+                Again::Anywhere => {
                     let next = self.group.next(hash, &tried, false);
                     next.or_else(|| self.group.next(hash, &[], true))
                 }
-                _ => None,
             };
-            call = next.ok_or(failure)?;
+            let Some(next) = next else { return result };
+            if again != Again::Unsent {
+                if !self.budget.allows(&self.retries) {
+                    return result;
+                }
+                tries.retries += 1;
+                tries.was_silent |= matches!(result, Err(Failure::Timeout));
+            }
+            (call, last) = (next, result.ok());
         }
     }
 }

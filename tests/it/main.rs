@@ -57,6 +57,7 @@ mod proxied;
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;
 mod ejection;
+mod retries;
 mod upstream;
 
 // L1 and L2, alone and together, in one gateway and in a fleet.
