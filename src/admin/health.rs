@@ -74,7 +74,7 @@ struct Found {
     /// Each deployment answers, and all changes are in time.
     is_mongodb_well: bool,
     fault: Option<(SystemTime, String)>,
-    upstreams: Vec<(String, Vec<ServerOfUpstream>)>,
+    upstreams: Vec<(String, usize, Vec<ServerOfUpstream>)>,
 }
 
 impl Found {
@@ -106,7 +106,10 @@ impl Found {
             store: gateway.store().health(),
             policies: policies.collect(),
             fault: gateway.stats().reloads.fault(),
-            upstreams: gateway.upstreams().map(|it| (it.name().to_owned(), it.servers())).collect(),
+            upstreams: gateway
+                .upstreams()
+                .map(|it| (it.name().to_owned(), it.waiting(), it.servers()))
+                .collect(),
         }
     }
 
@@ -118,7 +121,7 @@ impl Found {
             && self.is_mongodb_well
             && self.policies.is_empty()
             && self.fault.is_none()
-            && self.upstreams.iter().flat_map(|(_, servers)| servers).all(|it| it.state == Up);
+            && self.upstreams.iter().flat_map(|(.., servers)| servers).all(|it| it.state == Up);
         if is_well { Status::Pass } else { Status::Warn }
     }
 
@@ -127,9 +130,9 @@ impl Found {
             json!({ "name": name, "failures": failures, "last_failure": self.before(*ago) })
         });
         let fault = self.fault.as_ref();
-        let upstreams = self.upstreams.iter().map(|(name, servers)| {
+        let upstreams = self.upstreams.iter().map(|(name, waiting, servers)| {
             let servers: Vec<_> = servers.iter().map(|it| self.of_upstream(it)).collect();
-            json!({ "name": name, "servers": servers })
+            json!({ "name": name, "waiting": waiting, "servers": servers })
         });
         json!({
             "l2": self.l2(),

@@ -30,6 +30,13 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// `retries`; none for `false`.
     pub retries: Retries,
+    /// `max_requests` in flight at each server, 1 to 1000000; no bound by default.
+    pub max_requests: Option<usize>,
+    /// `max_waiting`, default 100, at most 100000: so many requests wait while all servers have as many
+    /// as they may.
+    pub max_waiting: usize,
+    /// `max_wait`, default 1 s, at most 1 h: and for so long.
+    pub max_wait: Duration,
     /// `connect_timeout`, default 2 s, 1 ms to 1 h, the TLS handshake included.
     pub connect_timeout: Duration,
     /// `timeout` from the end of the connect to the response head, default 30 s, 1 ms to 1 day.
@@ -143,6 +150,9 @@ impl Upstream {
             eject: Some(Eject::default()),
             slow_start: Duration::ZERO,
             retries: Retries::default(),
+            max_requests: None,
+            max_waiting: 100,
+            max_wait: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
@@ -168,6 +178,12 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
         balance: table.read("balance", default.balance, balance),
         eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
         slow_start: table.duration("slow_start", default.slow_start, Duration::ZERO..=HOUR),
+        max_requests: table
+            .take("max_requests")
+            .and_then(|value| value.count(1..=1_000_000))
+            .and_then(|count| usize::try_from(count).ok()),
+        max_waiting: table.count("max_waiting", default.max_waiting, 0..=100_000),
+        max_wait: table.duration("max_wait", default.max_wait, Duration::ZERO..=HOUR),
         retries: table.take("retries").map_or(default.retries, |value| retries(&value)),
         connect_timeout: table.duration(
             "connect_timeout",

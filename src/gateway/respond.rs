@@ -340,6 +340,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> {
     let (code, detail) = match failure {
         Failure::Connect(_) => (StatusCode::BAD_GATEWAY, "upstream-refused"),
+        Failure::Busy => (StatusCode::SERVICE_UNAVAILABLE, "upstream-busy"),
         Failure::Timeout => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
         Failure::Broken(_) => (StatusCode::BAD_GATEWAY, "upstream-broken"),
         Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable"),

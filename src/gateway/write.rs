@@ -192,7 +192,7 @@ impl Gateway {
                 });
                 named
             }
-            Err(Failure::Connect(_) | Failure::Unavailable(_)) => return None,
+            Err(Failure::Connect(_) | Failure::Busy | Failure::Unavailable(_)) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {
                 let nothing = HeaderMap::new();

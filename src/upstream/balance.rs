@@ -15,8 +15,21 @@ pub(super) struct Candidate {
     pub(super) is_usable: bool,
     /// It has had this request already.
     pub(super) is_tried: bool,
+    /// It has as many requests as it may.
+    pub(super) is_full: bool,
     /// It has so many requests.
     pub(super) in_flight: usize,
+}
+
+/// Who is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The candidate at this place.
+    Place(usize),
+    /// One of those that have as many requests as they may.
+    Full,
+    /// Nobody.
+    Nobody,
 }
 
 /// How one of several is chosen.
@@ -32,14 +45,8 @@ pub(super) enum By<'a> {
     Hash(u64),
 }
 
-/// The place of the candidate that is to be asked. `None`: there is none that can be.
-///
-/// `has_nothing_to_lose`: if none is usable that has not had the request, the others are asked, too.
-pub(super) fn choose(
-    candidates: &[Candidate],
-    by: By<'_>,
-    has_nothing_to_lose: bool,
-) -> Option<usize> {
+/// Who is to be asked. `has_nothing_to_lose`: if none is usable that has not had the request, the others are asked, too.
+pub(super) fn choose(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: bool) -> Choice {
     let eligible = ORDER.iter().filter(|(is_usable, _)| *is_usable || has_nothing_to_lose);
     let mut eligible = eligible.map(|(is_usable, is_backup)| {
         let all = candidates.iter().enumerate();
@@ -48,12 +55,16 @@ pub(super) fn choose(
         });
         these.collect::<Vec<_>>()
     });
-    let eligible = eligible.find(|these| !these.is_empty())?;
-    match by {
+    let Some(mut eligible) = eligible.find(|these| !these.is_empty()) else {
+        return Choice::Nobody;
+    };
+    eligible.retain(|(_, candidate)| !candidate.is_full);
+    let chosen = match by {
         By::Turns(turns) => in_turn(&eligible, turns),
         By::Load { random } => of_two(&eligible, random),
         By::Hash(hash) => by_hash(&eligible, hash),
-    }
+    };
+    chosen.map_or(Choice::Full, Choice::Place)
 }
 
 /// Who is asked before whom: whether they are usable, and backups.
@@ -136,9 +147,35 @@ mod tests {
             is_backup: false,
             is_usable: true,
             is_tried: false,
+            is_full: false,
             in_flight: 0,
         };
         weights.iter().enumerate().map(candidate).collect()
+    }
+
+    fn chosen(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: bool) -> Option<usize> {
+        match choose(candidates, by, has_nothing_to_lose) {
+            Choice::Place(place) => Some(place),
+            Choice::Full | Choice::Nobody => None,
+        }
+    }
+
+    #[test]
+    fn who_is_full_is_waited_for_and_no_reason_to_ask_a_backup() {
+        for (full, by_turn) in [
+            (&[][..], Choice::Place(0)),
+            (&[0], Choice::Place(1)),
+            (&[0, 1], Choice::Full),
+            (&[0, 1, 2], Choice::Full),
+        ] {
+            let mut candidates = of_weights(&[1, 1, 1]);
+            candidates[2].is_backup = true;
+            for place in full {
+                candidates[*place].is_full = true;
+            }
+            let chosen = choose(&candidates, By::Turns(&mut [0; 3]), true);
+            assert_eq!(chosen, by_turn, "{full:?}");
+        }
     }
 
     #[test]
@@ -153,7 +190,7 @@ mod tests {
             let candidates = of_weights(weights);
             let mut turns = vec![0; weights.len()];
             let chosen: String = (0..expected.len())
-                .map(|_| choose(&candidates, By::Turns(&mut turns), true).unwrap().to_string())
+                .map(|_| chosen(&candidates, By::Turns(&mut turns), true).unwrap().to_string())
                 .collect();
             assert_eq!(chosen, expected, "{weights:?}");
         }
@@ -185,7 +222,7 @@ mod tests {
                 candidate.is_tried = server.ends_with('-');
             }
             for (has_nothing_to_lose, expected) in [(false, expected), (true, without_loss)] {
-                let choose = |by: By<'_>| choose(&candidates, by, has_nothing_to_lose);
+                let choose = |by: By<'_>| chosen(&candidates, by, has_nothing_to_lose);
                 let mut turns = vec![0; servers.len()];
                 assert_eq!(choose(By::Turns(&mut turns)), expected, "{servers:?}");
                 for number in 0..20 {
@@ -210,7 +247,7 @@ mod tests {
                 candidate.in_flight = in_flight;
             }
             for random in 0..20 {
-                let chosen = choose(&candidates, By::Load { random }, true);
+                let chosen = chosen(&candidates, By::Load { random }, true);
                 assert_eq!(chosen, Some(expected), "{servers:?}");
             }
         }
@@ -222,7 +259,7 @@ mod tests {
         candidates[2].in_flight = 1;
         let mut seen = [0; 4];
         for random in 0..1000 {
-            seen[choose(&candidates, By::Load { random }, true).unwrap()] += 1;
+            seen[chosen(&candidates, By::Load { random }, true).unwrap()] += 1;
         }
         assert_eq!(seen[2], 0, "{seen:?}");
         assert!([0, 1, 3].iter().all(|place| seen[*place] > 200), "{seen:?}");
@@ -236,8 +273,8 @@ mod tests {
         without[1].is_tried = true;
         let (mut seen, mut moved) = ([0; 4], [0; 4]);
         for key in 0..KEYS {
-            let chosen = choose(&candidates, By::Hash(key), true).unwrap();
-            let other = choose(&without, By::Hash(key), true).unwrap();
+            let chosen = chosen(&candidates, By::Hash(key), true).unwrap();
+            let other = chosen(&without, By::Hash(key), true).unwrap();
             seen[chosen] += 1;
             if chosen == 1 {
                 moved[other] += 1;

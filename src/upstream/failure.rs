@@ -14,6 +14,9 @@ pub enum Failure {
     /// No server took the connection, so nothing was sent.
     #[error("upstream refused the connection")]
     Connect(#[source] Cause),
+    /// Every server has as many requests as it may, and too many wait, or this one has for too long.
+    #[error("upstream has as many requests as it may")]
+    Busy,
     /// No response head within the upstream's `timeout`.
     #[error("upstream did not answer in time")]
     Timeout,

@@ -34,7 +34,6 @@ pub use self::tls::Unusable;
 
 use self::group::Group;
 use self::retry::{Again, Budget, Tries};
-use self::server::Server;
 
 /// A group of servers that answer the same requests.
 pub struct Upstream {
@@ -48,11 +47,9 @@ impl Upstream {
     /// An upstream as configured. Opens no connection.
     pub fn new(config: &config::Upstream) -> Result<Self, Unusable> {
         let tls = tls::client(config)?;
-        let server = |server| Arc::new(Server::new(server, config, tls.clone()));
-        let servers = config.servers.iter().map(server).collect();
         Ok(Self {
             name: config.name.as_str().into(),
-            group: Group::new(servers, config.balance),
+            group: Group::new(config, &tls),
             retries: config.retries.clone(),
             budget: Budget::new(),
         })
@@ -63,6 +60,11 @@ impl Upstream {
         &self.name
     }
 
+    /// How many requests wait as its servers have as many as they may.
+    pub fn waiting(&self) -> usize {
+        self.group.waiting()
+    }
+
     /// How each of its servers is.
     pub fn servers(&self) -> Vec<ServerHealth> {
         self.group.told()
@@ -70,7 +72,7 @@ impl Upstream {
 
     /// Forwards a request and waits for the response head.
     ///
-    /// The server gets it whose turn it is. If that refuses the connection, another is tried, each
+    /// The server gets it whose turn it is, once it may have one more. If that refuses the connection, another is tried, each
     /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). If that fails
     /// otherwise, `retry` says whether another gets it, and the budget whether there may be one more.
     ///
@@ -82,7 +84,7 @@ impl Upstream {
         let mut tries = Tries { may_repeat: outgoing.may_repeat(), ..Tries::default() };
         let mut tried = Vec::new();
         let mut last: Option<Response<Reply>> = None;
-        let mut call = self.group.next(hash, &tried, true).ok_or_else(Failure::no_server)?;
+        let mut call = self.group.first(hash).await?;
         loop {
             tried.push(Arc::clone(call.server()));
             // An answer that was not taken is better than none.
@@ -90,11 +92,11 @@ impl Upstream {
             let came = result.as_ref().map(Response::status);
             let Some(again) = retry::again(came, &tries, &self.retries) else { return result };
             let next = match again {
-                Again::Unsent => self.group.next(hash, &tried, true),
-                Again::Elsewhere => self.group.next(hash, &tried, false),
+                Again::Unsent => self.group.next(hash, &tried, true).call(),
+                Again::Elsewhere => self.group.next(hash, &tried, false).call(),
                 Again::Anywhere => {
-                    let next = self.group.next(hash, &tried, false);
-                    next.or_else(|| self.group.next(hash, &[], true))
+                    let next = self.group.next(hash, &tried, false).call();
+                    next.or_else(|| self.group.next(hash, &[], true).call())
                 }
             };
             let Some(next) = next else { return result };

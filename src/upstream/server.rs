@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -32,6 +33,9 @@ pub(super) struct Server {
     /// Stands for the URL, the same in every gateway.
     hash: u64,
     in_flight: AtomicUsize,
+    max_requests: Option<usize>,
+    /// Told whenever it could take another request.
+    freed: Arc<Notify>,
     /// None: it is not left alone, whatever it does.
     eject: Option<Eject>,
     slow_start: Duration,
@@ -82,6 +86,7 @@ impl Server {
         server: &config::UpstreamServer,
         config: &config::Upstream,
         tls: rustls::ClientConfig,
+        freed: Arc<Notify>,
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -105,6 +110,8 @@ impl Server {
             is_backup: server.backup,
             hash: hash(server.url.to_string().as_bytes()),
             in_flight: AtomicUsize::new(0),
+            max_requests: config.max_requests,
+            freed,
             // There would be no other to ask.
             eject: config.eject.clone().filter(|_| config.servers.len() > 1),
             slow_start: config.slow_start,
@@ -128,6 +135,7 @@ impl Server {
     /// What it may be chosen by.
     pub(super) fn candidate(&self) -> Candidate {
         let now = self.now();
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
         let record = self.record();
         Candidate {
             weight: record.standing.weight(self.weight, self.slow_start, now),
@@ -135,7 +143,8 @@ impl Server {
             is_backup: self.is_backup,
             is_usable: record.standing.is_usable(now),
             is_tried: false,
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            is_full: self.max_requests.is_some_and(|most| in_flight >= most),
+            in_flight,
         }
     }
 
@@ -250,6 +259,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.server.max_requests.is_some() {
+            self.server.freed.notify_one();
+        }
         if !self.is_told {
             self.server.record().standing.given_up(self.began);
         }

@@ -42,7 +42,7 @@ async fn all_is_well_without_helpers() {
         "status": "pass", "draining": false, "l2": null, "log": null,
         "mongodb": [], "changes": [],
         "failing_policies": [], "reload_error": null,
-        "upstreams": [{ "name": "origin", "servers": [{
+        "upstreams": [{ "name": "origin", "waiting": 0, "servers": [{
             "server": origin.url(), "backup": false, "state": "up", "in_flight": 0,
             "since": told["upstreams"][0]["servers"][0]["since"], "last_failure": null,
         }] }],

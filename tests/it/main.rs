@@ -56,6 +56,7 @@ mod proxied;
 
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;
+mod bounds;
 mod ejection;
 mod retries;
 mod upstream;
