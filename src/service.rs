@@ -319,6 +319,9 @@ impl Parts {
         for source in &self.sources {
             source.look(lasting.runtime());
         }
+        for (_, upstream) in &self.upstreams {
+            upstream.look_after(lasting.runtime());
+        }
         let equipment = Equipment {
             upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
             sources: self.sources.clone(),

@@ -28,6 +28,8 @@ pub struct Upstream {
     /// `slow_start`, default none, at most 1 h: over so long a server that was ejected comes back to
     /// its whole weight.
     pub slow_start: Duration,
+    /// `health`; without it, nobody is asked unless there is a request.
+    pub health: Option<Health>,
     /// `retries`; none for `false`.
     pub retries: Retries,
     /// `max_requests` in flight at each server, 1 to 1000000; no bound by default.
@@ -88,6 +90,25 @@ pub struct Eject {
     pub statuses: Statuses,
 }
 
+/// `health`: how servers are checked, whatever requests there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `path`, and a query if need be, that is asked for by `GET`.
+    pub path: String,
+    /// `statuses` that are healthy, default 200 to 399.
+    pub statuses: Statuses,
+    /// `interval`, default 5 s, 1 ms to 1 h.
+    pub interval: Duration,
+    /// `timeout` of one check, default 1 s, 1 ms to 1 h.
+    pub timeout: Duration,
+    /// `rise`: so many good checks in a row bring a server back, default 2, 1 to 100.
+    pub rise: u32,
+    /// `fall`: so many bad ones in a row take it out, default 3, 1 to 100.
+    pub fall: u32,
+    /// `host`, default the server's own.
+    pub host: Option<String>,
+}
+
 /// `retries`: how often a request that failed is sent again, to another server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retries {
@@ -128,6 +149,21 @@ impl Default for Eject {
     }
 }
 
+impl Health {
+    /// With every default but the path.
+    pub fn new(path: String) -> Self {
+        Self {
+            path,
+            statuses: Statuses::of(200..=399),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            host: None,
+        }
+    }
+}
+
 impl Retries {
     /// None at all.
     pub const NONE: Self =
@@ -149,6 +185,7 @@ impl Upstream {
             balance: Balance::default(),
             eject: Some(Eject::default()),
             slow_start: Duration::ZERO,
+            health: None,
             retries: Retries::default(),
             max_requests: None,
             max_waiting: 100,
@@ -172,6 +209,7 @@ impl UpstreamServer {
 
 /// A table `[upstreams.NAME]`. What is wrong with it is replaced by its default.
 pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
+    let label = format!("upstream `{name}` health");
     let default = Upstream::new(name, servers(&mut table));
     let ca = table.take("ca");
     let upstream = Upstream {
@@ -184,6 +222,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
             .and_then(|count| usize::try_from(count).ok()),
         max_waiting: table.count("max_waiting", default.max_waiting, 0..=100_000),
         max_wait: table.duration("max_wait", default.max_wait, Duration::ZERO..=HOUR),
+        health: table.table("health", &label).and_then(health),
         retries: table.take("retries").map_or(default.retries, |value| retries(&value)),
         connect_timeout: table.duration(
             "connect_timeout",
@@ -250,6 +289,38 @@ fn eject(value: &Value<'_>) -> Option<Eject> {
     }
     table.finish();
     Some(eject)
+}
+
+/// None without a path.
+fn health(mut table: Table<'_>) -> Option<Health> {
+    let path = table.take("path");
+    if path.is_none() {
+        table.missing("path", "write health = { path = \"/healthz\" }");
+    }
+    let path = path.and_then(|value| value.read(path_and_query));
+    let default = Health::new(path.clone().unwrap_or_default());
+    let health = Health {
+        statuses: table.read("statuses", default.statuses, statuses),
+        interval: table.duration("interval", default.interval, MILLISECOND..=HOUR),
+        timeout: table.duration("timeout", default.timeout, MILLISECOND..=HOUR),
+        rise: table.count("rise", default.rise, 1..=100),
+        fall: table.count("fall", default.fall, 1..=100),
+        host: table.read("host", default.host, |text| authority(text).map(Some)),
+        path: default.path,
+    };
+    table.finish();
+    path.map(|_| health)
+}
+
+fn path_and_query(text: &str) -> Result<String, Wrong> {
+    let is_path = text.starts_with('/') && http::uri::PathAndQuery::try_from(text).is_ok();
+    let wrong = || Wrong::new("is not a path").with_hint("write one as in \"/healthz\"");
+    if is_path { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+fn authority(text: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::new("is not a host").with_hint("write one as in \"shop.example\"");
+    address::check_authority(text).map(|()| text.to_owned()).ok_or_else(wrong)
 }
 
 fn retries(value: &Value<'_>) -> Retries {

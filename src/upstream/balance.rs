@@ -153,7 +153,7 @@ mod tests {
         weights.iter().enumerate().map(candidate).collect()
     }
 
-    fn chosen(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: bool) -> Option<usize> {
+    fn place_of(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: bool) -> Option<usize> {
         match choose(candidates, by, has_nothing_to_lose) {
             Choice::Place(place) => Some(place),
             Choice::Full | Choice::Nobody => None,
@@ -190,7 +190,7 @@ mod tests {
             let candidates = of_weights(weights);
             let mut turns = vec![0; weights.len()];
             let chosen: String = (0..expected.len())
-                .map(|_| chosen(&candidates, By::Turns(&mut turns), true).unwrap().to_string())
+                .map(|_| place_of(&candidates, By::Turns(&mut turns), true).unwrap().to_string())
                 .collect();
             assert_eq!(chosen, expected, "{weights:?}");
         }
@@ -222,7 +222,7 @@ mod tests {
                 candidate.is_tried = server.ends_with('-');
             }
             for (has_nothing_to_lose, expected) in [(false, expected), (true, without_loss)] {
-                let choose = |by: By<'_>| chosen(&candidates, by, has_nothing_to_lose);
+                let choose = |by: By<'_>| place_of(&candidates, by, has_nothing_to_lose);
                 let mut turns = vec![0; servers.len()];
                 assert_eq!(choose(By::Turns(&mut turns)), expected, "{servers:?}");
                 for number in 0..20 {
@@ -247,7 +247,7 @@ mod tests {
                 candidate.in_flight = in_flight;
             }
             for random in 0..20 {
-                let chosen = chosen(&candidates, By::Load { random }, true);
+                let chosen = place_of(&candidates, By::Load { random }, true);
                 assert_eq!(chosen, Some(expected), "{servers:?}");
             }
         }
@@ -259,7 +259,7 @@ mod tests {
         candidates[2].in_flight = 1;
         let mut seen = [0; 4];
         for random in 0..1000 {
-            seen[chosen(&candidates, By::Load { random }, true).unwrap()] += 1;
+            seen[place_of(&candidates, By::Load { random }, true).unwrap()] += 1;
         }
         assert_eq!(seen[2], 0, "{seen:?}");
         assert!([0, 1, 3].iter().all(|place| seen[*place] > 200), "{seen:?}");
@@ -273,8 +273,8 @@ mod tests {
         without[1].is_tried = true;
         let (mut seen, mut moved) = ([0; 4], [0; 4]);
         for key in 0..KEYS {
-            let chosen = chosen(&candidates, By::Hash(key), true).unwrap();
-            let other = chosen(&without, By::Hash(key), true).unwrap();
+            let chosen = place_of(&candidates, By::Hash(key), true).unwrap();
+            let other = place_of(&without, By::Hash(key), true).unwrap();
             seen[chosen] += 1;
             if chosen == 1 {
                 moved[other] += 1;

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::config::{self, Balance};
+use crate::config::{self, Balance, Health};
 
 use super::Failure;
 use super::balance::{self, By, Candidate, Choice};
+use super::probe::Probes;
 use super::server::{Call, Server, ServerHealth};
 
 /// The servers of an upstream.
@@ -142,6 +144,11 @@ impl Group {
     /// How many requests wait for a server.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Has each server checked, on this runtime, as long as what this answers is kept.
+    pub(super) fn probe(&self, health: &Health, runtime: &Handle) -> Probes {
+        Probes::start(&self.servers, health, runtime)
     }
 
     /// How each server is.

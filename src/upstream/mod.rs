@@ -1,9 +1,10 @@
 //! Sending a request to the servers behind Larder: connections, time limits, what failed.
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
-//! it carries, `group` the servers, of which `balance` chooses one by how each is
-//! `standing`, `server` an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back, `failure` why there is none, and `retry` whether it is asked
-//! for again.
+//! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
+//! an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back,
+//! `failure` why there is none, and `retry` whether it is asked for again. `probe` asks servers how they
+//! are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
@@ -12,17 +13,19 @@ mod content;
 mod failure;
 mod group;
 mod outgoing;
+mod probe;
 mod reply;
 mod retry;
 mod server;
 mod standing;
 mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Response;
+use tokio::runtime::Handle;
 
-use crate::config::{self, Retries};
+use crate::config::{self, Health, Retries};
 
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
@@ -33,6 +36,7 @@ pub use self::standing::ServerState;
 pub use self::tls::Unusable;
 
 use self::group::Group;
+use self::probe::Probes;
 use self::retry::{Again, Budget, Tries};
 
 /// A group of servers that answer the same requests.
@@ -41,6 +45,8 @@ pub struct Upstream {
     group: Group,
     retries: Retries,
     budget: Budget,
+    health: Option<Health>,
+    probes: OnceLock<Probes>,
 }
 
 impl Upstream {
@@ -52,7 +58,17 @@ impl Upstream {
             group: Group::new(config, &tls),
             retries: config.retries.clone(),
             budget: Budget::new(),
+            health: config.health.clone(),
+            probes: OnceLock::new(),
         })
+    }
+
+    /// Has its servers checked on this runtime, if that is wanted, until it is dropped. The second time
+    /// that is said changes nothing.
+    pub fn look_after(&self, runtime: &Handle) {
+        if let Some(health) = &self.health {
+            self.probes.get_or_init(|| self.group.probe(health, runtime));
+        }
     }
 
     /// Its name.
@@ -72,9 +88,10 @@ impl Upstream {
 
     /// Forwards a request and waits for the response head.
     ///
-    /// The server gets it whose turn it is, once it may have one more. If that refuses the connection, another is tried, each
-    /// server once: nothing was sent, so any method may be repeated (RFC 9110 §9.2.2). If that fails
-    /// otherwise, `retry` says whether another gets it, and the budget whether there may be one more.
+    /// The server gets it whose turn it is, once it may have one more. If that refuses the connection,
+    /// another is tried, each server once: nothing was sent, so any method may be repeated (RFC 9110
+    /// §9.2.2). If that fails otherwise, `retry` says whether another gets it, and the budget whether
+    /// there may be one more.
     ///
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
@@ -82,20 +99,20 @@ impl Upstream {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         self.budget.request();
         let mut tries = Tries { may_repeat: outgoing.may_repeat(), ..Tries::default() };
-        let mut tried = Vec::new();
+        let mut asked = Vec::new();
         let mut last: Option<Response<Reply>> = None;
         let mut call = self.group.first(hash).await?;
         loop {
-            tried.push(Arc::clone(call.server()));
+            asked.push(Arc::clone(call.server()));
             // An answer that was not taken is better than none.
             let result = call.ask(&outgoing).await.or_else(|failure| last.take().ok_or(failure));
             let came = result.as_ref().map(Response::status);
             let Some(again) = retry::again(came, &tries, &self.retries) else { return result };
             let next = match again {
-                Again::Unsent => self.group.next(hash, &tried, true).call(),
-                Again::Elsewhere => self.group.next(hash, &tried, false).call(),
+                Again::Unsent => self.group.next(hash, &asked, true).call(),
+                Again::Elsewhere => self.group.next(hash, &asked, false).call(),
                 Again::Anywhere => {
-                    let next = self.group.next(hash, &tried, false).call();
+                    let next = self.group.next(hash, &asked, false).call();
                     next.or_else(|| self.group.next(hash, &[], true).call())
                 }
             };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
-use http::{Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
@@ -15,10 +15,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config::{self, Eject};
+use crate::config::{self, Eject, Health};
 use crate::message;
 
 use super::balance::Candidate;
+use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
 use super::{Content, Failure, Outgoing, Reply};
 
@@ -52,6 +53,9 @@ pub(super) struct Server {
 #[derive(Default)]
 struct Record {
     standing: Standing,
+    checks: Checks,
+    /// When the checks last changed what they say.
+    checked: Duration,
     last_failure: Option<(Duration, String)>,
 }
 
@@ -141,7 +145,7 @@ impl Server {
             weight: record.standing.weight(self.weight, self.slow_start, now),
             hash: self.hash,
             is_backup: self.is_backup,
-            is_usable: record.standing.is_usable(now),
+            is_usable: record.standing.is_usable(now) && record.checks.is_healthy(),
             is_tried: false,
             is_full: self.max_requests.is_some_and(|most| in_flight >= most),
             in_flight,
@@ -152,7 +156,11 @@ impl Server {
     pub(super) fn told(&self) -> ServerHealth {
         let now = self.now();
         let record = self.record();
-        let (state, since) = record.standing.told();
+        let (state, since) = if record.checks.is_healthy() {
+            record.standing.told()
+        } else {
+            (ServerState::Unhealthy, record.checked)
+        };
         let last_failure = record.last_failure.clone();
         ServerHealth {
             name: self.name.to_string(),
@@ -187,6 +195,26 @@ impl Server {
         self.log(change, &why);
     }
 
+    /// Takes note of a check.
+    pub(super) fn checked(&self, result: &Result<(), String>, health: &Health) {
+        let Self { upstream, name: server, .. } = self;
+        let now = self.now();
+        let mut record = self.record();
+        let changed = record.checks.add(result.is_ok(), health);
+        if let Err(why) = result {
+            record.last_failure = Some((now, why.clone()));
+        }
+        if changed.is_none() {
+            return;
+        }
+        record.checked = now;
+        drop(record);
+        match result {
+            Ok(()) => info!(%upstream, %server, "server is healthy again"),
+            Err(error) => warn!(%upstream, %server, error, "server is not healthy"),
+        }
+    }
+
     /// Says once what has changed.
     fn log(&self, change: Option<Change>, error: &str) {
         let Self { upstream, name: server, .. } = self;
@@ -198,6 +226,28 @@ impl Server {
             Some(Change::Back) => info!(%upstream, %server, "server is back"),
             None => {}
         }
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &Uri {
+        &self.url
+    }
+
+    /// Sends this and waits for the response head, whatever there is to be known of the server.
+    pub(super) async fn exchange(
+        &self,
+        mut request: Request<Content>,
+        content: &Content,
+    ) -> Result<Response<Incoming>, Failure> {
+        let connection = capture_connection(&mut request);
+        let result = self.head_of(self.client.request(request), content).await;
+        if matches!(result, Err(Failure::Broken(_)))
+            && let Some(connection) = &*connection.connection_metadata()
+        {
+            // What follows on it nobody can tell from what was asked for.
+            connection.poison();
+        }
+        result
     }
 
     /// Waits for a response head, from the last piece of content that left.
@@ -240,15 +290,8 @@ impl Call {
     /// See [`Failure`]. Dropping the future gives the request up.
     pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let server = &*self.server;
-        let mut request = outgoing.request(&server.url, server.preserve_host);
-        let connection = capture_connection(&mut request);
-        let result = server.head_of(server.client.request(request), &outgoing.content).await;
-        if matches!(result, Err(Failure::Broken(_)))
-            && let Some(connection) = &*connection.connection_metadata()
-        {
-            // What follows on it nobody can tell from what was asked for.
-            connection.poison();
-        }
+        let request = outgoing.request(&server.url, server.preserve_host);
+        let result = server.exchange(request, &outgoing.content).await;
         server.learn(self.began, &result);
         let idle_timeout = server.idle_timeout;
         self.is_told = true;

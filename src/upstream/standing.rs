@@ -48,6 +48,8 @@ pub enum ServerState {
     Trial,
     /// It failed, and is left alone.
     Ejected,
+    /// Its checks say so, whatever became of requests.
+    Unhealthy,
 }
 
 /// What has become of a server.
@@ -166,6 +168,7 @@ impl ServerState {
             Self::Up => "up",
             Self::Trial => "trial",
             Self::Ejected => "ejected",
+            Self::Unhealthy => "unhealthy",
         }
     }
 }

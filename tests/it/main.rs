@@ -58,6 +58,7 @@ mod proxied;
 mod balancing;
 mod bounds;
 mod ejection;
+mod probes;
 mod retries;
 mod upstream;
 

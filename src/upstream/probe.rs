@@ -1,0 +1,125 @@
+//! Active health checks: each server is asked for a path now and then, whatever requests there are.
+
+use std::sync::Arc;
+
+use http::header::{HeaderValue, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::Health;
+
+use super::server::Server;
+use super::{Content, Failure, Outgoing};
+
+/// The checks of an upstream's servers. Dropping them ends them.
+pub(super) struct Probes(
+    #[expect(dead_code, reason = "dropping it is what it is for")] JoinSet<()>,
+);
+
+impl Probes {
+    /// One task a server, on this runtime.
+    pub(super) fn start(servers: &[Arc<Server>], health: &Health, runtime: &Handle) -> Self {
+        let mut probes = JoinSet::new();
+        for server in servers {
+            probes.spawn_on(probe(Arc::clone(server), health.clone()), runtime);
+        }
+        Self(probes)
+    }
+}
+
+async fn probe(server: Arc<Server>, health: Health) {
+    let mut looks = interval(health.interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let checked = check(&server, &health).await;
+        server.checked(&checked, &health);
+    }
+}
+
+/// Why a server is not healthy.
+async fn check(server: &Server, health: &Health) -> Result<(), String> {
+    let target = PathAndQuery::try_from(health.path.as_str()).ok();
+    let fields = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("larder-health"))]);
+    let outgoing = Outgoing {
+        method: &Method::GET,
+        target: target.as_ref(),
+        authority: health.host.as_deref().unwrap_or_default(),
+        fields: &fields,
+        content: Content::default(),
+        interim: None,
+        key: None,
+    };
+    let request = outgoing.request(server.url(), health.host.is_some());
+    let answer = timeout(health.timeout, server.exchange(request, &outgoing.content)).await;
+    match answer.unwrap_or(Err(Failure::Timeout)) {
+        Ok(response) if health.statuses.has(response.status()) => Ok(()),
+        Ok(response) => Err(format!("it answered {}", response.status().as_u16())),
+        Err(failure) => Err(failure.in_full()),
+    }
+}
+
+/// What several checks have come to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checks {
+    /// None before the first.
+    is_healthy: Option<bool>,
+    /// How many in a row have said otherwise.
+    against: u32,
+}
+
+impl Checks {
+    /// Whether the server may be asked.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.is_healthy != Some(false)
+    }
+
+    /// One more. Whether the server is healthy, if that has changed: the first decides alone.
+    pub(super) fn add(&mut self, is_good: bool, health: &Health) -> Option<bool> {
+        if self.is_healthy == Some(is_good) {
+            self.against = 0;
+            return None;
+        }
+        self.against += 1;
+        let wanted = match self.is_healthy {
+            None => 1,
+            Some(true) => health.fall,
+            Some(false) => health.rise,
+        };
+        if self.against < wanted {
+            return None;
+        }
+        let was_healthy = self.is_healthy();
+        (self.is_healthy, self.against) = (Some(is_good), 0);
+        (was_healthy != is_good).then_some(is_good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_in_a_row_decide() {
+        let health = Health { rise: 2, fall: 3, ..Health::new("/".to_owned()) };
+        for (checks, healthy, changes, why) in [
+            ("", true, 0, "nothing is known"),
+            ("-", false, 1, "the first decides alone"),
+            ("+", true, 0, "it was thought so"),
+            ("+--", true, 0, "not often enough"),
+            ("+--+--", true, 0, "not in a row"),
+            ("+---", false, 1, "three in a row"),
+            ("+---+", false, 1, "not often enough"),
+            ("+---+-+", false, 1, "not in a row"),
+            ("+---++", true, 2, "two in a row"),
+        ] {
+            let mut found = Checks::default();
+            let changed = checks.chars().filter_map(|check| found.add(check == '+', &health));
+            assert_eq!(changed.count(), changes, "{checks}: {why}");
+            assert_eq!(found.is_healthy(), healthy, "{checks}: {why}");
+        }
+    }
+}
