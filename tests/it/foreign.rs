@@ -17,7 +17,6 @@ use crate::support::{tool, until};
 /// What a gateway may add to a request, and a cache to a response; and what belongs to a connection.
 const FORWARDED: [&str; 6] =
     ["Cdn-Loop", "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"];
-
 const OF_A_CACHE: [&str; 6] =
     ["age", "cache-status", "connection", "date", "transfer-encoding", "via"];
 
