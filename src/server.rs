@@ -16,7 +16,7 @@ mod strict;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -46,7 +46,7 @@ pub struct Listening {
 
 /// The running listeners.
 pub struct Server {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     doors: Doors,
     stop: CancellationToken,
     workers: Vec<JoinHandle<Drained>>,
@@ -106,15 +106,15 @@ impl Server {
     /// which the drain waits for too.
     ///
     /// # Errors
-    /// There is no listener, one has no address, or a thread cannot be started.
+    /// A listener has no address, or a thread cannot be started.
     pub fn start(
         config: &config::Server,
         listening: Vec<Listening>,
         current: Arc<Current>,
         tasks: TaskTracker,
     ) -> io::Result<Self> {
-        let first = listening.first().ok_or_else(|| io::Error::other("there is no listener"))?;
-        let address = first.listener.local_addr()?;
+        let addresses = listening.iter().map(|it| it.listener.local_addr());
+        let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
         let stop = CancellationToken::new();
         let setting = Setting {
             current,
@@ -145,19 +145,25 @@ impl Server {
         let accepting = TaskTracker::new();
         let workers: Arc<[Worker]> = workers.into();
         let mut doors = Vec::with_capacity(listening.len());
-        for Listening { listener, secured } in listening {
-            let door = Arc::new(Door::new(&config.listener, secured));
+        for (own, Listening { listener, secured }) in config.listeners().zip(listening) {
+            let door = Arc::new(Door::new(own, secured));
             doors.push(Arc::clone(&door));
             let (workers, limit) = (Arc::clone(&workers), Arc::clone(&limit));
             accepting.spawn(accept(listener, door, workers, limit, stop.clone()));
         }
         accepting.close();
-        Ok(Self { address, doors: Doors(doors.into()), stop, workers: threads, accepting })
+        Ok(Self { addresses, doors: Doors(doors.into()), stop, workers: threads, accepting })
     }
 
     /// Where clients connect to: the first listener.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let nowhere = || SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        self.addresses.first().copied().unwrap_or_else(nowhere)
+    }
+
+    /// The addresses of all listeners, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Of all listeners.

@@ -133,7 +133,10 @@ impl Listeners {
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
     pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        let clients = vec![listen(config.server.listener.listen).await?];
+        let mut clients = Vec::new();
+        for listener in config.server.listeners() {
+            clients.push(listen(listener.listen).await?);
+        }
         let operators = match &config.admin {
             Some(admin) => Some(listen(admin.listen).await?),
             None => None,
@@ -212,7 +215,9 @@ impl Assembly {
         let server = Server::start(&config.server, listening, Arc::clone(&current), tasks)?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
-        let warming = Warming::start(parts.warm.clone(), server.address(), Arc::clone(&current));
+        let address = listeners::plain(&parts.config, server.addresses());
+        let address = address.unwrap_or(server.address());
+        let warming = Warming::start(parts.warm.clone(), address, Arc::clone(&current));
         let watches = Arc::new(Watches::default());
         watches.change(&parts, &current, &lasting);
         let reloading = source.map(|(source, watched)| {
@@ -241,6 +246,11 @@ impl Service {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// The addresses of all listeners for clients, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
     }
 
     /// Where operators connect to.

@@ -37,6 +37,9 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Err(error) => say(err, Exit::Failed, &with_causes(&error)),
             Ok(service) => {
                 info!(address = %service.address(), admin = ?service.admin_address(), "listening");
+                for address in service.addresses().iter().skip(1) {
+                    info!(%address, "listening here, too");
+                }
                 serve(&service, signals, hangup).await;
                 drain(service, signals).await
             }

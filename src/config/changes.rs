@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Config, Document, Jwt, JwtKeys, Mongodb, OnError, Origin, Place, Plugin, Policy, Route,
-    Upstream, Watch,
+    Config, Document, Jwt, JwtKeys, Listener, Mongodb, OnError, Origin, Place, Plugin, Policy,
+    Route, Upstream, Watch,
 };
 
 /// What differs between two configurations, by name, in the order of the file.
@@ -132,9 +132,7 @@ impl Config {
                 waiting.push(key);
             }
         };
-        keep("[server] listen", new.listener.listen != old.listener.listen);
-        keep("[server] proxy_protocol", new.listener.proxy != old.listener.proxy);
-        keep("[server] tls", new.listener.tls.is_some() != old.listener.tls.is_some());
+        new.listener_differences(old).for_each(|key| keep(key, true));
         keep("[server] name", new.name != old.name);
         keep("[server] workers", new.workers != old.workers);
         keep("[server] max_connections", new.max_connections != old.max_connections);
@@ -143,13 +141,11 @@ impl Config {
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
         keep("[server] drain", new.drain != old.drain);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
-        let mut listener = old.listener.clone();
-        if listener.tls.is_some() && new.listener.tls.is_some() {
-            listener.tls.clone_from(&new.listener.tls);
-        }
+        let (listener, more) = old.renewed_listeners(new);
         let trusted_proxies = std::mem::take(&mut new.trusted_proxies);
         let (watch, trusted_field) = (new.watch, new.trusted_field);
-        *new = super::Server { listener, watch, trusted_proxies, trusted_field, ..old.clone() };
+        *new =
+            super::Server { listener, more, watch, trusted_proxies, trusted_field, ..old.clone() };
 
         match (&self.admin, &running.admin) {
             (Some(new), Some(old)) => {
@@ -202,7 +198,7 @@ impl Config {
         });
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
         let of_mongodb = self.mongodbs.iter().flat_map(Mongodb::files);
-        let listeners = self.server.listener.files();
+        let listeners = self.server.listeners().flat_map(Listener::files);
         plugins.chain(authorities).chain(keys).chain(of_mongodb).chain(listeners)
     }
 }
@@ -369,11 +365,26 @@ mod tests {
     }
 
     #[test]
+    fn listeners_wait_for_a_restart() {
+        for (lines, waiting) in [
+            ("tls = { certificate = \"c\", key = \"k\" }", &["[server] tls"][..]),
+            ("proxy_protocol = true", &["[server] proxy_protocol"]),
+            (
+                "redirect = \"https\"\n[[server.listeners]]\nlisten = \"127.0.0.1:7\"",
+                &["[server] redirect", "[server] listeners"],
+            ),
+        ] {
+            let changed = FILE.replacen("[admin]", &format!("{lines}\n[admin]"), 1);
+            let (old, mut new) = (read(FILE), read(&changed));
+            assert_eq!(new.keep_until_restart(&old), waiting, "{lines}");
+            assert!(new.keep_until_restart(&old).is_empty(), "{lines}");
+        }
+    }
+
+    #[test]
     fn what_waits_for_a_restart_is_kept_and_named() {
         for (from, to, waiting) in [
             ("127.0.0.1:1", "127.0.0.1:9", &["[server] listen"][..]),
-            ("[admin]", "tls = { certificate = \"c\", key = \"k\" }\n[admin]", &["[server] tls"]),
-            ("[admin]", "proxy_protocol = true\n[admin]", &["[server] proxy_protocol"]),
             ("[admin]", "name = \"n\"\n[admin]", &["[server] name"]),
             ("[admin]", "workers = 7\n[admin]", &["[server] workers"]),
             (

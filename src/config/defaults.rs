@@ -32,6 +32,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listener: Listener::on(SocketAddr::new(LOOPBACK, 8080)),
+            more: Vec::new(),
             name: None,
             workers: 0,
             max_connections: 10_000,

@@ -1,15 +1,17 @@
 //! Where clients connect: `listen` and the keys that go with it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
-use super::Place;
+use super::address::listen;
 use super::fault::Wrong;
 use super::network::{Network, network};
 use super::reader::{Table, Value};
 use super::sections::file;
+use super::{Place, Server};
 
 /// Certificates of one listener.
 const MOST: usize = 1000;
@@ -25,6 +27,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// `proxy_protocol`; none: a connection is whose it seems to be.
     pub proxy: Option<ProxyProtocol>,
+    /// `redirect = "https"` or `"https:PORT"`: who comes here is sent to that port, default 443.
+    pub redirect: Option<u16>,
 }
 
 /// `proxy_protocol`: each connection begins with a header that tells whose it is.
@@ -73,7 +77,19 @@ pub struct Clients {
 impl Listener {
     /// One in cleartext.
     pub fn on(listen: SocketAddr) -> Self {
-        Self { listen, tls: None, proxy: None }
+        Self { listen, tls: None, proxy: None, redirect: None }
+    }
+
+    /// Whether it is the same but for certificates.
+    fn is_same_door(&self, other: &Self) -> bool {
+        let door = |it: &Self| Self { tls: None, ..it.clone() };
+        door(self) == door(other) && self.tls.is_some() == other.tls.is_some()
+    }
+
+    /// This one, with the certificates of another that takes its place.
+    fn renewed(&self, by: &Self) -> Self {
+        let is_renewed = self.is_same_door(by);
+        Self { tls: if is_renewed { by.tls.clone() } else { self.tls.clone() }, ..self.clone() }
     }
 
     /// The files that it names.
@@ -85,8 +101,101 @@ impl Listener {
     }
 }
 
+impl Server {
+    /// All listeners for clients.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        std::iter::once(&self.listener).chain(&self.more)
+    }
+
+    /// The keys by which the listeners of two differ, certificates aside.
+    pub(super) fn listener_differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let (own, its) = (&self.listener, &other.listener);
+        [
+            ("[server] listen", own.listen != its.listen),
+            ("[server] tls", own.tls.is_some() != its.tls.is_some()),
+            ("[server] proxy_protocol", own.proxy != its.proxy),
+            ("[server] redirect", own.redirect != its.redirect),
+            ("[server] listeners", !self.has_same_doors(other)),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+    }
+
+    /// Of those behind the first.
+    fn has_same_doors(&self, other: &Self) -> bool {
+        let mut doors = self.more.iter().zip(&other.more);
+        self.more.len() == other.more.len() && doors.all(|(own, its)| own.is_same_door(its))
+    }
+
+    /// These listeners, with the certificates of others that take their places.
+    pub(super) fn renewed_listeners(&self, by: &Self) -> (Listener, Vec<Listener>) {
+        let renewed = self.more.iter().zip(&by.more).map(|(own, its)| own.renewed(its));
+        let more = if self.has_same_doors(by) { renewed.collect() } else { self.more.clone() };
+        (self.listener.renewed(&by.listener), more)
+    }
+}
+
+/// What `[server]` says of its own listener, and those of `[[server.listeners]]`.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    folder: &Path,
+    default: SocketAddr,
+) -> (Listener, Vec<Listener>) {
+    const SHAPE: &str = "write `[[server.listeners]]` with `listen`";
+
+    let has_own = ["listen", "tls", "proxy_protocol", "redirect"].iter().any(|key| table.has(key));
+    let own = one(table, folder, default);
+    let mut known = Vec::from_iter(has_own.then_some(own.listen));
+    let mut more = VecDeque::new();
+    let listed = table.take("listeners").and_then(|value| value.list(|| SHAPE.to_owned()));
+    for value in listed.unwrap_or_default() {
+        let label = "[[server.listeners]]";
+        let Some(mut table) = value.table(label, || SHAPE.to_owned()) else { continue };
+        if !table.has("listen") {
+            table.missing("listen", "write listen = \"0.0.0.0:443\"");
+        }
+        let listener = one(&mut table, folder, default);
+        let Listener { listen, .. } = listener;
+        if listen.port() != 0 && known.contains(&listen) {
+            let hint = Some("give each listener an address of its own".to_owned());
+            table.report(table.place, &format!("listen `{listen}` stands twice"), hint);
+        }
+        known.push(listen);
+        table.finish();
+        more.push_back(listener);
+    }
+    let first = if has_own { own } else { more.pop_front().unwrap_or(own) };
+    (first, more.into())
+}
+
+fn one(table: &mut Table<'_>, folder: &Path, default: SocketAddr) -> Listener {
+    let place = table.place_of("redirect");
+    let listener = Listener {
+        listen: table.read("listen", default, listen),
+        tls: tls(table, folder),
+        proxy: proxy(table),
+        redirect: table.read("redirect", None, |text| redirect(text).map(Some)),
+    };
+    if let Some(place) = place.filter(|_| listener.tls.is_some() && listener.redirect.is_some()) {
+        let hint = Some("leave `tls` out: who comes in cleartext is sent elsewhere".to_owned());
+        table.report(place, "redirect is there, and `tls` as well", hint);
+    }
+    listener
+}
+
+fn redirect(text: &str) -> Result<u16, Wrong> {
+    let port = match text {
+        "https" => Some(443),
+        _ => text.strip_prefix("https:").and_then(|port| port.parse().ok()),
+    };
+    port.filter(|port| *port > 0).ok_or_else(|| {
+        Wrong::new("is not where to send who comes in cleartext")
+            .with_hint("write \"https\", or \"https:8443\" with the port of the other listener")
+    })
+}
+
 /// What `proxy_protocol` says; none if it is not there, or `false`.
-pub(super) fn proxy(table: &mut Table<'_>) -> Option<ProxyProtocol> {
+fn proxy(table: &mut Table<'_>) -> Option<ProxyProtocol> {
     const SHAPE: &str = "write `true`, or { from = [\"10.0.0.0/8\"] } with the proxies to believe";
 
     let value = table.take("proxy_protocol")?;
@@ -115,7 +224,7 @@ pub(super) fn proxy(table: &mut Table<'_>) -> Option<ProxyProtocol> {
 }
 
 /// What `tls` says; none if it is not there, or says nothing that can be used.
-pub(super) fn tls(table: &mut Table<'_>, folder: &Path) -> Option<ListenerTls> {
+fn tls(table: &mut Table<'_>, folder: &Path) -> Option<ListenerTls> {
     let value = table.take("tls")?;
     let label = format!("{} tls", table.label);
     let mut tls = value.table(&label, || SHAPE.to_owned())?;

@@ -105,6 +105,8 @@ pub struct Config {
 pub struct Server {
     /// `listen`, and the keys that go with it.
     pub listener: Listener,
+    /// `[[server.listeners]]`: further ones. Without any of the keys above the first of them is `listener`.
+    pub more: Vec<Listener>,
     /// `name`: what the fleet knows this gateway by: letters, digits, `-`, `_`, `.`; at most 64. None:
     /// the host's name and some random characters.
     pub name: Option<String>,

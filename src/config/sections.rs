@@ -12,8 +12,7 @@ use super::fault::Wrong;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{
-    Admin, Cache, Config, Draft, Jwt, L1, L2, Listener, Mongodb, Network, Plugin, Policy, Server,
-    Upstream,
+    Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Network, Plugin, Policy, Server, Upstream,
 };
 use super::{
     address, disk, document, env, jwt, listeners, mongodbs, network, routes, servers, setting,
@@ -187,12 +186,10 @@ fn named<'a>(
 
 fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) -> Server {
     let default = Server::default();
+    let (listener, more) = listeners::read(&mut table, folder, default.listener.listen);
     let server = Server {
-        listener: Listener {
-            listen: table.read("listen", default.listener.listen, address::listen),
-            tls: listeners::tls(&mut table, folder),
-            proxy: listeners::proxy(&mut table),
-        },
+        listener,
+        more,
         name: table.read("name", default.name, |text| value::name(text).map(Some)),
         workers: table.count("workers", default.workers, 0..=1024),
         max_connections: table.count("max_connections", default.max_connections, 1..=1_000_000),
@@ -240,7 +237,8 @@ fn admin(mut table: Table<'_>, server: &Server) -> (Admin, bool) {
         let Wrong { complaint, hint } = no_token();
         table.report(place, &format!("listen `{listen}` {complaint}"), hint);
     }
-    if listen == server.listener.listen && listen.port() != 0 {
+    let is_clients = server.listeners().any(|it| it.listen == listen);
+    if is_clients && listen.port() != 0 {
         let hint = Some("give operators a port of their own".to_owned());
         table.report(place, &format!("listen `{listen}` is the address of [server]"), hint);
     }

@@ -34,6 +34,9 @@ const EVERY_KEY: &str = r#"
         max_resets = 0
         header_timeout = "1s"
         drain = "0s"
+        [[server.listeners]]
+        listen = "127.0.0.1:80"
+        redirect = "https:8443"
         [admin]
         listen = "0.0.0.0:9080"
         token = "s3cret"
@@ -211,6 +214,9 @@ fn the_second_tier_is_redis_or_a_folder() {
 #[test]
 fn every_key_is_read() {
     let config = read(EVERY_KEY);
+    let ports: Vec<_> =
+        config.server.listeners().map(|it| (it.listen.port(), it.redirect)).collect();
+    assert_eq!(ports, [(0, None), (80, Some(8443))]);
     let proxy = config.server.listener.proxy.unwrap();
     assert_eq!((proxy.from.unwrap().len(), proxy.accepts_others), (2, true));
     let tls = config.server.listener.tls.unwrap();
@@ -243,8 +249,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 36, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 41, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 39, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 44, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
@@ -357,5 +363,21 @@ proptest! {
             prop_assert!((1..=line.chars().count() + 1).contains(&place.column), "{place:?} {line}");
         }
         check(&text, "g");
+    }
+}
+
+#[test]
+fn the_first_listener_is_the_servers_own_or_the_first_of_the_list() {
+    let listed = "[[server.listeners]]\nlisten = \"127.0.0.1:1\"\n\
+                  [[server.listeners]]\nlisten = \"127.0.0.1:2\"\n";
+    for (own, expected) in [
+        ("", &[1, 2][..]),
+        ("[server]\nworkers = 1\n", &[1, 2]),
+        ("[server]\nlisten = \"127.0.0.1:3\"\n", &[3, 1, 2]),
+        ("[server]\nproxy_protocol = true\n", &[8080, 1, 2]),
+    ] {
+        let config = read(&format!("{own}{listed}{SMALLEST}"));
+        let ports: Vec<_> = config.server.listeners().map(|it| it.listen.port()).collect();
+        assert_eq!(ports, expected, "{own}");
     }
 }

@@ -317,6 +317,10 @@ impl Gateway {
                 return Answer::now(respond::malformed(head.version, why));
             }
         };
+        if let Some(port) = peer.redirect {
+            self.stats.unrouted.count();
+            return Answer::now(respond::to_https(&authority, port, &head.uri));
+        }
         let place = match self.routes.find(&authority, head.uri.path(), &head.method) {
             Found::Route { place, .. } => place,
             Found::MethodNotAllowed(methods) => {

@@ -23,6 +23,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// `http` or `https`: that of the connection, until somebody is believed to know better.
     pub scheme: &'static str,
+    /// It is to be sent to `https` on this port.
+    pub redirect: Option<u16>,
     /// The value of `Client-Cert`, if it is known by a certificate and requests are to tell.
     pub certificate: Option<Arc<HeaderValue>>,
     /// Takes interim responses.

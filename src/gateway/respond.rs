@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use serde_json::json;
 
 use crate::body::Body;
@@ -299,6 +300,25 @@ pub(super) fn unread(version: Version, why: Unread) -> Response<Body> {
             refused(version, StatusCode::REQUEST_TIMEOUT, why)
         }
     }
+}
+
+/// Sends a request in cleartext to the same URI with `https` (RFC 9110 §15.4.9: method and content stay).
+pub(super) fn to_https(authority: &str, port: u16, uri: &Uri) -> Response<Body> {
+    let is_port = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit());
+    // The last colon of an IPv6 address stands before a bracket.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => authority,
+    };
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    // `*` asks about no resource, and an absolute form names one all the same.
+    let target = uri.path_and_query().map(PathAndQuery::as_str);
+    let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
+    let mut fields = HeaderMap::with_capacity(2);
+    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{port}{target}")) {
+        fields.insert(LOCATION, location);
+    }
+    assemble(StatusCode::PERMANENT_REDIRECT, fields, Body::Whole(Bytes::new()))
 }
 
 /// RFC 9110 §15.5.6.

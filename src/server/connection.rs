@@ -54,7 +54,8 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
             },
             None => return Err(io::Error::other("it is not from a proxy that is believed")),
         };
-        let client = Client { address, scheme: door.scheme(), certificate: None };
+        let (scheme, redirect) = (door.scheme(), door.redirect);
+        let client = Client { address, scheme, redirect, certificate: None };
         match door.tls() {
             None => serve_cleartext(stream, client, &setting).await,
             // A future of TLS is large, and that of others has no room for it.
@@ -71,6 +72,7 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
 struct Client {
     address: SocketAddr,
     scheme: &'static str,
+    redirect: Option<u16>,
     /// The value of `Client-Cert`.
     certificate: Option<Arc<HeaderValue>>,
 }
@@ -201,8 +203,8 @@ fn service(
     Future: Send,
 > + use<> {
     let current = Arc::clone(&setting.current);
-    let Client { address, scheme, certificate } = client;
-    let peer = Peer { address: address.ip(), scheme, certificate, interims };
+    let Client { address, scheme, redirect, certificate } = client;
+    let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims };
     service_fn(move |request| {
         let is_head = request.method() == Method::HEAD;
         let answer = current.answer(request, peer.clone());

@@ -13,6 +13,8 @@ pub(super) struct Door {
     tls: Option<ArcSwap<Secured>>,
     /// Connections begin with a header of such a proxy.
     proxy: Option<ProxyProtocol>,
+    /// Who comes here is sent to this port, to speak TLS.
+    pub(super) redirect: Option<u16>,
 }
 
 /// The doors of all listeners, in the order of the configuration. Clones are the same doors.
@@ -21,7 +23,9 @@ pub struct Doors(pub(super) Arc<[Arc<Door>]>);
 
 impl Door {
     pub(super) fn new(listener: &Listener, secured: Option<Secured>) -> Self {
-        Self { tls: secured.map(ArcSwap::from_pointee), proxy: listener.proxy.clone() }
+        let Listener { proxy, redirect, .. } = listener;
+        let tls = secured.map(ArcSwap::from_pointee);
+        Self { tls, proxy: proxy.clone(), redirect: *redirect }
     }
 
     /// What the handshakes of this moment are answered with; none: cleartext is spoken.

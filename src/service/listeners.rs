@@ -1,8 +1,9 @@
 //! What the listeners for clients answer handshakes with.
 
 use std::error::Error as _;
+use std::net::SocketAddr;
 
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Listener};
 use crate::server::Secured;
 
 use super::Parts;
@@ -29,5 +30,12 @@ pub(super) fn secured(
             None
         }
     };
-    [&config.server.listener].map(|it| it.tls.as_ref().and_then(&mut load)).into()
+    config.server.listeners().map(|it| it.tls.as_ref().and_then(&mut load)).collect()
+}
+
+/// Where requests in cleartext are answered without more; none if nowhere.
+pub(super) fn plain(config: &Config, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let is_plain = |it: &Listener| it.tls.is_none() && it.proxy.is_none() && it.redirect.is_none();
+    let mut listeners = config.server.listeners().zip(addresses);
+    listeners.find(|(listener, _)| is_plain(listener)).map(|(_, address)| *address)
 }

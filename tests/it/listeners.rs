@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::support::PATIENCE;
-use crate::support::client::{Http2, raw};
+use crate::support::client::{Ask, Http2, raw};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok};
 use crate::support::pki::Pki;
@@ -235,7 +235,7 @@ async fn files_that_cannot_be_used_are_faults() {
         let is_faulty = !told.is_empty();
         assert_eq!(ran.code, Some(if is_faulty { 2 } else { 0 }), "{tls}: {}", ran.err);
         assert!(ran.err.contains(told), "{tls}: {}", ran.err);
-        assert!(!is_faulty || ran.err.contains("gateway.toml:5:7: [server] tls: "), "{}", ran.err);
+        assert!(!is_faulty || ran.err.contains("gateway.toml:6:7: [server] tls: "), "{}", ran.err);
     }
 }
 
@@ -254,6 +254,56 @@ async fn a_handshake_that_does_not_come_to_its_end_closes_the_connection() {
     let mut rest = Vec::new();
     let _end = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty() && origin.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_came_by_http_is_no_answer_for_https() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    let more = "[[server.listeners]]\nlisten = \"127.0.0.1:0\"";
+    let gateway = setup(&origin, &pki, "").listening(more).start().await;
+    origin.on("/a").answer(|asked| {
+        let scheme = asked.field("x-forwarded-proto").unwrap();
+        ok(scheme).max_age(60)
+    });
+    let cleartext = async || {
+        Ask::new(gateway.another(1), "GET", "/a").field("host", "shop.example").send().await
+    };
+    let stream = pki.connect(gateway.address(), "shop.example", "h2").await.unwrap();
+    let secure = Http2::over(stream, "https://shop.example").await;
+    for round in 0..2 {
+        cleartext().await.body("http").status("fwd=uri-miss; stored");
+        secure.get("/a").await.body("https").status("fwd=uri-miss; stored");
+        cleartext().await.body("http").status("hit");
+        secure.get("/a").await.body("https").status("hit");
+        if round == 0 {
+            // One purge covers both.
+            let urls = "{ \"urls\": [\"https://shop.example/a\"] }";
+            gateway.admin("POST", "/purge").body(urls).send().await.code(200);
+        }
+    }
+    origin.saw("/a", 4);
+}
+
+#[tokio::test]
+async fn a_listener_in_cleartext_may_send_everybody_to_tls() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    let more = "[[server.listeners]]\nlisten = \"127.0.0.1:0\"\nredirect = \"https\"\n\
+                [[server.listeners]]\nlisten = \"127.0.0.1:0\"\nredirect = \"https:8443\"";
+    let gateway = setup(&origin, &pki, "").listening(more).start().await;
+    for (place, method, host, target, location) in [
+        (1, "GET", "shop.example", "/a?b=c", "https://shop.example/a?b=c"),
+        (1, "GET", "Shop.Example:8080", "/", "https://shop.example/"),
+        (1, "POST", "[::1]:8080", "/a", "https://[::1]/a"),
+        (1, "GET", "[::1]", "/a", "https://[::1]/a"),
+        (2, "HEAD", "shop.example:80", "/a", "https://shop.example:8443/a"),
+        (2, "OPTIONS", "shop.example", "*", "https://shop.example:8443/"),
+        (2, "GET", "shop.example", "//evil.example/", "https://shop.example:8443//evil.example/"),
+    ] {
+        let ask = Ask::new(gateway.another(place), method, target).field("host", host);
+        ask.send().await.code(308).body("").has("location", location);
+    }
+    Ask::new(gateway.another(1), "GET", "/a").field("host", "a b").send().await.code(400);
+    assert!(origin.asked().is_empty());
 }
 
 #[test]

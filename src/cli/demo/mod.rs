@@ -118,6 +118,7 @@ impl Demo {
         config.cache.l2 = None;
         config.cache.disk = None;
         // Nor are certificates at hand for what a tour asks in cleartext.
+        config.server.more.clear();
         config.server.listener = Listener::on(config.server.listener.listen);
         let api = listen("the API", wanted_for_api(&config.upstreams), out).await?;
         let shutdown = CancellationToken::new();

@@ -82,6 +82,11 @@ impl Gateway {
         self.address
     }
 
+    /// Of a further listener.
+    pub(crate) fn another(&self, place: usize) -> SocketAddr {
+        self.service().addresses()[place]
+    }
+
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
     }
@@ -188,6 +193,12 @@ impl Setup {
         self
     }
 
+    /// `[[server.listeners]]`, behind what `[server]` says.
+    pub(crate) fn listening(mut self, tables: &str) -> Self {
+        self.server.extend(["\n", tables]);
+        self
+    }
+
     /// Lines for `[admin]`.
     pub(crate) fn admin(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.admin);
@@ -266,7 +277,7 @@ impl Setup {
         let has_folder = server.contains("compiled_cache");
         let off = if has_folder { "" } else { "compiled_cache = \"off\"" };
         format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n{off}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{off}\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              {admin}\n{cache}\n{upstreams}\n{rest}"
         )
     }
