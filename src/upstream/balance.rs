@@ -5,6 +5,7 @@
 
 /// A server that may be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be without the others")]
 pub(super) struct Candidate {
     /// Its share of the requests, in proportion to the others'; 0 counts as 1.
     pub(super) weight: u32,

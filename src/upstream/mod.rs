@@ -107,7 +107,7 @@ impl Upstream {
             // An answer that was not taken is better than none.
             let result = call.ask(&outgoing).await.or_else(|failure| last.take().ok_or(failure));
             let came = result.as_ref().map(Response::status);
-            let Some(again) = retry::again(came, &tries, &self.retries) else { return result };
+            let Some(again) = retry::again(came, tries, &self.retries) else { return result };
             let next = match again {
                 Again::Unsent => self.group.next(hash, &asked, true).call(),
                 Again::Elsewhere => self.group.next(hash, &asked, false).call(),

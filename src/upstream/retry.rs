@@ -41,7 +41,7 @@ pub(super) struct Tries {
 /// Whether a request is sent again after this.
 pub(super) fn again(
     came: Result<StatusCode, &Failure>,
-    tries: &Tries,
+    tries: Tries,
     rules: &Retries,
 ) -> Option<Again> {
     if matches!(came, Err(Failure::Connect(_))) {
@@ -156,7 +156,7 @@ mod tests {
             (Failure::Timeout, silent, None, "it takes long"),
             (Failure::Timeout, write, None, "it may be done yet"),
         ] {
-            assert_eq!(again(Err(&came), &tries, &rules()), expected, "{came:?}: {why}");
+            assert_eq!(again(Err(&came), tries, &rules()), expected, "{came:?}: {why}");
         }
         let asked = Retries { statuses: Statuses::of(502..=504), ..rules() };
         for (status, tries, rules, expected) in [
@@ -166,7 +166,7 @@ mod tests {
             (StatusCode::BAD_GATEWAY, twice, &asked, None),
             (StatusCode::BAD_GATEWAY, safe, &rules(), None),
         ] {
-            assert_eq!(again(Ok(status), &tries, rules), expected, "{status}");
+            assert_eq!(again(Ok(status), tries, rules), expected, "{status}");
         }
     }
 

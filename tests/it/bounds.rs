@@ -30,8 +30,8 @@ async fn requests_wait_in_line_for_a_server_that_has_as_many_as_it_may() {
     let got = gateway.get("/more").await.code(503).has("retry-after", "1");
     got.status("fwd=uri-miss; detail=upstream-busy");
     // Who came first is served first.
-    for number in 0..6 {
-        held[number].release();
+    for (number, held) in held.iter().enumerate() {
+        held.release();
         let count = (number + 3).min(6);
         until("the next one is asked for", || origin.asked().len() == count).await;
     }
