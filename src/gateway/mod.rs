@@ -49,6 +49,7 @@ mod write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use tokio_util::task::TaskTracker;
@@ -317,19 +318,11 @@ impl Gateway {
                 return Answer::now(respond::malformed(head.version, why));
             }
         };
-        if let Some(port) = peer.redirect {
-            self.stats.unrouted.count();
-            return Answer::now(respond::to_https(&authority, port, &head.uri));
-        }
-        let place = match self.routes.find(&authority, head.uri.path(), &head.method) {
-            Found::Route { place, .. } => place,
-            Found::MethodNotAllowed(methods) => {
+        let place = match self.place(&authority, &head, &peer) {
+            Ok(place) => place,
+            Err(refusal) => {
                 self.stats.unrouted.count();
-                return Answer::now(respond::method_not_allowed(&methods));
-            }
-            Found::NotFound => {
-                self.stats.unrouted.count();
-                return Answer::now(respond::no_route(&head));
+                return Answer::now(*refusal);
             }
         };
         let directives = RequestDirectives::of(&head.headers);
@@ -367,6 +360,23 @@ impl Gateway {
             return Answer::later(async move { gateway.query(presented, content).await });
         }
         self.answer_from_cache(presented)
+    }
+
+    /// The route that takes a request, or why there is none.
+    fn place(
+        &self,
+        authority: &str,
+        head: &Parts,
+        peer: &Peer,
+    ) -> Result<usize, Box<Response<Body>>> {
+        Err(Box::new(match peer.redirect {
+            Some(port) => respond::to_https(authority, port, &head.uri),
+            None => match self.routes.find(authority, head.uri.path(), &head.method) {
+                Found::Route { place, .. } => return Ok(place),
+                Found::MethodNotAllowed(methods) => respond::method_not_allowed(&methods),
+                Found::NotFound => respond::no_route(head),
+            },
+        }))
     }
 
     /// Whether a stored response may answer at all.
