@@ -32,7 +32,7 @@ use crate::documents::Source as DocumentSource;
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
-use crate::server::{Drained, Listening, Secured, Server};
+use crate::server::{Drained, Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
@@ -209,14 +209,11 @@ impl Assembly {
             }
             _ => None,
         };
-        let listening = clients.into_iter().zip(parts.secured.iter().cloned());
-        let listening = listening.map(|(listener, secured)| Listening { listener, secured });
-        let listening = listening.collect();
+        let listening = listeners::listening(clients, &parts.secured);
         let server = Server::start(&config.server, listening, Arc::clone(&current), tasks)?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
-        let address = listeners::plain(&parts.config, server.addresses());
-        let address = address.unwrap_or(server.address());
+        let address = listeners::plain(&parts.config, &server);
         let warming = Warming::start(parts.warm.clone(), address, Arc::clone(&current));
         let watches = Arc::new(Watches::default());
         watches.change(&parts, &current, &lasting);

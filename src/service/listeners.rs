@@ -3,8 +3,10 @@
 use std::error::Error as _;
 use std::net::SocketAddr;
 
+use tokio::net::TcpListener;
+
 use crate::config::{Config, Fault, Listener};
-use crate::server::Secured;
+use crate::server::{Listening, Secured, Server};
 
 use super::Parts;
 
@@ -33,9 +35,16 @@ pub(super) fn secured(
     config.server.listeners().map(|it| it.tls.as_ref().and_then(&mut load)).collect()
 }
 
-/// Where requests in cleartext are answered without more; none if nowhere.
-pub(super) fn plain(config: &Config, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+/// Each listener with what it answers handshakes with.
+pub(super) fn listening(clients: Vec<TcpListener>, secured: &[Option<Secured>]) -> Vec<Listening> {
+    let listening = clients.into_iter().zip(secured.iter().cloned());
+    listening.map(|(listener, secured)| Listening { listener, secured }).collect()
+}
+
+/// Where requests in cleartext are answered without more; the first listener if nowhere.
+pub(super) fn plain(config: &Config, server: &Server) -> SocketAddr {
     let is_plain = |it: &Listener| it.tls.is_none() && it.proxy.is_none() && it.redirect.is_none();
-    let mut listeners = config.server.listeners().zip(addresses);
-    listeners.find(|(listener, _)| is_plain(listener)).map(|(_, address)| *address)
+    let mut listeners = config.server.listeners().zip(server.addresses());
+    let plain = listeners.find(|(listener, _)| is_plain(listener));
+    plain.map_or_else(|| server.address(), |(_, address)| *address)
 }

@@ -278,7 +278,13 @@ async fn what_came_by_http_is_no_answer_for_https() {
         if round == 0 {
             // One purge covers both.
             let urls = "{ \"urls\": [\"https://shop.example/a\"] }";
-            gateway.admin("POST", "/purge").body(urls).send().await.code(200);
+            gateway
+                .admin("POST", "/purge")
+                .field("content-type", "application/json")
+                .body(urls)
+                .send()
+                .await
+                .code(200);
         }
     }
     origin.saw("/a", 4);
