@@ -53,7 +53,8 @@ async fn who_has_no_certificate_that_is_believed_is_not_served() {
     origin.on("/a").reply(ok("1").max_age(60));
     for (client, name) in [(None, ""), (Some(&others), "eve")] {
         let said = get(&gateway, &pki, client, name).await;
-        assert!(said.starts_with(" 000") && said.contains("alert"), "{name}: {said}");
+        // The alert is lost where the connection has gone while `curl` still writes.
+        assert!(said.starts_with(" 000 curl: ("), "{name}: {said}");
     }
     assert!(origin.asked().is_empty());
 
