@@ -248,10 +248,10 @@ impl Watcher {
                         whole = false;
                     }
                     Trouble::Lost | Trouble::TooLarge if token.is_some() => {
-                        self.lose(&mut token, &error.to_string()).await;
+                        self.lose(&mut token, &error.kind.to_string()).await;
                     }
                     Trouble::Lost | Trouble::TooLarge | Trouble::Passing => {
-                        self.failed(&error.to_string()).await;
+                        self.failed(&error.kind.to_string()).await;
                     }
                 },
             }
