@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -36,6 +35,8 @@ use crate::server::{Drained, Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
+
+pub use self::listeners::Listeners;
 
 use self::busiest::Ranking;
 use self::changes::Watches;
@@ -86,14 +87,6 @@ struct Parts {
     warm: Option<Arc<Plan>>,
 }
 
-/// Where the gateway listens, before it answers.
-pub struct Listeners {
-    /// For clients, in the order of the configuration.
-    pub clients: Vec<TcpListener>,
-    /// For operators, where `[admin]` is.
-    pub operators: Option<TcpListener>,
-}
-
 /// A running gateway with its listeners.
 pub struct Service {
     server: Server,
@@ -125,29 +118,6 @@ pub enum NotStarted {
     /// The folder of the embedded tier is not to be had.
     #[error("`[cache.l2] disk` cannot be used")]
     Disk(#[from] NotOpened),
-}
-
-impl Listeners {
-    /// Listens on the addresses of a configuration.
-    ///
-    /// # Errors
-    /// [`NotStarted::Listening`]: one is not to be had.
-    pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        let mut clients = Vec::new();
-        for listener in config.server.listeners() {
-            clients.push(listen(listener.listen).await?);
-        }
-        let operators = match &config.admin {
-            Some(admin) => Some(listen(admin.listen).await?),
-            None => None,
-        };
-        Ok(Self { clients, operators })
-    }
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, NotStarted> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| NotStarted::Listening { address, source })
 }
 
 impl Assembly {

@@ -43,6 +43,7 @@ mod shown;
 mod spare;
 mod stale;
 mod tags;
+mod used;
 mod validate;
 mod write;
 
@@ -58,7 +59,6 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
 use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
-use crate::documents;
 use crate::documents::Source;
 use crate::forwarded::Trust;
 use crate::message;
@@ -66,7 +66,7 @@ use crate::plugin::Policy;
 use crate::routes::{Found, Routes};
 use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
-use crate::store::{Bookmark, ChangeFigures, Store, WatchHealth};
+use crate::store::{Bookmark, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -262,41 +262,6 @@ impl Gateway {
     /// The time of day.
     pub fn now(&self) -> SystemTime {
         self.clock.now()
-    }
-
-    /// What has been counted.
-    pub fn stats(&self) -> &Arc<Stats> {
-        &self.stats
-    }
-
-    /// The tiers and the invalidation log.
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    /// The upstreams, in the order of the configuration.
-    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.upstreams.iter().map(Arc::as_ref)
-    }
-
-    /// The policies that routes use, by name, with what has been counted of each.
-    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
-        self.policies.iter().map(Arc::as_ref)
-    }
-
-    /// How the deployments are that documents are read from.
-    pub fn mongodbs(&self) -> impl Iterator<Item = documents::Health> {
-        self.sources.iter().map(|source| source.health())
-    }
-
-    /// How the changes are that are watched.
-    pub fn watches(&self) -> impl Iterator<Item = WatchHealth> {
-        self.bookmarks.iter().map(|bookmark| bookmark.health())
-    }
-
-    /// The figures of the changes that are watched, by what they are called.
-    pub fn changes(&self) -> impl Iterator<Item = (&str, ChangeFigures)> {
-        self.bookmarks.iter().map(|bookmark| (bookmark.label(), bookmark.figures()))
     }
 
     /// Answers one request. It cannot fail: whatever goes wrong becomes a response here, and

@@ -1,4 +1,4 @@
-//! What the listeners for clients answer handshakes with.
+//! The listeners: where they are, and what those for clients answer handshakes with.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -8,7 +8,33 @@ use tokio::net::TcpListener;
 use crate::config::{Config, Fault, Listener};
 use crate::server::{Listening, Secured, Server};
 
-use super::Parts;
+use super::{NotStarted, Parts};
+
+/// Where the gateway listens, before it answers.
+pub struct Listeners {
+    /// For clients, in the order of the configuration.
+    pub clients: Vec<TcpListener>,
+    /// For operators, where `[admin]` is.
+    pub operators: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Listens on the addresses of a configuration.
+    ///
+    /// # Errors
+    /// [`NotStarted::Listening`]: one is not to be had.
+    pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
+        let mut clients = Vec::new();
+        for listener in config.server.listeners() {
+            clients.push(listen(listener.listen).await?);
+        }
+        let operators = match &config.admin {
+            Some(admin) => Some(listen(admin.listen).await?),
+            None => None,
+        };
+        Ok(Self { clients, operators })
+    }
+}
 
 /// Of each listener, in the order of the configuration; none for cleartext. Files are read; what comes
 /// of the same content as before is what was there, so that sessions can be resumed.
@@ -47,4 +73,9 @@ pub(super) fn plain(config: &Config, server: &Server) -> SocketAddr {
     let mut listeners = config.server.listeners().zip(server.addresses());
     let plain = listeners.find(|(listener, _)| is_plain(listener));
     plain.map_or_else(|| server.address(), |(_, address)| *address)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, NotStarted> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| NotStarted::Listening { address, source })
 }
