@@ -4,12 +4,13 @@
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
-//! on one, `patience` its limit on the time for a request head, `strict` the octets that hyper gets to see,
-//! `flood` what ends a connection of HTTP/2, `proxy` whose a connection is behind a proxy.
+//! on one, `patience` its limit on the time for a request head, `guarded` reads along on it: `strict` says
+//! what ends one of HTTP/1, `flood` one of HTTP/2. `proxy` tells whose a connection is behind a proxy.
 
 mod connection;
 mod door;
 mod flood;
+mod guarded;
 mod patience;
 mod proxy;
 mod strict;

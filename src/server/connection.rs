@@ -26,7 +26,8 @@ use crate::body::Body;
 use crate::gateway::Peer;
 use crate::interim::Interims;
 
-use super::flood::Measured;
+use super::flood::Frames;
+use super::guarded::Guarded;
 use super::patience::Patience;
 use super::proxy;
 use super::strict::Strict;
@@ -141,7 +142,7 @@ where
 {
     let address = client.address;
     let interims = Interims::default();
-    let io = TokioIo::new(interims.over(Strict::new(stream)));
+    let io = TokioIo::new(interims.over(Guarded::new(stream, Strict::default())));
     let service = service(setting, client, Some(interims));
     let connection = http1::Builder::new()
         .timer(Patience::of(setting.header_timeout))
@@ -160,7 +161,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = client.address;
-    let stream = Measured::new(stream, PREFACE.len(), setting.max_resets);
+    let stream = Guarded::new(stream, Frames::after(PREFACE.len(), setting.max_resets));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(setting.max_streams)

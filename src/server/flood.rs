@@ -1,4 +1,4 @@
-//! A client's connection of HTTP/2 that is ended when it brings floods of frames that ask for nothing.
+//! What ends a client's connection of HTTP/2: floods of frames that ask for nothing.
 //!
 //! Each such frame is answered or forgotten at once, so memory does not grow; what they take is processor
 //! time that others wait for (RFC 9113 §10.5). hyper ends floods of CONTINUATION and of small DATA
@@ -12,15 +12,11 @@
 //! When one is beyond its measure, hyper gets a frame that no client may send behind it. So it says
 //! GOAWAY, and closes.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tracing::debug;
-
 use crate::clock;
+
+use super::guarded::{End, Guard};
 
 /// So many frames that ask for nothing may come in so long.
 const MOST: u32 = 1000;
@@ -31,9 +27,6 @@ const MOST_UPDATES: u64 = 1000;
 
 /// An update makes room for at least so many octets.
 const UPDATED: u64 = 64;
-
-/// DATA on no stream, which is a connection error (RFC 9113 §6.1).
-const REFUSED: &[u8] = &[0; HEAD];
 
 /// The length of a frame's head.
 const HEAD: usize = 9;
@@ -47,18 +40,8 @@ const WINDOW_UPDATE: u8 = 8;
 /// Of DATA: nothing comes on the stream after it.
 const END_STREAM: u8 = 1;
 
-/// What is read of a stream ends when it brings floods.
-pub(super) struct Measured<S> {
-    inner: S,
-    frames: Frames,
-    /// Octets that were sent.
-    sent: u64,
-    /// What is left of [`REFUSED`], once there was a flood. Behind it nothing comes.
-    end: Option<&'static [u8]>,
-}
-
 /// The frames that have come.
-struct Frames {
+pub(super) struct Frames {
     /// Octets before the next frame's head: of the preface, or of a frame's content.
     skip: usize,
     head: [u8; HEAD],
@@ -70,21 +53,17 @@ struct Frames {
     requests: u64,
     resets: u64,
     updates: u64,
+    /// Octets that were sent.
+    sent: u64,
     /// Frames that asked for nothing, since this moment.
     idle: u32,
     since: Option<Instant>,
 }
 
-impl<S> Measured<S> {
-    /// A stream whose first octets are the client's preface. So many requests may be taken back beyond
-    /// half of all.
-    pub(super) fn new(inner: S, preface: usize, max_resets: u64) -> Self {
-        Self { inner, frames: Frames::after(preface, max_resets), sent: 0, end: None }
-    }
-}
-
 impl Frames {
-    fn after(preface: usize, max_resets: u64) -> Self {
+    /// Of a connection whose first octets are the client's preface. So many requests may be taken back
+    /// beyond half of all.
+    pub(super) fn after(preface: usize, max_resets: u64) -> Self {
         Self {
             skip: preface,
             head: [0; HEAD],
@@ -94,14 +73,57 @@ impl Frames {
             requests: 0,
             resets: 0,
             updates: 0,
+            sent: 0,
             idle: 0,
             since: None,
         }
     }
 
-    /// Reads along. If there is a flood: where the frame ends by which it is one, and what it is of. That
-    /// may be beyond these octets.
-    fn read(&mut self, octets: &[u8], sent: u64) -> Option<(usize, &'static str)> {
+    /// Counts a frame; what there is a flood of, if there is one now.
+    fn count(&mut self, kind: u8, flags: u8, stream: u32) -> Option<&'static str> {
+        match kind {
+            HEADERS if stream > self.last => {
+                self.last = stream;
+                self.requests += 1;
+            }
+            DATA if self.skip > 0 || flags & END_STREAM > 0 => {}
+            RST_STREAM => {
+                self.resets += 1;
+                if self.resets > self.max_resets + self.requests / 2 {
+                    return Some("RST_STREAM");
+                }
+            }
+            WINDOW_UPDATE => {
+                self.updates += 1;
+                if self.updates > MOST_UPDATES + 2 * self.requests + self.sent / UPDATED {
+                    return Some("WINDOW_UPDATE");
+                }
+            }
+            _ => {
+                let since = *self.since.get_or_insert_with(clock::instant);
+                self.idle += 1;
+                if self.idle > MOST {
+                    if since.elapsed() < WHILE {
+                        return Some("frames that ask for nothing");
+                    }
+                    (self.idle, self.since) = (0, None);
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Guard for Frames {
+    /// DATA on no stream, which is a connection error (RFC 9113 §6.1).
+    const REFUSED: &'static [u8] = &[0; HEAD];
+
+    const SAYS: &'static str = "connection of HTTP/2 ended";
+
+    const WAITS: bool = false;
+
+    /// If there is a flood: where the frame ends by which it is one, and what it is of.
+    fn read(&mut self, octets: &[u8]) -> Option<End> {
         let mut at = 0;
         while at < octets.len() {
             let skipped = self.skip.min(octets.len() - at);
@@ -122,124 +144,16 @@ impl Frames {
                 let [a, b, c, kind, flags, stream @ ..] = self.head;
                 self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-                if let Some(flood) = self.count(kind, flags, stream, sent) {
-                    return Some((at + self.skip, flood));
+                if let Some(why) = self.count(kind, flags, stream) {
+                    return Some(End { at: at + self.skip, why });
                 }
             }
         }
         None
     }
 
-    /// Counts a frame; what there is a flood of, if there is one now.
-    fn count(&mut self, kind: u8, flags: u8, stream: u32, sent: u64) -> Option<&'static str> {
-        match kind {
-            HEADERS if stream > self.last => {
-                self.last = stream;
-                self.requests += 1;
-            }
-            DATA if self.skip > 0 || flags & END_STREAM > 0 => {}
-            RST_STREAM => {
-                self.resets += 1;
-                if self.resets > self.max_resets + self.requests / 2 {
-                    return Some("RST_STREAM");
-                }
-            }
-            WINDOW_UPDATE => {
-                self.updates += 1;
-                if self.updates > MOST_UPDATES + 2 * self.requests + sent / UPDATED {
-                    return Some("WINDOW_UPDATE");
-                }
-            }
-            _ => {
-                let since = *self.since.get_or_insert_with(clock::instant);
-                self.idle += 1;
-                if self.idle > MOST {
-                    if since.elapsed() < WHILE {
-                        return Some("frames that ask for nothing");
-                    }
-                    (self.idle, self.since) = (0, None);
-                }
-            }
-        }
-        None
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Measured<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.end.is_none() {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-            let Self { frames, sent, .. } = &mut *self;
-            let came = buffer.filled().get(before..).unwrap_or_default();
-            let Some((at, flood)) = frames.read(came, *sent) else { return Poll::Ready(Ok(())) };
-            debug!(flood, "connection of HTTP/2 ended");
-            if at > came.len() {
-                // Content that has not come does not come any more: this is the end.
-                self.end = Some(&[]);
-                return Poll::Ready(Ok(()));
-            }
-            buffer.set_filled(before + at);
-            self.end = Some(REFUSED);
-        }
-        if let Some(end) = &mut self.end {
-            let (now, later) = end.split_at(end.len().min(buffer.remaining()));
-            buffer.put_slice(now);
-            *end = later;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Measured<S> {
-    /// What was written counts. After a flood nobody is waited for who does not read.
-    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(count)) => {
-                self.sent += count as u64;
-                Poll::Ready(Ok(count))
-            }
-            Poll::Pending if self.end.is_some() => {
-                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
-            }
-            other => other,
-        }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Measured<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, octets);
-        self.written(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, octets);
-        self.written(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn sent(&mut self, count: usize) {
+        self.sent += count as u64;
     }
 }
 
@@ -264,13 +178,14 @@ mod tests {
     /// After how many of these there is a flood, of at most so many.
     fn flood(most: u32, sent: u64, frames: impl Fn(u32) -> Vec<u8>) -> Option<(u32, &'static str)> {
         let mut read = Frames::after(PREFACE.len(), 200);
-        assert_eq!(read.read(PREFACE, 0), None);
+        read.sent = sent;
+        assert!(read.read(PREFACE).is_none());
         (0..most).find_map(|turn| {
             let octets = frames(turn);
             // However they are cut.
             let (one, other) = octets.split_at(octets.len() / 2);
-            let found = read.read(one, sent).or_else(|| read.read(other, sent));
-            found.map(|(_, what)| (turn, what))
+            let found = read.read(one).or_else(|| read.read(other));
+            found.map(|end| (turn, end.why))
         })
     }
 
@@ -311,9 +226,9 @@ mod tests {
         ) {
             let state = |frames: &Frames| (frames.skip, frames.known, frames.requests, frames.idle);
             let (mut whole, mut parts) = (Frames::after(24, 200), Frames::after(24, 200));
-            let found = whole.read(&octets, 0).is_some();
+            let found = whole.read(&octets).is_some();
             let (one, other) = octets.split_at(cut.min(octets.len()));
-            let found_in_parts = parts.read(one, 0).or_else(|| parts.read(other, 0)).is_some();
+            let found_in_parts = parts.read(one).or_else(|| parts.read(other)).is_some();
             prop_assert_eq!(found, found_in_parts);
             prop_assert!(found || state(&whole) == state(&parts));
         }
