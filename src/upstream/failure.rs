@@ -36,19 +36,19 @@ pub enum Failure {
 #[error(transparent)]
 pub struct Cause(Arc<dyn Error + Send + Sync>);
 
+/// An error and what caused it, in turn.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 impl Cause {
     /// The connection closed before anything was answered.
     pub(super) fn is_close(&self) -> bool {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
-        while let Some(error) = cause {
+        causes(self.0.as_ref()).any(|error| {
             let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
             let reset = error.downcast_ref().map(io::Error::kind);
-            if closed || matches!(reset, Some(ConnectionReset | BrokenPipe)) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+            closed || matches!(reset, Some(ConnectionReset | BrokenPipe))
+        })
     }
 }
 
@@ -66,29 +66,19 @@ impl Failure {
     /// The client's content is longer than it may be.
     pub fn is_of_length(&self) -> bool {
         let Self::Request(Cause(error)) = self else { return false };
-        let mut cause: Option<&(dyn Error + 'static)> = Some(error.as_ref());
-        while let Some(error) = cause {
-            if matches!(error.downcast_ref(), Some(NotWhole::TooLong)) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        causes(error.as_ref()).any(|error| matches!(error.downcast_ref(), Some(NotWhole::TooLong)))
     }
 
     /// With its causes.
     pub(super) fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
+        causes(self).map(ToString::to_string).fold(String::new(), |text, more| {
             // Some repeat what caused them.
-            if !text.ends_with(&more) {
-                text.extend([": ", &more]);
+            match text.as_str() {
+                "" => more,
+                _ if text.ends_with(&more) => text,
+                _ => format!("{text}: {more}"),
             }
-            cause = error.source();
-        }
-        text
+        })
     }
 
     /// There is nothing to connect to.

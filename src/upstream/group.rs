@@ -56,6 +56,15 @@ impl Next {
             Self::Full | Self::Nobody => None,
         }
     }
+
+    /// What a request comes to that is asked for the first time. None: it is to wait.
+    fn found(self) -> Option<Result<Call, Failure>> {
+        match self {
+            Self::Call(call) => Some(Ok(call)),
+            Self::Nobody => Some(Err(Failure::no_server())),
+            Self::Full => None,
+        }
+    }
 }
 
 impl Group {
@@ -89,12 +98,10 @@ impl Group {
     /// [`Failure::Busy`]: too many wait already, or it took too long.
     pub(super) async fn first(&self, hash: u64) -> Result<Call, Failure> {
         // Who comes later does not pass those who wait.
-        if self.waiting.load(Ordering::Relaxed) == 0 {
-            match self.next(hash, &[], true) {
-                Next::Call(call) => return Ok(call),
-                Next::Nobody => return Err(Failure::no_server()),
-                Next::Full => {}
-            }
+        if self.waiting.load(Ordering::Relaxed) == 0
+            && let Some(found) = self.next(hash, &[], true).found()
+        {
+            return found;
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
@@ -106,17 +113,16 @@ impl Group {
                 // One that was told and has gone meanwhile passes it on. What is told while nobody
                 // waits is kept for the first who does.
                 self.freed.notified().await;
-                match self.next(hash, &[], true) {
-                    Next::Call(call) => return Ok(call),
-                    Next::Nobody => return Err(Failure::no_server()),
-                    Next::Full => {}
+                if let Some(found) = self.next(hash, &[], true).found() {
+                    return found;
                 }
             }
         };
         timeout(self.max_wait, waited).await.unwrap_or(Err(Failure::Busy))
     }
 
-    /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that are not usable as well.
+    /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that
+    /// are not usable as well.
     pub(super) fn next(&self, hash: u64, tried: &[Arc<Server>], has_nothing_to_lose: bool) -> Next {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let candidate = |server: &Arc<Server>| {
