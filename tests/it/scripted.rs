@@ -7,12 +7,33 @@ use std::sync::{Arc, Mutex};
 use mongodb::bson::{DateTime, Document, doc};
 
 use crate::changes::{OF_USERS, hits, insert, set, setup, shown, shows, user};
+use crate::support::gateway::Gateway;
 use crate::support::mongodb::MongoDb;
 use crate::support::scripted::{Answer, Scripted, place};
 use crate::support::until;
 
 const RESUMABLE: &[&str] = &["ResumableChangeStreamError"];
 const NOT_RESUMABLE: &[&str] = &["NonResumableChangeStreamError"];
+
+/// A gateway behind a script, which watches users and has two of them stored.
+async fn watched(changes: &str) -> (MongoDb, Scripted, Gateway) {
+    let mongodb = MongoDb::start().await;
+    insert(&mongodb, [user("1", 1), user("2", 1)]).await;
+    let script = Scripted::before(&mongodb).await;
+    let gateway = setup(&script.uri(), changes).start().await.watches().await;
+    hits(&gateway, "/users/1").await;
+    hits(&gateway, "/users/2").await;
+    (mongodb, script, gateway)
+}
+
+/// The first user changes between the failures that the script has and the stream's being open again.
+async fn changes_meanwhile(mongodb: &MongoDb, script: &Scripted, gateway: &Gateway) {
+    script.on("aggregate", 1, Answer::Hold);
+    until("the stream fails", || script.is_over()).await;
+    set(mongodb, "1", 2).await;
+    script.release();
+    shows(gateway, "/users/1", &shown("1", 2)).await;
+}
 
 #[tokio::test]
 async fn a_stream_that_fails_goes_on_or_is_lost_and_skips_nothing() {
@@ -29,19 +50,9 @@ async fn a_stream_that_fails_goes_on_or_is_lost_and_skips_nothing() {
         // `Interrupted`, by an operator.
         (11601, &[], 0),
     ] {
-        let mongodb = MongoDb::start().await;
-        insert(&mongodb, [user("1", 1), user("2", 1)]).await;
-        let script = Scripted::before(&mongodb).await;
-        let gateway = setup(&script.uri(), OF_USERS).start().await.watches().await;
-        hits(&gateway, "/users/1").await;
-        hits(&gateway, "/users/2").await;
+        let (mongodb, script, gateway) = watched(OF_USERS).await;
         script.on("getMore", 1, Answer::Error(code, labels));
-        // The change falls between the error and the stream's being open again.
-        script.on("aggregate", 1, Answer::Hold);
-        until("the stream fails", || script.is_over()).await;
-        set(&mongodb, "1", 2).await;
-        script.release();
-        shows(&gateway, "/users/1", &shown("1", 2)).await;
+        changes_meanwhile(&mongodb, &script, &gateway).await;
         assert_eq!(gateway.changes().lost, lost, "{code}");
         let other = gateway.get("/users/2").await;
         assert_eq!(other.cache_status().contains("hit"), lost == 0, "{code}: {other:?}");
@@ -55,19 +66,10 @@ async fn a_stream_that_fails_goes_on_or_is_lost_and_skips_nothing() {
 async fn a_stream_that_cannot_be_opened_at_first_skips_nothing() {
     // However far it came by itself, its place is told again.
     for (code, labels) in [(10107, RESUMABLE), (189, &[]), (91, &[]), (6, &[]), (8000, &[])] {
-        let mongodb = MongoDb::start().await;
-        insert(&mongodb, [user("1", 1), user("2", 1)]).await;
-        let script = Scripted::before(&mongodb).await;
-        let gateway = setup(&script.uri(), OF_USERS).start().await.watches().await;
-        hits(&gateway, "/users/1").await;
-        hits(&gateway, "/users/2").await;
+        let (mongodb, script, gateway) = watched(OF_USERS).await;
         script.on("getMore", 1, Answer::Error(43, &[]));
         script.on("aggregate", 1, Answer::Error(code, labels));
-        script.on("aggregate", 1, Answer::Hold);
-        until("the stream fails", || script.is_over()).await;
-        set(&mongodb, "1", 2).await;
-        script.release();
-        shows(&gateway, "/users/1", &shown("1", 2)).await;
+        changes_meanwhile(&mongodb, &script, &gateway).await;
         gateway.get("/users/2").await.status("hit");
         assert_eq!(gateway.changes().lost, 0, "{code}");
     }
@@ -216,21 +218,11 @@ async fn an_event_that_is_too_large_is_read_without_its_documents() {
     for (lines, is_still, lost) in
         [("", false, 0), (of_documents, false, 0), (of_documents, true, 1)]
     {
-        let mongodb = MongoDb::start().await;
-        insert(&mongodb, [user("1", 1), user("2", 1)]).await;
-        let script = Scripted::before(&mongodb).await;
-        let changes = format!("{OF_USERS}{lines}");
-        let gateway = setup(&script.uri(), &changes).start().await.watches().await;
-        hits(&gateway, "/users/1").await;
-        hits(&gateway, "/users/2").await;
+        let (mongodb, script, gateway) = watched(&format!("{OF_USERS}{lines}")).await;
         // `BSONObjectTooLarge`.
         script.on("getMore", 1, Answer::Error(10334, NOT_RESUMABLE));
         script.on("aggregate", is_still.into(), Answer::Error(10334, NOT_RESUMABLE));
-        script.on("aggregate", 1, Answer::Hold);
-        until("the stream fails", || script.is_over()).await;
-        set(&mongodb, "1", 2).await;
-        script.release();
-        shows(&gateway, "/users/1", &shown("1", 2)).await;
+        changes_meanwhile(&mongodb, &script, &gateway).await;
         let other = gateway.get("/users/2").await;
         assert_eq!(other.cache_status().contains("hit"), lost == 0, "{lines}{is_still}: {other:?}");
         // And then events come with their documents.

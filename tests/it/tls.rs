@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok};
+use crate::support::pki::authority;
 use crate::support::program::{Running, larder};
 use crate::support::server::Server;
 
@@ -14,13 +15,6 @@ use crate::support::server::Server;
 fn files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new([]).unwrap();
-        // One that has its certificates' own name would pass for none.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-    };
     let ca = authority("ours");
     // The server's own, and the gateway's.
     write("ca.pem", &ca.pem());

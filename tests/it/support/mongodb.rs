@@ -14,11 +14,10 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use tempfile::TempDir;
 
+use super::pki::authority;
 use super::program::stands_still;
 use super::{PATIENCE, tool};
 
@@ -205,13 +204,6 @@ async fn client(port: u16, asked: &Asked) -> Client {
 /// certificate and key, and those of a client that is `CN=larder`, in a file each and in one.
 pub(crate) fn certificates(folder: &Path) {
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new([]).unwrap();
-        // One that has its certificates' own name would pass for none.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-    };
     let ca = authority("ours");
     write("ca.pem", &ca.pem());
     write("other.pem", &authority("other").pem());

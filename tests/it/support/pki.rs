@@ -24,11 +24,7 @@ pub(crate) struct Pki {
 
 impl Pki {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        // One that has its certificates' own name would pass for none.
-        params.distinguished_name.push(DnType::CommonName, "ours");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let ca = authority("ours");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
         Self { folder, ca }
@@ -102,6 +98,15 @@ impl Pki {
         let first = ["--silent", "--show-error", "--cacert", &ca, "--resolve", &at, &url];
         run("curl", &[&first[..], arguments].concat()).await
     }
+}
+
+/// An authority that is called this.
+pub(crate) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new([]).unwrap();
+    // One that has its certificates' own name would pass for none.
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// What a program prints, errors included.
