@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! client ─ server ─▶ gateway::answer ───────────────────────────────────────────▶ server ─ client
-//!                      │ 1 routes::find                       no route → 404, 405
+//!   guarded: 400 or    │ 1 routes::find                       no route → 404, 405
+//!   GOAWAY before      │   onward: refusal                    it has been here before → 508; too much of it → 413
 //!                      │   token::Reader                      claims, where the route reads tokens
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
 //!                      │   or a POST that the route lets ask  read first, as a QUERY is
@@ -18,7 +19,8 @@
 //!                      │   semantics::kept_fields             forward = "keyed": no more than the key holds
 //!                      │ 6 collapse::enter                    one leader, others follow
 //!                      │   store::turn                        of a fleet's leaders one, where the route says so
-//!                      │ 7 upstream::send                     502, 504
+//!                      │   onward: rewritten, fields          what goes forward, by the route's words
+//!                      │ 7 upstream::send                     which server, and which after it; 502, 503, 504
 //!                      │   or documents::answer               503
 //!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts
 //!                      │ 9 the route's storing policy, then store::put under the lease

@@ -198,8 +198,9 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 ///
 /// `chain` is the client and the proxies that are believed to have passed its request on, the last of which
 /// this gateway got it from; `scheme` is the client's. What came of these fields and their kind is removed
-/// otherwise, as anybody may have written it. With them go the fields by which some frameworks let a request name another host or path than its own. No
-/// key holds these, so one client could choose what is stored for all.
+/// otherwise, as anybody may have written it. With them go the fields by which some frameworks let a
+/// request name another host or path than its own. No key holds these, so one client could choose what is
+/// stored for all.
 pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
     const CLAIMS: [&str; 26] = [
         "client-ip",

@@ -5,9 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::Body;
-use crate::config::FieldChanges;
-use crate::config::Route;
-use crate::config::RouteFields;
+use crate::config::{FieldChanges, Route, RouteFields};
 use crate::message;
 use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};

@@ -119,7 +119,8 @@ impl Gateway {
         }
     }
 
-    /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward request goes through here and is counted.
+    /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward
+    /// request goes through here and is counted.
     pub(super) async fn forward_with(
         &self,
         presented: &Presented,

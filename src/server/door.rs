@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::config::{Listener, ProxyProtocol};
 
 use super::tls::Secured;
-use arc_swap::ArcSwap;
 
 /// What is spoken on the connections of a listener.
 pub(super) struct Door {

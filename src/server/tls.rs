@@ -2,7 +2,8 @@
 //! place while handshakes go on.
 //!
 //! A client names a host before it is shown a certificate (RFC 6066 §3); what a certificate is for
-//! stands in its alternative names. A client that shows one of its own is known by that. TLS 1.3 and 1.2, without early data, which could be replayed.
+//! stands in its alternative names. A client that shows one of its own is known by that. TLS 1.3 and 1.2,
+//! without early data, which could be replayed.
 
 use std::collections::HashMap;
 use std::io;
