@@ -269,6 +269,7 @@ mod tests {
 
     use super::super::parse;
     use super::*;
+    use crate::config::TrustedField;
 
     const FILE: &str = r#"
         [server]
@@ -462,5 +463,16 @@ mod tests {
         assert!(new.keep_until_restart(&old).is_empty());
         let tls = new.server.listener.tls.unwrap();
         assert_eq!(tls.certificates[0].chain, Path::new("/etc/other"));
+    }
+    #[test]
+    fn which_proxies_are_trusted_does_not_wait_for_a_restart() {
+        let trusting =
+            |lines: &str| read(&FILE.replacen("[server]", &format!("[server]\n{lines}"), 1));
+        let old = trusting("trusted_proxies = [\"10.0.0.0/8\"]");
+        let lines = "trusted_proxies = [\"192.0.2.1\"]\ntrusted_field = \"Forwarded\"";
+        let mut new = trusting(lines);
+        assert!(new.keep_until_restart(&old).is_empty());
+        assert_eq!(new.server.trusted_proxies, trusting(lines).server.trusted_proxies);
+        assert_eq!(new.server.trusted_field, TrustedField::Forwarded);
     }
 }
