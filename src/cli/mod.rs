@@ -15,7 +15,7 @@ mod warm;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -55,7 +55,7 @@ Examples:
       Cache one API by what its responses say (RFC 9111). No file needed.
   larder check gateway.toml
       Find every fault of a configuration, its plugins included.
-  larder run --config gateway.toml
+  larder run gateway.toml
       Serve by a route table.
   larder purge --tag order-42 --wait 1s
       Have all gateways forget what bears a tag.
@@ -87,19 +87,15 @@ struct Arguments {
 enum Command {
     /// Answer requests until SIGTERM or Ctrl-C, then drain.
     ///
-    /// With `--config` (default: `gateway.toml` in this folder) by a route table, with `--upstream`
-    /// for one API without any file. On SIGTERM no more connections are taken and running requests
-    /// end within `[server] drain`; a second signal ends at once.
+    /// By a route table, or with `--upstream` for one API without any file. On SIGTERM no more
+    /// connections are taken and running requests end within `[server] drain`; a second signal ends at
+    /// once.
     Run(Run),
     /// Read a configuration and load its plugins; say all that is wrong, or nothing.
     ///
     /// Each fault is printed with its line, column, value and what to write instead, and the exit
     /// code is 2.
-    Check {
-        /// The configuration.
-        #[arg(default_value = "gateway.toml")]
-        file: PathBuf,
-    },
+    Check(Table),
     /// A small API with a slow database, Larder before it, and what to try.
     ///
     /// Nothing else has to be installed. The API and both listeners are on this machine's loopback
@@ -128,14 +124,31 @@ enum Command {
     Policy(policy::Arguments),
 }
 
+/// Which configuration.
+#[derive(Debug, Args)]
+struct Table {
+    /// The route table.
+    #[arg(default_value = "gateway.toml")]
+    file: PathBuf,
+
+    /// The same, by name.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+}
+
+impl Table {
+    fn file(&self) -> &Path {
+        self.config.as_ref().unwrap_or(&self.file)
+    }
+}
+
 #[derive(Debug, Args)]
 struct Run {
-    /// The route table.
-    #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    table: Table,
 
     /// Cache this API instead: `http://HOST:PORT`, all defaults, no policies.
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "config"])]
     upstream: Option<String>,
 
     /// Where clients connect to, instead of `[server] listen`; port 0 takes a free one.
@@ -164,7 +177,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut out = std::io::stdout();
     let exit = match arguments.command {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
-        Command::Check { file } => check::check(&file, &mut out, &mut err),
+        Command::Check(table) => check::check(table.file(), &mut out, &mut err),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
         Command::Warm(arguments) => warm::warm(&arguments, &mut out, &mut err),

@@ -149,14 +149,14 @@ impl Signals {
 }
 
 fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
-    let Run { config: file, upstream, listen, admin } = arguments;
+    let Run { table, upstream, listen, admin } = arguments;
     if let Some(url) = upstream {
         let admin = admin.map(|listen| Admin { listen, token: None });
         let listen = listen.unwrap_or_else(|| config::Server::default().listener.listen);
         let config = Config::for_upstream(url, listen, admin)?;
         return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }
-    Assembly::read(Source { file: file.clone(), listen: *listen })
+    Assembly::read(Source { file: table.file().to_owned(), listen: *listen })
 }
 
 #[cfg(test)]

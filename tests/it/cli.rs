@@ -32,7 +32,7 @@ fn help_teaches() {
                 "larder demo\n",
                 "larder run --upstream http://127.0.0.1:3000\n",
                 "larder check gateway.toml\n",
-                "larder run --config gateway.toml\n",
+                "larder run gateway.toml\n",
                 "Exit codes: 0 done",
                 "--log <FILTER>",
                 "--log-json",
@@ -48,7 +48,7 @@ fn help_teaches() {
                 "--listen <ADDRESS>",
                 "instead of `[server] listen`",
                 "--admin <ADDRESS>",
-                "On SIGTERM no more connections are taken",
+                "On SIGTERM no more connections",
                 "a second signal ends at once",
             ],
         ),
@@ -109,7 +109,9 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["run", "--admin", "127.0.0.1:0"], "--upstream <URL>"),
         (&["run", "--upstream", "http://x", "--config", "y"], "cannot be used with"),
         (&["run", "--upstream", "http://x", "--listen", "y"], "invalid value 'y'"),
-        (&["run", "extra"], "unexpected argument 'extra'"),
+        (&["run", "--upstream", "http://x", "y"], "cannot be used with"),
+        (&["run", "a", "b"], "unexpected argument 'b'"),
+        (&["run", "a", "--config", "b"], "cannot be used with"),
         (&["check", "a", "b"], "unexpected argument 'b'"),
         (&["demo", "--twice"], "unexpected argument '--twice'"),
         (&["warm"], "the following required arguments were not provided"),
@@ -163,7 +165,7 @@ fn every_fault_is_told_as_written_beside_it() {
         assert_eq!(ran.err.trim_end(), expected.trim_end(), "{file}");
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{file}");
         // What is not good enough for `check` does not run.
-        let ran = larder(&folder, &["run", "--config", file]);
+        let ran = larder(&folder, &["run", file]);
         assert_eq!(ran.err.trim_end(), expected.trim_end(), "{file}");
         assert_eq!(ran.code, Some(2), "{file}");
         checked += 1;
@@ -174,7 +176,13 @@ fn every_fault_is_told_as_written_beside_it() {
 #[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&["check"][..], &["run"], &["run", "--config", "gateway.toml"]] {
+    for arguments in [
+        &["check"][..],
+        &["check", "--config", "gateway.toml"],
+        &["run"],
+        &["run", "gateway.toml"],
+        &["run", "--config", "gateway.toml"],
+    ] {
         let ran = larder(folder.path(), arguments);
         assert_eq!(ran.code, Some(2));
         assert_eq!(
