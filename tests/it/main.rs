@@ -79,6 +79,8 @@ mod disk;
 mod documents;
 #[cfg(feature = "mongodb")]
 mod logins;
+#[cfg(feature = "mongodb")]
+mod srv;
 
 // What changes in MongoDB, as invalidations.
 #[cfg(feature = "mongodb")]
