@@ -2,13 +2,14 @@
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
 //! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
-//! an exchange with that, `tls` whom it believes; `reply` is the content of a response on its way back,
-//! `failure` why there is none, and `retry` whether it is asked for again. `probe` asks servers how they
-//! are.
+//! an exchange with that, `connect` its connections, `tls` whom it believes; `reply` is the content of a
+//! response on its way back, `failure` why there is none, and `retry` whether it is asked for again.
+//! `probe` asks servers how they are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
 mod balance;
+mod connect;
 mod content;
 mod failure;
 mod group;

@@ -7,10 +7,8 @@ use std::time::Duration;
 use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::client::legacy::{Client, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::ResponseFuture;
+use hyper_util::client::legacy::connect::capture_connection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,6 +17,7 @@ use crate::config::{self, Eject, Health};
 use crate::message;
 
 use super::balance::Candidate;
+use super::connect::{self, Client};
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
 use super::{Content, Failure, Outgoing, Reply};
@@ -43,7 +42,7 @@ pub(super) struct Server {
     record: Mutex<Record>,
     /// Times are counted from here.
     made: Instant,
-    client: Client<HttpsConnector<HttpConnector>, Content>,
+    client: Client,
     timeout: Duration,
     idle_timeout: Duration,
     preserve_host: bool,
@@ -92,20 +91,6 @@ impl Server {
         tls: rustls::ClientConfig,
         freed: Arc<Notify>,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.connect_timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(256)
-            .build(connector);
         Self {
             url: server.url.clone(),
             upstream: config.name.as_str().into(),
@@ -121,7 +106,7 @@ impl Server {
             slow_start: config.slow_start,
             record: Mutex::default(),
             made: Instant::now(),
-            client,
+            client: connect::client(config, tls),
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
             preserve_host: config.preserve_host,
