@@ -16,6 +16,7 @@ use super::{Allowed, Context};
 use crate::clock;
 use crate::gateway::Gateway;
 use crate::store::{Health, LogHealth, ServerHealth, State as L2State, WatchHealth};
+use crate::upstream::LookupFailure;
 use crate::upstream::ServerHealth as ServerOfUpstream;
 use crate::upstream::ServerState::Up;
 
@@ -74,7 +75,15 @@ struct Found {
     /// Each deployment answers, and all changes are in time.
     is_mongodb_well: bool,
     fault: Option<(SystemTime, String)>,
-    upstreams: Vec<(String, usize, Vec<ServerOfUpstream>)>,
+    upstreams: Vec<OfUpstream>,
+}
+
+/// How an upstream is.
+struct OfUpstream {
+    name: String,
+    waiting: usize,
+    servers: Vec<ServerOfUpstream>,
+    lookup_failures: Vec<LookupFailure>,
 }
 
 impl Found {
@@ -108,7 +117,12 @@ impl Found {
             fault: gateway.stats().reloads.fault(),
             upstreams: gateway
                 .upstreams()
-                .map(|it| (it.name().to_owned(), it.waiting(), it.servers()))
+                .map(|it| OfUpstream {
+                    name: it.name().to_owned(),
+                    waiting: it.waiting(),
+                    servers: it.servers(),
+                    lookup_failures: it.lookup_failures(),
+                })
                 .collect(),
         }
     }
@@ -121,7 +135,7 @@ impl Found {
             && self.is_mongodb_well
             && self.policies.is_empty()
             && self.fault.is_none()
-            && self.upstreams.iter().flat_map(|(.., servers)| servers).all(|it| it.state == Up);
+            && self.upstreams.iter().all(OfUpstream::is_well);
         if is_well { Status::Pass } else { Status::Warn }
     }
 
@@ -130,10 +144,7 @@ impl Found {
             json!({ "name": name, "failures": failures, "last_failure": self.before(*ago) })
         });
         let fault = self.fault.as_ref();
-        let upstreams = self.upstreams.iter().map(|(name, waiting, servers)| {
-            let servers: Vec<_> = servers.iter().map(|it| self.of_upstream(it)).collect();
-            json!({ "name": name, "waiting": waiting, "servers": servers })
-        });
+        let upstreams = self.upstreams.iter().map(|it| self.upstream(it));
         json!({
             "l2": self.l2(),
             "log": self.store.log.as_ref().map(log),
@@ -173,10 +184,25 @@ impl Found {
         })
     }
 
+    fn upstream(&self, upstream: &OfUpstream) -> Value {
+        let servers = upstream.servers.iter().map(|it| self.of_upstream(it));
+        let failures = upstream
+            .lookup_failures
+            .iter()
+            .map(|it| json!({ "server": it.name, "since": self.before(it.lasts), "text": it.why }));
+        json!({
+            "name": upstream.name,
+            "waiting": upstream.waiting,
+            "servers": servers.collect::<Vec<_>>(),
+            "lookup_failures": failures.collect::<Vec<_>>(),
+        })
+    }
+
     fn of_upstream(&self, server: &ServerOfUpstream) -> Value {
         let failure = server.last_failure.as_ref();
         json!({
             "server": server.name,
+            "address": server.address.map(|it| it.to_string()),
             "backup": server.backup,
             "state": server.state.as_str(),
             "since": self.before(server.lasts),
@@ -187,6 +213,12 @@ impl Found {
 
     fn before(&self, ago: Duration) -> String {
         before(self.now, ago)
+    }
+}
+
+impl OfUpstream {
+    fn is_well(&self) -> bool {
+        self.lookup_failures.is_empty() && self.servers.iter().all(|it| it.state == Up)
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// `health`; without it, nobody is asked unless there is a request.
     pub health: Option<Health>,
+    /// `resolve`, default 10 s, 1 s to 1 day: names of servers are looked up again after so long. None
+    /// for `false`: for each connection.
+    pub resolve: Option<Duration>,
     /// `retries`; none for `false`.
     pub retries: Retries,
     /// `max_requests` in flight at each server, 1 to 1000000; no bound by default.
@@ -186,6 +189,7 @@ impl Upstream {
             eject: Some(Eject::default()),
             slow_start: Duration::ZERO,
             health: None,
+            resolve: Some(Duration::from_secs(10)),
             retries: Retries::default(),
             max_requests: None,
             max_waiting: 100,
@@ -223,6 +227,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
         max_waiting: table.count("max_waiting", default.max_waiting, 0..=100_000),
         max_wait: table.duration("max_wait", default.max_wait, Duration::ZERO..=HOUR),
         health: table.table("health", &label).and_then(health),
+        resolve: table.take("resolve").map_or(default.resolve, |value| resolve(&value)),
         retries: table.take("retries").map_or(default.retries, |value| retries(&value)),
         connect_timeout: table.duration(
             "connect_timeout",
@@ -268,6 +273,13 @@ fn server(element: &Value<'_>) -> Option<UpstreamServer> {
     let backup = table.boolean("backup", false);
     table.finish();
     Some(UpstreamServer { url: url?.read(address::server)?, weight, backup })
+}
+
+fn resolve(value: &Value<'_>) -> Option<Duration> {
+    match value.content {
+        DeValue::Boolean(false) => None,
+        _ => value.duration(Duration::from_secs(1)..=DAY),
+    }
 }
 
 fn eject(value: &Value<'_>) -> Option<Eject> {

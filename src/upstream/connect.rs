@@ -10,13 +10,18 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::config;
 
 use super::Content;
+use super::names::Whereto;
 
 /// The connections to one server. Dropping it closes those that are idle; others close when they become so.
-pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector>, Content>;
+pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector<Whereto>>, Content>;
 
 /// Opens no connection yet.
-pub(super) fn client(config: &config::Upstream, tls: rustls::ClientConfig) -> Client {
-    let mut connector = HttpConnector::new();
+pub(super) fn client(
+    config: &config::Upstream,
+    tls: rustls::ClientConfig,
+    whereto: Whereto,
+) -> Client {
+    let mut connector = HttpConnector::new_with_resolver(whereto);
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(config.connect_timeout));

@@ -1,32 +1,51 @@
-//! The servers of an upstream, and whose turn it is.
+//! The servers of an upstream, and whose turn it is. Which servers there are changes where names stand
+//! for other addresses.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::info;
 
 use crate::config::{self, Balance, Health};
 
-use super::Failure;
 use super::balance::{self, By, Candidate, Choice};
+use super::names::{Whereto, host};
 use super::probe::Probes;
-use super::server::{Call, Server, ServerHealth};
+use super::server::{Beside, Call, Server, ServerHealth, name};
+use super::{Failure, LookupFailure};
 
 /// The servers of an upstream.
 pub(super) struct Group {
-    servers: Box<[Arc<Server>]>,
-    balance: Balance,
+    config: config::Upstream,
+    tls: rustls::ClientConfig,
     /// One is chosen at a time, so that what is chosen by holds until it is.
-    turns: Mutex<Box<[i64]>>,
+    members: Mutex<Members>,
     draws: AtomicU64,
-    /// Told whenever a server could take another request.
-    freed: Arc<Notify>,
+    beside: Arc<Beside>,
     waiting: AtomicUsize,
-    max_waiting: usize,
-    max_wait: Duration,
+    probes: OnceLock<Probes>,
+}
+
+/// Who may be chosen.
+struct Members {
+    /// In the order of the configuration, and those of one name by address.
+    servers: Vec<Arc<Server>>,
+    /// Of each.
+    turns: Vec<i64>,
+    /// What is known of names, by their places in the configuration.
+    names: Vec<Known>,
+}
+
+/// What is known of one that is configured.
+#[derive(Default)]
+struct Known {
+    /// It has had addresses.
+    is_found: bool,
+    /// Since when the last looks have failed, and why the last one did.
+    failure: Option<(Instant, String)>,
 }
 
 /// Who is to be asked next.
@@ -68,27 +87,42 @@ impl Next {
 }
 
 impl Group {
-    /// Opens no connection.
-    pub(super) fn new(config: &config::Upstream, tls: &rustls::ClientConfig) -> Self {
-        let freed = Arc::new(Notify::new());
-        let servers = config.servers.iter();
-        let server = |it| Arc::new(Server::new(it, config, tls.clone(), Arc::clone(&freed)));
-        let servers: Box<[_]> = servers.map(server).collect();
-        Self {
-            turns: Mutex::new(vec![0; servers.len()].into()),
+    /// Opens no connection. Until they are looked up, names are servers as well.
+    pub(super) fn new(config: &config::Upstream, tls: rustls::ClientConfig) -> Self {
+        let beside = Arc::new(Beside::new(config.servers.len()));
+        let servers = config.servers.iter().enumerate();
+        let servers = servers.map(|(place, it)| {
+            Arc::new(Server::new(it, place, Whereto::default(), config, &tls, &beside))
+        });
+        let servers: Vec<_> = servers.collect();
+        let members = Members {
+            turns: vec![0; servers.len()],
+            names: config.servers.iter().map(|_| Known::default()).collect(),
             servers,
-            balance: config.balance,
+        };
+        Self {
+            config: config::Upstream::clone(config),
+            tls,
+            members: Mutex::new(members),
             draws: AtomicU64::new(0),
-            freed,
+            beside,
             waiting: AtomicUsize::new(0),
-            max_waiting: config.max_waiting,
-            max_wait: config.max_wait,
+            probes: OnceLock::new(),
         }
+    }
+
+    /// The upstream's name.
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it matters what a request has in common with others.
     pub(super) fn goes_by_hash(&self) -> bool {
-        self.balance == Balance::Hash
+        self.config.balance == Balance::Hash
     }
 
     /// The server that is to be asked first. If all have as many requests as they may, that is waited
@@ -105,40 +139,41 @@ impl Group {
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if before >= self.max_waiting {
+        if before >= self.config.max_waiting {
             return Err(Failure::Busy);
         }
         let waited = async {
             loop {
                 // One that was told and has gone meanwhile passes it on. What is told while nobody
                 // waits is kept for the first who does.
-                self.freed.notified().await;
+                self.beside.freed.notified().await;
                 if let Some(found) = self.next(hash, &[], true).found() {
                     return found;
                 }
             }
         };
-        timeout(self.max_wait, waited).await.unwrap_or(Err(Failure::Busy))
+        timeout(self.config.max_wait, waited).await.unwrap_or(Err(Failure::Busy))
     }
 
     /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that
     /// are not usable as well.
     pub(super) fn next(&self, hash: u64, tried: &[Arc<Server>], has_nothing_to_lose: bool) -> Next {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.members();
+        let Members { servers, turns, .. } = &mut *members;
         let candidate = |server: &Arc<Server>| {
             let is_tried = tried.iter().any(|other| Arc::ptr_eq(server, other));
             Candidate { is_tried, ..server.candidate() }
         };
-        let candidates: Vec<_> = self.servers.iter().map(candidate).collect();
-        let by = match self.balance {
-            Balance::RoundRobin => By::Turns(&mut turns),
+        let candidates: Vec<_> = servers.iter().map(candidate).collect();
+        let by = match self.config.balance {
+            Balance::RoundRobin => By::Turns(turns),
             Balance::LeastRequests => {
                 By::Load { random: self.draws.fetch_add(1, Ordering::Relaxed) }
             }
             Balance::Hash => By::Hash(hash),
         };
         match balance::choose(&candidates, by, has_nothing_to_lose) {
-            Choice::Place(place) => match self.servers.get(place) {
+            Choice::Place(place) => match servers.get(place) {
                 Some(server) => Next::Call(Call::begin(Arc::clone(server))),
                 None => Next::Nobody,
             },
@@ -152,13 +187,117 @@ impl Group {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Has each server checked, on this runtime, as long as what this answers is kept.
-    pub(super) fn probe(&self, health: &Health, runtime: &Handle) -> Probes {
-        Probes::start(&self.servers, health, runtime)
+    /// Has each server checked, on this runtime, as long as the group is kept.
+    pub(super) fn probe(&self, health: &Health, runtime: &Handle) {
+        let probes = self.probes.get_or_init(|| Probes::new(health.clone(), runtime.clone()));
+        probes.follow(&self.members().servers);
+    }
+
+    /// Those that are given by name, by their places in the configuration.
+    pub(super) fn named(&self) -> impl Iterator<Item = usize> {
+        let servers = self.config.servers.iter().enumerate();
+        servers.filter(|(_, it)| host(&it.url).is_some()).map(|(place, _)| place)
+    }
+
+    /// Waits until a server of a name is in trouble.
+    pub(super) async fn trouble(&self, place: usize) {
+        self.beside.trouble(place).await;
+    }
+
+    /// What is configured at a place.
+    pub(super) fn configured(&self, place: usize) -> Option<&config::UpstreamServer> {
+        self.config.servers.get(place)
+    }
+
+    /// What has changed of a name's servers when it was looked up: each with all of its addresses. Those
+    /// that stay keep what is known of them, those that go get no more requests. Whether looks fail,
+    /// if that is new.
+    ///
+    /// Where nothing was found, all stay.
+    pub(super) fn looked_up(
+        &self,
+        place: usize,
+        found: Result<&[Vec<SocketAddr>], String>,
+    ) -> Option<bool> {
+        let mut members = self.members();
+        let known = members.names.get_mut(place)?;
+        let had_failed = known.failure.is_some();
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let since = known.failure.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                known.failure = Some((since, why));
+                return (!had_failed).then_some(true);
+            }
+        };
+        known.failure = None;
+        let was_found = std::mem::replace(&mut known.is_found, true);
+        if let Some(server) = self.config.servers.get(place) {
+            self.replace(&mut members, place, server, found, was_found);
+        }
+        had_failed.then_some(false)
+    }
+
+    /// Has these as the servers at a place. `has_others`: whoever is new there is so beside others.
+    fn replace(
+        &self,
+        members: &mut Members,
+        place: usize,
+        server: &config::UpstreamServer,
+        found: &[Vec<SocketAddr>],
+        has_others: bool,
+    ) {
+        let begin = members.servers.partition_point(|it| it.place() < place);
+        let end = members.servers.partition_point(|it| it.place() <= place);
+        let before: Vec<_> =
+            members.servers.drain(begin..end).zip(members.turns.drain(begin..end)).collect();
+        let is_known = |addresses: &Vec<SocketAddr>| {
+            let kept = before.iter().find(|(it, _)| it.address() == addresses.first().copied());
+            kept.inspect(|(it, _)| it.reach_by(addresses)).cloned()
+        };
+        let new = |addresses: &Vec<SocketAddr>| {
+            let whereto = Whereto::these(addresses);
+            let made = Server::new(server, place, whereto, &self.config, &self.tls, &self.beside);
+            (Arc::new(if has_others { made.arriving() } else { made }), 0)
+        };
+        let now: Vec<(Arc<Server>, i64)> =
+            found.iter().map(|it| is_known(it).unwrap_or_else(|| new(it))).collect();
+        for (server, _) in &now {
+            server.is_one_of(now.len());
+        }
+        let shown = |of: &[(Arc<Server>, i64)]| {
+            let addresses = of.iter().filter_map(|(it, _)| it.address());
+            addresses.map(|it| it.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let (former, addresses) = (shown(&before), shown(&now));
+        if has_others && former != addresses {
+            let (upstream, server) = (self.name(), &server.url);
+            info!(%upstream, %server, addresses, former, "name has other addresses");
+        }
+        for (offset, (server, turn)) in now.into_iter().enumerate() {
+            members.servers.insert(begin + offset, server);
+            members.turns.insert(begin + offset, turn);
+        }
+        self.beside.are(members.servers.len());
+        if let Some(probes) = self.probes.get() {
+            probes.follow(&members.servers);
+        }
     }
 
     /// How each server is.
     pub(super) fn told(&self) -> Vec<ServerHealth> {
-        self.servers.iter().map(|server| server.told()).collect()
+        self.members().servers.iter().map(|server| server.told()).collect()
+    }
+
+    /// The names that cannot be looked up.
+    pub(super) fn lookup_failures(&self) -> Vec<LookupFailure> {
+        let members = self.members();
+        let known = self.config.servers.iter().zip(&members.names);
+        let failures = known.filter_map(|(server, known)| {
+            let (since, why) = known.failure.as_ref()?;
+            let name = name(&server.url).into();
+            Some(LookupFailure { name, lasts: since.elapsed(), why: why.clone() })
+        });
+        failures.collect()
     }
 }

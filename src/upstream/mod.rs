@@ -4,7 +4,7 @@
 //! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
 //! an exchange with that, `connect` its connections, `tls` whom it believes; `reply` is the content of a
 //! response on its way back, `failure` why there is none, and `retry` whether it is asked for again.
-//! `probe` asks servers how they are.
+//! `probe` asks servers how they are, and `names` which they are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
@@ -13,6 +13,7 @@ mod connect;
 mod content;
 mod failure;
 mod group;
+mod names;
 mod outgoing;
 mod probe;
 mod reply;
@@ -22,6 +23,7 @@ mod standing;
 mod tls;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::Response;
 use tokio::runtime::Handle;
@@ -37,17 +39,29 @@ pub use self::standing::ServerState;
 pub use self::tls::Unusable;
 
 use self::group::Group;
-use self::probe::Probes;
+use self::names::Lookups;
 use self::retry::{Again, Budget, Tries};
 
 /// A group of servers that answer the same requests.
 pub struct Upstream {
     name: Box<str>,
-    group: Group,
+    group: Arc<Group>,
     retries: Retries,
     budget: Budget,
     health: Option<Health>,
-    probes: OnceLock<Probes>,
+    resolve: Option<Duration>,
+    lookups: OnceLock<Lookups>,
+}
+
+/// A server's name cannot be looked up.
+#[derive(Clone, Debug)]
+pub struct LookupFailure {
+    /// The server's URL.
+    pub name: String,
+    /// For how long.
+    pub lasts: Duration,
+    /// What the system said last.
+    pub why: String,
 }
 
 impl Upstream {
@@ -56,19 +70,23 @@ impl Upstream {
         let tls = tls::client(config)?;
         Ok(Self {
             name: config.name.as_str().into(),
-            group: Group::new(config, &tls),
+            group: Arc::new(Group::new(config, tls)),
             retries: config.retries.clone(),
             budget: Budget::new(),
             health: config.health.clone(),
-            probes: OnceLock::new(),
+            resolve: config.resolve,
+            lookups: OnceLock::new(),
         })
     }
 
-    /// Has its servers checked on this runtime, if that is wanted, until it is dropped. The second time
-    /// that is said changes nothing.
+    /// Has its servers checked and their names looked up on this runtime, where that is wanted, until it
+    /// is dropped. The second time that is said changes nothing.
     pub fn look_after(&self, runtime: &Handle) {
         if let Some(health) = &self.health {
-            self.probes.get_or_init(|| self.group.probe(health, runtime));
+            self.group.probe(health, runtime);
+        }
+        if let Some(period) = self.resolve {
+            self.lookups.get_or_init(|| Lookups::start(&self.group, period, runtime));
         }
     }
 
@@ -85,6 +103,11 @@ impl Upstream {
     /// How each of its servers is.
     pub fn servers(&self) -> Vec<ServerHealth> {
         self.group.told()
+    }
+
+    /// The names of servers that cannot be looked up.
+    pub fn lookup_failures(&self) -> Vec<LookupFailure> {
+        self.group.lookup_failures()
     }
 
     /// Forwards a request and waits for the response head.

@@ -1,12 +1,12 @@
 //! Active health checks: each server is asked for a path now and then, whatever requests there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::Health;
@@ -15,18 +15,36 @@ use super::server::Server;
 use super::{Content, Failure, Outgoing};
 
 /// The checks of an upstream's servers. Dropping them ends them.
-pub(super) struct Probes(
-    #[expect(dead_code, reason = "dropping it is what it is for")] JoinSet<()>,
-);
+pub(super) struct Probes {
+    health: Health,
+    runtime: Handle,
+    running: Mutex<Vec<(Arc<Server>, AbortHandle)>>,
+}
 
 impl Probes {
-    /// One task a server, on this runtime.
-    pub(super) fn start(servers: &[Arc<Server>], health: &Health, runtime: &Handle) -> Self {
-        let mut probes = JoinSet::new();
+    /// Of nobody yet. They will run on this runtime.
+    pub(super) fn new(health: Health, runtime: Handle) -> Self {
+        Self { health, runtime, running: Mutex::default() }
+    }
+
+    /// Has these servers checked from now on, one task each, and no others.
+    pub(super) fn follow(&self, servers: &[Arc<Server>]) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = |it: &Arc<Server>| !servers.iter().any(|server| Arc::ptr_eq(server, it));
+        running.extract_if(.., |(it, _)| is_gone(it)).for_each(|(_, task)| task.abort());
         for server in servers {
-            probes.spawn_on(probe(Arc::clone(server), health.clone()), runtime);
+            if !running.iter().any(|(it, _)| Arc::ptr_eq(server, it)) {
+                let task = probe(Arc::clone(server), self.health.clone());
+                let task = self.runtime.spawn(task).abort_handle();
+                running.push((Arc::clone(server), task));
+            }
         }
-        Self(probes)
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.follow(&[]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One server: its connections, and one exchange with it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::message;
 
 use super::balance::Candidate;
 use super::connect::{self, Client};
+use super::names::Whereto;
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
 use super::{Content, Failure, Outgoing, Reply};
@@ -28,14 +30,16 @@ pub(super) struct Server {
     /// The upstream's name, and the URL, as logs have them.
     upstream: Box<str>,
     name: Box<str>,
+    /// Which of those that are configured it is, or belongs to.
+    place: usize,
+    whereto: Whereto,
     weight: u32,
     is_backup: bool,
-    /// Stands for the URL, the same in every gateway.
-    hash: u64,
+    /// Stands for it, the same in every gateway.
+    hash: AtomicU64,
     in_flight: AtomicUsize,
     max_requests: Option<usize>,
-    /// Told whenever it could take another request.
-    freed: Arc<Notify>,
+    beside: Arc<Beside>,
     /// None: it is not left alone, whatever it does.
     eject: Option<Eject>,
     slow_start: Duration,
@@ -46,6 +50,47 @@ pub(super) struct Server {
     timeout: Duration,
     idle_timeout: Duration,
     preserve_host: bool,
+}
+
+/// What a server has in common with those beside it.
+pub(super) struct Beside {
+    /// Told whenever one could take another request.
+    pub(super) freed: Notify,
+    /// So many they are.
+    count: AtomicUsize,
+    /// Told when one is in trouble, by the places of what is configured.
+    troubles: Box<[Notify]>,
+}
+
+impl Beside {
+    /// Of so many that are configured.
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            freed: Notify::new(),
+            count: count.into(),
+            troubles: (0..count).map(|_| Notify::new()).collect(),
+        }
+    }
+
+    /// They are so many from now on.
+    pub(super) fn are(&self, count: usize) {
+        self.count.store(count, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// Waits until one of this place is in trouble. What is told meanwhile is kept.
+    pub(super) async fn trouble(&self, place: usize) {
+        match self.troubles.get(place) {
+            Some(trouble) => trouble.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn in_trouble(&self, place: usize) {
+        if let Some(trouble) = self.troubles.get(place) {
+            trouble.notify_one();
+        }
+    }
 }
 
 /// What became of requests to a server.
@@ -63,6 +108,8 @@ struct Record {
 pub struct ServerHealth {
     /// Its URL.
     pub name: String,
+    /// Of a server that is given by name: the one of its addresses that this is, once there is one.
+    pub address: Option<SocketAddr>,
     /// It is a backup.
     pub backup: bool,
     /// Whether it is asked.
@@ -87,30 +134,70 @@ impl Server {
     /// Opens no connection.
     pub(super) fn new(
         server: &config::UpstreamServer,
+        place: usize,
+        whereto: Whereto,
         config: &config::Upstream,
-        tls: rustls::ClientConfig,
-        freed: Arc<Notify>,
+        tls: &rustls::ClientConfig,
+        beside: &Arc<Beside>,
     ) -> Self {
         Self {
             url: server.url.clone(),
             upstream: config.name.as_str().into(),
             name: name(&server.url),
+            place,
+            whereto: whereto.clone(),
             weight: server.weight,
             is_backup: server.backup,
-            hash: hash(server.url.to_string().as_bytes()),
+            hash: hash(server.url.to_string().as_bytes()).into(),
             in_flight: AtomicUsize::new(0),
             max_requests: config.max_requests,
-            freed,
-            // There would be no other to ask.
-            eject: config.eject.clone().filter(|_| config.servers.len() > 1),
+            beside: Arc::clone(beside),
+            eject: config.eject.clone(),
             slow_start: config.slow_start,
             record: Mutex::default(),
             made: Instant::now(),
-            client: connect::client(config, tls),
+            client: connect::client(config, tls.clone(), whereto),
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
             preserve_host: config.preserve_host,
         }
+    }
+
+    /// It comes to others, and gets its whole weight slowly.
+    pub(super) fn arriving(mut self) -> Self {
+        self.record = Mutex::new(Record { standing: Standing::arriving(), ..Record::default() });
+        self
+    }
+
+    /// Which of those that are configured it is, or belongs to.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The address that it is known by, if its name has been looked up.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.whereto.first()
+    }
+
+    /// Has these as its addresses from now on.
+    pub(super) fn reach_by(&self, addresses: &[SocketAddr]) {
+        self.whereto.change(addresses);
+    }
+
+    /// Its name stands for so many servers. What falls to the only one stays there whatever its address
+    /// becomes.
+    pub(super) fn is_one_of(&self, count: usize) {
+        let url = self.url.to_string();
+        let octets = match self.address() {
+            Some(address) if count > 1 => format!("{url} {address}"),
+            _ => url,
+        };
+        self.hash.store(hash(octets.as_bytes()), Ordering::Relaxed);
+    }
+
+    /// What failures lead to; nothing where there would be no other to ask.
+    fn eject(&self) -> Option<&Eject> {
+        self.eject.as_ref().filter(|_| self.beside.count.load(Ordering::Relaxed) > 1)
     }
 
     fn now(&self) -> Duration {
@@ -128,7 +215,7 @@ impl Server {
         let record = self.record();
         Candidate {
             weight: record.standing.weight(self.weight, self.slow_start, now),
-            hash: self.hash,
+            hash: self.hash.load(Ordering::Relaxed),
             is_backup: self.is_backup,
             is_usable: record.standing.is_usable(now) && record.checks.is_healthy(),
             is_tried: false,
@@ -149,6 +236,7 @@ impl Server {
         let last_failure = record.last_failure.clone();
         ServerHealth {
             name: self.name.to_string(),
+            address: self.address(),
             backup: self.is_backup,
             state,
             lasts: now.saturating_sub(since),
@@ -160,7 +248,7 @@ impl Server {
     /// Takes note of what became of a request.
     fn learn(&self, began: Duration, result: &Result<Response<Incoming>, Failure>) {
         let now = self.now();
-        let is_failure = |status| self.eject.as_ref().is_some_and(|it| it.statuses.has(status));
+        let is_failure = |status| self.eject().is_some_and(|it| it.statuses.has(status));
         let why = match result {
             Ok(response) if is_failure(response.status()) => {
                 format!("it answered {}", response.status().as_u16())
@@ -170,10 +258,15 @@ impl Server {
                 return self.log(change, "");
             }
             Err(Failure::Request(_)) => return self.record().standing.given_up(began),
-            Err(failure) => failure.in_full(),
+            Err(failure) => {
+                if matches!(failure, Failure::Connect(_)) {
+                    self.beside.in_trouble(self.place);
+                }
+                failure.in_full()
+            }
         };
         let mut record = self.record();
-        let eject = self.eject.as_ref();
+        let eject = self.eject();
         let change = eject.and_then(|rules| record.standing.failed(began, now, rules));
         record.last_failure = Some((now, why.clone()));
         drop(record);
@@ -194,21 +287,27 @@ impl Server {
         }
         record.checked = now;
         drop(record);
+        let address = self.address().map(tracing::field::display);
         match result {
-            Ok(()) => info!(%upstream, %server, "server is healthy again"),
-            Err(error) => warn!(%upstream, %server, error, "server is not healthy"),
+            Ok(()) => info!(%upstream, %server, address, "server is healthy again"),
+            Err(error) => {
+                self.beside.in_trouble(self.place);
+                warn!(%upstream, %server, address, error, "server is not healthy");
+            }
         }
     }
 
     /// Says once what has changed.
     fn log(&self, change: Option<Change>, error: &str) {
         let Self { upstream, name: server, .. } = self;
+        let address = self.address().map(tracing::field::display);
         match change {
             Some(Change::Ejected { failures, lasts }) => {
                 let seconds = lasts.as_secs_f64();
-                warn!(%upstream, %server, failures, seconds, error, "server left alone");
+                self.beside.in_trouble(self.place);
+                warn!(%upstream, %server, address, failures, seconds, error, "server left alone");
             }
-            Some(Change::Back) => info!(%upstream, %server, "server is back"),
+            Some(Change::Back) => info!(%upstream, %server, address, "server is back"),
             None => {}
         }
     }
@@ -288,7 +387,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.server.max_requests.is_some() {
-            self.server.freed.notify_one();
+            self.server.beside.freed.notify_one();
         }
         if !self.is_told {
             self.server.record().standing.given_up(self.began);
@@ -297,7 +396,7 @@ impl Drop for Call {
 }
 
 /// A server's URL as logs have it.
-fn name(url: &Uri) -> Box<str> {
+pub(super) fn name(url: &Uri) -> Box<str> {
     let text = url.to_string();
     text.strip_suffix('/').unwrap_or(&text).into()
 }

@@ -62,6 +62,11 @@ pub(super) enum Change {
 }
 
 impl Standing {
+    /// Of one that comes to others: as after an ejection, it gets its whole weight slowly.
+    pub(super) fn arriving() -> Self {
+        Self { state: State::Back, ..Self::default() }
+    }
+
     /// Whether it may be asked like any other.
     pub(super) fn is_usable(&self, now: Duration) -> bool {
         match self.state {
@@ -137,8 +142,8 @@ impl Standing {
         }
     }
 
-    /// A weight as it counts now, a hundred times: after an ejection it rises to the whole over
-    /// `slow_start`.
+    /// A weight as it counts now, a hundred times: after an ejection, or beside others that were there
+    /// before, it rises to the whole over `slow_start`.
     pub(super) fn weight(&self, whole: u32, slow_start: Duration, now: Duration) -> u32 {
         let whole = whole.saturating_mul(100);
         let here = now.saturating_sub(self.since);
@@ -268,12 +273,15 @@ mod tests {
     fn weight_rises_slowly_after_an_ejection() {
         let (back, _) = after(&[(1, '-'), (2, '-'), (3, '-'), (13, '?'), (20, '+')]);
         let (new, _) = after(&[]);
+        let arriving = Standing::arriving();
         for (standing, now, slow_start, expected) in [
             (&new, 0, 30, 300),
             (&back, 20, 30, 1),
             (&back, 35, 30, 150),
             (&back, 50, 30, 300),
             (&back, 20, 0, 300),
+            (&arriving, 0, 30, 1),
+            (&arriving, 30, 30, 300),
         ] {
             assert_eq!(standing.weight(3, secs(slow_start), secs(now)), expected, "at {now}");
         }

@@ -42,8 +42,8 @@ async fn all_is_well_without_helpers() {
         "status": "pass", "draining": false, "l2": null, "log": null,
         "mongodb": [], "changes": [],
         "failing_policies": [], "reload_error": null,
-        "upstreams": [{ "name": "origin", "waiting": 0, "servers": [{
-            "server": origin.url(), "backup": false, "state": "up", "in_flight": 0,
+        "upstreams": [{ "name": "origin", "waiting": 0, "lookup_failures": [], "servers": [{
+            "server": origin.url(), "address": null, "backup": false, "state": "up", "in_flight": 0,
             "since": told["upstreams"][0]["servers"][0]["since"], "last_failure": null,
         }] }],
     });

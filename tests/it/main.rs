@@ -58,6 +58,7 @@ mod proxied;
 mod balancing;
 mod bounds;
 mod ejection;
+mod names;
 mod probes;
 mod retries;
 mod upstream;

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod load;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
+pub mod names;
 pub mod origin;
 pub mod pki;
 pub mod plugin;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::PATIENCE;
 use super::client::Ask;
+use super::names::Names;
 
 /// How long it may take until it listens, on a busy machine: it compiles its plugins, and repairs a
 /// database after a kill. Nothing is asserted of how soon it does.
@@ -55,6 +56,16 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
         Self::start(folder, &["run", "--log-json"]).await
+    }
+
+    /// As [`Running::with`], and names stand for what these say.
+    pub(crate) async fn with_names(gateway_toml: &str, names: &Names) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
+        let variables = names.variables();
+        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let child = start(folder.path(), &["run", "--log-json"], &variables, Stdio::null());
+        Self::listening(folder, child).await
     }
 
     /// Before this server, without a file.
