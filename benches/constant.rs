@@ -10,21 +10,27 @@
 //! | `/vary/1k`, `/vary/64k` | the same with `Vary: Accept-Encoding` |
 //! | `/fill/{n}` | 1 KiB, for any `n` |
 //! | `/small/{n}` | 16 octets with few fields and `Cache-Tag: small`, for any `n` |
+//! | `/no-store/1k`, `/no-store/64k` | 1 KiB, 64 KiB, not to be stored |
+//! | `/large/{n}`, `/no-store/large/{n}` | `n` octets, in pieces of 64 KiB; may be stored, or not |
+//! | `/endless/{n}` | the same without `Content-Length`; may be stored |
 //! | `/count` | how many of the requests above were answered, in digits; never stored |
 //!
-//! Every answer but the last two has eight fields, with `Content-Length` and `Date` by hyper, and may
-//! be stored for an hour.
+//! Every answer but those to `/small` and `/count` has eight fields, with `Content-Length` and `Date` by
+//! hyper, and may be stored for an hour if nothing else is said. The content of a request is read to its
+//! end first.
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -56,9 +62,16 @@ async fn serve(address: SocketAddr, head_limit: Option<Duration>) -> Result<(), 
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let constants = Arc::clone(&constants);
-        let service = service_fn(move |request: hyper::Request<_>| {
-            let response = constants.answer(request.uri().path());
-            future::ready(Ok::<_, Infallible>(response))
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let constants = Arc::clone(&constants);
+            async move {
+                let response = constants.answer(request.uri().path());
+                let mut content = request.into_body();
+                while let Some(frame) = content.frame().await {
+                    drop(frame?);
+                }
+                Ok::<_, hyper::Error>(response)
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         // A client that goes away, or is too slow, ends its own connection and nothing else.
@@ -71,6 +84,7 @@ struct Constants {
     head: HeaderMap,
     head_with_vary: HeaderMap,
     head_with_tag: HeaderMap,
+    head_not_to_store: HeaderMap,
     tiny: Bytes,
     small: Bytes,
     large: Bytes,
@@ -92,6 +106,8 @@ impl Constants {
         .collect();
         let mut head_with_vary = head.clone();
         head_with_vary.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        let mut head_not_to_store = head.clone();
+        head_not_to_store.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let head_with_tag = HeaderMap::from_iter([
             (header::CACHE_CONTROL, HeaderValue::from_static("max-age=3600")),
             (header::HeaderName::from_static("cache-tag"), HeaderValue::from_static("small")),
@@ -100,6 +116,7 @@ impl Constants {
             head,
             head_with_vary,
             head_with_tag,
+            head_not_to_store,
             tiny: Bytes::from_static(b"abcdefghijklmnop"),
             small: (b'a'..=b'z').cycle().take(1 << 10).collect(),
             large: (b'a'..=b'z').cycle().take(64 << 10).collect(),
@@ -107,32 +124,96 @@ impl Constants {
         }
     }
 
-    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
-        let (head, body) = match path {
-            "/1k" => (&self.head, &self.small),
-            "/64k" => (&self.head, &self.large),
-            "/vary/1k" => (&self.head_with_vary, &self.small),
-            "/vary/64k" => (&self.head_with_vary, &self.large),
-            _ if path.starts_with("/fill/") => (&self.head, &self.small),
-            _ if path.starts_with("/small/") => (&self.head_with_tag, &self.tiny),
-            _ => return self.uncounted(path),
+    fn answer(&self, path: &str) -> Response<Content> {
+        let (is_to_store, kind) =
+            path.strip_prefix("/no-store").map_or((true, path), |kind| (false, kind));
+        let (head, content) = match kind {
+            "/1k" => (&self.head, Content::Whole(self.small.clone())),
+            "/64k" => (&self.head, Content::Whole(self.large.clone())),
+            "/vary/1k" => (&self.head_with_vary, Content::Whole(self.small.clone())),
+            "/vary/64k" => (&self.head_with_vary, Content::Whole(self.large.clone())),
+            _ if kind.starts_with("/fill/") => (&self.head, Content::Whole(self.small.clone())),
+            _ if kind.starts_with("/small/") => {
+                (&self.head_with_tag, Content::Whole(self.tiny.clone()))
+            }
+            _ => match self.pieces(kind) {
+                Some(content) => (&self.head, content),
+                None => return self.uncounted(path),
+            },
         };
         self.answered.fetch_add(1, Ordering::Relaxed);
-        let mut response = Response::new(Full::new(body.clone()));
+        let mut response = Response::new(content);
+        let head = if is_to_store { head } else { &self.head_not_to_store };
         response.headers_mut().clone_from(head);
         response
     }
 
+    /// Content that is longer than anybody wants at hand.
+    fn pieces(&self, path: &str) -> Option<Content> {
+        let known = path.strip_prefix("/large/");
+        let left = known.or(path.strip_prefix("/endless/"))?.parse().ok()?;
+        let (piece, is_known) = (self.large.clone(), known.is_some());
+        Some(Content::Pieces { piece, left, is_known })
+    }
+
     /// `/count`, or 404.
-    fn uncounted(&self, path: &str) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::default());
+    fn uncounted(&self, path: &str) -> Response<Content> {
+        let mut response = Response::new(Content::Whole(Bytes::new()));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if path == "/count" {
             let answered = self.answered.load(Ordering::Relaxed);
-            *response.body_mut() = Full::from(answered.to_string());
+            *response.body_mut() = Content::Whole(answered.to_string().into());
         } else {
             *response.status_mut() = StatusCode::NOT_FOUND;
         }
         response
+    }
+}
+
+/// What an answer carries.
+enum Content {
+    Whole(Bytes),
+    /// So many octets, piece by piece.
+    Pieces {
+        piece: Bytes,
+        left: u64,
+        /// How many they are is said beforehand.
+        is_known: bool,
+    },
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let octets = match &mut *self {
+            Self::Whole(octets) => std::mem::take(octets),
+            Self::Pieces { piece, left, .. } => {
+                let count =
+                    usize::try_from(*left).map_or(piece.len(), |left| left.min(piece.len()));
+                *left -= count as u64;
+                piece.slice(..count)
+            }
+        };
+        Poll::Ready((!octets.is_empty()).then(|| Ok(Frame::data(octets))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(octets) => octets.is_empty(),
+            Self::Pieces { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
+            Self::Pieces { left, is_known: true, .. } => SizeHint::with_exact(*left),
+            Self::Pieces { .. } => SizeHint::default(),
+        }
     }
 }

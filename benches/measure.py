@@ -24,7 +24,7 @@ FIELDS = {
 }
 QUERY = "?page=2&sort=price&utm_source=newsletter"
 SIZES = {"1k": 1 << 10, "64k": 64 << 10}
-# wrk's numbers for a program; without a `request` function wrk sends its constant request.
+# wrk's numbers for a program; without a `request` function wrk sends the same request each time.
 REPORT = """
 done = function(summary, latency)
   local e = summary.errors
@@ -75,16 +75,34 @@ class Load:
 
     def saturate(self, server, path, seconds, fields=FIELDS):
         """As many hits as the server can: requests/s, processor time of each, wrk's latency."""
+        asked = self.asked()
+        sample = self._wrk(server, path, seconds, fields, self.script)
+        self._check_untouched(asked)
+        return sample
+
+    def forward(self, server, method, path, length, seconds):
+        """The same of requests that all reach the origin, with content of this length."""
+        script = self.script.with_name("forward.lua")
+        content = f"wrk.body = string.rep('x', {length})\n" if length else ""
+        script.write_text(f"wrk.method = '{method}'\n{content}{REPORT}")
+        asked = self.asked()
+        sample = self._wrk(server, path, seconds, FIELDS, script)
+        missing = sample["requests"] - (self.asked() - asked)
+        if missing > 0:
+            raise Failure(f"{missing} requests were not forwarded")
+        return sample
+
+    def _wrk(self, server, path, seconds, fields, script):
         lines = [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]
         url = f"http://{HOST}:{server.port}{path}{QUERY}"
-        wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", self.script, "--timeout", "10s", *lines]
-        asked, cpu = self.asked(), server.cpu_seconds()
+        wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", "-s", script, "--timeout", "10s", *lines]
+        cpu = server.cpu_seconds()
         seen = self._run([*wrk, f"-d{seconds}s", url], seconds)
         cpu = server.cpu_seconds() - cpu
-        self._check_untouched(asked)
         if seen["errors"] or not seen["requests"]:
             raise Failure(f"{seen['errors']} errors in {seen['requests']} requests")
         return {
+            "requests": seen["requests"],
             "cpu": cpu * 1e6 / seen["requests"],
             "rate": seen["requests"] * 1e6 / seen["us"],
             "busy": cpu * 1e6 / seen["us"],

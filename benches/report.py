@@ -55,6 +55,34 @@ def hits(by_server):
     return table(head, rows)
 
 
+def forward(samples):
+    """Requests beside nginx, and memory, each beside its aim."""
+    rows = []
+    for what, by_server in samples["requests"].items():
+        for name, rounds in by_server.items():
+            found = [sample for sample in rounds if sample]
+            if found:
+                rows.append([
+                    what, name, f"{middle(found, 'cpu'):.1f}",
+                    ratio(rounds, by_server.get("nginx-proxy", [])),
+                    f"{middle(found, 'rate'):,.0f}", f"{middle(found, 'busy'):.0%}"])
+    head = ["request and its answer", "server", "µs/request", "to nginx (aim: 1.20)", "requests/s",
+            "core busy"]
+    requests = table(head, rows)
+    lengths = [f"{length >> 20:,} MiB" for length in samples["lengths"]]
+    rows = []
+    for what, peaks in samples["streams"].items():
+        most = [it["peak"] for it in peaks]
+        rows.append([what, *(f"{peak / 2**20:.1f}" for peak in most), f"{most[-1] / most[0]:.2f}",
+                     f"{peaks[-1]['seconds']:.1f}"])
+    head = ["what streams", *(f"most memory at {length}, MiB" for length in lengths), "ratio",
+            f"seconds for {lengths[-1]}"]
+    streams = table(head, rows)
+    rows = [[what, f"{octets / 1024:.1f}"] for what, octets in samples["idle"].items()]
+    idle = table([f"{samples['count']:,} idle connections", "KiB each (aim: < 20)"], rows)
+    return "\n\n".join([requests, streams, idle])
+
+
 def decide(spans):
     look_up = spans["look-up"]
     rows = [[name, f"{span:.0f}", f"{span / look_up:.2f}"]

@@ -6,6 +6,7 @@ ended by its own process id. What is measured about them is left to `run`.
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -116,6 +117,11 @@ class Server:
         pages = sum(int(fields[21]) for fields in family(self.process.pid))
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def most_resident(self):
+        """The most octets of memory that its process has had in use."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) << 10
+
 
 def family(parent):
     """A process and its descendants: of each, the fields of /proc/PID/stat from the third on."""
@@ -149,6 +155,7 @@ class Starter:
             "constant": self._constant,
             "nginx": self._nginx,
             "nginx-sendfile": lambda port: self._nginx(port, name="nginx-sendfile", sendfile=True),
+            "nginx-proxy": lambda port: self._nginx(port, name="nginx-proxy", caches=False),
             "varnish": self._varnish,
             "larder": self._larder,
             "larder-policy": lambda port: self._larder(port, policy=True),
@@ -210,7 +217,7 @@ upstream = "origin"
         file.write_text(config)
         return [self.binaries / "larder", "run", "--config", file]
 
-    def _nginx(self, port, name="nginx", sendfile=False):
+    def _nginx(self, port, name="nginx", sendfile=False, caches=True):
         folder = self.folder / name
         folder.mkdir()
         temporary = "\n".join(
@@ -221,6 +228,13 @@ upstream = "origin"
         # Measured: `sendfile` costs small bodies 40 % and saves large ones 30 %; with `tcp_nopush`
         # large ones wait 40 ms for a delayed acknowledgement. As root, a worker of another user
         # could not enter the temporary folder.
+        cache = f"""
+  proxy_cache bench;
+  open_file_cache max=10000 inactive=1h;
+  open_file_cache_valid 1h;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:64m max_size=1g inactive=1h
+                   use_temp_path=off;
+""" if caches else ""
         file.write_text(f"""
 daemon off;
 {"user root;" if os.geteuid() == 0 else ""}
@@ -233,14 +247,14 @@ http {{
   access_log off;
   proxy_http_version 1.1;
   proxy_set_header Connection "";
-  proxy_cache bench;
+{cache}
   keepalive_requests 1000000000;
   keepalive_timeout 1h;
-  open_file_cache max=10000 inactive=1h;
-  open_file_cache_valid 1h;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:64m max_size=1g inactive=1h
-                   use_temp_path=off;
-  upstream origin {{ server {HOST}:{self.origin.port}; keepalive 64; }}
+  upstream origin {{
+    server {HOST}:{self.origin.port};
+    keepalive 64;
+    keepalive_requests 1000000000;
+  }}
   server {{
     listen {HOST}:{port};
     location / {{ sendfile {"on" if sendfile else "off"}; proxy_pass http://origin; }}
