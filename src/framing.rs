@@ -25,6 +25,10 @@ pub struct Framing {
     line: Vec<u8>,
     /// What the head that is being read has said so far.
     framed: Framed,
+    /// It asks for another protocol.
+    asks: bool,
+    /// It has ended, and asks for another protocol.
+    may_switch: bool,
 }
 
 /// What comes next.
@@ -66,11 +70,12 @@ pub struct Unclear {
 }
 
 impl Framing {
-    /// Reads the next piece.
+    /// Reads the next piece. If a request without content ends in it that asks for another protocol
+    /// (RFC 9110 §7.8): behind how many octets, and no more is read. What follows may not be HTTP.
     ///
     /// # Errors
     /// [`Unclear`]. Nothing that follows on the connection can be told apart then.
-    pub fn read(&mut self, piece: &[u8]) -> Result<(), Unclear> {
+    pub fn read(&mut self, piece: &[u8]) -> Result<Option<usize>, Unclear> {
         let mut rest = piece;
         while !rest.is_empty() {
             let at = piece.len() - rest.len();
@@ -85,10 +90,15 @@ impl Framing {
                         _ => {}
                     }
                 }
-                _ => rest = self.read_line(rest).map_err(|why| Unclear { at, why })?,
+                _ => {
+                    rest = self.read_line(rest).map_err(|why| Unclear { at, why })?;
+                    if std::mem::take(&mut self.may_switch) {
+                        return Ok(Some(piece.len() - rest.len()));
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Takes a line, or what has come of one; what comes behind it is handed back.
@@ -117,13 +127,20 @@ impl Framing {
         self.state = match self.state {
             State::Start | State::Trailers if line.is_empty() => State::Start,
             State::Start => State::Head,
-            State::Head if line.is_empty() => match std::mem::take(&mut self.framed) {
-                Framed::Nothing | Framed::Length(0) => State::Start,
-                Framed::Length(length) => State::Content(length),
-                Framed::Chunks => State::Size,
-            },
+            State::Head if line.is_empty() => {
+                let asks = std::mem::take(&mut self.asks);
+                match std::mem::take(&mut self.framed) {
+                    Framed::Nothing | Framed::Length(0) => {
+                        self.may_switch = asks;
+                        State::Start
+                    }
+                    Framed::Length(length) => State::Content(length),
+                    Framed::Chunks => State::Size,
+                }
+            }
             State::Head => {
                 self.framed = framed(self.framed, line)?;
+                self.asks |= is_upgrade(line);
                 State::Head
             }
             State::Size => match chunk_size(line).ok_or("not the size of a chunk")? {
@@ -173,6 +190,13 @@ fn framed(before: Framed, line: &[u8]) -> Result<Framed, &'static str> {
         // RFC 9112 §6.1: "A server MAY reject a request that contains both".
         _ => Err("both Transfer-Encoding and Content-Length"),
     }
+}
+
+/// Whether a line names another protocol.
+fn is_upgrade(line: &[u8]) -> bool {
+    let name = line.first_chunk::<8>();
+    matches!(line.first(), Some(b'U' | b'u'))
+        && name.is_some_and(|name| name.eq_ignore_ascii_case(b"upgrade:"))
 }
 
 /// Digits and nothing else: a parser of numbers would take `+3`.
@@ -389,10 +413,37 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_request_for_another_protocol_is_not_read() {
+        let found = |octets: &str| Framing::default().read(octets.as_bytes());
+        for (head, may_switch) in [
+            ("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", true),
+            ("\r\nGET / HTTP/1.1\r\nuPGRADE:\r\nContent-Length: 0\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nUpgrades: websocket\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nUser-Agent: upgrade:\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nab", false),
+            (
+                "GET / HTTP/1.1\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                false,
+            ),
+        ] {
+            let expected = may_switch.then_some(head.len());
+            assert_eq!(found(head), Ok(expected), "{head:?}");
+            assert_eq!(found(&format!("{head}GET / HTTP/1.1\r\n\r\n")), Ok(expected), "{head:?}");
+            let nothing = found(&format!("{head}\n\n"));
+            assert_eq!(nothing.is_ok(), may_switch, "{head:?}");
+        }
+        // If the answer is one of HTTP, it goes on.
+        let mut framing = Framing::default();
+        let request = b"GET / HTTP/1.1\r\nUpgrade: a\r\n\r\n";
+        assert_eq!(framing.read(request), Ok(Some(request.len())));
+        assert_eq!(framing.read(b"GET / HTTP/1.1\r\n\r\n"), Ok(None));
+    }
+
+    #[test]
     fn a_line_without_end_is_held_no_longer_than_hyper_looks_at_it() {
         let mut framing = Framing::default();
         let piece = vec![b'a'; LONGEST_LINE];
-        assert_eq!(framing.read(&piece), Ok(()));
+        assert_eq!(framing.read(&piece), Ok(None));
         assert!(framing.read(b"a").is_err());
     }
 
@@ -409,13 +460,13 @@ mod tests {
             let whole = Framing::default().read(octets.as_bytes());
             let mut framing = Framing::default();
             let mut rest = octets.as_bytes();
-            let mut result = Ok(());
+            let mut result = Ok(None);
             for cut in cuts.into_iter().chain([octets.len()]) {
                 let (piece, after) = rest.split_at(cut.min(rest.len()));
-                result = result.and_then(|()| framing.read(piece));
+                result = result.and_then(|_| framing.read(piece));
                 rest = after;
             }
-            let why = |result: Result<(), Unclear>| result.map_err(|unclear| unclear.why);
+            let why = |result: Result<_, Unclear>| result.map_err(|unclear| unclear.why);
             prop_assert_eq!(why(whole), why(result));
         }
 

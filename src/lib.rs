@@ -80,6 +80,8 @@ pub mod message;
 pub mod recent;
 pub mod stats;
 pub mod telemetry;
+pub mod tunnel;
+pub mod upgrade;
 
 pub mod forwarded;
 pub mod interim;

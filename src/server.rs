@@ -5,7 +5,7 @@
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
 //! on one, `patience` its limit on the time for a request head, `guarded` reads along on it: `strict` says
-//! what ends one of HTTP/1, `flood` one of HTTP/2. `proxy` tells whose a connection is behind a proxy.
+//! what ends one of HTTP/1, `flood` one of HTTP/2, `switch` where HTTP may end on one. `proxy` tells whose a connection is behind a proxy.
 
 mod connection;
 mod door;
@@ -14,6 +14,7 @@ mod guarded;
 mod patience;
 mod proxy;
 mod strict;
+mod switch;
 mod tls;
 
 use std::io;
@@ -36,6 +37,9 @@ pub use self::door::Doors;
 pub use self::tls::{Secured, Unusable};
 
 use self::door::Door;
+
+/// So long before the drain is over, tunnels end: both sides of one are to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A listener that is bound.
 pub struct Listening {
@@ -94,6 +98,8 @@ impl Drop for Open {
 struct Setting {
     current: Arc<Current>,
     stop: CancellationToken,
+    /// What has no end of its own is to end.
+    closing: CancellationToken,
     /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
@@ -120,6 +126,7 @@ impl Server {
         let setting = Setting {
             current,
             stop: stop.clone(),
+            closing: CancellationToken::new(),
             tasks,
             header_timeout: config.header_timeout,
             max_streams: config.max_streams,
@@ -240,6 +247,14 @@ async fn work(mut incoming: mpsc::UnboundedReceiver<Connection>, setting: Settin
     let everything = async {
         connections.wait().await;
         setting.tasks.wait().await;
+    };
+    let tunnels = setting.drain.saturating_sub(FAREWELL.min(setting.drain / 4));
+    let everything = async {
+        tokio::pin!(everything);
+        if tokio::time::timeout(tunnels, &mut everything).await.is_err() {
+            setting.closing.cancel();
+            everything.await;
+        }
     };
     match tokio::time::timeout(setting.drain, everything).await {
         Ok(()) => Drained::All,

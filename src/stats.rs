@@ -55,6 +55,8 @@ pub struct RouteStats {
     pub fleet_waits: Counter,
     /// Those of them that went forward because the other gateway had died.
     pub fleet_takeovers: Counter,
+    /// Connections on which another protocol began.
+    pub upgrades: Counter,
     /// Responses put into the store.
     pub stored: Counter,
     /// Requests answered 502 or 504 because the upstream gave no response.
@@ -308,6 +310,8 @@ pub struct Figures {
     pub fleet_waits: u64,
     /// Took over from a gateway that had died.
     pub fleet_takeovers: u64,
+    /// Connections on which another protocol began.
+    pub upgrades: u64,
     /// Responses stored.
     pub stored: u64,
     /// The upstream gave no response.
@@ -365,6 +369,7 @@ impl Figures {
             followers: stats.followers.value(),
             fleet_waits: stats.fleet_waits.value(),
             fleet_takeovers: stats.fleet_takeovers.value(),
+            upgrades: stats.upgrades.value(),
             stored: stats.stored.value(),
             upstream_failures: stats.upstream_failures.value(),
             policy_failures: stats.policy_failures.value(),
@@ -389,6 +394,7 @@ impl Figures {
         self.followers += other.followers;
         self.fleet_waits += other.fleet_waits;
         self.fleet_takeovers += other.fleet_takeovers;
+        self.upgrades += other.upgrades;
         self.stored += other.stored;
         self.upstream_failures += other.upstream_failures;
         self.policy_failures += other.policy_failures;

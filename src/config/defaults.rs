@@ -135,6 +135,8 @@ impl Route {
             forward_fields: vec![http::header::ACCEPT_ENCODING, http::header::ACCEPT_LANGUAGE],
             rewrite: None,
             fields: RouteFields::default(),
+            upgrade: Vec::new(),
+            upgrade_idle_timeout: Duration::from_mins(5),
             jwt: None,
             grants: Vec::new(),
             place: Place::default(),

@@ -43,6 +43,7 @@ mod server_url;
 mod servers;
 mod setting;
 mod shown;
+mod upgrade;
 mod upstreams;
 mod value;
 mod warm;
@@ -410,6 +411,11 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// `fields`: what is changed in requests and responses.
     pub fields: RouteFields,
+    /// `upgrade`, default none: protocols, in lower case, to which clients may switch their connections.
+    pub upgrade: Vec<String>,
+    /// `upgrade_idle_timeout`: a connection that was switched may be silent for so long, both ways; default
+    /// 5 min, 1 ms to 24 h.
+    pub upgrade_idle_timeout: Duration,
     /// `jwt`: a place in [`Config::jwts`].
     pub jwt: Option<usize>,
     /// `grants`: what `key`'s policy may share besides what RFC 9111 allows.

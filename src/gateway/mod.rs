@@ -7,7 +7,7 @@
 //! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
 //! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
 //! `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare` answers
-//! what is not to go forward while L2 is out of use. `write`
+//! what is not to go forward while L2 is out of use. `switch` lets another protocol follow, `write`
 //! forwards what may change something and invalidates what it made wrong, `post` stores what such a
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
 //! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
@@ -42,6 +42,7 @@ mod shadow;
 mod shown;
 mod spare;
 mod stale;
+mod switch;
 mod tags;
 mod used;
 mod validate;
@@ -272,6 +273,7 @@ impl Gateway {
     /// more than its look-up does.
     pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
+        let connects = switch::as_get(&mut head);
         peer.scheme = self.scheme(&head.headers, &peer);
         message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
         let authority = match message::framing(head.version, &head.headers)
@@ -304,10 +306,14 @@ impl Gateway {
             now,
             claims,
             narrowed: None,
+            upgrade: None,
         };
         self.route_stats(&presented).requests.count();
         if let Some(refusal) = self.refusal(&presented, &content) {
             return Answer::now(refusal);
+        }
+        if let Some(protocol) = self.asked_protocol(&presented, &content, connects) {
+            return self.switch(presented, protocol);
         }
         if self.may_ask_by_post(&presented) {
             let gateway = Arc::clone(self);
@@ -336,10 +342,11 @@ impl Gateway {
     ) -> Result<usize, Box<Response<Body>>> {
         Err(Box::new(match peer.redirect {
             Some(port) => respond::to_https(authority, port, &head.uri),
+            None if head.method == Method::CONNECT => respond::connects(head.version),
             None => match self.routes.find(authority, head.uri.path(), &head.method) {
                 Found::Route { place, .. } => return Ok(place),
                 Found::MethodNotAllowed(methods) => respond::method_not_allowed(&methods),
-                Found::NotFound => respond::no_route(head),
+                Found::NotFound => respond::no_route(),
             },
         }))
     }

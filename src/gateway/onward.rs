@@ -1,5 +1,7 @@
 //! What a forward request says: the client's fields, and what this gateway does to them.
 
+use std::time::Duration;
+
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body as _, Incoming};
@@ -22,16 +24,24 @@ impl Own {
     }
 }
 
-/// What a route changes in messages.
+/// What a route changes in messages, and on connections.
 pub(super) struct Onward {
     rewriting: Option<Rewriting>,
     fields: RouteFields,
+    /// The protocols that may follow HTTP on a connection.
+    pub(super) upgrade: Box<[String]>,
+    pub(super) upgrade_idle_timeout: Duration,
 }
 
 impl Onward {
     pub(super) fn of(route: &Route) -> Self {
         let rewriting = route.rewrite.as_ref().map(|it| Rewriting::new(&route.path, it));
-        Self { rewriting, fields: route.fields.clone() }
+        Self {
+            rewriting,
+            fields: route.fields.clone(),
+            upgrade: route.upgrade.clone().into(),
+            upgrade_idle_timeout: route.upgrade_idle_timeout,
+        }
     }
 
     /// Whether the upstream's targets are the clients'.
@@ -138,7 +148,7 @@ impl Gateway {
 
     /// Changes what came back as the route says, before anybody looks at it.
     pub(super) fn change_response(&self, presented: &Presented, reply: &mut Response<Reply>) {
-        let Onward { rewriting, fields } = &self.plan(presented).onward;
+        let Onward { rewriting, fields, .. } = &self.plan(presented).onward;
         if let Some(rewriting) = rewriting {
             let authority = presented.authority.as_str();
             let host = rewriting.host.as_deref().unwrap_or(authority);

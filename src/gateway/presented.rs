@@ -48,6 +48,8 @@ pub(super) struct Presented {
     pub(super) claims: Option<Arc<Value>>,
     /// What goes forward of it, if that is less than all.
     pub(super) narrowed: Option<Box<Narrowed>>,
+    /// The protocol that is asked for on its connection.
+    pub(super) upgrade: Option<Box<str>>,
 }
 
 /// What of a request its key was made of.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{
     AGE, ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::request::Parts;
+use http::response;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::message;
 use crate::semantics::{self, CacheStatus, Forward, NotStored, Trouble};
 use crate::store::Purged;
 use crate::stored::StoredResponse;
+use crate::upgrade;
 use crate::upstream::{Failure, Reply};
 
 use super::query::Unread;
@@ -253,14 +254,36 @@ pub(super) fn comes_round(version: Version) -> Response<Body> {
     with_status(refused(version, StatusCode::LOOP_DETECTED, why), &status)
 }
 
-/// A request that no route takes, or that is for no route.
-pub(super) fn no_route(head: &Parts) -> Response<Body> {
-    if head.method == Method::CONNECT {
-        // What comes behind it would be for another server (RFC 9110 §9.3.6).
-        let why = "this gateway makes no connections for its clients";
-        return refused(head.version, StatusCode::NOT_IMPLEMENTED, why);
-    }
+/// A request that no route takes.
+pub(super) fn no_route() -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "no route for this host and path")
+}
+
+/// A request for a connection. What comes behind it would be for another server (RFC 9110 §9.3.6).
+pub(super) fn connects(version: Version) -> Response<Body> {
+    let why = "this gateway makes no connections for its clients";
+    refused(version, StatusCode::NOT_IMPLEMENTED, why)
+}
+
+/// The beginning of another protocol on the client's connection (RFC 9110 §15.2.2; RFC 8441 §5: in HTTP/2
+/// by a 2xx).
+pub(super) fn switched(
+    mut head: response::Parts,
+    protocol: &str,
+    version: Version,
+    status: &CacheStatus,
+) -> Response<Body> {
+    message::remove_hop_by_hop(&mut head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    message::add_via(&mut head.headers, head.version);
+    status.write_to(&mut head.headers);
+    let code = if version == Version::HTTP_2 {
+        StatusCode::OK
+    } else {
+        upgrade::say(&mut head.headers, protocol);
+        StatusCode::SWITCHING_PROTOCOLS
+    };
+    assemble(code, head.headers, Body::empty())
 }
 
 /// A request that was not read to its end, if it has one.

@@ -137,8 +137,9 @@ impl Gateway {
             Origin::Upstream(upstream) => {
                 let (interim, key) = (presented.interim(), key.map(|key| &key.0[..]));
                 let authority = plan.onward.authority(authority);
+                let upgrade = presented.upgrade.as_deref();
                 let outgoing =
-                    Outgoing { method, target, authority, fields, content, interim, key };
+                    Outgoing { method, target, authority, fields, content, interim, key, upgrade };
                 upstream.send(outgoing).await
             }
             Origin::Documents(documents) => {

@@ -6,16 +6,16 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -25,14 +25,16 @@ use tracing::debug;
 use crate::body::Body;
 use crate::gateway::Peer;
 use crate::interim::Interims;
+use crate::tunnel::Ground;
 
 use super::flood::Frames;
 use super::guarded::Guarded;
 use super::patience::Patience;
 use super::proxy;
 use super::strict::Strict;
+use super::switch::{Next, Switch};
 use super::tls::Secured;
-use super::{Connection, Setting};
+use super::{Connection, Open, Setting};
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,7 +58,7 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
             None => return Err(io::Error::other("it is not from a proxy that is believed")),
         };
         let (scheme, redirect) = (door.scheme(), door.redirect);
-        let client = Client { address, scheme, redirect, certificate: None };
+        let client = Client { address, scheme, redirect, certificate: None, open: Arc::new(open) };
         match door.tls() {
             None => serve_cleartext(stream, client, &setting).await,
             // A future of TLS is large, and that of others has no room for it.
@@ -66,7 +68,6 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
     if let Err(error) = served.await {
         debug!(%error, %peer, "connection ended before its first request");
     }
-    drop(open);
 }
 
 /// Who is at the other end.
@@ -76,6 +77,7 @@ struct Client {
     redirect: Option<u16>,
     /// The value of `Client-Cert`.
     certificate: Option<Arc<HeaderValue>>,
+    open: Arc<Open>,
 }
 
 async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -> io::Result<()> {
@@ -141,9 +143,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = client.address;
-    let interims = Interims::default();
-    let io = TokioIo::new(interims.over(Guarded::new(stream, Strict::default())));
-    let service = service(setting, client, Some(interims));
+    let (interims, switch) = (Interims::default(), Switch::default());
+    let stream = Guarded::new(stream, Strict::default(), switch.clone());
+    let io = TokioIo::new(interims.over(stream));
+    let service = service(setting, client, Some(interims), Some(switch));
     let connection = http1::Builder::new()
         .timer(Patience::of(setting.header_timeout))
         .header_read_timeout(setting.header_timeout)
@@ -152,8 +155,10 @@ where
         .max_header_size(MAX_HEAD)
         // `max_headers` stays at hyper's 100, for which it has room on its stack. For any other
         // number it allocates twice 4 KiB for each request: up to a ninth of a hit.
-        .serve_connection(io, service);
-    drive(connection, address, &setting.stop).await;
+        .serve_connection(io, service)
+        .with_upgrades();
+    let end = http1::UpgradeableConnection::graceful_shutdown;
+    drive(connection, end, address, &setting.stop).await;
 }
 
 async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
@@ -161,19 +166,21 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = client.address;
-    let stream = Guarded::new(stream, Frames::after(PREFACE.len(), setting.max_resets));
+    let frames = Frames::after(PREFACE.len(), setting.max_resets);
+    let stream = Guarded::new(stream, frames, Switch::default());
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
-        .serve_connection(TokioIo::new(stream), service(setting, client, None));
-    drive(connection, address, &setting.stop).await;
+        .serve_connection(TokioIo::new(stream), service(setting, client, None, None));
+    drive(connection, http2::Connection::graceful_shutdown, address, &setting.stop).await;
 }
 
 /// Serves a connection to its end; once the drain begins, to the end of what runs on it.
-async fn drive(
-    connection: impl GracefulConnection<Error = hyper::Error>,
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
     peer: SocketAddr,
     stop: &CancellationToken,
 ) {
@@ -182,7 +189,7 @@ async fn drive(
         biased;
         // First, so that an answer which comes at the same time says `Connection: close`.
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            end(connection.as_mut());
             connection.await
         }
         ended = connection.as_mut() => ended,
@@ -197,6 +204,7 @@ fn service(
     setting: &Setting,
     client: Client,
     interims: Option<Interims>,
+    switch: Option<Switch>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
     Response = hyper::Response<Body>,
@@ -204,9 +212,15 @@ fn service(
     Future: Send,
 > + use<> {
     let current = Arc::clone(&setting.current);
-    let Client { address, scheme, redirect, certificate } = client;
+    let Client { address, scheme, redirect, certificate, open } = client;
     let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims };
-    service_fn(move |request| {
+    let ground = Ground::new(open, setting.closing.clone());
+    service_fn(move |mut request| {
+        // Few requests have a way out of HTTP.
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            request.extensions_mut().insert(ground.clone());
+        }
+        let switch = switch.as_ref().filter(|switch| switch.is_open()).cloned();
         let is_head = request.method() == Method::HEAD;
         let answer = current.answer(request, peer.clone());
         // Nothing comes before an answer that is at hand.
@@ -216,6 +230,10 @@ fn service(
                 Some(interims) => interims.before(answer).await,
                 None => answer.await,
             };
+            if let Some(switch) = switch {
+                let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                switch.settle(if is_other { Next::Other } else { Next::Http });
+            }
             // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
             Ok(if is_head { response.map(Body::without_text) } else { response })
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 
-use super::guarded::{End, Guard};
+use super::guarded::{Guard, Stop};
 
 /// So many frames that ask for nothing may come in so long.
 const MOST: u32 = 1000;
@@ -123,7 +123,7 @@ impl Guard for Frames {
     const WAITS: bool = false;
 
     /// If there is a flood: where the frame ends by which it is one, and what it is of.
-    fn read(&mut self, octets: &[u8]) -> Option<End> {
+    fn read(&mut self, octets: &[u8]) -> Option<Stop> {
         let mut at = 0;
         while at < octets.len() {
             let skipped = self.skip.min(octets.len() - at);
@@ -145,7 +145,7 @@ impl Guard for Frames {
                 self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
                 if let Some(why) = self.count(kind, flags, stream) {
-                    return Some(End { at: at + self.skip, why });
+                    return Some(Stop::End { at: at + self.skip, why });
                 }
             }
         }
@@ -185,7 +185,10 @@ mod tests {
             // However they are cut.
             let (one, other) = octets.split_at(octets.len() / 2);
             let found = read.read(one).or_else(|| read.read(other));
-            found.map(|end| (turn, end.why))
+            match found? {
+                Stop::End { why, .. } => Some((turn, why)),
+                Stop::Switch { .. } => None,
+            }
         })
     }
 

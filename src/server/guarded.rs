@@ -1,13 +1,17 @@
 //! A connection that is read along: hyper gets what comes on it until its guard finds an end.
 //!
 //! What a guard looks for, `strict` and `flood` say, each for its protocol. What is written goes through.
+//! Once another protocol is spoken, what is read does, too.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
+
+use super::switch::{Next, Switch};
 
 /// Reads along on one connection.
 pub(super) trait Guard {
@@ -21,35 +25,49 @@ pub(super) trait Guard {
     /// Whether a client that does not read is waited for after the end.
     const WAITS: bool;
 
-    /// Reads the next piece; where the end is, if there is one now.
-    fn read(&mut self, came: &[u8]) -> Option<End>;
+    /// Reads the next piece; where it stops, if it does.
+    fn read(&mut self, came: &[u8]) -> Option<Stop>;
 
     /// So many octets more were sent.
     fn sent(&mut self, _count: usize) {}
 }
 
-/// Where nothing is read any more.
-pub(super) struct End {
-    /// How many octets of the piece come before. Beyond it: the rest does not come any more, and what was
-    /// begun stays unfinished.
-    pub(super) at: usize,
-    /// Why, for the log.
-    pub(super) why: &'static str,
+/// Where a guard does not read on.
+pub(super) enum Stop {
+    /// Nothing is read any more.
+    End {
+        /// How many octets of the piece come before. Beyond it: the rest does not come any more, and what
+        /// was begun stays unfinished.
+        at: usize,
+        /// Why, for the log.
+        why: &'static str,
+    },
+    /// What follows may be of another protocol.
+    Switch {
+        /// How many octets of the piece come before.
+        at: usize,
+    },
 }
 
 /// What is read of a stream ends where its guard says so.
-///
-/// Once a connection has been upgraded, what comes is not HTTP, and `inner` has to be used.
 pub(super) struct Guarded<S, G> {
     inner: S,
     guard: G,
+    switch: Switch,
+    /// What has come and is not yet to be read. No more is taken before it is.
+    held: BytesMut,
+    /// What `held` is, and what comes behind it, is not known.
+    is_waiting: bool,
+    /// Another protocol is spoken.
+    is_other: bool,
     /// What is left of [`Guard::REFUSED`], once there was an end. Behind it nothing comes.
     end: Option<&'static [u8]>,
 }
 
 impl<S, G: Guard> Guarded<S, G> {
-    pub(super) fn new(inner: S, guard: G) -> Self {
-        Self { inner, guard, end: None }
+    pub(super) fn new(inner: S, guard: G, switch: Switch) -> Self {
+        let held = BytesMut::new();
+        Self { inner, guard, switch, held, is_waiting: false, is_other: false, end: None }
     }
 
     fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -64,25 +82,85 @@ impl<S, G: Guard> Guarded<S, G> {
     }
 }
 
+impl<S: AsyncRead + Unpin, G: Guard + Unpin> Guarded<S, G> {
+    /// Looks whether the client has gone, while it is not known what it sends.
+    fn poll_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+            let came = buffer.filled().get(before..).unwrap_or_default();
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(came);
+            buffer.set_filled(before);
+        }
+        Poll::Pending
+    }
+
+    /// Reads what was held, and then what comes.
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buffer);
+        }
+        let count = self.held.len().min(buffer.remaining());
+        buffer.put_slice(self.held.get(..count).unwrap_or_default());
+        self.held.advance(count);
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin, G: Guard + Unpin> AsyncRead for Guarded<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_waiting {
+            let Poll::Ready(next) = self.switch.poll(cx) else { return self.poll_held(cx, buffer) };
+            self.is_waiting = false;
+            self.is_other = next == Next::Other;
+        }
+        if self.is_other {
+            return self.poll_inner(cx, buffer);
+        }
         if self.end.is_none() {
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+            ready!(self.poll_inner(cx, buffer))?;
             let came = buffer.filled().get(before..).unwrap_or_default();
             let count = came.len();
-            let Some(End { at, why }) = self.guard.read(came) else { return Poll::Ready(Ok(())) };
-            debug!(why, "{}", G::SAYS);
-            if at > count {
-                self.end = Some(&[]);
-                return Poll::Ready(Ok(()));
+            match self.guard.read(came) {
+                None => return Poll::Ready(Ok(())),
+                Some(Stop::Switch { at }) => {
+                    let mut held = BytesMut::from(came.get(at..).unwrap_or_default());
+                    held.extend_from_slice(&self.held);
+                    self.held = held;
+                    buffer.set_filled(before + at);
+                    self.is_waiting = true;
+                    self.switch.open();
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Stop::End { at, why }) => {
+                    debug!(why, "{}", G::SAYS);
+                    if at > count {
+                        self.end = Some(&[]);
+                        return Poll::Ready(Ok(()));
+                    }
+                    buffer.set_filled(before + at);
+                    self.end = Some(G::REFUSED);
+                }
             }
-            buffer.set_filled(before + at);
-            self.end = Some(G::REFUSED);
         }
         if let Some(end) = &mut self.end {
             let (now, later) = end.split_at(end.len().min(buffer.remaining()));

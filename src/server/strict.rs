@@ -6,7 +6,7 @@
 
 use crate::framing::{Framing, Unclear};
 
-use super::guarded::{End, Guard};
+use super::guarded::{Guard, Stop};
 
 /// Finds what is unclear.
 #[derive(Default)]
@@ -20,9 +20,11 @@ impl Guard for Strict {
 
     const WAITS: bool = true;
 
-    fn read(&mut self, came: &[u8]) -> Option<End> {
-        let Unclear { at, why } = self.0.read(came).err()?;
-        Some(End { at, why })
+    fn read(&mut self, came: &[u8]) -> Option<Stop> {
+        match self.0.read(came) {
+            Ok(at) => Some(Stop::Switch { at: at? }),
+            Err(Unclear { at, why }) => Some(Stop::End { at, why }),
+        }
     }
 }
 
@@ -32,13 +34,14 @@ mod tests {
 
     use super::*;
     use crate::server::guarded::Guarded;
+    use crate::server::switch::Switch;
 
     #[tokio::test]
     async fn what_is_unclear_is_not_read_however_it_comes() {
         const CAME: &[u8] = b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nA: b\n\r\nGET";
 
         for room in 1..CAME.len() {
-            let mut strict = Guarded::new(CAME, Strict::default());
+            let mut strict = Guarded::new(CAME, Strict::default(), Switch::default());
             let mut read = Vec::new();
             loop {
                 let mut piece = vec![0; room];

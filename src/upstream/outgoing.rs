@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 
 use crate::interim;
+use crate::upgrade;
 
 use super::Content;
 use super::server::hash;
@@ -26,13 +27,16 @@ pub struct Outgoing<'a> {
     pub interim: Option<interim::Sender>,
     /// What a response to it would be found by, if it is looked for.
     pub key: Option<&'a [u8]>,
+    /// The protocol that it asks for on its connection.
+    pub upgrade: Option<&'a str>,
 }
 
 impl Outgoing<'_> {
     /// A server may be asked a second time, whatever became of the first (RFC 9110 §9.2.2): the method
-    /// is safe, and the content is at hand, or there is none.
+    /// is safe, and the content is at hand, or there is none. Of another protocol nobody knows what a
+    /// request for it does.
     pub(super) fn may_repeat(&self) -> bool {
-        self.method.is_safe() && self.content.is_at_hand()
+        self.method.is_safe() && self.content.is_at_hand() && self.upgrade.is_none()
     }
 
     /// A number that requests have in common which are answered alike.
@@ -60,6 +64,9 @@ impl Outgoing<'_> {
         request.headers_mut().remove(HOST);
         if preserve_host && let Ok(host) = self.authority.parse() {
             request.headers_mut().insert(HOST, host);
+        }
+        if let Some(protocol) = self.upgrade {
+            upgrade::say(request.headers_mut(), protocol);
         }
         // The client would not send the content of a GET otherwise.
         if is_chunked {

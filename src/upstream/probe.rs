@@ -70,9 +70,10 @@ async fn check(server: &Server, health: &Health) -> Result<(), String> {
         content: Content::default(),
         interim: None,
         key: None,
+        upgrade: None,
     };
     let request = outgoing.request(server.url(), health.host.is_some());
-    let answer = timeout(health.timeout, server.exchange(request, &outgoing.content)).await;
+    let answer = timeout(health.timeout, server.exchange(request, &outgoing)).await;
     match answer.unwrap_or(Err(Failure::Timeout)) {
         Ok(response) if health.statuses.has(response.status()) => Ok(()),
         Ok(response) => Err(format!("it answered {}", response.status().as_u16())),

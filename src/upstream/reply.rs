@@ -55,6 +55,11 @@ impl Reply {
         Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None, call }
     }
 
+    /// Of a response that begins another protocol: none. Dropping it ends the request.
+    pub(super) fn of_switch(call: Call) -> Self {
+        Self { call: Some(call), ..Self::whole(Bytes::new()) }
+    }
+
     /// All of it at hand.
     pub fn whole(content: Bytes) -> Self {
         let mut ahead = Ahead::default();

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Eject, Health};
 use crate::message;
+use crate::upgrade;
 
 use super::balance::Candidate;
 use super::connect::{self, Client};
@@ -321,10 +322,10 @@ impl Server {
     pub(super) async fn exchange(
         &self,
         mut request: Request<Content>,
-        content: &Content,
+        outgoing: &Outgoing<'_>,
     ) -> Result<Response<Incoming>, Failure> {
         let connection = capture_connection(&mut request);
-        let result = self.head_of(self.client.request(request), content).await;
+        let result = self.head_of(self.client.request(request), outgoing).await;
         if matches!(result, Err(Failure::Broken(_)))
             && let Some(connection) = &*connection.connection_metadata()
         {
@@ -338,8 +339,9 @@ impl Server {
     async fn head_of(
         &self,
         response: ResponseFuture,
-        content: &Content,
+        outgoing: &Outgoing<'_>,
     ) -> Result<Response<Incoming>, Failure> {
+        let content = &outgoing.content;
         tokio::pin!(response);
         let silence = tokio::time::sleep(self.timeout);
         tokio::pin!(silence);
@@ -347,7 +349,7 @@ impl Server {
             tokio::select! {
                 result = &mut response => {
                     let response = result.map_err(|error| Failure::of(error, content))?;
-                    return understood(response);
+                    return understood(response, outgoing.upgrade);
                 }
                 () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
                 () = &mut silence => return Err(Failure::Timeout),
@@ -375,11 +377,16 @@ impl Call {
     pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let server = &*self.server;
         let request = outgoing.request(&server.url, server.preserve_host);
-        let result = server.exchange(request, &outgoing.content).await;
+        let result = server.exchange(request, outgoing).await;
         server.learn(self.began, &result);
         let idle_timeout = server.idle_timeout;
         self.is_told = true;
-        Ok(result?.map(|incoming| Reply::new(incoming, idle_timeout, self)))
+        let response = result?;
+        Ok(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            response.map(|_| Reply::of_switch(self))
+        } else {
+            response.map(|incoming| Reply::new(incoming, idle_timeout, self))
+        })
     }
 }
 
@@ -409,15 +416,20 @@ pub(super) fn hash(octets: &[u8]) -> u64 {
 
 /// Refuses what nobody asked for, or what is not clear, as it is not for the client:
 ///
-/// - what follows a 101, since `Upgrade` is not sent on (RFC 9110 §7.8);
+/// - what follows a 101, unless it is of the protocol that was asked for (RFC 9110 §7.8);
 /// - content that could end in two places, with what an attacker has put behind the first;
 /// - content in a transfer coding other than `chunked`, which `TE` does not announce (RFC 9112
 ///   §7.4): it would pass for the content itself.
-fn understood(response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+fn understood(
+    response: Response<Incoming>,
+    upgrade: Option<&str>,
+) -> Result<Response<Incoming>, Failure> {
     let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let unasked = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        "upstream switched protocols unasked"
+    let unasked = if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Err(unasked) = upgrade::agreed(upgrade, response.headers())
+    {
+        unasked
     } else if !codings.all(is_chunked) {
         "upstream answered in a transfer coding unasked"
     } else if let Err(unclear) = message::response_framing(response.headers()) {

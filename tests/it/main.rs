@@ -41,6 +41,9 @@ mod sizes;
 // Content on its way: passed on as it comes, never a part for the whole.
 mod streaming;
 
+// Other protocols than HTTP on its connections.
+mod switching;
+
 // Many equal misses, one forward request; and crowds of clients that come and go.
 mod collapse;
 mod crowd;

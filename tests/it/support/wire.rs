@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use super::PATIENCE;
 
@@ -32,7 +33,7 @@ impl Wire {
 
     /// The next connection.
     pub(crate) async fn accept(&self) -> Line {
-        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await;
+        let accepted = timeout(PATIENCE, self.0.accept()).await;
         let (stream, _) = accepted.expect("nobody connected").unwrap();
         Line { stream, came: Vec::new() }
     }
@@ -62,15 +63,45 @@ impl Line {
                 assert!(read > 0, "closed before {text:?} came: {so_far:?}");
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("no {text:?} came"))
+        timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("no {text:?} came"))
     }
 
     /// Takes what comes until the other end closes.
     pub(crate) async fn rest(&mut self) -> String {
         // A reset after the answer is as good as a close.
         let reading = self.stream.read_to_end(&mut self.came);
-        let _end = tokio::time::timeout(PATIENCE, reading).await.expect("it was never closed");
+        let _end = timeout(PATIENCE, reading).await.expect("it was never closed");
         String::from_utf8_lossy(&std::mem::take(&mut self.came)).into_owned()
+    }
+
+    /// Sends no more.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Breaks off, so that the other end gets an error instead of an end.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
+    /// Sends up to so many octets, as long as they are taken; how many were.
+    pub(crate) async fn flood(&mut self, most: usize) -> usize {
+        let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
+        // Half a second is long for a kernel that has room.
+        while sent < most
+            && let Ok(taken) = timeout(PATIENCE / 20, self.stream.write(&piece)).await
+        {
+            sent += taken.unwrap();
+        }
+        sent
+    }
+
+    /// Takes so many octets; how many came.
+    pub(crate) async fn skim(&mut self, count: usize) -> usize {
+        let (mut rest, mut nowhere) = ((&mut self.stream).take(count as u64), tokio::io::sink());
+        let skimming = tokio::io::copy(&mut rest, &mut nowhere);
+        let came = timeout(PATIENCE, skimming).await.expect("it does not come").unwrap();
+        usize::try_from(came).unwrap()
     }
 
     /// Goes away, and waits until the other end has noticed.

@@ -1,0 +1,131 @@
+//! Requests for another protocol on their connection: `Upgrade` in HTTP/1.1 (RFC 9110 §7.8), and WebSocket
+//! in HTTP/2 (RFC 8441), which is asked of the upstream as in HTTP/1.1.
+//!
+//! They go past the cache, to one server and to no other once something was sent. If that begins the
+//! protocol, what follows is passed on both ways, unread; any other answer is an answer like others. A
+//! request for what the route does not name is one without it.
+
+use std::io;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+use crate::body::Body;
+use crate::semantics::{CacheStatus, Forward};
+use crate::tunnel::Ground;
+use crate::upgrade::{self, Key, WEBSOCKET};
+use crate::upstream::{Content, Failure, Reply};
+
+use super::{Answer, Gateway, Presented, respond};
+
+/// Makes the request for WebSocket of HTTP/2 (RFC 8441 §4) a `GET`, as it is one in HTTP/1.1; whether
+/// it was one.
+pub(super) fn as_get(head: &mut Parts) -> bool {
+    let asks = head.method == Method::CONNECT
+        && head.extensions.get::<Protocol>().is_some_and(|it| it.as_str() == WEBSOCKET);
+    if asks {
+        head.method = Method::GET;
+    }
+    asks
+}
+
+impl Gateway {
+    /// The protocol that a request asks for, if it asks for one that may be spoken. `connects`: it is one
+    /// that asks for WebSocket in HTTP/2.
+    pub(super) fn asked_protocol(
+        &self,
+        presented: &Presented,
+        content: &Incoming,
+        connects: bool,
+    ) -> Option<Box<str>> {
+        let allowed = &self.plan(presented).onward.upgrade;
+        if connects {
+            return Some(WEBSOCKET.into());
+        }
+        if allowed.is_empty() || !content.is_end_stream() {
+            return None;
+        }
+        let Parts { method, version, headers, .. } = &presented.head;
+        upgrade::wanted(method, *version, headers, allowed).map(Into::into)
+    }
+
+    /// Asks the upstream for another protocol, and begins it on both connections if it agrees.
+    pub(super) fn switch(self: &Arc<Self>, presented: Presented, protocol: Box<str>) -> Answer {
+        let gateway = Arc::clone(self);
+        Answer::later(async move { gateway.ask_for_protocol(presented, protocol).await })
+    }
+
+    async fn ask_for_protocol(
+        &self,
+        mut presented: Presented,
+        protocol: Box<str>,
+    ) -> Response<Body> {
+        let status =
+            CacheStatus { detail: Some("upgrade".into()), ..CacheStatus::forward(Forward::Bypass) };
+        let version = presented.head.version;
+        if !self.plan(&presented).onward.upgrade.iter().any(|allowed| **allowed == *protocol) {
+            return respond::connects(version);
+        }
+        presented.upgrade = Some(protocol);
+        let mut fields = self.upstream_fields(&presented);
+        let key = (version == Version::HTTP_2).then(Key::random);
+        if let Some(key) = &key {
+            key.ask(&mut fields);
+        }
+        let reply = self.forward_with(&presented, &fields, Content::default(), None).await;
+        match reply.and_then(|reply| understood(reply, key.as_ref())) {
+            Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                self.begin(presented, reply, &status)
+            }
+            Ok(reply) => respond::passing(reply, &status),
+            Err(failure) => respond::failed(&failure, &status),
+        }
+    }
+
+    /// Answers that the protocol begins, and has what follows passed on.
+    fn begin(
+        &self,
+        mut presented: Presented,
+        mut reply: Response<Reply>,
+        status: &CacheStatus,
+    ) -> Response<Body> {
+        let upstream = hyper::upgrade::on(&mut reply);
+        let (head, reply) = reply.into_parts();
+        let extensions = &mut presented.head.extensions;
+        let client = extensions.remove::<OnUpgrade>().zip(extensions.remove::<Ground>());
+        let (Some((client, ground)), Some(protocol)) = (client, &presented.upgrade) else {
+            // No connection of a client is without.
+            return respond::lost(status);
+        };
+        let idle_timeout = self.plan(&presented).onward.upgrade_idle_timeout;
+        self.route_stats(&presented).upgrades.count();
+        self.tasks.spawn(async move {
+            // In this order, as the client has it once the response was sent.
+            let (Ok(upstream), Ok(client)) = (upstream.await, client.await) else { return };
+            let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            let end = ground.tunnel(client, upstream, idle_timeout).await;
+            debug!(?end, "tunnel ended");
+            // The server has had a request in flight until now.
+            drop(reply);
+        });
+        respond::switched(head, protocol, presented.head.version, status)
+    }
+}
+
+/// Whether an answer to a request by HTTP/2 means there what it says.
+fn understood(mut reply: Response<Reply>, key: Option<&Key>) -> Result<Response<Reply>, Failure> {
+    let Some(key) = key else { return Ok(reply) };
+    let checked = match reply.status() {
+        StatusCode::SWITCHING_PROTOCOLS => key.check(reply.headers_mut()),
+        // RFC 8441 §5: any 2xx would say that WebSocket begins.
+        status if status.is_success() => Err("upstream answered as if WebSocket was not asked for"),
+        _ => Ok(()),
+    };
+    checked.map(|()| reply).map_err(|why| Failure::broken(io::Error::other(why)))
+}

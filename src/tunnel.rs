@@ -1,0 +1,138 @@
+//! Octets both ways between a client and an upstream that have agreed on another protocol than HTTP.
+//!
+//! Nothing is held but what one side has sent and the other has not taken: one piece for each direction,
+//! and none while nothing comes. Whoever sends no more may go on reading, and the other is told.
+
+use std::any::Any;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The longest piece that is passed on at once.
+const PIECE: usize = 16 * 1024;
+
+/// Whoever does not take the end within this time is left alone with it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A client's connection, as a request on it that may have it go on in another protocol has it.
+#[derive(Clone)]
+pub struct Ground {
+    /// Counts the connection among those that are open.
+    _open: Arc<dyn Any + Send + Sync>,
+    closing: CancellationToken,
+}
+
+/// Why a tunnel came to its end.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides have sent everything.
+    Both,
+    /// One of them broke off.
+    Broken(io::Error),
+    /// Neither has sent anything for so long.
+    Silent,
+    /// The gateway is about to stop.
+    Closing,
+}
+
+impl Ground {
+    /// As long as there is one of its clones, `open` is not dropped. Tunnels end once `closing` says so.
+    pub fn new(open: Arc<dyn Any + Send + Sync>, closing: CancellationToken) -> Self {
+        Self { _open: open, closing }
+    }
+
+    /// Passes on what either side sends, until there is an end. Both are told of it.
+    ///
+    /// Dropping the future breaks both connections off.
+    pub async fn tunnel<C, U>(&self, client: C, upstream: U, idle_timeout: Duration) -> End
+    where
+        C: AsyncRead + AsyncWrite,
+        U: AsyncRead + AsyncWrite,
+    {
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
+        let moved = Moved::new();
+        let up = pass_on(&mut from_client, &mut to_upstream, &moved);
+        let down = pass_on(&mut from_upstream, &mut to_client, &moved);
+        let end = tokio::select! {
+            both = async { tokio::try_join!(up, down) } => both.map_or_else(End::Broken, |_| End::Both),
+            () = moved.silence(idle_timeout) => End::Silent,
+            () = self.closing.cancelled() => End::Closing,
+        };
+        if !matches!(end, End::Both) {
+            let both = async { tokio::join!(to_client.shutdown(), to_upstream.shutdown()) };
+            // Who has gone need not be told.
+            drop(timeout(PATIENCE, both).await);
+        }
+        end
+    }
+}
+
+/// When something was passed on last, in either direction.
+struct Moved {
+    began: Instant,
+    /// In milliseconds since then.
+    last: AtomicU64,
+}
+
+impl Moved {
+    fn new() -> Self {
+        Self { began: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(passed, Ordering::Relaxed);
+    }
+
+    /// Waits until nothing has been for so long.
+    async fn silence(&self, limit: Duration) {
+        loop {
+            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let end = self.began + last + limit;
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
+/// Passes on what comes until there is no more, and says so.
+async fn pass_on(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    moved: &Moved,
+) -> io::Result<()> {
+    loop {
+        let piece = next(from).await?;
+        moved.now();
+        if piece.is_empty() {
+            return to.shutdown().await;
+        }
+        to.write_all(&piece).await?;
+        // TLS may keep what is written.
+        to.flush().await?;
+        moved.now();
+    }
+}
+
+/// The next piece; empty: there is no more.
+async fn next(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Box<[u8]>> {
+    std::future::poll_fn(|cx| {
+        // On the stack, so that a connection which waits has no room set aside.
+        let mut room = [MaybeUninit::uninit(); PIECE];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *from).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(room.filled().into()))
+    })
+    .await
+}
