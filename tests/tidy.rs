@@ -95,6 +95,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "warm", "cli"]),
+    ("h2", &["upstream"]),
     ("redis", &["store"]),
     ("redb", &["store"]),
     ("mongodb", &["documents", "changes"]),

@@ -69,7 +69,7 @@ pub use messages::{FieldChanges, Rewrite, RouteFields};
 pub use mongodbs::Mongodb;
 pub use network::{Network, TrustedField};
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
-pub use upstreams::{Balance, Eject, Health, Retries, Statuses, Upstream, UpstreamServer};
+pub use upstreams::{Balance, Eject, Health, Http, Retries, Statuses, Upstream, UpstreamServer};
 pub use warm::{Occasion, Sitemap, Warm};
 pub use watch::Watch;
 

@@ -48,6 +48,8 @@ pub struct Upstream {
     pub timeout: Duration,
     /// `idle_timeout`: silence between two pieces of a body, default 30 s, 1 ms to 1 day.
     pub idle_timeout: Duration,
+    /// `http`, default `auto`: which version of HTTP its servers speak.
+    pub http: Http,
     /// `preserve_host`, default true: send the client's `Host`; false sends the server's own.
     pub preserve_host: bool,
     /// `ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
@@ -66,6 +68,18 @@ pub struct UpstreamServer {
     pub weight: u32,
     /// `backup`, default false: it is asked only when no other server can be.
     pub backup: bool,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http {
+    /// What the TLS handshake says (RFC 7301), HTTP/2 rather than HTTP/1.1; in cleartext HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    V1,
+    /// HTTP/2; in cleartext it is known of (RFC 9113 §3.3).
+    V2,
 }
 
 /// Which server gets a request.
@@ -197,6 +211,7 @@ impl Upstream {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
+            http: Http::default(),
             preserve_host: true,
             ca: None,
             place: Place::default(),
@@ -236,6 +251,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
         ),
         timeout: table.duration("timeout", default.timeout, MILLISECOND..=DAY),
         idle_timeout: table.duration("idle_timeout", default.idle_timeout, MILLISECOND..=DAY),
+        http: table.read("http", default.http, http),
         preserve_host: table.boolean("preserve_host", default.preserve_host),
         place: ca.as_ref().map_or(table.place, |value| value.place),
         ca: ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text)))),
@@ -367,6 +383,16 @@ fn statuses(text: &str) -> Result<Statuses, Wrong> {
     ranges.map(Statuses).ok_or_else(|| {
         Wrong::new("is not a list of status codes").with_hint("write them as in \"200-299, 404\"")
     })
+}
+
+fn http(text: &str) -> Result<Http, Wrong> {
+    match text {
+        "auto" => Ok(Http::Auto),
+        "1.1" => Ok(Http::V1),
+        "2" => Ok(Http::V2),
+        _ => Err(Wrong::new("is no version of HTTP that is spoken to servers")
+            .with_hint("write \"auto\", \"1.1\" or \"2\"")),
+    }
 }
 
 fn balance(text: &str) -> Result<Balance, Wrong> {

@@ -1,38 +1,155 @@
-//! Connections to one server: how they are made and kept.
+//! Opening a connection to one server: TCP, TLS if it is `https`, and which protocol is spoken there.
+//!
+//! In TLS the handshake says which protocol it is (RFC 7301); in cleartext HTTP/2 has to be known of
+//! (RFC 9113 §3.3).
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
+use http::Uri;
+use hyper::client::conn::http1;
+use hyper::rt::Executor as _;
+use hyper::service::Service as _;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 
-use crate::config;
+use crate::config::{self, Http};
 
-use super::Content;
+use super::http2::{self, Http2};
 use super::names::Whereto;
+use super::{Content, Failure};
 
-/// The connections to one server. Dropping it closes those that are idle; others close when they become so.
-pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector<Whereto>>, Content>;
+/// Without an answer for so long a connection is asked whether anybody is there…
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Opens no connection yet.
-pub(super) fn client(
-    config: &config::Upstream,
-    tls: rustls::ClientConfig,
-    whereto: Whereto,
-) -> Client {
-    let mut connector = HttpConnector::new_with_resolver(whereto);
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(config.connect_timeout));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(256)
-        .build(connector)
+/// … and is given up if nothing is heard for so long, by the operating system.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Opens connections to one server.
+pub(super) struct Connector {
+    server: Uri,
+    http: Http,
+    tcp: TowerToHyperService<HttpConnector<Whereto>>,
+    /// None for cleartext.
+    tls: Option<Tls>,
+    timeout: Duration,
+}
+
+/// What connections are secured with.
+struct Tls {
+    /// Offers what may be spoken.
+    config: Arc<ClientConfig>,
+    /// Offers HTTP/1.1.
+    http1: Arc<ClientConfig>,
+    /// Whose certificate is to be shown.
+    name: ServerName<'static>,
+}
+
+/// A connection that nobody has used.
+pub(super) enum Opened {
+    /// For one exchange after another.
+    Http1(http1::SendRequest<Content>),
+    /// For many at once.
+    Http2(Http2),
+}
+
+impl Connector {
+    /// Opens no connection yet.
+    pub(super) fn new(
+        server: &Uri,
+        whereto: Whereto,
+        config: &config::Upstream,
+        tls: &ClientConfig,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(whereto);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(config.connect_timeout));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        let is_secure = server.scheme_str() == Some("https");
+        let name = server.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+        let name = name.filter(|_| is_secure).and_then(|name| ServerName::try_from(name).ok());
+        Self {
+            server: server.clone(),
+            http: config.http,
+            tcp: TowerToHyperService::new(tcp),
+            tls: name.map(|name| Tls {
+                config: Arc::new(offering(tls, config.http)),
+                http1: Arc::new(offering(tls, Http::V1)),
+                name,
+            }),
+            timeout: config.connect_timeout,
+        }
+    }
+
+    /// HTTP/2 may be what is spoken.
+    pub(super) fn may_speak_http2(&self) -> bool {
+        match self.http {
+            Http::V1 => false,
+            Http::V2 => true,
+            Http::Auto => self.tls.is_some(),
+        }
+    }
+
+    /// A connection with which requests can be sent. `to_http1`: by HTTP/1.1, whatever else may be spoken.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`].
+    pub(super) async fn open(&self, to_http1: bool) -> Result<Opened, Failure> {
+        let opened = tokio::time::timeout(self.timeout, self.open_in_time(to_http1)).await;
+        opened.unwrap_or_else(|_| Err(Failure::connect(io::Error::from(io::ErrorKind::TimedOut))))
+    }
+
+    async fn open_in_time(&self, to_http1: bool) -> Result<Opened, Failure> {
+        let is_known = self.http == Http::V2 && !to_http1;
+        let stream = self.tcp.call(self.server.clone()).await.map_err(Failure::connect)?;
+        let stream = stream.into_inner();
+        let Some(Tls { config, http1, name }) = &self.tls else {
+            return handshake(stream, is_known).await;
+        };
+        let tls = TlsConnector::from(Arc::clone(if to_http1 { http1 } else { config }));
+        let stream = tls.connect(name.clone(), stream).await.map_err(Failure::connect)?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if is_known && !is_http2 {
+            return Err(Failure::connect(io::Error::other("it does not speak HTTP/2")));
+        }
+        handshake(stream, is_http2).await
+    }
+}
+
+/// What connections are secured with that may speak this.
+fn offering(tls: &ClientConfig, http: Http) -> ClientConfig {
+    let mut tls = tls.clone();
+    let mut offer = |protocols: &[&[u8]]| {
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    };
+    match http {
+        Http::Auto => offer(&[b"h2", b"http/1.1"]),
+        Http::V1 => offer(&[b"http/1.1"]),
+        Http::V2 => offer(&[b"h2"]),
+    }
+    tls
+}
+
+async fn handshake<S>(stream: S, is_http2: bool) -> Result<Opened, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if is_http2 {
+        return http2::handshake(stream).await.map(Opened::Http2).map_err(Failure::connect);
+    }
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(Failure::connect)?;
+    TokioExecutor::new().execute(async move {
+        // What it ends with its last exchange has been told, or nobody has lost anything by it.
+        drop(connection.with_upgrades().await);
+    });
+    Ok(Opened::Http1(sender))
 }

@@ -23,10 +23,18 @@ pub struct Content {
 
 struct Upload {
     incoming: Mutex<Incoming>,
+    progress: Arc<Progress>,
+}
+
+/// How far a content has come that is passed on.
+pub(super) struct Progress {
     /// So many octets more are passed on.
     left: AtomicU64,
+    /// So many pieces were.
+    pieces: AtomicU64,
     moved: Notify,
     is_broken: AtomicBool,
+    is_over: AtomicBool,
 }
 
 /// A content ended before its end.
@@ -51,12 +59,14 @@ impl Content {
         // Content of known length 0 is none: it needs no framing towards the upstream.
         let some = !incoming.is_end_stream();
         let left = most.saturating_sub(begun.len() as u64);
-        let upload = || Upload {
-            incoming: incoming.into(),
+        let progress = || Progress {
             left: left.into(),
+            pieces: 0.into(),
             moved: Notify::new(),
-            is_broken: AtomicBool::new(false),
+            is_broken: false.into(),
+            is_over: false.into(),
         };
+        let upload = || Upload { incoming: incoming.into(), progress: Arc::new(progress()) };
         Self { begun, rest: some.then(|| Arc::new(upload())) }
     }
 
@@ -65,17 +75,40 @@ impl Content {
         self.rest.is_none()
     }
 
+    /// Nothing of it has been passed on yet that cannot be again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rest.as_ref().is_none_or(|upload| upload.progress.pieces() == 0)
+    }
+
     /// The client broke off, or what it sent is no content.
     pub(super) fn is_broken(&self) -> bool {
-        self.rest.as_ref().is_some_and(|upload| upload.is_broken.load(Ordering::Relaxed))
+        let is_broken = |upload: &Arc<Upload>| upload.progress.is_broken.load(Ordering::Relaxed);
+        self.rest.as_ref().is_some_and(is_broken)
     }
 
     /// Waits until another piece has left; for ever if there is none.
     pub(super) async fn moved(&self) {
         match &self.rest {
-            Some(upload) => upload.moved.notified().await,
+            Some(upload) => upload.progress.moved.notified().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// How far it has come; none if all of it is at hand.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.rest.as_ref().map(|upload| Arc::clone(&upload.progress))
+    }
+}
+
+impl Progress {
+    /// How many pieces were passed on.
+    pub(super) fn pieces(&self) -> u64 {
+        self.pieces.load(Ordering::Relaxed)
+    }
+
+    /// All of it was.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }
 
@@ -84,6 +117,7 @@ impl Upload {
     fn take(&self, piece: &Frame<Bytes>) -> Result<(), NotWhole> {
         let length = piece.data_ref().map_or(0, |data| data.len() as u64);
         let taken = self
+            .progress
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(length));
         taken.map(drop).map_err(|_| NotWhole::TooLong)
@@ -106,23 +140,27 @@ impl Body for Content {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
         }
         let Some(upload) = &self.rest else { return Poll::Ready(None) };
-        let frame = Pin::new(&mut *upload.incoming()).poll_frame(cx);
+        let mut incoming = upload.incoming();
+        let frame = Pin::new(&mut *incoming).poll_frame(cx);
         let mut frame = frame.map(|frame| {
             frame.map(|frame| {
                 let frame = frame?;
                 upload.take(&frame).map(|()| frame)
             })
         });
+        let progress = &upload.progress;
         match &mut frame {
-            Poll::Ready(Some(Err(_))) => upload.is_broken.store(true, Ordering::Relaxed),
+            Poll::Ready(Some(Err(_))) => progress.is_broken.store(true, Ordering::Relaxed),
             Poll::Ready(Some(Ok(frame))) => {
+                progress.pieces.fetch_add(1, Ordering::Relaxed);
+                let is_last = frame.is_trailers() || incoming.is_end_stream();
+                progress.is_over.store(is_last, Ordering::Relaxed);
                 frame.trailers_mut().map(message::remove_early_fields);
             }
-            _ => {}
+            Poll::Ready(None) => progress.is_over.store(true, Ordering::Relaxed),
+            Poll::Pending => return Poll::Pending,
         }
-        if frame.is_ready() {
-            upload.moved.notify_one();
-        }
+        progress.moved.notify_one();
         frame
     }
 

@@ -46,9 +46,19 @@ impl Cause {
     pub(super) fn is_close(&self) -> bool {
         causes(self.0.as_ref()).any(|error| {
             let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
-            let reset = error.downcast_ref().map(io::Error::kind);
+            let of_http2 = error.downcast_ref().and_then(h2::Error::get_io);
+            let reset = error.downcast_ref().or(of_http2).map(io::Error::kind);
             closed || matches!(reset, Some(ConnectionReset | BrokenPipe))
         })
+    }
+
+    /// The server has refused the stream, or has said by a `GOAWAY` that it comes too late (RFC 9113 §8.7).
+    fn is_refusal(&self) -> bool {
+        let is_refusal = |error: &h2::Error| {
+            let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            error.is_remote() && (is_refused || error.is_go_away())
+        };
+        causes(self.0.as_ref()).any(|error| error.downcast_ref().is_some_and(is_refusal))
     }
 }
 
@@ -83,18 +93,22 @@ impl Failure {
 
     /// There is nothing to connect to.
     pub(super) fn no_server() -> Self {
-        Self::Connect(Cause(Arc::new(io::Error::other("no server is configured"))))
+        Self::connect(io::Error::other("no server is configured"))
     }
 
-    pub(super) fn of(error: hyper_util::client::legacy::Error, content: &Content) -> Self {
-        let refused = error.is_connect();
+    /// [`Failure::Connect`], because of this.
+    pub(super) fn connect(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Connect(Cause(Arc::new(cause)))
+    }
+
+    /// What an exchange came to without a response head.
+    pub(super) fn of(error: hyper::Error, content: &Content) -> Self {
         let cause = Cause(Arc::new(error));
-        if refused {
-            Self::Connect(cause)
-        } else if content.is_broken() {
-            Self::Request(cause)
-        } else {
-            Self::Broken(cause)
-        }
+        if content.is_broken() { Self::Request(cause) } else { Self::Broken(cause) }
+    }
+
+    /// The server has said that it did nothing of it.
+    pub(super) fn is_unprocessed(&self) -> bool {
+        matches!(self, Self::Broken(cause) if cause.is_refusal())
     }
 }

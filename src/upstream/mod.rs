@@ -2,17 +2,20 @@
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
 //! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
-//! an exchange with that, `connect` its connections, `tls` whom it believes; `reply` is the content of a
-//! response on its way back, `failure` why there is none, and `retry` whether it is asked for again.
-//! `probe` asks servers how they are, and `names` which they are.
+//! an exchange with that. `connections` are those to one server, `connect` opens them, several exchanges
+//! share one of `http2`, and `tls` says whom they believe. `reply` is the content of a response on its way
+//! back, `failure` why there is none, and `retry` whether it is asked for again. `probe` asks servers how
+//! they are, and `names` which they are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
 mod balance;
 mod connect;
+mod connections;
 mod content;
 mod failure;
 mod group;
+mod http2;
 mod names;
 mod outgoing;
 mod probe;
@@ -131,6 +134,7 @@ impl Upstream {
             // An answer that was not taken is better than none.
             let result = call.ask(&outgoing).await.or_else(|failure| last.take().ok_or(failure));
             let came = result.as_ref().map(Response::status);
+            tries.is_whole = outgoing.content.is_whole();
             let Some(again) = retry::again(came, tries, &self.retries) else { return result };
             let next = match again {
                 Again::Unsent => self.group.next(hash, &asked, true).call(),

@@ -1,6 +1,6 @@
 //! A request on its way out, and what it is as a message to one server.
 
-use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
@@ -49,28 +49,38 @@ impl Outgoing<'_> {
     }
 
     /// The request to this server. `preserve_host`: with the client's `Host`, else with the server's.
-    pub(super) fn request(&self, server: &Uri, preserve_host: bool) -> Request<Content> {
-        let mut parts = server.clone().into_parts();
-        parts.path_and_query =
-            Some(self.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-        let uri = Uri::from_parts(parts).expect("a server has a scheme and an authority");
-        let is_chunked = self.content.size_hint().exact().is_none();
+    pub(super) fn request(
+        &self,
+        server: &Uri,
+        preserve_host: bool,
+        version: Version,
+    ) -> Request<Content> {
         let mut request = Request::new(self.content.clone());
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_11;
+        *request.version_mut() = version;
         *request.headers_mut() = self.fields.clone();
-        // Without the field the client derives it from the server's URI.
-        request.headers_mut().remove(HOST);
-        if preserve_host && let Ok(host) = self.authority.parse() {
-            request.headers_mut().insert(HOST, host);
-        }
-        if let Some(protocol) = self.upgrade {
-            upgrade::say(request.headers_mut(), protocol);
-        }
-        // The client would not send the content of a GET otherwise.
-        if is_chunked {
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let authority = Some(self.authority).filter(|_| preserve_host);
+        let target = self.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if version == Version::HTTP_2 {
+            // RFC 9113 §8.3.1: a proxy "MUST NOT" send `Host` where `:authority` says it.
+            request.headers_mut().remove(HOST);
+            // It has named `TE`, which is to stay.
+            request.headers_mut().remove(CONNECTION);
+            *request.uri_mut() = absolute(server, authority, target);
+        } else {
+            let host = authority.map_or_else(|| host(server), str::to_owned);
+            if let Ok(host) = host.parse() {
+                request.headers_mut().insert(HOST, host);
+            }
+            // The client would not send the content of a GET otherwise.
+            if self.content.size_hint().exact().is_none() {
+                let chunked = HeaderValue::from_static("chunked");
+                request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+            }
+            if let Some(protocol) = self.upgrade {
+                upgrade::say(request.headers_mut(), protocol);
+            }
+            *request.uri_mut() = Uri::from(target);
         }
         if let Some(interim) = self.interim.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
@@ -78,5 +88,25 @@ impl Outgoing<'_> {
             });
         }
         request
+    }
+}
+
+/// A target in absolute form, of the server's own authority if no other can be.
+fn absolute(server: &Uri, authority: Option<&str>, target: PathAndQuery) -> Uri {
+    let mut parts = server.clone().into_parts();
+    parts.path_and_query = Some(target);
+    if let Some(authority) = authority.and_then(|authority| authority.parse().ok()) {
+        parts.authority = Some(authority);
+    }
+    Uri::from_parts(parts).expect("a server has a scheme and an authority")
+}
+
+/// What a server is called in `Host`: without the port that its scheme has anyway.
+fn host(server: &Uri) -> String {
+    let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = server.host().unwrap_or_default();
+    match server.port_u16().filter(|port| *port != default) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }

@@ -72,11 +72,10 @@ async fn check(server: &Server, health: &Health) -> Result<(), String> {
         key: None,
         upgrade: None,
     };
-    let request = outgoing.request(server.url(), health.host.is_some());
-    let answer = timeout(health.timeout, server.exchange(request, &outgoing)).await;
+    let answer = timeout(health.timeout, server.exchange(&outgoing, health.host.is_some())).await;
     match answer.unwrap_or(Err(Failure::Timeout)) {
-        Ok(response) if health.statuses.has(response.status()) => Ok(()),
-        Ok(response) => Err(format!("it answered {}", response.status().as_u16())),
+        Ok((response, _)) if health.statuses.has(response.status()) => Ok(()),
+        Ok((response, _)) => Err(format!("it answered {}", response.status().as_u16())),
         Err(failure) => Err(failure.in_full()),
     }
 }

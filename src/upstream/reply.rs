@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 use crate::message;
 
+use super::connections::Lent;
+use super::content::Progress;
 use super::server::Call;
 
 /// The content of an upstream's response as it comes in. Silence longer than the upstream's
@@ -26,7 +28,15 @@ pub struct Reply {
     silence: Option<Pin<Box<Sleep>>>,
     ahead: Option<Box<Ahead>>,
     /// Until the content has come.
-    call: Option<Call>,
+    held: Option<Box<Held>>,
+}
+
+/// What an exchange has as long as it lasts.
+struct Held {
+    lent: Lent,
+    call: Call,
+    /// So many pieces of the request's content had left when the silence began.
+    pieces: u64,
 }
 
 /// What was read before anyone took it.
@@ -50,14 +60,21 @@ pub enum Incomplete {
 }
 
 impl Reply {
-    pub(super) fn new(incoming: Incoming, idle_timeout: Duration, call: Call) -> Self {
-        let call = Some(call).filter(|_| !incoming.is_end_stream());
-        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None, call }
+    pub(super) fn new(incoming: Incoming, lent: Lent, idle_timeout: Duration, call: Call) -> Self {
+        let held = Held { lent, call, pieces: 0 };
+        let held = if incoming.is_end_stream() {
+            held.end();
+            None
+        } else {
+            Some(Box::new(held))
+        };
+        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None, held }
     }
 
     /// Of a response that begins another protocol: none. Dropping it ends the request.
-    pub(super) fn of_switch(call: Call) -> Self {
-        Self { call: Some(call), ..Self::whole(Bytes::new()) }
+    pub(super) fn of_switch(lent: Lent, call: Call) -> Self {
+        let held = Some(Box::new(Held { lent, call, pieces: 0 }));
+        Self { held, ..Self::whole(Bytes::new()) }
     }
 
     /// All of it at hand.
@@ -72,7 +89,7 @@ impl Reply {
             idle_timeout: Duration::ZERO,
             silence: None,
             ahead: Some(Box::new(ahead)),
-            call: None,
+            held: None,
         }
     }
 
@@ -110,8 +127,15 @@ impl Reply {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             self.silence = None;
-            if incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
-                self.call = None;
+            match &frame {
+                Some(Err(_)) => self.held = None,
+                // Nothing follows trailers, and some do not ask for it.
+                Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {}
+                Some(Ok(_)) | None => {
+                    if let Some(held) = self.held.take() {
+                        held.end();
+                    }
+                }
             }
             return Poll::Ready(frame.map(|result| {
                 let mut frame = result.map_err(Incomplete::Broken)?;
@@ -121,10 +145,41 @@ impl Reply {
                 Ok(frame)
             }));
         }
-        let idle_timeout = self.idle_timeout;
-        let silence =
-            self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
-        silence.as_mut().poll(cx).map(|()| Some(Err(Incomplete::Silent)))
+        self.poll_silence(cx).map(|()| Some(Err(Incomplete::Silent)))
+    }
+
+    /// Ready once nothing has come for too long. Content that still goes to the server counts as well.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let pieces = self.held.as_deref().map_or(0, Held::pieces_left);
+            let idle_timeout = self.idle_timeout;
+            let silence = self.silence.get_or_insert_with(|| {
+                if let Some(held) = &mut self.held {
+                    held.pieces = pieces;
+                }
+                Box::pin(tokio::time::sleep(idle_timeout))
+            });
+            ready!(silence.as_mut().poll(cx));
+            self.silence = None;
+            if self.held.as_ref().is_none_or(|held| held.pieces == pieces) {
+                if let Some(held) = &self.held {
+                    held.lent.was_silent(idle_timeout);
+                }
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Held {
+    fn pieces_left(&self) -> u64 {
+        self.lent.progress().map_or(0, Progress::pieces)
+    }
+
+    /// The response has come whole.
+    fn end(self) {
+        self.lent.end();
+        drop(self.call);
     }
 }
 

@@ -19,7 +19,7 @@ const SECONDS: usize = 10;
 /// Who may be asked instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
-    /// Nothing was sent: whoever has not been asked.
+    /// Nothing was sent, or nothing done: whoever has not been asked.
     Unsent,
     /// Another server that is usable.
     Elsewhere,
@@ -36,6 +36,8 @@ pub(super) struct Tries {
     pub(super) retries: u32,
     /// A server was silent.
     pub(super) was_silent: bool,
+    /// Nothing of its content has left that cannot be sent again.
+    pub(super) is_whole: bool,
 }
 
 /// Whether a request is sent again after this.
@@ -44,7 +46,9 @@ pub(super) fn again(
     tries: Tries,
     rules: &Retries,
 ) -> Option<Again> {
-    if matches!(came, Err(Failure::Connect(_))) {
+    if matches!(came, Err(Failure::Connect(_)))
+        || tries.is_whole && matches!(came, Err(failure) if failure.is_unprocessed())
+    {
         return Some(Again::Unsent);
     }
     if !tries.may_repeat || tries.retries >= rules.most {

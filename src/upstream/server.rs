@@ -6,10 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::ResponseFuture;
-use hyper_util::client::legacy::connect::capture_connection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,11 +17,12 @@ use crate::message;
 use crate::upgrade;
 
 use super::balance::Candidate;
-use super::connect::{self, Client};
+use super::connect::Connector;
+use super::connections::{Connections, Lent};
 use super::names::Whereto;
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
-use super::{Content, Failure, Outgoing, Reply};
+use super::{Failure, Outgoing, Reply};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
@@ -47,7 +46,7 @@ pub(super) struct Server {
     record: Mutex<Record>,
     /// Times are counted from here.
     made: Instant,
-    client: Client,
+    connections: Connections,
     timeout: Duration,
     idle_timeout: Duration,
     preserve_host: bool,
@@ -157,7 +156,7 @@ impl Server {
             slow_start: config.slow_start,
             record: Mutex::default(),
             made: Instant::now(),
-            client: connect::client(config, tls.clone(), whereto),
+            connections: Connections::new(Connector::new(&server.url, whereto, config, tls)),
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
             preserve_host: config.preserve_host,
@@ -247,13 +246,11 @@ impl Server {
     }
 
     /// Takes note of what became of a request.
-    fn learn(&self, began: Duration, result: &Result<Response<Incoming>, Failure>) {
+    fn learn(&self, began: Duration, result: Result<StatusCode, &Failure>) {
         let now = self.now();
         let is_failure = |status| self.eject().is_some_and(|it| it.statuses.has(status));
         let why = match result {
-            Ok(response) if is_failure(response.status()) => {
-                format!("it answered {}", response.status().as_u16())
-            }
+            Ok(status) if is_failure(status) => format!("it answered {}", status.as_u16()),
             Ok(_) => {
                 let change = self.record().standing.answered(began, now);
                 return self.log(change, "");
@@ -313,48 +310,19 @@ impl Server {
         }
     }
 
-    /// Where it is.
-    pub(super) fn url(&self) -> &Uri {
-        &self.url
-    }
-
     /// Sends this and waits for the response head, whatever there is to be known of the server.
+    /// `preserve_host`: with the authority that is asked for, else with the server's own.
     pub(super) async fn exchange(
         &self,
-        mut request: Request<Content>,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let connection = capture_connection(&mut request);
-        let result = self.head_of(self.client.request(request), outgoing).await;
-        if matches!(result, Err(Failure::Broken(_)))
-            && let Some(connection) = &*connection.connection_metadata()
-        {
-            // What follows on it nobody can tell from what was asked for.
-            connection.poison();
-        }
-        result
-    }
-
-    /// Waits for a response head, from the last piece of content that left.
-    async fn head_of(
-        &self,
-        response: ResponseFuture,
-        outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let content = &outgoing.content;
-        tokio::pin!(response);
-        let silence = tokio::time::sleep(self.timeout);
-        tokio::pin!(silence);
-        loop {
-            tokio::select! {
-                result = &mut response => {
-                    let response = result.map_err(|error| Failure::of(error, content))?;
-                    return understood(response, outgoing.upgrade);
-                }
-                () = content.moved() => silence.as_mut().reset(Instant::now() + self.timeout),
-                () = &mut silence => return Err(Failure::Timeout),
-            }
-        }
+        preserve_host: bool,
+    ) -> Result<(Response<Incoming>, Lent), Failure> {
+        let request = |version| outgoing.request(&self.url, preserve_host, version);
+        let exchange = self.connections.exchange(request, outgoing, self.timeout).await;
+        let (response, lent) = exchange?;
+        // A connection with an answer that is not understood is given up with it: what follows nobody can
+        // tell from what was asked for.
+        Ok((understood(response, outgoing.upgrade)?, lent))
     }
 }
 
@@ -376,16 +344,15 @@ impl Call {
     /// See [`Failure`]. Dropping the future gives the request up.
     pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let server = &*self.server;
-        let request = outgoing.request(&server.url, server.preserve_host);
-        let result = server.exchange(request, outgoing).await;
-        server.learn(self.began, &result);
+        let result = server.exchange(outgoing, server.preserve_host).await;
+        server.learn(self.began, result.as_ref().map(|(response, _)| response.status()));
         let idle_timeout = server.idle_timeout;
         self.is_told = true;
-        let response = result?;
+        let (response, lent) = result?;
         Ok(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            response.map(|_| Reply::of_switch(self))
+            response.map(|_| Reply::of_switch(lent, self))
         } else {
-            response.map(|incoming| Reply::new(incoming, idle_timeout, self))
+            response.map(|incoming| Reply::new(incoming, lent, idle_timeout, self))
         })
     }
 }

@@ -65,6 +65,7 @@ mod names;
 mod probes;
 mod retries;
 mod upstream;
+mod upstream_http2;
 
 // L1 and L2, alone and together, in one gateway and in a fleet.
 mod tiers;

@@ -403,7 +403,7 @@ fn tls() -> Tls {
 }
 
 /// A server that answers `secure` to everything, over TLS. Gives its port.
-async fn serve_tls(acceptor: TlsAcceptor) -> (u16, JoinSet<()>) {
+pub(crate) async fn serve_tls(acceptor: TlsAcceptor) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut serving = JoinSet::new();

@@ -18,6 +18,7 @@ pub mod redis;
 pub mod scripted;
 pub mod server;
 pub mod shell;
+pub mod streams;
 pub mod tiers;
 pub mod wire;
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::PATIENCE;
 
@@ -52,6 +52,20 @@ impl Pki {
         params.distinguished_name.push(DnType::CommonName, subject);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.ca).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What a server answers handshakes with that has the certificate of these files, and speaks these
+    /// protocols.
+    pub(crate) fn acceptor(&self, file: &str, protocols: &[&str]) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_file(self.at(&format!("{file}.pem"))).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.at(&format!("{file}.key"))).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![chain], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Connects to a gateway as a client that believes this authority, for a host.

@@ -1,0 +1,313 @@
+//! The connections to one server: those of HTTP/1.1 that wait for their next exchange, and those of HTTP/2,
+//! which many share.
+//!
+//! A connection that closed before anything of a request left is no failure: another one takes it.
+//!
+//! Of HTTP/2 another connection is opened when those that are there have as many exchanges as the server
+//! takes, or have said that they end (`GOAWAY`, RFC 9113 §6.8). One is opened at a time, and who finds no
+//! room waits for it.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper::rt::Executor as _;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connect::{Connector, Opened};
+use super::content::Progress;
+use super::http2::{Http2, Stream};
+use super::{Content, Failure, Outgoing};
+
+/// A connection that nobody uses is closed after so long.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// So many of HTTP/1.1 may wait for their next exchange.
+const MOST_IDLE: usize = 256;
+
+/// A request may be refused unprocessed by so many streams.
+const MOST_REFUSALS: u32 = 2;
+
+type Sender = http1::SendRequest<Content>;
+
+/// What has come of opening a connection, once something has.
+type Opening = watch::Receiver<Option<Result<(), Failure>>>;
+
+/// The connections to one server. Dropping it closes those that are idle; others close when they become so.
+pub(super) struct Connections(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    kept: Mutex<Kept>,
+    /// The last that was opened speaks HTTP/1.1.
+    speaks_http1: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Since when each waits, the last one that came last.
+    idle: Vec<(Sender, Instant)>,
+    shared: Vec<Arc<Http2>>,
+    opening: Option<Opening>,
+    /// Somebody closes those that are idle for too long.
+    is_tended: bool,
+}
+
+/// A connection for the time of one exchange. Dropping it before the end gives the exchange up.
+pub(super) struct Lent {
+    home: Weak<Inner>,
+    line: Line,
+    /// Something was answered on the connection before.
+    is_reused: bool,
+    /// Of the request's content.
+    progress: Option<Arc<Progress>>,
+}
+
+enum Line {
+    Http1(Sender),
+    Http2(Stream),
+}
+
+/// Why there is no response.
+enum Unanswered {
+    /// The connection had closed, and nothing has left.
+    Closed(hyper::Error),
+    Failed(Failure),
+}
+
+/// Where there is room for an exchange.
+enum Way {
+    Here(Stream),
+    /// On a connection that is being opened.
+    Opening(Opening),
+}
+
+impl Connections {
+    /// Opens no connection yet.
+    pub(super) fn new(connector: Connector) -> Self {
+        let kept = Mutex::default();
+        Self(Arc::new(Inner { connector, kept, speaks_http1: AtomicBool::new(false) }))
+    }
+
+    /// Sends a request and waits for the response head: as long as `silence`, from the last piece of
+    /// content that left. `request` makes the message for one version of HTTP.
+    pub(super) async fn exchange(
+        &self,
+        request: impl Fn(Version) -> Request<Content>,
+        outgoing: &Outgoing<'_>,
+        silence: Duration,
+    ) -> Result<(Response<Incoming>, Lent), Failure> {
+        let content = &outgoing.content;
+        let mut refusals = 0;
+        loop {
+            let mut lent = self.0.lend(outgoing).await?;
+            let request = request(lent.version());
+            match lent.send(request, content, silence).await {
+                Ok(response) => return Ok((response, lent)),
+                Err(Unanswered::Closed(_)) if lent.is_reused => {}
+                Err(Unanswered::Closed(error)) => return Err(Failure::of(error, content)),
+                Err(Unanswered::Failed(failure)) => {
+                    // RFC 9113 §8.7: a request that was refused "has not been processed".
+                    let may_repeat = failure.is_unprocessed() && content.is_whole();
+                    if !may_repeat || refusals == MOST_REFUSALS {
+                        return Err(failure);
+                    }
+                    refusals += 1;
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for one exchange.
+    async fn lend(self: &Arc<Self>, outgoing: &Outgoing<'_>) -> Result<Lent, Failure> {
+        // RFC 9113 §8.6: in HTTP/2 there is no `Upgrade`.
+        let to_http1 = outgoing.upgrade.is_some();
+        let lent = |line, is_reused| {
+            // Who comes next may speak otherwise than one that was to speak HTTP/1.1.
+            let is_other = to_http1 && self.connector.may_speak_http2();
+            let home = if is_other { Weak::new() } else { Arc::downgrade(self) };
+            Lent { home, line, is_reused, progress: outgoing.content.progress() }
+        };
+        loop {
+            if let Some(sender) = self.idle().await {
+                return Ok(lent(Line::Http1(sender), true));
+            }
+            let is_http1 = to_http1 || self.speaks_http1.load(Ordering::Relaxed);
+            if is_http1 || !self.connector.may_speak_http2() {
+                match self.connector.open(to_http1).await? {
+                    Opened::Http1(sender) => return Ok(lent(Line::Http1(sender), false)),
+                    opened @ Opened::Http2(_) => self.learn(opened),
+                }
+            }
+            match self.way() {
+                Way::Here(stream) => {
+                    let is_reused = stream.is_reused;
+                    return Ok(lent(Line::Http2(stream), is_reused));
+                }
+                Way::Opening(mut opening) => {
+                    // Where whoever opens it has ended with its runtime, the next one does.
+                    if let Ok(opened) = opening.wait_for(Option::is_some).await {
+                        opened.clone().transpose()?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One of HTTP/1.1 that waits, the one that has for the shortest time: the others can be closed.
+    async fn idle(&self) -> Option<Sender> {
+        loop {
+            let (mut sender, since) = self.kept().idle.pop()?;
+            if since.elapsed() < IDLE && sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// Where there is room for an exchange of HTTP/2.
+    fn way(self: &Arc<Self>) -> Way {
+        let mut kept = self.kept();
+        kept.shared.retain(|connection| connection.is_open());
+        // Those that come first are filled first, so that the others can be closed.
+        if let Some(stream) = kept.shared.iter().find_map(Http2::begin) {
+            return Way::Here(stream);
+        }
+        if let Some(opening) = kept.opening.as_ref().filter(|it| it.has_changed().is_ok()) {
+            return Way::Opening(opening.clone());
+        }
+        let (told, opening) = watch::channel(None);
+        kept.opening = Some(opening.clone());
+        drop(kept);
+        let inner = Arc::clone(self);
+        TokioExecutor::new().execute(async move {
+            let opened = inner.connector.open(false).await.map(|opened| inner.learn(opened));
+            inner.kept().opening = None;
+            told.send_replace(Some(opened));
+        });
+        Way::Opening(opening)
+    }
+
+    /// As [`Inner::keep`], of one that was opened as whoever comes would.
+    fn learn(self: &Arc<Self>, opened: Opened) {
+        self.speaks_http1.store(matches!(opened, Opened::Http1(_)), Ordering::Relaxed);
+        self.keep(opened);
+    }
+
+    /// Keeps a connection for whoever comes.
+    fn keep(self: &Arc<Self>, opened: Opened) {
+        let mut kept = self.kept();
+        match opened {
+            Opened::Http1(sender) if kept.idle.len() >= MOST_IDLE => drop(sender),
+            Opened::Http1(sender) => kept.idle.push((sender, Instant::now())),
+            Opened::Http2(connection) => kept.shared.push(Arc::new(connection)),
+        }
+        let is_tended = std::mem::replace(&mut kept.is_tended, true);
+        drop(kept);
+        if !is_tended {
+            TokioExecutor::new().execute(tend(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Closes connections that are idle for too long, as long as there are any.
+async fn tend(connections: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(IDLE / 3).await;
+        let Some(connections) = connections.upgrade() else { return };
+        let mut kept = connections.kept();
+        kept.idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE);
+        kept.shared.retain(|connection| connection.is_open() && !connection.is_idle(IDLE));
+        if kept.idle.is_empty() && kept.shared.is_empty() {
+            kept.is_tended = false;
+            return;
+        }
+    }
+}
+
+impl Lent {
+    fn version(&self) -> Version {
+        match self.line {
+            Line::Http1(_) => Version::HTTP_11,
+            Line::Http2(_) => Version::HTTP_2,
+        }
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<Content>,
+        content: &Content,
+        silence: Duration,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let result = match &mut self.line {
+            Line::Http1(sender) => {
+                in_time(sender.try_send_request(request), content, silence).await
+            }
+            Line::Http2(stream) => {
+                let mut sender = stream.sender();
+                in_time(sender.try_send_request(request), content, silence).await
+            }
+        };
+        if matches!(result, Err(Unanswered::Failed(Failure::Timeout))) {
+            self.was_silent(silence);
+        }
+        result
+    }
+
+    /// Nothing came for this exchange for so long.
+    pub(super) fn was_silent(&self, patience: Duration) {
+        if let Line::Http2(stream) = &self.line {
+            stream.was_silent(patience);
+        }
+    }
+
+    /// Of the request's content; none if all of it was at hand.
+    pub(super) fn progress(&self) -> Option<&Progress> {
+        self.progress.as_deref()
+    }
+
+    /// The response has come whole.
+    pub(super) fn end(self) {
+        // Where the request has not ended, the next response could be the answer to the rest of it.
+        let is_over = self.progress.is_none_or(|progress| progress.is_over());
+        if let (Line::Http1(sender), Some(home), true) = (self.line, self.home.upgrade(), is_over) {
+            home.keep(Opened::Http1(sender));
+        }
+    }
+}
+
+/// Waits for a response head, from the last piece of content that left.
+async fn in_time(
+    response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>>,
+    content: &Content,
+    patience: Duration,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut response = pin!(response);
+    let mut silence = pin!(tokio::time::sleep(patience));
+    loop {
+        tokio::select! {
+            result = &mut response => return result.map_err(|mut error| {
+                let is_unsent = error.take_message().is_some();
+                let error = error.into_error();
+                if is_unsent {
+                    Unanswered::Closed(error)
+                } else {
+                    Unanswered::Failed(Failure::of(error, content))
+                }
+            }),
+            () = content.moved() => silence.as_mut().reset(Instant::now() + patience),
+            () = &mut silence => return Err(Unanswered::Failed(Failure::Timeout)),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! HTTP/2 to servers: when it is spoken, what a request becomes, how connections are shared, and what
+//! becomes of requests when a server refuses them, leaves or hangs.
+
+use bytes::Bytes;
+use h2::Reason;
+use http::Version;
+
+use crate::support::client::{answers, sent};
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::pki::Pki;
+use crate::support::streams::{Streams, given_up};
+use crate::upstream::serve_tls;
+
+/// A gateway before a server in cleartext that is known to speak HTTP/2.
+fn setup(server: &Streams, lines: &str) -> Setup {
+    Gateway::setup_before(&[server.url()]).upstream(&format!("http = \"2\"\n{lines}"))
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_the_handshake_says_so() {
+    let pki = Pki::new();
+    pki.certify("server", &["localhost"], "server");
+    let ca = pki.at("ca.pem").display().to_string();
+    for (http, offered, expected) in [
+        ("auto", &["h2", "http/1.1"][..], Some(Version::HTTP_2)),
+        ("2", &["h2", "http/1.1"], Some(Version::HTTP_2)),
+        ("1.1", &["h2", "http/1.1"], Some(Version::HTTP_11)),
+        ("auto", &["http/1.1"], Some(Version::HTTP_11)),
+        ("auto", &[], Some(Version::HTTP_11)),
+        ("2", &[], None),
+    ] {
+        let acceptor = pki.acceptor("server", offered);
+        let is_http2 = expected == Some(Version::HTTP_2);
+        let mut streams = Streams::secure(acceptor.clone()).await;
+        let (port, _serving) = serve_tls(acceptor).await;
+        let port = if is_http2 { streams.port() } else { port };
+        let setup = Gateway::setup_before(&[format!("https://localhost:{port}")]);
+        let lines = format!("http = \"{http}\"\nca = \"{ca}\"");
+        let gateway = setup.upstream(&lines).start().await;
+        let asked = tokio::spawn(gateway.ask("GET", "/a").send());
+        if is_http2 {
+            let stream = streams.next().await;
+            assert_eq!(stream.request.uri().scheme_str(), Some("https"));
+            stream.answer("secure");
+        }
+        let got = asked.await.unwrap();
+        match expected {
+            Some(_) => got.code(200).body("secure"),
+            None => got.code(502).status("fwd=uri-miss; detail=upstream-refused"),
+        };
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_one_of_http_2() {
+    let mut server = Streams::start(100).await;
+    for (lines, authority) in [
+        ("", "shop.example".to_owned()),
+        ("preserve_host = false", format!("127.0.0.1:{}", server.port())),
+    ] {
+        let gateway = setup(&server, lines).start().await;
+        let ask = gateway.ask("POST", "/a?b").field("host", "shop.example");
+        let ask = ask.field("connection", "te, x-own, keep-alive").field("te", "trailers");
+        let ask = ask.field("x-own", "1").field("keep-alive", "timeout=5");
+        let ask = ask.field("cookie", "a=1").field("cookie", "b=2").body("abc").unannounced();
+        let asked = tokio::spawn(ask.send());
+        let mut stream = server.next().await;
+        assert_eq!(stream.request.version(), Version::HTTP_2);
+        assert_eq!(stream.request.uri().scheme_str(), Some("http"));
+        assert_eq!(stream.request.uri().authority().unwrap().as_str(), authority);
+        assert_eq!(stream.target(), "/a?b");
+        assert_eq!(
+            (stream.field("te"), stream.field("cookie")),
+            (Some("trailers"), Some("a=1; b=2"))
+        );
+        for name in ["host", "connection", "keep-alive", "x-own", "transfer-encoding"] {
+            assert_eq!(stream.field(name), None, "{name}");
+        }
+        assert_eq!(stream.piece().await.as_deref(), Some(&b"abc"[..]));
+        assert_eq!(stream.piece().await, None);
+        stream.answer("done");
+        asked.await.unwrap().code(200).body("done").has("via", "2 larder");
+    }
+}
+
+#[tokio::test]
+async fn requests_share_a_connection_as_far_as_the_server_takes_them() {
+    let mut server = Streams::start(2).await;
+    let gateway = setup(&server, "").start().await;
+    let mut waiting = Vec::new();
+    let mut streams = Vec::new();
+    for number in 0..5 {
+        waiting.push(tokio::spawn(gateway.ask("GET", &format!("/{number}")).send()));
+        streams.push(server.next().await);
+    }
+    let connections: Vec<_> = streams.iter().map(|stream| stream.connection).collect();
+    assert_eq!(connections, [1, 1, 2, 2, 3]);
+    // Where there is room again, the next one goes.
+    let stream = streams.remove(2);
+    stream.answer("1");
+    waiting.remove(2).await.unwrap().code(200);
+    waiting.push(tokio::spawn(gateway.ask("GET", "/5").send()));
+    streams.push(server.next().await);
+    assert_eq!(streams.last().unwrap().connection, 2);
+    for stream in streams {
+        stream.answer("1");
+    }
+    for got in answers(waiting).await {
+        got.code(200).body("1");
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_that_finds_no_connection_opens_one() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let waiting = sent((0..50).map(|number| gateway.ask("GET", &format!("/{number}"))));
+    for _ in 0..50 {
+        let stream = server.next().await;
+        assert_eq!(stream.connection, 1);
+        stream.answer("1");
+    }
+    for got in answers(waiting).await {
+        got.code(200).body("1");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_refused_unprocessed_is_sent_again() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let waiting = tokio::spawn(gateway.ask("POST", "/a").send());
+    for _ in 0..2 {
+        server.next().await.refuse();
+    }
+    server.next().await.answer("1");
+    waiting.await.unwrap().code(200).body("1");
+    assert_eq!(gateway.figure("upstream_requests"), 1);
+
+    // Not without end.
+    let waiting = tokio::spawn(gateway.ask("POST", "/a").send());
+    for _ in 0..3 {
+        server.next().await.refuse();
+    }
+    waiting.await.unwrap().code(502).status("fwd=method; detail=upstream-broken");
+
+    // What has left cannot be sent a second time.
+    let waiting = tokio::spawn(gateway.ask("POST", "/a").body("abc").send());
+    let mut stream = server.next().await;
+    stream.piece().await.unwrap();
+    stream.refuse();
+    waiting.await.unwrap().code(502);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_lets_its_streams_end_and_is_replaced() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    let running = server.next().await;
+    running.leave();
+    // Whether it goes to the old one or not, it is answered.
+    for _ in 0..3 {
+        let next = tokio::spawn(gateway.ask("POST", "/b").send());
+        server.next().await.answer("2");
+        next.await.unwrap().code(200).body("2");
+    }
+    let last = tokio::spawn(gateway.ask("GET", "/c").send());
+    let stream = server.next().await;
+    assert_eq!(stream.connection, 2);
+    stream.answer("3");
+    last.await.unwrap().code(200).body("3");
+    running.answer("1");
+    first.await.unwrap().code(200).body("1");
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_is_left() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "timeout = \"200ms\"").start().await;
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    let hanging = server.next().await;
+    assert_eq!(hanging.connection, 1);
+    hanging.hang();
+    first.await.unwrap().code(504);
+    let next = tokio::spawn(gateway.ask("GET", "/b").send());
+    let stream = server.next().await;
+    assert_eq!(stream.connection, 2, "nothing came on the other");
+    stream.answer("2");
+    next.await.unwrap().code(200).body("2");
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_leaves_the_connection_to_others() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "timeout = \"300ms\"").start().await;
+    let slow = tokio::spawn(gateway.ask("GET", "/slow").send());
+    let mut held = server.next().await;
+    // Something goes on all the time.
+    let other = tokio::spawn(gateway.ask("POST", "/b").open());
+    let mut content = server.next().await.begin(&[]);
+    let mut other = other.await.unwrap();
+    while !slow.is_finished() {
+        content.send_data(Bytes::from_static(b"1"), false).unwrap();
+        other.piece().await.unwrap().unwrap();
+    }
+    slow.await.unwrap().code(504);
+    assert_eq!(held.given_up().await, Reason::CANCEL);
+    let next = tokio::spawn(gateway.ask("GET", "/c").send());
+    let stream = server.next().await;
+    assert_eq!(stream.connection, 1);
+    stream.answer("2");
+    next.await.unwrap().code(200).body("2");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_clear_is_one_streams_trouble() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let good = tokio::spawn(gateway.ask("GET", "/good").send());
+    let stream = server.next().await;
+    let bad = tokio::spawn(gateway.ask("GET", "/bad").send());
+    let mut unclear = server.next().await;
+    let _content = unclear.begin(&[("content-length", "1"), ("content-length", "1")]);
+    bad.await.unwrap().code(502).status("fwd=uri-miss; detail=upstream-broken");
+    stream.answer("1");
+    good.await.unwrap().code(200).body("1");
+    let next = tokio::spawn(gateway.ask("GET", "/next").send());
+    let stream = server.next().await;
+    assert_eq!(stream.connection, 1);
+    stream.answer("2");
+    next.await.unwrap().code(200).body("2");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_holds_up_nobody() {
+    const SLOW: usize = 12;
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    // Each of them leaves lying what one stream may.
+    let mut slow = Vec::new();
+    for number in 0..SLOW {
+        let asked = tokio::spawn(gateway.ask("POST", &format!("/{number}")).open());
+        let mut stream = server.next().await;
+        let mut content = stream.begin(&[]);
+        slow.push((asked.await.unwrap(), stream));
+        tokio::spawn(async move {
+            content.reserve_capacity(64 << 20);
+            while let Some(Ok(room)) = std::future::poll_fn(|cx| content.poll_capacity(cx)).await {
+                if content.send_data(Bytes::from(vec![0; room]), false).is_err() {
+                    return;
+                }
+                content.reserve_capacity(64 << 20);
+            }
+        });
+    }
+    // More than a connection could take with the windows that HTTP/2 begins with.
+    let quick = tokio::spawn(gateway.ask("POST", "/quick").send());
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&[]);
+    content.send_data(Bytes::from(vec![1; 3 << 20]), true).unwrap();
+    assert_eq!(stream.connection, 1);
+    assert_eq!(quick.await.unwrap().code(200).body.len(), 3 << 20);
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_gives_its_stream_up_and_no_other() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let left = tokio::spawn(gateway.ask("GET", "/a").open());
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&[("cache-control", "no-store")]);
+    let other = tokio::spawn(gateway.ask("GET", "/b").send());
+    let kept = server.next().await;
+    drop(left.await.unwrap());
+    assert_eq!(given_up(&mut content).await, Reason::CANCEL);
+    kept.answer("1");
+    other.await.unwrap().code(200).body("1");
+}
