@@ -86,6 +86,20 @@ impl Store {
         invalidations: Vec<Invalidation>,
         cause: Cause,
     ) -> (Receipt, Option<Later>) {
+        let told = self.is_tied().then(|| invalidations.clone());
+        let receipt = self.append_here(invalidations, cause).await;
+        if let Some(told) = told {
+            self.tell(&told).await;
+        }
+        receipt
+    }
+
+    /// As [`Store::append`], and no other process is told.
+    pub(super) async fn append_here(
+        &self,
+        invalidations: Vec<Invalidation>,
+        cause: Cause,
+    ) -> (Receipt, Option<Later>) {
         if let Some(disk) = &self.disk {
             return disk.append(invalidations).await;
         }

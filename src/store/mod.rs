@@ -43,6 +43,7 @@ mod shared_log;
 mod sharing;
 #[cfg(test)]
 mod tests;
+mod tie;
 mod turn;
 mod variants;
 mod waiting;
@@ -51,6 +52,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -70,6 +72,7 @@ pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
 pub use self::search::{Search, SearchRules};
 pub use self::shared_log::Receipt;
+pub use self::tie::Told;
 pub use self::turn::{Sign, Turn, Turned, Word};
 pub use self::variants::Variants;
 
@@ -84,6 +87,7 @@ use self::log::{Bounds, Log};
 use self::nodes::Nodes;
 use self::second::{NoAnswer, only};
 use self::shared_log::SharedLog;
+use self::tie::Tie;
 use self::turn::Turns;
 use crate::clock;
 use crate::config;
@@ -128,6 +132,8 @@ pub struct Store {
     /// Of moments.
     start: Start,
     tasks: Tasks,
+    /// Another process that hears of what is invalidated here.
+    tie: ArcSwapOption<Tie>,
 }
 
 /// What there is when `[cache.l2]` is.
@@ -193,7 +199,7 @@ impl Store {
                 (Some(Redis { nodes, namespace, l2, log: shared, turns, lag }), fleet)
             }
         };
-        Self { log, l1, redis, disk: None, fleet, start, tasks }
+        Self { log, l1, redis, disk: None, fleet, start, tasks, tie: ArcSwapOption::empty() }
     }
 
     /// A name of this gateway that no other process has.

@@ -119,6 +119,22 @@ impl Store {
         Ok(Self { disk: Some(disk), ..self })
     }
 
+    /// Leaves a disk to another process, if there is one. Until [`Store::have_disk_again`] there is no
+    /// second tier.
+    pub async fn leave_disk(&self) {
+        if let Some(disk) = &self.disk {
+            disk.pass(false).await;
+        }
+    }
+
+    /// Uses the disk again, as soon as the other process does not. What was invalidated in the meantime
+    /// does not come back.
+    pub async fn have_disk_again(&self) {
+        if let Some(disk) = &self.disk {
+            disk.pass(true).await;
+        }
+    }
+
     /// Whether there is a second tier, within reach or not.
     pub fn has_l2(&self) -> bool {
         self.redis.is_some() || self.disk.is_some()

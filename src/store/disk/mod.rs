@@ -12,14 +12,14 @@
 
 mod database;
 mod files;
+mod folder;
 mod queue;
 #[cfg(test)]
 mod tests;
 mod trouble;
 mod writer;
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use self::trouble::NotOpened;
 
 use self::database::{Database, Kept, Row};
-use self::queue::{Append, Queue, What, Write};
+use self::queue::{Append, Pass, Queue, What, Write};
 use self::trouble::Trouble;
 use self::writer::Writer;
 use crate::clock;
@@ -171,6 +171,14 @@ impl Disk {
     /// Whether it is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.load().is_some()
+    }
+
+    /// Leaves the folder to another process, or has it again. Until then there is no tier.
+    pub(super) async fn pass(&self, is_ours: bool) {
+        let (told, done) = oneshot::channel();
+        self.queue.pass(Pass { is_ours, told });
+        // It says nothing, it goes; or it has ended.
+        drop(done.await);
     }
 
     /// How long the look-ups of one request may take.
@@ -355,18 +363,18 @@ impl Disk {
 
 /// The folder for this process alone, and what lies there. A damaged database is put aside.
 fn opened(folder: &Path) -> Result<(File, Database, Kept), NotOpened> {
-    let lock = lock(folder).map_err(|error| match error {
+    let lock = folder::lock(folder).map_err(|error| match error {
         TryLockError::WouldBlock => NotOpened::InUse(folder.to_owned()),
         TryLockError::Error(error) => NotOpened::failed(folder, error),
     })?;
     let whole = || {
-        let database = writer::open(folder, Position::ZERO)?;
+        let database = folder::open(folder, Position::ZERO)?;
         let kept = database.log()?;
         Ok((database, kept))
     };
     let opened = match whole() {
         Err(Trouble::Damaged(_)) => {
-            writer::set_aside(folder);
+            folder::set_aside(folder);
             whole()
         }
         opened => opened,
@@ -376,14 +384,4 @@ fn opened(folder: &Path) -> Result<(File, Database, Kept), NotOpened> {
         Err(Trouble::InUse) => Err(NotOpened::InUse(folder.to_owned())),
         Err(trouble) => Err(NotOpened::failed(folder, trouble)),
     }
-}
-
-fn lock(folder: &Path) -> Result<File, TryLockError> {
-    // What is stored may be for few eyes.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(TryLockError::Error)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock"));
-    let lock = lock.map_err(TryLockError::Error)?;
-    lock.try_lock()?;
-    Ok(lock)
 }

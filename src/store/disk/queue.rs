@@ -49,6 +49,12 @@ impl Write {
     }
 }
 
+/// Who has the folder from now on, and who waits for that.
+pub(super) struct Pass {
+    pub(super) is_ours: bool,
+    pub(super) told: oneshot::Sender<()>,
+}
+
 /// What the writer is to do next.
 #[derive(Default)]
 pub(super) struct Work {
@@ -56,6 +62,8 @@ pub(super) struct Work {
     pub(super) writes: Vec<Write>,
     /// What lies on the disk makes no sense.
     pub(super) is_damaged: bool,
+    /// Behind the rest: whose the folder is to be.
+    pub(super) pass: Option<Pass>,
     /// There is no more after this.
     pub(super) is_last: bool,
 }
@@ -71,6 +79,7 @@ struct Waiting {
     appends: Vec<Append>,
     writes: VecDeque<Write>,
     is_damaged: bool,
+    pass: Option<Pass>,
     is_ended: bool,
 }
 
@@ -102,6 +111,12 @@ impl Queue {
         self.come.notify_one();
     }
 
+    /// The folder is left to another process, or had again.
+    pub(super) fn pass(&self, pass: Pass) {
+        self.lock().pass = Some(pass);
+        self.come.notify_one();
+    }
+
     /// What waits is done, and nothing after it.
     pub(super) fn end(&self) {
         self.lock().is_ended = true;
@@ -119,6 +134,7 @@ impl Queue {
             waiting.appends.is_empty()
                 && waiting.writes.is_empty()
                 && !waiting.is_damaged
+                && waiting.pass.is_none()
                 && !waiting.is_ended
         };
         let waited = self.come.wait_timeout_while(self.lock(), patience, is_idle);
@@ -136,6 +152,7 @@ impl Queue {
             appends: std::mem::take(&mut waiting.appends),
             writes,
             is_damaged: std::mem::take(&mut waiting.is_damaged),
+            pass: waiting.pass.take(),
             is_last: waiting.is_ended && waiting.writes.is_empty(),
         }
     }

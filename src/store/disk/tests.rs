@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::database::{Database, Kept};
+use super::folder::{DATABASE, open};
 use super::trouble::Trouble;
-use super::writer::{DATABASE, open};
 use crate::clock::Clock;
 use crate::config;
 use crate::store::log::{Invalidation, Scope};

@@ -5,10 +5,9 @@
 //! could cover is taken from the disk instead. So whatever is found there after a kill, no record that
 //! counts is missing.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::fs::File;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
@@ -17,15 +16,15 @@ use crate::clock;
 use crate::store::codec::{self, Frame};
 use crate::store::disk::Disk;
 use crate::store::disk::database::{Change, Database};
-use crate::store::disk::files::Files;
-use crate::store::disk::queue::{Append, What, Write};
+use crate::store::disk::folder::{lock, open, remove, set_aside};
+use crate::store::disk::queue::{Append, Pass, What, Write};
 use crate::store::disk::trouble::Trouble;
 use crate::store::log::Invalidation;
 use crate::store::search::SearchRules;
 use crate::store::second::{end, millis, useful};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variants;
-use crate::stored::{CacheKey, Position};
+use crate::stored::CacheKey;
 
 /// Changes are made durable so often: what a kill can lose. Until then the room of what was
 /// overwritten is not free.
@@ -44,17 +43,14 @@ const AT_ONCE: usize = 256;
 /// The log holds no more records than this.
 const MAX_RECORDS: u64 = 250_000;
 
-/// Where the database lies in the folder, and what is made of a damaged one.
-pub(super) const DATABASE: &str = "larder.redb";
-const DAMAGED: &str = "larder.redb.damaged";
-const LARGE: &str = "large";
-
 pub(super) struct Writer {
     disk: Arc<Disk>,
     /// Records older than this can be dropped: no stored response is as old.
     lifetime: Duration,
-    /// No other process works in this folder while this is open.
-    _lock: File,
+    /// No other process works in this folder while this is open. None while one does.
+    lock: Option<File>,
+    /// Another process has it, until it says otherwise.
+    is_away: bool,
     /// When what has ended was last swept, and changes made durable.
     tended: Instant,
     /// There was more to remove than is removed at once.
@@ -87,7 +83,8 @@ impl Writer {
         Self {
             disk,
             lifetime,
-            _lock: lock,
+            lock: Some(lock),
+            is_away: false,
             tended: now,
             has_more: false,
             unsaved: 0,
@@ -105,6 +102,7 @@ impl Writer {
         let mut is_busy = true;
         loop {
             let patience = match self.database() {
+                None if self.is_away => PAUSES.1,
                 None => self.opens_at.saturating_duration_since(clock::instant()),
                 Some(_) if is_busy => Duration::ZERO,
                 Some(_) => SAVED_EACH.saturating_sub(self.tended.elapsed()),
@@ -118,6 +116,9 @@ impl Writer {
             self.write(&work.writes);
             // Only now they do not wait any more.
             drop(work.writes);
+            if let Some(pass) = work.pass {
+                self.pass(pass);
+            }
             is_busy = self.tend();
             if work.is_last {
                 break;
@@ -166,6 +167,10 @@ impl Writer {
             Ok(()) => {
                 self.is_saved();
                 true
+            }
+            Err(_) if self.is_away => {
+                self.lies = Lies::Forbidden;
+                false
             }
             Err(trouble) => {
                 self.failed(&trouble);
@@ -300,9 +305,41 @@ impl Writer {
         self.pause = (self.pause * 2).min(PAUSES.1);
     }
 
+    /// Leaves the folder to another process, or has it again.
+    fn pass(&mut self, Pass { is_ours, told }: Pass) {
+        self.is_away = !is_ours;
+        self.opens_at = clock::instant();
+        if self.is_away {
+            self.save();
+            let database = self.disk.open.swap(None);
+            // Those who read have it for as long as a look-up takes.
+            while database.as_ref().is_some_and(|database| Arc::strong_count(database) > 1) {
+                thread::sleep(SOON);
+            }
+            drop(database);
+            self.lock = None;
+        } else {
+            self.reopen();
+        }
+        // Who waited may have gone.
+        let _waits = told.send(());
+    }
+
+    /// Whether the folder is this process's.
+    fn has_lock(&mut self) -> bool {
+        if self.lock.is_none() && !self.is_away {
+            self.lock = lock(&self.disk.folder).ok();
+        }
+        self.lock.is_some()
+    }
+
     fn reopen(&mut self) {
         let is_early = clock::instant() < self.opens_at;
         if self.database().is_some() || is_early {
+            return;
+        }
+        if !self.has_lock() {
+            self.opens_at = clock::instant() + SOON;
             return;
         }
         match self.lies {
@@ -333,6 +370,10 @@ impl Writer {
 
     /// Takes everything from the disk. What is made in its place holds nothing from before.
     fn forget(&mut self) -> bool {
+        // What another process has there is for it to say.
+        if self.lock.is_none() {
+            return false;
+        }
         match remove(&self.disk.folder) {
             Ok(()) => {
                 self.lies = Lies::Whole;
@@ -401,28 +442,4 @@ fn put(
     let Some(frame) = frame else { return Ok(0) };
     change.put(key, end, frame)?;
     Ok(frame.len())
-}
-
-/// The database in a folder. In a new one nothing from before `floor` is valid.
-pub(super) fn open(folder: &Path, floor: Position) -> Result<Database, Trouble> {
-    let files = Files::in_folder(folder.join(LARGE)).map_err(redb::Error::from)?;
-    Database::open(&folder.join(DATABASE), files, floor)
-}
-
-/// Puts a damaged database out of the way, in the place of the last one.
-pub(super) fn set_aside(folder: &Path) {
-    let (from, to) = (folder.join(DATABASE), folder.join(DAMAGED));
-    match fs::rename(from, &to) {
-        Ok(()) => warn!("L2's database was damaged, it is {} now: beginning anew", to.display()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => warn!(%error, "L2's damaged database cannot be put aside"),
-    }
-}
-
-/// Removes the database, so that it stays removed after a failure of power.
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(folder.join(DATABASE)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => File::open(folder)?.sync_all(),
-    }
 }
