@@ -53,6 +53,7 @@ pub struct Listening {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     doors: Doors,
+    leave: CancellationToken,
     stop: CancellationToken,
     workers: Vec<JoinHandle<Drained>>,
     accepting: TaskTracker,
@@ -73,6 +74,17 @@ struct Worker {
     open: Arc<AtomicUsize>,
 }
 
+/// What those who accept need.
+#[derive(Clone)]
+struct Accepting {
+    workers: Arc<[Worker]>,
+    limit: Arc<Semaphore>,
+    /// Nothing is accepted before this.
+    opens: CancellationToken,
+    /// Nothing is accepted any more.
+    leave: CancellationToken,
+}
+
 /// A connection on its way to a worker.
 struct Connection {
     stream: std::net::TcpStream,
@@ -84,7 +96,8 @@ struct Connection {
 
 struct Open {
     count: Arc<AtomicUsize>,
-    _permit: OwnedSemaphorePermit,
+    /// None of one that was accepted when no place was left, and then no more were.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Open {
@@ -97,6 +110,9 @@ impl Drop for Open {
 #[derive(Clone)]
 struct Setting {
     current: Arc<Current>,
+    /// No connection comes any more, and clients of HTTP/2 are told so.
+    leave: CancellationToken,
+    /// Each connection ends with what runs on it.
     stop: CancellationToken,
     /// What has no end of its own is to end.
     closing: CancellationToken,
@@ -109,8 +125,8 @@ struct Setting {
 }
 
 impl Server {
-    /// Answers by the gateway of the moment until [`Server::drain`]. `tasks` are the gateways' own,
-    /// which the drain waits for too.
+    /// Answers by the gateway of the moment, once it `opens`, until [`Server::drain`]. `tasks` are the
+    /// gateways' own, which the drain waits for too.
     ///
     /// # Errors
     /// A listener has no address, or a thread cannot be started.
@@ -119,12 +135,14 @@ impl Server {
         listening: Vec<Listening>,
         current: Arc<Current>,
         tasks: TaskTracker,
+        opens: CancellationToken,
     ) -> io::Result<Self> {
         let addresses = listening.iter().map(|it| it.listener.local_addr());
         let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
-        let stop = CancellationToken::new();
+        let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
         let setting = Setting {
             current,
+            leave: leave.clone(),
             stop: stop.clone(),
             closing: CancellationToken::new(),
             tasks,
@@ -151,16 +169,15 @@ impl Server {
         }
         let limit = Arc::new(Semaphore::new(config.max_connections));
         let accepting = TaskTracker::new();
-        let workers: Arc<[Worker]> = workers.into();
+        let with = Accepting { workers: workers.into(), limit, opens, leave: leave.clone() };
         let mut doors = Vec::with_capacity(listening.len());
         for (own, Listening { listener, secured }) in config.listeners().zip(listening) {
             let door = Arc::new(Door::new(own, secured));
             doors.push(Arc::clone(&door));
-            let (workers, limit) = (Arc::clone(&workers), Arc::clone(&limit));
-            accepting.spawn(accept(listener, door, workers, limit, stop.clone()));
+            accepting.spawn(accept(listener, door, with.clone()));
         }
         accepting.close();
-        Ok(Self { addresses, doors: Doors(doors.into()), stop, workers: threads, accepting })
+        Ok(Self { addresses, doors: Doors(doors.into()), leave, stop, workers: threads, accepting })
     }
 
     /// Where clients connect to: the first listener.
@@ -179,32 +196,49 @@ impl Server {
         self.doors.clone()
     }
 
+    /// Takes no more connections. Those that were accepted are served on, and clients of HTTP/2 are told
+    /// to make another.
+    pub async fn leave(&self) {
+        self.leave.cancel();
+        self.accepting.wait().await;
+    }
+
     /// Takes no more connections, lets running requests end within the configured time, and waits
-    /// for it.
-    pub async fn drain(self) -> Drained {
-        self.stop.cancel();
+    /// for it. Where others take the connections by now, those that stay idle are not closed for so
+    /// long as `ease`: each may just have been used again.
+    pub async fn drain(self, ease: Duration) -> Drained {
+        self.leave.cancel();
+        if ease.is_zero() {
+            self.stop.cancel();
+        }
         self.accepting.wait().await;
         let workers = self.workers;
-        let joined = tokio::task::spawn_blocking(move || {
+        let mut joined = tokio::task::spawn_blocking(move || {
             let ends = workers.into_iter().map(|worker| worker.join().unwrap_or(Drained::Cut));
             ends.fold(Drained::All, |all, end| if end == Drained::Cut { end } else { all })
         });
-        joined.await.unwrap_or(Drained::Cut)
+        let ended = if let Ok(ended) = tokio::time::timeout(ease, &mut joined).await {
+            ended
+        } else {
+            self.stop.cancel();
+            joined.await
+        };
+        ended.unwrap_or(Drained::Cut)
     }
 }
 
-/// Accepts until told to stop; each connection goes to the worker with the fewest.
-async fn accept(
-    listener: TcpListener,
-    door: Arc<Door>,
-    workers: Arc<[Worker]>,
-    limit: Arc<Semaphore>,
-    stop: CancellationToken,
-) {
+/// Accepts until told to leave; each connection goes to the worker with the fewest.
+async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
+    let Accepting { workers, limit, opens, leave } = with;
+    tokio::select! {
+        () = opens.cancelled() => {}
+        () = leave.cancelled() => return,
+    }
     loop {
         let accepted = tokio::select! {
+            biased;
+            () = leave.cancelled() => return,
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
         };
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream.into_std(), peer),
@@ -218,10 +252,10 @@ async fn accept(
         let Ok(stream) = stream else { continue };
         // Not before one is there: what waits at one listener must not keep a place from another.
         let permit = tokio::select! {
-            permit = Arc::clone(&limit).acquire_owned() => permit,
-            () = stop.cancelled() => return,
+            permit = Arc::clone(&limit).acquire_owned() => permit.ok(),
+            // Nobody else can accept it.
+            () = leave.cancelled() => None,
         };
-        let Ok(permit) = permit else { return };
         let Some(worker) = workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed))
         else {
             return;

@@ -3,14 +3,15 @@
 
 mod busiest;
 mod changes;
+mod ending;
 mod listeners;
 mod reload;
 mod sharing;
 mod sources;
+mod takeover;
 mod warming;
 mod watch;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,24 +20,23 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
 
 use crate::admin::Admin;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::config::{self, Config, Draft, Fault, Faults, Place};
 use crate::documents::Source as DocumentSource;
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
 use crate::routes::Routes;
-use crate::server::{Drained, Secured, Server};
+use crate::server::{Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
 pub use self::listeners::Listeners;
+pub use self::takeover::{Next, Trouble};
 
 use self::busiest::Ranking;
 use self::changes::Watches;
@@ -46,12 +46,6 @@ use self::watch::Watched;
 
 /// So many calls to reload wait in line; further ones wait for that.
 const MOST_CALLS: usize = 16;
-
-/// So long a Redis that hangs is waited for once every request has ended.
-const PATIENCE_WITH_REDIS: Duration = Duration::from_secs(1);
-
-/// So long changes that are being applied are waited for.
-const PATIENCE_WITH_CHANGES: Duration = Duration::from_secs(2);
 
 /// Everything that a configuration names, found and loaded.
 pub struct Assembly {
@@ -91,6 +85,8 @@ struct Parts {
 pub struct Service {
     server: Server,
     admin: Option<Admin>,
+    /// Where a new process can take over.
+    offer: Option<takeover::Offer>,
     current: Arc<Current>,
     reloading: Option<Reloading>,
     watches: Arc<Watches>,
@@ -99,6 +95,8 @@ pub struct Service {
     store_tasks: store::Tasks,
     /// How long running requests may take to end.
     drain: Duration,
+    /// How long of that connections may stay idle.
+    ease: Duration,
 }
 
 /// A service could not be started.
@@ -118,6 +116,9 @@ pub enum NotStarted {
     /// The folder of the embedded tier is not to be had.
     #[error("`[cache.l2] disk` cannot be used")]
     Disk(#[from] NotOpened),
+    /// Nothing can be taken over.
+    #[error("`[server] takeover` cannot be used")]
+    Takeover(#[from] Trouble),
 }
 
 impl Assembly {
@@ -169,22 +170,23 @@ impl Assembly {
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());
         let current = Current::new(gateway);
-        let Listeners { clients, operators } = listeners;
+        let Listeners { clients, operators, opens } = listeners;
         let (reloads, calls) = mpsc::channel(MOST_CALLS);
         let reloads = source.is_some().then_some(reloads);
         let admin = match (&config.admin, operators) {
             (Some(admin), Some(listener)) => {
                 let token = admin.token.as_deref();
-                Some(Admin::start(listener, token, Arc::clone(&current), reloads)?)
+                Some(Admin::start(listener, token, Arc::clone(&current), reloads, opens.clone())?)
             }
             _ => None,
         };
         let listening = listeners::listening(clients, &parts.secured);
-        let server = Server::start(&config.server, listening, Arc::clone(&current), tasks)?;
+        let server =
+            Server::start(&config.server, listening, Arc::clone(&current), tasks, opens.clone())?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
         let address = listeners::plain(&parts.config, &server);
-        let warming = Warming::start(parts.warm.clone(), address, Arc::clone(&current));
+        let warming = Warming::start(parts.warm.clone(), address, Arc::clone(&current), opens);
         let watches = Arc::new(Watches::default());
         watches.change(&parts, &current, &lasting);
         let reloading = source.map(|(source, watched)| {
@@ -198,6 +200,7 @@ impl Assembly {
         Ok(Service {
             server,
             admin,
+            offer: None,
             current,
             reloading,
             watches,
@@ -205,6 +208,7 @@ impl Assembly {
             ranking,
             store_tasks,
             drain,
+            ease: Duration::ZERO,
         })
     }
 }
@@ -235,37 +239,6 @@ impl Service {
         if let Some(reloading) = &self.reloading {
             reloading.ask();
         }
-    }
-
-    /// Takes no more connections, lets running requests end, and says whether they all did.
-    ///
-    /// What is left then is on its way to Redis, and no request waits for it. The future brings it
-    /// there, within what is left of `drain` and never for long; dropping it breaks that off.
-    pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
-        let Self { server, admin, reloading, watches, warming, ranking, store_tasks, .. } = self;
-        self.current.leave();
-        let end = Instant::from_std(clock::instant() + self.drain);
-        if let Some(reloading) = reloading {
-            reloading.stop();
-        }
-        warming.stop();
-        let drained = server.drain().await;
-        if let Some(admin) = admin {
-            admin.stop().await;
-        }
-        let rest = async move {
-            drop(timeout_at(end, ranking.stop()).await);
-            let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_CHANGES);
-            drop(timeout_at(end.min(patience), watches.end()).await);
-            store_tasks.end.cancel();
-            store_tasks.tracker.close();
-            let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_REDIS);
-            let ended = timeout_at(end.min(patience), store_tasks.tracker.wait()).await;
-            if ended.is_err() {
-                debug!("writes to Redis were broken off");
-            }
-        };
-        (drained, rest)
     }
 }
 

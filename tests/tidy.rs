@@ -104,7 +104,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin"]),
     ("serde_json_path", &["plugin"]),
     ("flate2", &["plugin"]),
-    ("rustix", &["plugin"]),
+    ("rustix", &["plugin", "service"]),
     ("wasmparser", &["plugin"]),
     ("matchit", &["routes"]),
     ("toml", &["config"]),

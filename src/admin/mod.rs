@@ -7,6 +7,7 @@
 //! make its browser call it under a name of its own.
 
 mod busiest;
+mod ear;
 mod health;
 mod options;
 mod purge;
@@ -36,9 +37,13 @@ use crate::message;
 
 pub use self::reload::{Reloaded, Reloads};
 
+use self::ear::Ear;
+
 /// The running listener.
 pub struct Admin {
     address: SocketAddr,
+    leave: CancellationToken,
+    has_left: CancellationToken,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
 }
@@ -58,8 +63,8 @@ struct Context {
 }
 
 impl Admin {
-    /// Answers until [`Admin::stop`]; with a token, those who send it. Without `reloads` there is
-    /// nothing to reload.
+    /// Answers, once it `opens`, until [`Admin::stop`]; with a token, those who send it. Without
+    /// `reloads` there is nothing to reload.
     ///
     /// # Errors
     /// The listener has no address.
@@ -68,20 +73,28 @@ impl Admin {
         token: Option<&str>,
         current: Arc<Current>,
         reloads: Option<Reloads>,
+        opens: CancellationToken,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+        let ear = Ear::new(listener, opens)?;
+        let (address, (leave, has_left)) = (ear.address(), ear.leaving());
         let context = Context { current, reloads, token: token.map(Arc::from) };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = TaskTracker::new().spawn(async move {
-            axum::serve(listener, router(context)).with_graceful_shutdown(stopped).await
+            axum::serve(ear, router(context)).with_graceful_shutdown(stopped).await
         });
-        Ok(Self { address, stop, serving })
+        Ok(Self { address, leave, has_left, stop, serving })
     }
 
     /// Where operators connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Accepts no more connections. Those that are there are served until [`Admin::stop`].
+    pub async fn leave(&self) {
+        self.leave.cancel();
+        self.has_left.cancelled().await;
     }
 
     /// Answers what is being asked, then ends. Connections that stay idle are not waited for.

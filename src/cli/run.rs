@@ -1,5 +1,6 @@
 //! `larder run`: assemble, serve, drain.
 
+use std::future::pending;
 use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
-use crate::service::{Assembly, Listeners, Service, Source};
+use crate::service::{Assembly, Next, Service, Source};
 use crate::telemetry::with_causes;
 
 use super::{Exit, Run, say};
@@ -29,31 +30,39 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Ok(hangup) => hangup,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
         };
-        let started = match Listeners::bind(assembly.config()).await {
-            Ok(listeners) => assembly.start(listeners, Clock::System),
-            Err(error) => Err(error),
-        };
-        match started {
+        match assembly.start_in_place(Clock::System).await {
             Err(error) => say(err, Exit::Failed, &with_causes(&error)),
-            Ok(service) => {
+            Ok(mut service) => {
                 info!(address = %service.address(), admin = ?service.admin_address(), "listening");
                 for address in service.addresses().iter().skip(1) {
                     info!(%address, "listening here, too");
                 }
-                serve(&service, signals, hangup).await;
+                if let Some(next) = serve(&service, signals, hangup).await {
+                    service.give_way(next).await;
+                    return drain_behind_another(service, signals).await;
+                }
                 drain(service, signals).await
             }
         }
     })
 }
 
-/// Waits for the signal to end; each SIGHUP until then has the file read again.
-async fn serve(service: &Service, signals: &mut Signals, hangup: Option<Signal>) {
-    let Some(mut hangup) = hangup else { return signals.next().await };
+/// Waits for the signal to end, or for a process that takes this one's place; each SIGHUP until then has
+/// the file read again.
+async fn serve(service: &Service, signals: &mut Signals, hangup: Option<Signal>) -> Option<Next> {
+    let mut taken = pin!(service.taken());
+    let mut hangup = hangup;
     loop {
+        let reload = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
-            () = signals.next() => return,
-            _ = hangup.recv() => service.reload(),
+            () = signals.next() => return None,
+            next = &mut taken => return Some(next),
+            _ = reload => service.reload(),
         }
     }
 }
@@ -83,7 +92,22 @@ pub(super) fn on_control_runtime(
 /// Ends a service gracefully; a second signal ends it at once.
 pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
     info!("stopping: no more connections, running requests end");
-    match ended(service.drain(), signals.next()).await {
+    drained(service, signals.next()).await
+}
+
+/// The same, of one whose place another process has. So it ends by itself, and the first signal says
+/// nothing new.
+async fn drain_behind_another(service: Service, signals: &mut Signals) -> Exit {
+    info!("stopping: another process has taken over, running requests end");
+    let second = async {
+        signals.next().await;
+        signals.next().await;
+    };
+    drained(service, second).await
+}
+
+async fn drained(service: Service, again: impl Future<Output = ()>) -> Exit {
+    match ended(service.drain(), again).await {
         Drained::All => {
             info!("stopped, every request was answered");
             Exit::Done
@@ -161,7 +185,7 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Ready, pending, ready};
+    use std::future::{Ready, ready};
 
     use super::*;
 

@@ -140,6 +140,7 @@ impl Config {
         keep("[server] max_resets", new.max_resets != old.max_resets);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
         keep("[server] drain", new.drain != old.drain);
+        keep("[server] takeover", new.takeover != old.takeover);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
         let (listener, more) = old.renewed_listeners(new);
         let trusted_proxies = std::mem::take(&mut new.trusted_proxies);
@@ -399,6 +400,7 @@ mod tests {
                 &["[server] max_streams", "[server] max_resets"],
             ),
             ("[admin]", "compiled_cache = \"c\"\n[admin]", &["[server] compiled_cache"]),
+            ("[admin]", "takeover = \"t\"\n[admin]", &["[server] takeover"]),
             ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),
             ("[cache.l2]", "token = \"t\"\n[cache.l2]", &["[admin] token"]),
             ("[admin]\n        listen = \"127.0.0.1:2\"", "", &["[admin]"]),

@@ -126,6 +126,9 @@ pub struct Server {
     pub header_timeout: Duration,
     /// `drain`: how long running requests may take after SIGTERM, default 30 s, at most 1 h.
     pub drain: Duration,
+    /// `takeover`: the socket by which a new process takes the listeners over from the one that runs, found
+    /// from the folder of `gateway.toml`; none: it cannot.
+    pub takeover: Option<PathBuf>,
     /// `watch`, default true: reload when this file changes, or one that it names.
     pub watch: bool,
     /// `trusted_proxies`, default none: of these it is believed on whose behalf a request comes.

@@ -201,6 +201,7 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
             MILLISECOND..=HOUR,
         ),
         drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
+        takeover: table.read("takeover", None, |text| socket(text, folder).map(Some)),
         watch: table.boolean("watch", default.watch),
         trusted_proxies: trusted_proxies(&mut table),
         trusted_field: table.read("trusted_field", default.trusted_field, network::trusted_field),
@@ -325,6 +326,23 @@ fn folder(text: &str) -> Result<(), Wrong> {
         return Err(Wrong::new("is not a path").with_hint("write the path of a folder, or \"off\""));
     }
     Ok(())
+}
+
+/// The path of a socket.
+fn socket(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
+    // The system takes 107 octets; until it is ready, a socket has a number behind its name.
+    const LONGEST: usize = 96;
+
+    let path = folder.join(text);
+    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
+        let hint = "write the path of a socket, as \"/run/larder/takeover\"";
+        return Err(Wrong::new("is not a path").with_hint(hint));
+    }
+    if path.as_os_str().len() > LONGEST {
+        let hint = "write a path of at most 96 octets, as \"/run/larder/takeover\"";
+        return Err(Wrong::new("is longer than the path of a socket may be").with_hint(hint));
+    }
+    Ok(path)
 }
 
 pub(super) fn file(text: &str) -> Result<(), Wrong> {

@@ -33,6 +33,7 @@ const EVERY_KEY: &str = r#"
         max_streams = 7
         max_resets = 0
         header_timeout = "1s"
+        takeover = "run/takeover"
         drain = "0s"
         [[server.listeners]]
         listen = "127.0.0.1:80"
@@ -233,6 +234,7 @@ fn every_key_is_read() {
     );
     assert_eq!((config.server.max_streams, config.server.max_resets), (7, 0));
     assert_eq!((config.server.workers, config.server.drain), (2, Duration::ZERO));
+    assert_eq!(config.server.takeover.as_deref(), Some(Path::new("/etc/larder/run/takeover")));
     assert_eq!(config.cache.l1.capacity, 0);
     let l2 = config.cache.l2.as_ref().unwrap();
     assert_eq!((l2.max_size, l2.compression), (2 << 20, Compression::Lz4));
@@ -249,8 +251,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 39, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 44, column: 18 });
+    assert_eq!(policy.plugin_place, Place { line: 40, column: 18 });
+    assert_eq!(policy.config_place, Place { line: 45, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();

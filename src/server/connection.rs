@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -174,10 +175,11 @@ where
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
         .serve_connection(TokioIo::new(stream), service(setting, client, None, None));
-    drive(connection, http2::Connection::graceful_shutdown, address, &setting.stop).await;
+    // What comes until the client knows is answered.
+    drive(connection, http2::Connection::graceful_shutdown, address, &setting.leave).await;
 }
 
-/// Serves a connection to its end; once the drain begins, to the end of what runs on it.
+/// Serves a connection to its end; once it is to `stop`, to the end of what runs on it.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     end: impl FnOnce(Pin<&mut C>),
@@ -215,6 +217,7 @@ fn service(
     let Client { address, scheme, redirect, certificate, open } = client;
     let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims };
     let ground = Ground::new(open, setting.closing.clone());
+    let is_http1 = peer.interims.is_some();
     service_fn(move |mut request| {
         // Few requests have a way out of HTTP.
         if request.extensions().get::<OnUpgrade>().is_some() {
@@ -222,6 +225,8 @@ fn service(
         }
         let switch = switch.as_ref().filter(|switch| switch.is_open()).cloned();
         let is_head = request.method() == Method::HEAD;
+        // Its client is to come back by another connection.
+        let is_last = is_http1 && current.is_leaving();
         let answer = current.answer(request, peer.clone());
         // Nothing comes before an answer that is at hand.
         let interims = if answer.is_at_hand() { None } else { peer.interims.clone() };
@@ -234,8 +239,17 @@ fn service(
                 let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 switch.settle(if is_other { Next::Other } else { Next::Http });
             }
+            let response = if is_last { last(response) } else { response };
             // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
             Ok(if is_head { response.map(Body::without_text) } else { response })
         }
     })
+}
+
+/// A response after which the connection is closed (RFC 9112 §9.6).
+fn last(mut response: hyper::Response<Body>) -> hyper::Response<Body> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

@@ -1,9 +1,12 @@
 //! The listeners: where they are, and what those for clients answer handshakes with.
 
 use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fault, Listener};
 use crate::server::{Listening, Secured, Server};
@@ -16,6 +19,8 @@ pub struct Listeners {
     pub clients: Vec<TcpListener>,
     /// For operators, where `[admin]` is.
     pub operators: Option<TcpListener>,
+    /// Nothing is accepted before this.
+    pub opens: CancellationToken,
 }
 
 impl Listeners {
@@ -24,15 +29,37 @@ impl Listeners {
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
     pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
+        Self::bind_or_take(config, Vec::new()).await
+    }
+
+    /// The same, but for those that are among these: they are used, and the others closed.
+    pub(super) async fn bind_or_take(
+        config: &Config,
+        known: Vec<std::net::TcpListener>,
+    ) -> Result<Self, NotStarted> {
+        let mut known = known;
         let mut clients = Vec::new();
         for listener in config.server.listeners() {
-            clients.push(listen(listener.listen).await?);
+            clients.push(listen(listener.listen, &mut known).await?);
         }
         let operators = match &config.admin {
-            Some(admin) => Some(listen(admin.listen).await?),
+            Some(admin) => Some(listen(admin.listen, &mut known).await?),
             None => None,
         };
-        Ok(Self { clients, operators })
+        Ok(Self::open(clients, operators))
+    }
+
+    /// Those that are bound already.
+    pub fn open(clients: Vec<TcpListener>, operators: Option<TcpListener>) -> Self {
+        let opens = CancellationToken::new();
+        opens.cancel();
+        Self { clients, operators, opens }
+    }
+
+    /// The same sockets once more.
+    pub(super) fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let all = self.clients.iter().chain(&self.operators);
+        all.map(|listener| listener.as_fd().try_clone_to_owned()).collect()
     }
 }
 
@@ -75,7 +102,15 @@ pub(super) fn plain(config: &Config, server: &Server) -> SocketAddr {
     plain.map_or_else(|| server.address(), |(_, address)| *address)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, NotStarted> {
-    let listener = TcpListener::bind(address).await;
+/// Listens on an address, by one of those that are `known` if it is there.
+async fn listen(
+    address: SocketAddr,
+    known: &mut Vec<std::net::TcpListener>,
+) -> Result<TcpListener, NotStarted> {
+    let is_there = |it: &std::net::TcpListener| it.local_addr().is_ok_and(|own| own == address);
+    let listener = match known.iter().position(is_there) {
+        Some(place) => TcpListener::from_std(known.swap_remove(place)),
+        None => TcpListener::bind(address).await,
+    };
     listener.map_err(|source| NotStarted::Listening { address, source })
 }

@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -107,11 +108,12 @@ impl Plan {
 }
 
 impl Warming {
-    /// Warms by this plan what answers there, until [`Warming::stop`].
+    /// Warms by this plan what answers there, once it `opens`, until [`Warming::stop`].
     pub(super) fn start(
         plan: Option<Arc<Plan>>,
         address: SocketAddr,
         current: Arc<Current>,
+        opens: CancellationToken,
     ) -> Self {
         let address = Authority::try_from(reachable(address).to_string())
             .expect("an address with a port is an authority");
@@ -119,7 +121,11 @@ impl Warming {
         let (store, stats) = (Arc::clone(gateway.store()), Arc::clone(gateway.stats()));
         let warmer = Warmer { address, current, store, stats };
         let (plan, plans) = watch::channel(plan);
-        Self { plan, task: TaskTracker::new().spawn(warmer.run(plans)) }
+        let warming = async move {
+            opens.cancelled().await;
+            warmer.run(plans).await;
+        };
+        Self { plan, task: TaskTracker::new().spawn(warming) }
     }
 
     /// What has it follow another plan.

@@ -162,6 +162,7 @@ mod reload;
 mod author;
 mod contract;
 
-// The program: its arguments and the faults it tells, and how it ends.
+// The program: its arguments and the faults it tells, how it ends, and how another takes its place.
 mod cli;
 mod shutdown;
+mod takeover;

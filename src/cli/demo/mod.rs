@@ -133,8 +133,7 @@ impl Demo {
         };
         let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
         let assembly = Assembly::new(draft, FILE).map_err(DemoError::Faulty)?;
-        let service =
-            assembly.start(Listeners { clients: vec![clients], operators }, Clock::System)?;
+        let service = assembly.start(Listeners::open(vec![clients], operators), Clock::System)?;
         Ok(Self { api, service, token, end })
     }
 

@@ -1,0 +1,135 @@
+//! A new process takes the listeners over from the one that runs, so that no connection is refused while
+//! the program is replaced by another version of it, or starts with another configuration.
+//!
+//! The one that runs has a socket (`[server] takeover`), where the new one finds it:
+//!
+//! ```text
+//! new ─ Take ──────────────────▶ runs      the same user, or root
+//!     ◀── Socket … NoMore ──────           each listening socket (SCM_RIGHTS)
+//!     ── LeaveDisk ────────────▶           only where the new one has a tier on a disk
+//!     ◀────────────── DiskLeft ─
+//!     ── Ready ────────────────▶           whatever can fail has not
+//!     ◀───────────────── Yours ─           from now on the new one accepts …
+//!     ◀────────────────── Gone ─           … and the old one does not any more; it drains
+//! either ─ Records ──▶ other ─ Applied     what is invalidated, from `Take` until the old one has ended
+//! ```
+//!
+//! Listening sockets are shared: what waits in their queues is accepted by whoever accepts. Until it
+//! has said that it is `Ready` the new one may end at any time; the old one then goes on as if nothing
+//! had been. A configuration is read and its plugins are compiled before the old one hears of it.
+//!
+//! Rejected: to have the running process start the new one, with its listeners inherited, as nginx does.
+//! It would have to know where the new program lies and with which arguments and rights it is to run,
+//! which whatever starts programs on a machine knows already.
+
+mod former;
+mod link;
+mod offer;
+mod place;
+mod wire;
+
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+
+use super::{Assembly, Listeners, NotStarted, Service};
+
+pub use self::offer::Next;
+pub(super) use self::offer::Offer;
+
+use self::former::Former;
+use self::wire::Message;
+
+/// So long one process waits for the other's next word. A disk may have to be brought into order in that
+/// time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why nothing can be taken over.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` {what}", .path.display())]
+pub struct Trouble {
+    path: PathBuf,
+    what: &'static str,
+    #[source]
+    source: Option<io::Error>,
+}
+
+impl Trouble {
+    fn at(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { path: path.to_owned(), what, source: Some(error) }
+    }
+}
+
+impl Assembly {
+    /// Binds the listeners and starts, as [`Assembly::start`] does. If another process runs at
+    /// `[server] takeover`, its listeners are taken over, and it goes; if this one does not start, it stays.
+    ///
+    /// # Errors
+    /// A listener, a thread or a file cannot be used, or the other process does not let go.
+    pub async fn start_in_place(self, clock: Clock) -> Result<Service, NotStarted> {
+        let Some(path) = self.config().server.takeover.clone() else {
+            let listeners = Listeners::bind(self.config()).await?;
+            return self.start(listeners, clock);
+        };
+        let config = self.config();
+        let mut offer = Offer::beside(&path)?;
+        let mut former = Former::find(&path).await?;
+        let sockets = former.as_mut().map(Former::sockets).unwrap_or_default();
+        let mut listeners = Listeners::bind_or_take(config, sockets).await?;
+        let own_sockets = listeners.sockets()?;
+        if let Some(former) = former.as_mut().filter(|_| config.cache.disk.is_some()) {
+            former.leave_disk().await?;
+        }
+        if former.is_some() {
+            listeners.opens = CancellationToken::new();
+        }
+        let opens = listeners.opens.clone();
+        let mut service = self.start(listeners, clock)?;
+        if let Some(former) = former {
+            let gateway = service.gateway();
+            if let Err(trouble) = former.ready(gateway.store(), &opens).await {
+                // Nothing was accepted: only what lies on a disk has to be brought there.
+                service.drain().await.1.await;
+                return Err(trouble.into());
+            }
+            info!("taken over from the process that ran before");
+        }
+        if let Err(error) = offer.open(own_sockets) {
+            let path = path.display();
+            warn!(%error, "`{path}` cannot be put there, so no other process can take over");
+        }
+        service.offer = Some(offer);
+        Ok(service)
+    }
+}
+
+impl Service {
+    /// Waits until a new process has taken over, and is ready; without `[server] takeover` for ever.
+    pub async fn taken(&self) -> Next {
+        match &self.offer {
+            Some(offer) => offer.taken(self.gateway().store()).await,
+            None => pending().await,
+        }
+    }
+
+    /// Lets the new process accept, and accepts no more. What is left is to drain.
+    pub async fn give_way(&mut self, next: Next) {
+        let next = next.begin(self.gateway().store());
+        self.offer = None;
+        self.ease = self.drain / 2;
+        self.leave().await;
+        // It may have ended meanwhile, and somebody else has to see to that.
+        drop(next.say(Message::Gone));
+    }
+}
+
+/// Who may take over, and of whom it may be taken: ourselves, and who may do anything.
+fn is_believed(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}

@@ -1,0 +1,122 @@
+//! The process that runs: it waits for a new one, and hands over.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::store::Store;
+
+use super::link::{Mouth, listen};
+use super::place::Place;
+use super::wire::{Message, not_understood, send_socket};
+use super::{Trouble, is_believed};
+
+/// A new process that is not ready by then is not waited for.
+const MOST: Duration = Duration::from_mins(2);
+
+/// Where a new process finds this one. Dropping it takes the place back.
+pub(crate) struct Offer {
+    place: Place,
+    sockets: Vec<OwnedFd>,
+}
+
+/// A new process that is ready.
+pub struct Next {
+    from: OwnedReadHalf,
+    mouth: Mouth,
+}
+
+/// Ends what the other process hears when it is dropped.
+struct Tied<'a>(Option<&'a Store>);
+
+impl Drop for Tied<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.0 {
+            store.untie();
+        }
+    }
+}
+
+impl Offer {
+    /// Still beside the path, and without anything to hand over.
+    pub(crate) fn beside(path: &Path) -> Result<Self, Trouble> {
+        Ok(Self { place: Place::beside(path)?, sockets: Vec::new() })
+    }
+
+    /// Whoever comes to the path from now on comes here, and gets these sockets.
+    pub(crate) fn open(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        self.sockets = sockets;
+        self.place.take()
+    }
+
+    /// Waits until a new process has them, and is ready.
+    pub(crate) async fn taken(&self, store: &Arc<Store>) -> Next {
+        loop {
+            let error = match self.place.listener.accept().await {
+                Ok((stream, _)) => match timeout(MOST, self.hand_over(stream, store)).await {
+                    Ok(Ok(next)) => return next,
+                    Ok(Err(error)) => error,
+                    Err(_) => io::ErrorKind::TimedOut.into(),
+                },
+                Err(error) => {
+                    // Out of descriptors, most likely.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    error
+                }
+            };
+            store.have_disk_again().await;
+            warn!(%error, "a new process has not taken over, this one goes on");
+        }
+    }
+
+    async fn hand_over(&self, mut stream: UnixStream, store: &Arc<Store>) -> io::Result<Next> {
+        let user = stream.peer_cred()?.uid();
+        if !is_believed(user) {
+            return Err(io::Error::other(format!("it is of another user, {user}")));
+        }
+        if Message::read(&mut stream).await? != Message::Take {
+            return Err(not_understood());
+        }
+        info!("a new process begins to take over");
+        for socket in &self.sockets {
+            send_socket(&stream, socket.as_fd()).await?;
+        }
+        stream.write_all(&Message::NoMore.octets()).await?;
+        let (mut from, to) = stream.into_split();
+        let mouth = Mouth::on(to);
+        let mut tied = Tied(Some(store));
+        mouth.tell_of(store);
+        loop {
+            match Message::read(&mut from).await? {
+                Message::Applied => mouth.is_applied(),
+                Message::LeaveDisk => {
+                    store.leave_disk().await;
+                    mouth.say(Message::DiskLeft)?;
+                }
+                Message::Ready => {
+                    tied.0 = None;
+                    return Ok(Next { from, mouth });
+                }
+                _ => return Err(not_understood()),
+            }
+        }
+    }
+}
+
+impl Next {
+    /// It accepts from now on. Answers what it is to be told when this process does not any more.
+    pub(super) fn begin(self, store: &Arc<Store>) -> Mouth {
+        // If it has gone in this moment, that is as if it had gone in the next.
+        drop(self.mouth.say(Message::Yours));
+        listen(self.from, self.mouth.clone(), Arc::clone(store));
+        self.mouth
+    }
+}
