@@ -1,22 +1,30 @@
-//! The route table: which route answers for an authority, a path and a method.
+//! The route table: which route answers for an authority, a path, a method and fields.
 //!
-//! A route is a candidate if its host, its path and its methods all match; of the candidates the
-//! most specific wins, and the order of the file decides nothing:
+//! A route is a candidate if its host, its path, its methods and what it asks of fields (`fields`) all
+//! match; of the candidates the most specific wins, and the order of the file decides nothing:
 //!
 //! 1. a host over `*.suffix`, more labels over fewer, either over any host;
 //! 2. a path without a catch-all over one with; there, segment by segment from the left, text over
 //!    a capture. Of catch-alls, the one with more segments before it, then text over a capture;
-//! 3. a route that names the method over one that takes any.
+//! 3. a route that names the method over one that takes any;
+//! 4. more fields over fewer, then more fields that are named with exact values.
 //!
 //! Two routes that could not be told apart by these rules are a [`Conflict`].
+//!
+//! Fields come last, as whoever sends a request says what he likes in them: by a field nobody gets past
+//! what a route for a path was meant to say.
 //!
 //! Paths match as they were sent (RFC 3986 §6.2 is not applied): `/a/../b`, `/%61` and `//a` are
 //! themselves, and a route for `/b` or `/a` does not see them. A gateway that reads a path in another
 //! way than the server behind it lets requests slip past what the route was meant to say.
 
+mod fields;
+mod host;
+mod rank;
+
 use std::collections::{BTreeSet, HashMap};
 
-use http::Method;
+use http::{HeaderMap, Method};
 use matchit::{Params, Router};
 
 use crate::config::Fault;
@@ -25,6 +33,9 @@ use crate::config::Route;
 use crate::config::pattern::Piece;
 use crate::config::pattern::pieces;
 
+use self::host::Host;
+use self::rank::Rank;
+
 /// No DNS name is longer. A longer host matches only routes for any host, so that looking for its
 /// suffixes costs little.
 const LONGEST_HOST: usize = 255;
@@ -32,13 +43,15 @@ const LONGEST_HOST: usize = 255;
 /// All routes, ready to be asked.
 #[derive(Debug)]
 pub struct Routes {
-    any: Table,
+    any: Host,
     exact: Hosts,
     /// By what follows `*.`.
     suffixes: Hosts,
+    /// Of each route, by its place; of none where no route asks for fields.
+    ranks: Box<[Rank]>,
 }
 
-type Hosts = HashMap<Box<str>, Table, foldhash::fast::RandomState>;
+type Hosts = HashMap<Box<str>, Host, foldhash::fast::RandomState>;
 
 /// What [`Routes::find`] found.
 #[derive(Debug)]
@@ -50,10 +63,10 @@ pub enum Found<'r, 'p> {
         /// What its path captured.
         captures: Captures<'r, 'p>,
     },
-    /// There are routes for this host and path, but only for these methods, sorted by name
+    /// There are routes for this host, path and fields, but only for these methods, sorted by name
     /// (RFC 9110 §15.5.6).
     MethodNotAllowed(Vec<Method>),
-    /// No route has this host and path.
+    /// No route has this host and path, and asks for no other fields.
     NotFound,
 }
 
@@ -96,7 +109,8 @@ impl Conflict {
             later.name, later.path, earlier.path, earlier.name, earlier.place.line
         );
         let hint =
-            "make one of them more specific, or narrow it with `host` or `methods`".to_owned();
+            "make one of them more specific, or narrow it with `host`, `methods` or `headers`";
+        let hint = hint.to_owned();
         Self { place: later.place, message, hint }
     }
 
@@ -123,17 +137,20 @@ impl Routes {
             }
         }
         let mut pairs = BTreeSet::new();
-        let any = Table::new(routes, &any, &mut pairs);
+        let any = Host::new(routes, &any, &mut pairs);
         let (mut exact, mut suffixes) = (Hosts::default(), Hosts::default());
         for (host, places) in named {
-            let table = Table::new(routes, &places, &mut pairs);
+            let table = Host::new(routes, &places, &mut pairs);
             match host.strip_prefix("*.") {
                 Some(suffix) => suffixes.insert(suffix.into(), table),
                 None => exact.insert(host.into(), table),
             };
         }
+        pairs.extend(rank::rivals(routes));
         if pairs.is_empty() {
-            return Ok(Self { any, exact, suffixes });
+            let go_by_fields = routes.iter().any(|route| !route.headers.is_empty());
+            let ranks = routes.iter().filter(|_| go_by_fields).map(Rank::of).collect();
+            return Ok(Self { any, exact, suffixes, ranks });
         }
         let conflict =
             |&(later, earlier)| Some(Conflict::between(routes.get(later)?, routes.get(earlier)?));
@@ -148,14 +165,16 @@ impl Routes {
         authority: &str,
         path: &'p str,
         method: &Method,
+        fields: &HeaderMap,
     ) -> Found<'r, 'p> {
         let host = self.host_of(authority);
         for table in self.tables(host) {
-            if let Some((place, captures)) = table.of(method).find(path) {
+            if let Some((place, captures)) = table.find(path, method, fields, &self.ranks) {
                 return Found::Route { place, captures };
             }
         }
-        let named = self.tables(host).flat_map(|table| &table.named);
+        let tables = self.tables(host).flat_map(|host| host.holding(fields).chain([&host.plain]));
+        let named = tables.flat_map(|table| &table.named);
         let mut methods: Vec<Method> = named
             .filter(|(_, paths)| paths.find(path).is_some())
             .map(|(method, _)| method.clone())
@@ -183,7 +202,7 @@ impl Routes {
     }
 
     /// The tables for a host, the most specific first.
-    fn tables<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Table> {
+    fn tables<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Host> {
         let suffix = if self.suffixes.is_empty() { None } else { below(host) };
         let suffixes = std::iter::successors(suffix, |suffix| below(suffix));
         let exact = if host.is_empty() { None } else { self.exact.get(host) };
@@ -197,8 +216,8 @@ fn below(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, suffix)| suffix)
 }
 
-/// The routes of one host: for each method that one of them names, and for all other methods,
-/// those that take it. So one look finds the best among those that match in everything.
+/// The routes of one host that ask for the same fields: for each method that one of them names, and for
+/// all other methods, those that take it. So one look finds the best among those that match in everything.
 #[derive(Debug, Default)]
 struct Table {
     named: Vec<(Method, Paths)>,
@@ -352,6 +371,7 @@ fn depth(path: &str, pieces: &[Piece<'_>]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FieldCondition;
     use crate::config::Origin;
 
     fn route(name: &str, path: &str) -> Route {
@@ -365,8 +385,18 @@ mod tests {
 
     /// The name of the route that answers, what it captured, or the status.
     fn ask(list: &[Route], method: &Method, authority: &str, path: &str) -> String {
+        ask_with(list, method, authority, path, &HeaderMap::new())
+    }
+
+    fn ask_with(
+        list: &[Route],
+        method: &Method,
+        authority: &str,
+        path: &str,
+        fields: &HeaderMap,
+    ) -> String {
         let routes = Routes::new(list).unwrap();
-        match routes.find(authority, path, method) {
+        match routes.find(authority, path, method, fields) {
             Found::Route { place, captures } => {
                 let captured = captures.iter().map(|(name, value)| format!(" {name}={value}"));
                 format!("{}{}", list[place].name, captured.collect::<String>())
@@ -515,8 +545,128 @@ mod tests {
             conflicts[0].fault("gateway.toml").to_string(),
             "gateway.toml:7:8: route `b`: path `/a/{y}` matches the same requests as `/a/{x}` \
              of route `a` at line 3\n  hint: make one of them more specific, or narrow it with \
-             `host` or `methods`"
+             `host`, `methods` or `headers`"
         );
+    }
+
+    /// `x: 1` and the like, a line each.
+    fn fields(text: &str) -> HeaderMap {
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        let line = |(name, value): (&str, &str)| {
+            (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())
+        };
+        lines.map(line).collect()
+    }
+
+    /// It asks for `x=1 y=2`.
+    fn asking(route: Route, asked: &str) -> Route {
+        let condition = |text: &str| {
+            let (name, value) = text.split_once('=').unwrap();
+            FieldCondition { name: name.parse().unwrap(), values: vec![value.to_owned()] }
+        };
+        Route { headers: asked.split_whitespace().map(condition).collect(), ..route }
+    }
+
+    #[test]
+    fn fields_decide_where_nothing_else_does() {
+        let list = [
+            route("all", "/{*rest}"),
+            asking(route("beta", "/{*rest}"), "x=1"),
+            asking(route("both", "/{*rest}"), "x=1 y=2"),
+            asking(route("any-x", "/{*rest}"), "x=*"),
+            route("user", "/users/{id}"),
+            asking(route("user-2", "/users/{id}"), "x=2"),
+            asking(route("only", "/only/{id}"), "x=2"),
+            narrowed("put", "/users/{id}", &[], &[Method::PUT]),
+            asking(narrowed("host", "/{*rest}", &["shop.example"], &[]), "z=1"),
+        ];
+        for (method, authority, path, given, answer, why) in [
+            (Method::GET, "", "/a", "", "all rest=a", "none"),
+            (Method::GET, "", "/a", "x: 1", "beta rest=a", "it has it"),
+            (Method::GET, "", "/a", "x: 3", "any-x rest=a", "any value"),
+            (Method::GET, "", "/a", "x: 1\ny: 2", "both rest=a", "more fields over fewer"),
+            (Method::GET, "", "/users/1", "x: 1", "user id=1", "a path over fields"),
+            (Method::GET, "", "/users/1", "x: 2", "user-2 id=1", "fields on that path"),
+            (Method::PUT, "", "/users/1", "x: 2", "put id=1", "a method over fields"),
+            (Method::GET, "", "/only/1", "x: 2", "only id=1", "it has it"),
+            (Method::GET, "", "/only/1", "x: 1", "beta rest=only/1", "the next path"),
+            (Method::GET, "", "/only/1", "", "all rest=only/1", "the next path"),
+            (Method::GET, "shop.example", "/a", "", "all rest=a", "any host stands in"),
+            (Method::GET, "shop.example", "/users/1", "z: 1", "host rest=users/1", "a host first"),
+        ] {
+            let found = ask_with(&list, &method, authority, path, &fields(given));
+            assert_eq!(found, answer, "{method} {path} {given}: {why}");
+        }
+        let list = [
+            asking(route("a", "/a"), "x=1"),
+            asking(narrowed("b", "/b", &[], &[Method::PUT]), "x=1"),
+        ];
+        for (method, path, given, answer) in [
+            (Method::GET, "/a", "x: 2", "404"),
+            (Method::GET, "/b", "x: 1", "405 [PUT]"),
+            (Method::GET, "/b", "x: 2", "404"),
+        ] {
+            assert_eq!(ask_with(&list, &method, "", path, &fields(given)), answer, "{path}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_know_of_a_choice_is_told_by_which_fields() {
+        let list = [
+            route("all", "/{*rest}"),
+            asking(route("beta", "/{*rest}"), "x=1"),
+            asking(route("both", "/{*rest}"), "x=1 y=2"),
+            route("user", "/users/{id}"),
+            asking(route("user-2", "/users/{id}"), "w=2"),
+            asking(narrowed("put", "/{*rest}", &[], &[Method::PUT]), "v=1"),
+            asking(narrowed("host", "/h", &["shop.example"], &[]), "z=1"),
+        ];
+        let routes = Routes::new(&list).unwrap();
+        for (method, authority, path, given, names, takers) in [
+            (Method::GET, "", "/a", "", "x y", "all beta both"),
+            (Method::GET, "", "/a", "x: 1", "x y", "all beta both"),
+            (Method::GET, "", "/a", "x: 1\ny: 2", "x y", "all beta both"),
+            (Method::GET, "", "/users/1", "x: 1", "w", "beta both user user-2"),
+            (Method::PUT, "", "/a", "", "v x y", "all beta both put"),
+            (Method::PUT, "", "/a", "v: 1", "v", "all beta both put"),
+            (Method::GET, "shop.example", "/h", "z: 1", "z", "all beta both host"),
+            (Method::GET, "shop.example", "/h", "", "x y z", "all beta both host"),
+            (Method::GET, "shop.example", "/a", "", "x y", "all beta both"),
+        ] {
+            let given = fields(given);
+            let found = routes.chosen_by(authority, path, &method, &given);
+            let found: Vec<_> = found.iter().map(|name| name.as_str()).collect();
+            assert_eq!(found.join(" "), names, "{method} {authority}{path} {given:?}");
+            let found = routes.takers(authority, path, &method);
+            let mut found: Vec<_> = found.iter().map(|place| list[*place].name.as_str()).collect();
+            found.sort_unstable();
+            assert_eq!(found.join(" "), takers, "{method} {authority}{path}");
+        }
+        assert!(!Routes::new(&list[..1]).unwrap().go_by_fields());
+    }
+
+    #[test]
+    fn routes_are_told_apart_by_fields_that_no_request_has_both_of() {
+        let get = &[Method::GET][..];
+        for (one, other, is_conflict, why) in [
+            (("/a", &[][..], "x=1"), ("/a", &[][..], "x=2"), false, "one value each"),
+            (("/a", &[], "x=1"), ("/a", &[], "x=1"), true, "the same"),
+            (("/a", &[], "x=1"), ("/a", &[], "y=1"), true, "both may be there"),
+            (("/a", &[], "x=1"), ("/b", &[], "y=1"), false, "another path"),
+            (("/{a}", &[], "x=1"), ("/{b}", &[], "y=1"), true, "the same path"),
+            (("/{a}.png", &[], "x=1"), ("/page{b}", &[], "y=1"), true, "the same paths"),
+            (("/a", &[], "x=1"), ("/a", get, "y=1"), false, "one names the method"),
+            (("/a", get, "x=1"), ("/a", get, "y=1"), true, "both do"),
+            (("/a", &[], "x=1"), ("/a", &[], "x=1 y=1"), false, "more over fewer"),
+            (("/a", &[], "x=1"), ("/a", &[], "x=*"), false, "exact over any"),
+            (("/a", &[], "x=a*"), ("/a", &[], "x=*b"), true, "`ab` is both"),
+        ] {
+            let route = |name, (path, methods, asked): (&str, &[Method], &str)| {
+                asking(narrowed(name, path, &[], methods), asked)
+            };
+            let conflicts = Routes::new(&[route("one", one), route("other", other)]).err();
+            assert_eq!(conflicts.is_some(), is_conflict, "{one:?} {other:?}: {why}");
+        }
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Route {
             hosts: Vec::new(),
             path,
             methods: Vec::new(),
+            headers: Vec::new(),
             origin,
             key: Vec::new(),
             storing: None,

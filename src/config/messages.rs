@@ -244,6 +244,11 @@ fn name(text: &str, own: &[&str]) -> Result<HeaderName, Wrong> {
     Ok(name)
 }
 
+/// The name of a field of requests that the gateway does not see to itself.
+pub(super) fn name_in_request(text: &str) -> Result<HeaderName, Wrong> {
+    name(text, &OWN_OF_REQUESTS)
+}
+
 fn value(text: &str) -> Result<HeaderValue, Wrong> {
     let line = HeaderValue::from_str(text).ok().filter(|_| !text.is_empty());
     let Some(mut line) = line.filter(|_| text.trim() == text) else {

@@ -6,7 +6,7 @@
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
-//!   `routes`, `messages`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//!   `routes`, `conditions`, `messages`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -15,13 +15,12 @@
 //!
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
-//!
-//! *Not supported yet:* of a route `headers`.
 
 mod address;
 mod amount;
 pub mod cases;
 mod changes;
+mod conditions;
 mod defaults;
 mod disk;
 mod document;
@@ -58,6 +57,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use changes::{Changes, Differences};
+pub use conditions::FieldCondition;
 pub use disk::Disk;
 pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
@@ -367,6 +367,8 @@ pub struct Route {
     pub path: String,
     /// `methods`. Empty is any. `GET` brings `HEAD` along.
     pub methods: Vec<http::Method>,
+    /// `headers`: what the request's fields must be, by name, at most 16. Empty is anything.
+    pub headers: Vec<FieldCondition>,
     /// `upstream` or `document`.
     pub origin: Origin,
     /// `key`: policies' places in [`Config::policies`], in the order in which they are asked; at most 8.

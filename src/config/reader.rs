@@ -193,17 +193,6 @@ impl<'a> Table<'a> {
         self.source.report(place, named(&self.label, message), hint);
     }
 
-    /// Reports keys of the design that nothing reads so far.
-    pub(super) fn not_yet(&mut self, keys: &[&str]) {
-        let (found, rest) =
-            self.entries.drain(..).partition::<Vec<_>, _>(|(key, ..)| keys.contains(key));
-        self.entries = rest;
-        for (key, place, _) in found {
-            let hint = Some("leave it out".to_owned());
-            self.report(place, &format!("`{key}` is not supported yet"), hint);
-        }
-    }
-
     /// Reports every key that nobody took.
     pub(super) fn finish(self) {
         for (key, place, _) in &self.entries {

@@ -11,10 +11,7 @@ use super::fault::Wrong;
 use super::pattern::Piece;
 use super::reader::{Table, Value};
 use super::{Collapsing, Forward, Grant, Jwt, OnError, Origin, Place, Policy, Route, Upstream};
-use super::{address, document, messages, nearest, pattern, shown, upgrade, value};
-
-/// What a route may be named to do later.
-const NOT_YET: [&str; 1] = ["headers"];
+use super::{address, conditions, document, messages, nearest, pattern, shown, upgrade, value};
 
 /// What a route with `purge` takes besides its own methods.
 const PURGES: [&str; 2] = ["PURGE", "SOFTPURGE"];
@@ -66,11 +63,11 @@ pub(super) fn read(
         let name = name(&mut table, &mut names);
         let name = name.unwrap_or_default();
         let route = route(name, &mut table, origins, jwts, policies, has_l2);
+        let route = conditions::read(route, &mut table);
         let route = messages::read(route, &mut table, origins);
         let route = upgrade::read(route, &mut table);
         let purge = purge(&mut table, has_token);
         let route = route.map(|route| with_purge(route, purge.as_ref()));
-        table.not_yet(&NOT_YET);
         table.finish();
         routes.extend(route);
     }

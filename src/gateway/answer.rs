@@ -27,6 +27,17 @@ impl Answer {
         matches!(self.0, State::Now(_))
     }
 
+    /// With a change to the response.
+    pub(super) fn map(
+        self,
+        change: impl FnOnce(Response<Body>) -> Response<Body> + Send + 'static,
+    ) -> Self {
+        match self.0 {
+            State::Now(response) => Self::now(change(response.into_inner())),
+            State::Later(response) => Self::later(async move { change(response.await) }),
+        }
+    }
+
     /// What this comes to.
     pub(super) fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
         Self(State::Later(Box::pin(response)))

@@ -1,7 +1,7 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `presented` is the request, `query` and `asking` read the content of one that asks by it,
+//! layer. `choose` says which route takes a request; `presented` is that, `query` and `asking` read the content of one that asks by it,
 //! `key` says what a response is found by, `several` how more than one policy makes that, `look`
 //! what there is, `narrow` what of the request goes forward, `onward` what is added to it. `forward` sends equal misses on
 //! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
@@ -19,6 +19,7 @@ mod answer;
 mod asking;
 mod bearer;
 mod busiest;
+mod choose;
 mod combine;
 mod current;
 mod fetch;
@@ -64,7 +65,7 @@ use crate::documents::Source;
 use crate::forwarded::Trust;
 use crate::message;
 use crate::plugin::Policy;
-use crate::routes::{Found, Routes};
+use crate::routes::Routes;
 use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Bookmark, Store};
@@ -196,6 +197,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let jwt = route.jwt.and_then(|place| config.jwts.get(place));
     let space = key::space(&route.name, &from.space, &keys, storing);
     let space = onward::space(key::with_sharing(space, route, jwt), route);
+    let space = choose::space(space, route);
     let kept = narrow::kept(route, &keys, jwt);
     let rules = rules(config, route, kept.as_ref());
     Some(Plan {
@@ -225,7 +227,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         collapse: route.collapse,
         fleet_patience: from.patience,
         purge: route.purge,
-        names_nobody: busiest::names_nobody(&keys),
+        names_nobody: busiest::names_nobody(&keys) && route.headers.is_empty(),
         onward: Onward::of(route),
         kept,
     })
@@ -273,7 +275,7 @@ impl Gateway {
     /// more than its look-up does.
     pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
-        let connects = switch::as_get(&mut head);
+        switch::as_get(&mut head);
         peer.scheme = self.scheme(&head.headers, &peer);
         message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
         let authority = match message::framing(head.version, &head.headers)
@@ -285,13 +287,29 @@ impl Gateway {
                 return Answer::now(respond::malformed(head.version, why));
             }
         };
-        let place = match self.place(&authority, &head, &peer) {
-            Ok(place) => place,
+        let chosen_by = self.chosen_by(&authority, &head);
+        let answer = match self.place(&authority, &head, &peer) {
+            Ok(place) => self.answer_by_route(place, head, content, authority, peer),
             Err(refusal) => {
                 self.stats.unrouted.count();
-                return Answer::now(*refusal);
+                Answer::now(*refusal)
             }
         };
+        match chosen_by {
+            Some(names) => answer.map(move |response| choose::vary(response, &names)),
+            None => answer,
+        }
+    }
+
+    /// Answers a request that this route takes.
+    fn answer_by_route(
+        self: &Arc<Self>,
+        place: usize,
+        head: Parts,
+        content: Incoming,
+        authority: String,
+        peer: Peer,
+    ) -> Answer {
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
         let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
@@ -312,7 +330,7 @@ impl Gateway {
         if let Some(refusal) = self.refusal(&presented, &content) {
             return Answer::now(refusal);
         }
-        if let Some(protocol) = self.asked_protocol(&presented, &content, connects) {
+        if let Some(protocol) = self.asked_protocol(&presented, &content) {
             return self.switch(presented, protocol);
         }
         if self.may_ask_by_post(&presented) {
@@ -331,24 +349,6 @@ impl Gateway {
             return Answer::later(async move { gateway.query(presented, content).await });
         }
         self.answer_from_cache(presented)
-    }
-
-    /// The route that takes a request, or why there is none.
-    fn place(
-        &self,
-        authority: &str,
-        head: &Parts,
-        peer: &Peer,
-    ) -> Result<usize, Box<Response<Body>>> {
-        Err(Box::new(match peer.redirect {
-            Some(port) => respond::to_https(authority, port, &head.uri),
-            None if head.method == Method::CONNECT => respond::connects(head.version),
-            None => match self.routes.find(authority, head.uri.path(), &head.method) {
-                Found::Route { place, .. } => return Ok(place),
-                Found::MethodNotAllowed(methods) => respond::method_not_allowed(&methods),
-                Found::NotFound => respond::no_route(),
-            },
-        }))
     }
 
     /// Whether a stored response may answer at all.
@@ -428,15 +428,6 @@ impl Gateway {
             return response;
         }
         self.forward(presented, key, missing).await
-    }
-
-    /// What the route's path captured. Few hits need it, so it is looked for once more.
-    fn captures<'a>(&'a self, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
-        let Presented { authority, head, .. } = presented;
-        match self.routes.find(authority, head.uri.path(), &head.method) {
-            Found::Route { captures, .. } => captures.to_vec(),
-            Found::MethodNotAllowed(_) | Found::NotFound => Vec::new(),
-        }
     }
 
     fn plan(&self, presented: &Presented) -> &Plan {

@@ -82,7 +82,7 @@ impl Gateway {
     /// another upstream, or its policy lets it go past the cache.
     async fn as_get(&self, presented: Presented) -> Option<(Presented, Key)> {
         let Presented { authority, head, .. } = &presented;
-        let found = self.routes.find(authority, head.uri.path(), &Method::GET);
+        let found = self.routes.find(authority, head.uri.path(), &Method::GET, &head.headers);
         let Found::Route { place, .. } = found else { return None };
         let origin = &self.plan(&presented).origin;
         let is_same = |plan: &super::Plan| plan.origin.is_same(origin);

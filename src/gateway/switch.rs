@@ -24,28 +24,28 @@ use crate::upstream::{Content, Failure, Reply};
 
 use super::{Answer, Gateway, Presented, respond};
 
-/// Makes the request for WebSocket of HTTP/2 (RFC 8441 §4) a `GET`, as it is one in HTTP/1.1; whether
-/// it was one.
-pub(super) fn as_get(head: &mut Parts) -> bool {
-    let asks = head.method == Method::CONNECT
-        && head.extensions.get::<Protocol>().is_some_and(|it| it.as_str() == WEBSOCKET);
-    if asks {
+/// Makes the request for WebSocket of HTTP/2 (RFC 8441 §4) a `GET`, as it is one in HTTP/1.1.
+pub(super) fn as_get(head: &mut Parts) {
+    if head.method == Method::CONNECT && connects(head) {
         head.method = Method::GET;
     }
-    asks
+}
+
+/// Whether it asks for WebSocket in HTTP/2.
+fn connects(head: &Parts) -> bool {
+    head.version == Version::HTTP_2
+        && head.extensions.get::<Protocol>().is_some_and(|it| it.as_str() == WEBSOCKET)
 }
 
 impl Gateway {
-    /// The protocol that a request asks for, if it asks for one that may be spoken. `connects`: it is one
-    /// that asks for WebSocket in HTTP/2.
+    /// The protocol that a request asks for, if it asks for one that may be spoken.
     pub(super) fn asked_protocol(
         &self,
         presented: &Presented,
         content: &Incoming,
-        connects: bool,
     ) -> Option<Box<str>> {
         let allowed = &self.plan(presented).onward.upgrade;
-        if connects {
+        if connects(&presented.head) {
             return Some(WEBSOCKET.into());
         }
         if allowed.is_empty() || !content.is_end_stream() {

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use tracing::warn;
 
 use crate::body::Body;
 use crate::config::OnError;
 use crate::plugin::{Scope as Named, SeenResponse};
-use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::{CacheKey, Mark};
@@ -240,15 +239,6 @@ impl Gateway {
             [Some(Mark::path(authority, path)), None]
         } else {
             [Some(Mark::target(authority, target)), Some(Mark::search(authority, path))]
-        }
-    }
-
-    fn has_key_policy(&self, authority: &str, path: &str) -> bool {
-        match self.routes.find(authority, path, &Method::GET) {
-            Found::Route { place, .. } => {
-                self.plans.get(place).is_some_and(|plan| plan.key.is_asked())
-            }
-            Found::MethodNotAllowed(_) | Found::NotFound => false,
         }
     }
 

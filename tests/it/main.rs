@@ -31,6 +31,7 @@ mod validation;
 mod vary;
 
 // Messages on their way through, by RFC 9110, 9112 and 9113, and those that are none.
+mod by_fields;
 mod forwarding;
 mod loops;
 mod malformed;
