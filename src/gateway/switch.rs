@@ -38,6 +38,11 @@ fn connects(head: &Parts) -> bool {
 }
 
 impl Gateway {
+    /// Whether a client of HTTP/2 is told that it may ask for WebSocket (RFC 8441 §3).
+    pub fn offers_websocket(&self) -> bool {
+        self.plans.iter().any(|plan| plan.onward.upgrade.iter().any(|it| it == WEBSOCKET))
+    }
+
     /// The protocol that a request asks for, if it asks for one that may be spoken.
     pub(super) fn asked_protocol(
         &self,

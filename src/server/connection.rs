@@ -169,7 +169,11 @@ where
     let address = client.address;
     let frames = Frames::after(PREFACE.len(), setting.max_resets);
     let stream = Guarded::new(stream, frames, Switch::default());
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    if setting.current.gateway().offers_websocket() {
+        builder.enable_connect_protocol();
+    }
+    let connection = builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))

@@ -7,7 +7,8 @@
 //! - frames about the connection, as SETTINGS and PING, and such as ask for nothing: by time;
 //! - `RST_STREAM`: against the requests, so that one who takes back each request is told from one who
 //!   sometimes does;
-//! - `WINDOW_UPDATE`: against the octets that were sent, for which it makes room.
+//! - `WINDOW_UPDATE`: against the octets that were sent, for which it makes room, and how often something
+//!   was: short messages may each be answered by one for the stream and one for the connection.
 //!
 //! When one is beyond its measure, hyper gets a frame that no client may send behind it. So it says
 //! GOAWAY, and closes.
@@ -53,8 +54,9 @@ pub(super) struct Frames {
     requests: u64,
     resets: u64,
     updates: u64,
-    /// Octets that were sent.
+    /// Octets that were sent, and how often.
     sent: u64,
+    times: u64,
     /// Frames that asked for nothing, since this moment.
     idle: u32,
     since: Option<Instant>,
@@ -74,6 +76,7 @@ impl Frames {
             resets: 0,
             updates: 0,
             sent: 0,
+            times: 0,
             idle: 0,
             since: None,
         }
@@ -95,7 +98,8 @@ impl Frames {
             }
             WINDOW_UPDATE => {
                 self.updates += 1;
-                if self.updates > MOST_UPDATES + 2 * self.requests + self.sent / UPDATED {
+                let due = 2 * (self.requests + self.times) + self.sent / UPDATED;
+                if self.updates > MOST_UPDATES + due {
                     return Some("WINDOW_UPDATE");
                 }
             }
@@ -154,6 +158,7 @@ impl Guard for Frames {
 
     fn sent(&mut self, count: usize) {
         self.sent += count as u64;
+        self.times += 1;
     }
 }
 

@@ -44,6 +44,7 @@ mod streaming;
 
 // Other protocols than HTTP on its connections.
 mod switching;
+mod websocket;
 
 // Many equal misses, one forward request; and crowds of clients that come and go.
 mod collapse;
