@@ -62,6 +62,7 @@ mod proxied;
 // What fails behind the gateway, who is asked, and who instead.
 mod balancing;
 mod bounds;
+mod calamities;
 mod ejection;
 mod names;
 mod probes;
