@@ -47,6 +47,7 @@
 //!    comparison                     two key policies, asked about the same requests
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
+//!    encoder                        contents brought into a coding
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
@@ -83,6 +84,7 @@ pub mod telemetry;
 pub mod tunnel;
 pub mod upgrade;
 
+pub mod encoder;
 pub mod forwarded;
 pub mod interim;
 pub mod semantics;

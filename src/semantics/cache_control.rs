@@ -20,6 +20,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(1 << 31);
 
 /// What a request asks of caches (RFC 9111 §5.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own")]
 pub struct RequestDirectives {
     /// No stored response without validation. Also `Pragma: no-cache` where there is no
     /// `Cache-Control`.
@@ -28,6 +29,8 @@ pub struct RequestDirectives {
     pub no_store: bool,
     /// A stored response or 504, but no forwarding.
     pub only_if_cached: bool,
+    /// The content as it is (§5.2.1.6).
+    pub no_transform: bool,
     /// No response older than this.
     pub max_age: Option<Duration>,
     /// Only a response that stays fresh for this long.
@@ -59,6 +62,7 @@ impl RequestDirectives {
             b"no-cache" => self.no_cache = true,
             b"no-store" => self.no_store = true,
             b"only-if-cached" => self.only_if_cached |= directive.is_sound,
+            b"no-transform" => self.no_transform = true,
             b"max-age" => lower(&mut self.max_age, directive.seconds().unwrap_or_default()),
             b"min-fresh" => {
                 let at_least = directive.seconds().unwrap_or(LONGEST);

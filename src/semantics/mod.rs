@@ -13,7 +13,8 @@
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
 //! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
-//! `POST`, [`json_coding`] where a policy wants values of a content. [`Told`] is for who asks a Larder: what
+//! `POST`, [`json_coding`] where a policy wants values of a content; [`compression`] where a route has its
+//! responses compressed. [`Told`] is for who asks a Larder: what
 //! its `Cache-Status` says.
 //!
 //! # Not supported
@@ -31,10 +32,12 @@
 //!   (RFC 9110 §9.3.3), if it is a 200; and for the same `POST` where [`Grants`] say so.
 //! - A response with `Set-Cookie` is not stored, though RFC 9111 §7.3 would allow it, unless [`Grants`]
 //!   say so; and then without it.
-//! - `no-transform` needs nothing: content is never transformed.
+//! - A coding is never taken off: content that comes in one is passed on in it. Parts are of the content
+//!   as it is stored, and not of a coded form of it.
 
 pub mod cache_control;
 pub mod candidates;
+pub mod compression;
 pub mod content;
 pub mod date;
 pub mod forwarding;
@@ -58,6 +61,7 @@ pub mod vary;
 
 pub use cache_control::{RequestDirectives, ResponseDirectives};
 pub use candidates::{Candidates, Named};
+pub use compression::{Coding, Compression, Uncoded};
 pub use content::{JsonCoding, json_coding};
 pub use forwarding::{Kept, Rewritten, joined_query, kept_fields, kept_nominated, kept_query};
 pub use freshness::{Freshness, Times};
