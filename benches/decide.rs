@@ -17,7 +17,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::config;
 use larder::semantics::{self, Asked, Freshness, RequestDirectives, Reuse, Rules, Times};
 use larder::store::{LookUp, Slot, Store, Tasks};
-use larder::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse, default_parts};
+use larder::stored::{
+    CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse, default_parts,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -171,5 +173,6 @@ fn stored(now: SystemTime) -> Result<StoredResponse, Box<dyn Error>> {
         position: Position::ZERO,
         begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
+        original: Original::default(),
     })
 }

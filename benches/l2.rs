@@ -22,7 +22,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::config;
 use larder::semantics::{self, Asked, RequestDirectives, Rules, Times};
 use larder::store::{LookUp, Slot, Store, Tasks};
-use larder::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse, default_parts};
+use larder::stored::{
+    CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse, default_parts,
+};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::{Builder, Handle};
@@ -272,5 +274,6 @@ fn stored(key: &CacheKey, now: SystemTime) -> Result<StoredResponse, Box<dyn Err
         position: Position::ZERO,
         begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
+        original: Original::default(),
     })
 }

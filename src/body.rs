@@ -1,6 +1,9 @@
 //! The content of a response to a client: whole, as the upstream sends it, or out of a fetch that
-//! others read too.
+//! others read too; and in a coding.
 
+mod encoded;
+
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,6 +12,8 @@ use http_body::{Frame, SizeHint};
 
 use crate::collapse::{Broken, Seat};
 use crate::upstream::{Incomplete, Reply};
+
+pub use self::encoded::Encoded;
 
 /// What a client is sent. An error ends the connection (HTTP/1.1) or the stream (HTTP/2), so that
 /// a part never looks complete.
@@ -24,6 +29,8 @@ pub enum Body {
         /// In octets, where the upstream said it.
         length: Option<u64>,
     },
+    /// Only for this client, and in a coding.
+    Encoded(Box<Encoded>),
     /// At hand, in several pieces.
     Pieces {
         /// They follow one another.
@@ -51,6 +58,9 @@ pub enum Cut {
     /// While it was shared.
     #[error(transparent)]
     Shared(#[from] Broken),
+    /// While it was brought into a coding.
+    #[error("the content was not as long as announced, or there was no memory for its coding")]
+    Coding(#[source] io::Error),
 }
 
 impl Body {
@@ -92,6 +102,7 @@ impl http_body::Body for Body {
             Self::Shared { seat, .. } => {
                 seat.poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
+            Self::Encoded(encoded) => encoded.poll_frame(cx),
             Self::Pieces { pieces, left } => {
                 let piece = pieces.find(|piece| !piece.is_empty());
                 *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
@@ -122,7 +133,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(octets) => octets.is_empty(),
             Self::Passing(reply) => reply.is_end_stream(),
-            Self::Shared { .. } => false,
+            Self::Shared { .. } | Self::Encoded(_) => false,
             Self::Pieces { left, .. } | Self::Part { left, .. } => *left == 0,
         }
     }
@@ -132,7 +143,7 @@ impl http_body::Body for Body {
             Self::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Self::Passing(reply) => reply.size_hint(),
             Self::Shared { length: Some(length), .. } => SizeHint::with_exact(*length),
-            Self::Shared { length: None, .. } => SizeHint::default(),
+            Self::Shared { length: None, .. } | Self::Encoded(_) => SizeHint::default(),
             Self::Pieces { left, .. } | Self::Part { left, .. } => SizeHint::with_exact(*left),
         }
     }

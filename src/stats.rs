@@ -59,6 +59,8 @@ pub struct RouteStats {
     pub upgrades: Counter,
     /// Responses put into the store.
     pub stored: Counter,
+    /// Contents brought into a coding.
+    pub compressed: Counter,
     /// Requests answered 502 or 504 because the upstream gave no response.
     pub upstream_failures: Counter,
     /// Policy calls that failed.
@@ -314,6 +316,8 @@ pub struct Figures {
     pub upgrades: u64,
     /// Responses stored.
     pub stored: u64,
+    /// Contents brought into a coding.
+    pub compressed: u64,
     /// The upstream gave no response.
     pub upstream_failures: u64,
     /// Policy calls that failed.
@@ -371,6 +375,7 @@ impl Figures {
             fleet_takeovers: stats.fleet_takeovers.value(),
             upgrades: stats.upgrades.value(),
             stored: stats.stored.value(),
+            compressed: stats.compressed.value(),
             upstream_failures: stats.upstream_failures.value(),
             policy_failures: stats.policy_failures.value(),
             unconfirmed: stats.unconfirmed.value(),
@@ -396,6 +401,7 @@ impl Figures {
         self.fleet_takeovers += other.fleet_takeovers;
         self.upgrades += other.upgrades;
         self.stored += other.stored;
+        self.compressed += other.compressed;
         self.upstream_failures += other.upstream_failures;
         self.policy_failures += other.policy_failures;
         self.unconfirmed += other.unconfirmed;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::semantics::Freshness;
-use crate::stored::{CacheKey, StoredResponse};
+use crate::stored::{CacheKey, Original, StoredResponse};
 use crate::upstream::Failure;
 
 /// What came of a fetch.
@@ -42,6 +42,8 @@ pub struct Head {
     pub shared_fields: HeaderMap,
     /// Octets of content, where the upstream said it.
     pub length: Option<u64>,
+    /// What coded forms of the content are found by.
+    pub original: Original,
     /// Its age and lifetime.
     pub freshness: Freshness,
     /// Which requests it answers.

@@ -139,6 +139,7 @@ impl Route {
             fields: RouteFields::default(),
             upgrade: Vec::new(),
             upgrade_idle_timeout: Duration::from_mins(5),
+            compress: None,
             jwt: None,
             grants: Vec::new(),
             place: Place::default(),

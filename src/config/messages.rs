@@ -1,4 +1,4 @@
-//! What a route does to messages on their way: `rewrite`, `fields` and `max_request_body`.
+//! What a route does to messages on their way: `rewrite`, `fields`, `max_request_body`, `compress`.
 
 use http::{HeaderName, HeaderValue};
 
@@ -6,7 +6,7 @@ use super::fault::Wrong;
 use super::pattern::{self, Piece};
 use super::reader::{Table, Value};
 use super::routes::{self, Origins};
-use super::{Origin, Route, address, nearest, shown};
+use super::{Origin, Route, address, compress, nearest, shown};
 
 /// `rewrite`: what the upstream is asked for instead of what the client asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,9 +95,10 @@ pub(super) fn read(
     let rewrite = table.take("rewrite");
     let fields = table.take("fields").map(|value| fields(&value)).unwrap_or_default();
     let max_request_body = table.size("max_request_body", u64::MAX, 0..=1 << 40);
+    let compress = table.take("compress").and_then(|value| compress::read(&value));
     let route = route?;
     let rewrite = rewrite.and_then(|value| self::rewrite(&value, &route, origins));
-    Some(Route { max_request_body, rewrite, fields, ..route })
+    Some(Route { max_request_body, rewrite, fields, compress, ..route })
 }
 
 fn rewrite(value: &Value<'_>, route: &Route, origins: &Origins<'_>) -> Option<Rewrite> {

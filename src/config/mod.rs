@@ -6,7 +6,7 @@
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
-//!   `routes`, `conditions`, `messages`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
+//!   `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
 //!   default and goes on;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
@@ -20,6 +20,7 @@ mod address;
 mod amount;
 pub mod cases;
 mod changes;
+mod compress;
 mod conditions;
 mod defaults;
 mod disk;
@@ -57,6 +58,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use changes::{Changes, Differences};
+pub use compress::{Coding, Compress};
 pub use conditions::FieldCondition;
 pub use disk::Disk;
 pub use document::{Document, Json};
@@ -421,6 +423,8 @@ pub struct Route {
     /// `upgrade_idle_timeout`: a connection that was switched may be silent for so long, both ways; default
     /// 5 min, 1 ms to 24 h.
     pub upgrade_idle_timeout: Duration,
+    /// `compress`: responses are sent in a coding; none without it.
+    pub compress: Option<Compress>,
     /// `jwt`: a place in [`Config::jwts`].
     pub jwt: Option<usize>,
     /// `grants`: what `key`'s policy may share besides what RFC 9111 allows.

@@ -148,6 +148,23 @@ fn the_manual_of_routes_shows_whole_files() {
 }
 
 #[test]
+fn the_manual_of_compression_shows_whole_files_and_the_defaults() {
+    let manual = include_str!("../../docs/compression.md");
+    let blocks: Vec<&str> = manual.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    let mut found = Vec::new();
+    for block in blocks {
+        let (file, _) = block.split_once("```").unwrap();
+        assert_eq!(check(file, "docs/compression.md"), None, "{file}");
+        found.extend(read(file).routes.into_iter().map(|route| route.compress.unwrap()));
+    }
+    assert_eq!(found[0], Compress::default());
+    let Compress { codings, types, min_length } = &found[1];
+    assert_eq!(codings, &[Coding::Zstd, Coding::Gzip]);
+    assert_eq!((types.len(), *min_length), (2, 4096));
+}
+
+#[test]
 fn the_example_needs_nothing_set() {
     assert_eq!(check(EXAMPLE, "gateway.toml"), None);
     let config = read(EXAMPLE);

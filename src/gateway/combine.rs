@@ -21,7 +21,7 @@ use crate::collapse::{Head, Variant};
 use crate::message;
 use crate::semantics::{self, NotStored, Span, Times, Trouble};
 use crate::store::{Hit, LookUp};
-use crate::stored::StoredResponse;
+use crate::stored::{Original, StoredResponse};
 use crate::upstream::Reply;
 
 use super::fetch::{Came, Fetch, Storing, length};
@@ -228,6 +228,7 @@ impl Fetch {
             length: length(&fields),
             fields,
             shared_fields,
+            original: part.storing.original.clone(),
             freshness: part.storing.freshness.clone(),
             variant: Variant { nominated, key },
         })
@@ -259,6 +260,8 @@ impl Fetch {
         let Some(content) = semantics::combine(parts, span, octets, length) else {
             return debug!("a part is not as long as it says, nothing stored");
         };
+        // It may be another content than the one that clients are sent.
+        let storing = Storing { original: Original::default(), ..storing };
         if let Some((stored_fields, nominated)) = self.to_store(stored_fields, &storing) {
             self.put(StatusCode::OK, &stored_fields, content, storing, &nominated, None);
         }

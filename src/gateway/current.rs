@@ -26,6 +26,7 @@ use crate::store::{Bookmark, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
+use super::coded::Workshop;
 use super::{Answer, Gateway, Peer, Plan};
 
 /// So many names of upstreams that are no more are remembered.
@@ -120,6 +121,8 @@ pub struct Lasting {
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
     /// The URLs that are hit most.
     pub(super) busiest: Arc<Busiest>,
+    /// Coded forms in the making.
+    pub(super) workshop: Workshop,
     /// By route name, with what is compared there.
     comparisons: Arc<Mutex<BTreeMap<Box<str>, Compared>>>,
 }
@@ -140,6 +143,7 @@ impl Lasting {
             runtime: Handle::current(),
             upstreams: Arc::default(),
             busiest: Arc::default(),
+            workshop: Workshop::default(),
             comparisons: Arc::default(),
         }
     }

@@ -19,7 +19,7 @@ use crate::message;
 use crate::plugin::SeenResponse;
 use crate::semantics::{self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Vary};
 use crate::store::{Lease, Put, Slot, Turn, Word};
-use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
+use crate::stored::{CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
 use super::fleet::tell_fleet;
@@ -59,7 +59,8 @@ pub(super) enum Came {
 /// What decides about a response that may be stored.
 pub(super) struct Storing {
     pub(super) freshness: Freshness,
-    marks: Vec<Mark>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) original: Original,
 }
 
 impl Fetch {
@@ -191,7 +192,8 @@ impl Fetch {
             marks.push(Mark::search(authority, head.uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
-        self.ask_storing(status, fields, source, Storing { freshness, marks }).await
+        let storing = Storing { freshness, marks, original: Original::default() };
+        self.ask_storing(status, fields, source, storing).await
     }
 
     /// What any response to this request can be invalidated by.
@@ -262,6 +264,7 @@ impl Fetch {
             fields: head.headers,
             shared_fields,
             length,
+            original: storing.original.clone(),
             freshness: storing.freshness.clone(),
             variant: Variant { nominated, key },
         });
@@ -367,8 +370,7 @@ impl Fetch {
         nominated: &[HeaderName],
         also: Option<CacheKey>,
     ) -> Option<Put> {
-        let Storing { freshness, marks } = storing;
-        let response = self.response(status, fields, content, freshness, marks)?;
+        let response = self.response(status, fields, content, storing)?;
         let search = self.gateway.search(&self.presented);
         let rule = search.and_then(|search| Some((search, NoVarySearch::of(fields)?)));
         let key = rule.as_ref().map_or(self.key.hash, |(search, rule)| search.under(rule));
@@ -394,8 +396,7 @@ impl Fetch {
         status: StatusCode,
         fields: &HeaderMap,
         content: Combined,
-        freshness: Freshness,
-        marks: Vec<Mark>,
+        Storing { freshness, marks, original }: Storing,
     ) -> Option<StoredResponse> {
         let fields = match Fields::encode(fields) {
             Ok(fields) => fields,
@@ -421,6 +422,7 @@ impl Fetch {
             position: Position::ZERO,
             begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
+            original,
         })
     }
 

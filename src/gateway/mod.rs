@@ -12,14 +12,14 @@
 //! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
 //! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
 //! is an operator, `busiest` what is asked for most, `shadow` asks a second policy beside the first. `respond` makes responses out of
-//! what was found or what failed, `partial` parts of them. `current` is which gateway answers, after a
-//! reload another.
+//! what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is which gateway answers, after a reload another.
 
 mod answer;
 mod asking;
 mod bearer;
 mod busiest;
 mod choose;
+mod coded;
 mod combine;
 mod current;
 mod fetch;
@@ -228,7 +228,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         fleet_patience: from.patience,
         purge: route.purge,
         names_nobody: busiest::names_nobody(&keys) && route.headers.is_empty(),
-        onward: Onward::of(route),
+        onward: Onward::of(config, route, from.idle_timeout, lasting),
         kept,
     })
 }
@@ -305,7 +305,7 @@ impl Gateway {
     fn answer_by_route(
         self: &Arc<Self>,
         place: usize,
-        head: Parts,
+        mut head: Parts,
         content: Incoming,
         authority: String,
         peer: Peer,
@@ -316,6 +316,7 @@ impl Gateway {
         let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
         let presented = Presented {
             place,
+            coder: self.coder(place, &mut head, &directives),
             head,
             content: None,
             authority,

@@ -16,6 +16,7 @@ use crate::semantics::{self, Authorized, Grants, Kept, Rewritten, Rules};
 use crate::stored::CacheKey;
 use crate::token::Reader;
 
+use super::coded::Compressing;
 use super::key::Key;
 use super::presented::Narrowed;
 use super::{Gateway, Plan, Presented};
@@ -26,6 +27,9 @@ pub(super) fn kept(route: &Route, policies: &[&Policy], jwt: Option<&Jwt>) -> Op
         return None;
     }
     let mut kept = Kept { keyed: route.forward_fields.clone(), ..Kept::default() };
+    if route.compress.is_some() {
+        kept.keyed.retain(|name| !Compressing::hides(name));
+    }
     for policy in policies {
         add(&mut kept.fields, policy.wanted_fields());
         add(&mut kept.cookies, policy.wanted_cookies());

@@ -1,5 +1,6 @@
 //! What a forward request says: the client's fields, and what this gateway does to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -7,13 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::Body;
-use crate::config::{FieldChanges, Route, RouteFields};
+use crate::config::{Config, FieldChanges, Route, RouteFields};
 use crate::message;
 use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};
 
+use super::coded::Compressing;
 use super::presented::Peer;
-use super::{Gateway, Presented, respond};
+use super::{Gateway, Lasting, Presented, respond};
 
 /// The name by which a gateway knows requests that it has sent forward itself.
 pub(super) struct Own(HeaderValue);
@@ -31,16 +33,19 @@ pub(super) struct Onward {
     /// The protocols that may follow HTTP on a connection.
     pub(super) upgrade: Box<[String]>,
     pub(super) upgrade_idle_timeout: Duration,
+    pub(super) compressing: Option<Arc<Compressing>>,
 }
 
 impl Onward {
-    pub(super) fn of(route: &Route) -> Self {
+    /// `silence` is how long the route's upstream may pause within content.
+    pub(super) fn of(config: &Config, route: &Route, silence: Duration, lasting: &Lasting) -> Self {
         let rewriting = route.rewrite.as_ref().map(|it| Rewriting::new(&route.path, it));
         Self {
             rewriting,
             fields: route.fields.clone(),
             upgrade: route.upgrade.clone().into(),
             upgrade_idle_timeout: route.upgrade_idle_timeout,
+            compressing: Compressing::of(config, route, silence, lasting),
         }
     }
 
@@ -57,7 +62,11 @@ impl Onward {
     /// The fields that a response depends on, of those that its `Vary` nominates: what the upstream
     /// never sees of a request makes no difference. The key's space holds what is put in its place.
     pub(super) fn seen(&self, mut nominated: Vec<HeaderName>) -> Vec<HeaderName> {
-        nominated.retain(|name| !self.fields.request.hides(name));
+        let is_hidden = |name: &HeaderName| {
+            let is_compressed = self.compressing.is_some() && Compressing::hides(name);
+            is_compressed || self.fields.request.hides(name)
+        };
+        nominated.retain(|name| !is_hidden(name));
         nominated
     }
 }
@@ -66,6 +75,9 @@ impl Onward {
 /// found by these.
 pub(super) fn space(mut space: String, route: &Route) -> String {
     let RouteFields { request, response } = &route.fields;
+    if route.compress.is_some() {
+        space.push_str("/uncoded");
+    }
     if route.rewrite.is_none() && request.is_empty() && response.is_empty() {
         return space;
     }
@@ -127,6 +139,9 @@ impl Gateway {
             vec![address]
         };
         message::set_forwarded(&mut fields, &chain, scheme, &presented.authority);
+        if self.plan(presented).onward.compressing.is_some() {
+            Compressing::ask(&mut fields);
+        }
         rewriting::change(&mut fields, &self.plan(presented).onward.fields.request);
         fields
     }

@@ -34,16 +34,17 @@ impl Gateway {
         written: Written,
     ) -> Response<Body> {
         let Written { before, invalidated, status } = written;
+        let coder = presented.coder.clone();
         let rules = &self.plan(&presented).rules;
         let answers_get = answers_get(&presented, &reply, &times, rules);
         let Some(Invalidated { records, receipt }) = invalidated.filter(|_| answers_get) else {
-            return respond::passing(reply, &status);
+            return respond::passing(coder.as_deref(), reply, &status);
         };
         let Some((presented, key)) = self.as_get(presented).await else {
-            return respond::passing(reply, &status);
+            return respond::passing(coder.as_deref(), reply, &status);
         };
         let Some(lease) = self.store.lease_after(&before, records, receipt).await else {
-            return respond::passing(reply, &status);
+            return respond::passing(coder.as_deref(), reply, &status);
         };
         let (lead, seat) = self.collapse.alone(key.hash, self.era(&presented, &lease));
         let (mine, _) = oneshot::channel();
@@ -73,7 +74,7 @@ impl Gateway {
             }
             Err(why) => {
                 let status = CacheStatus { detail: Some(why.as_str().into()), ..status };
-                respond::passing(reply, &status)
+                respond::passing(coder.as_deref(), reply, &status)
             }
         }
     }

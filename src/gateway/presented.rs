@@ -16,6 +16,8 @@ use crate::plugin::Seen;
 use crate::semantics::{self, RequestDirectives};
 use crate::upstream::Content;
 
+use super::coded::Coder;
+
 /// Who sent a request, as the connection tells.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -46,6 +48,8 @@ pub(super) struct Presented {
     pub(super) now: SystemTime,
     /// Those of its token, if it has one that holds and a policy asks.
     pub(super) claims: Option<Arc<Value>>,
+    /// Where its route has responses compressed.
+    pub(super) coder: Option<Box<Coder>>,
     /// What goes forward of it, if that is less than all.
     pub(super) narrowed: Option<Box<Narrowed>>,
     /// The protocol that is asked for on its connection.

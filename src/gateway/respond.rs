@@ -21,6 +21,7 @@ use crate::stored::StoredResponse;
 use crate::upgrade;
 use crate::upstream::{Failure, Reply};
 
+use super::coded::Coder;
 use super::query::Unread;
 use super::spare::L2_ERROR;
 use super::{Presented, partial, ready};
@@ -88,6 +89,8 @@ fn from_stored(
     stored: &StoredResponse,
     mut fields: HeaderMap,
 ) -> Response<Body> {
+    let coder = presented.coder.as_deref();
+    let form = coder.and_then(|coder| Some((coder, coder.of_stored(stored, &mut fields)?)));
     if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
         return not_modified(fields);
     }
@@ -98,6 +101,10 @@ fn from_stored(
         return partial::of_stored(wanted, fields, stored).unwrap_or_else(lacking);
     }
     let Some(whole) = stored.whole() else { return lacking() };
+    if let Some((coder, form)) = form {
+        let content = coder.content(form, stored, &mut fields);
+        return assemble(stored.status, fields, content);
+    }
     let content = if presented.head.method == Method::HEAD {
         // RFC 9110 §8.6: not in a 204.
         if stored.status != StatusCode::NO_CONTENT {
@@ -141,8 +148,12 @@ fn streaming(
     status: CacheStatus,
 ) -> Response<Body> {
     semantics::remove_surrogate_tags(&mut fields);
+    let coder = presented.coder.as_deref();
+    let coming = coder.and_then(|coder| Some((coder, coder.of_stream(head, &mut fields)?)));
     let mut response = if semantics::not_modified(&presented.head.headers, head.status, &fields) {
         not_modified(fields)
+    } else if let Some((coder, coming)) = coming {
+        assemble(head.status, fields, coder.shared(coming, head, seat))
     } else {
         match partial::of_stream(presented, head, fields, seat) {
             Ok(response) => response,
@@ -169,12 +180,15 @@ pub(super) fn apart(
     now: SystemTime,
     status: &CacheStatus,
 ) -> Response<Body> {
+    let coder = presented.coder.as_deref();
     match alone {
         Alone::Reply(response, why) => {
-            passing(response, &CacheStatus { detail: Some(why.as_str().into()), ..*status })
+            let status = CacheStatus { detail: Some(why.as_str().into()), ..*status };
+            passing(coder, response, &status)
         }
         Alone::Head(response, updated) => {
-            let response = passing(response, &CacheStatus { stored: updated, ..status.clone() });
+            let status = CacheStatus { stored: updated, ..status.clone() };
+            let response = passing(coder, response, &status);
             let (status, fields) = (response.status(), response.headers());
             // The upstream was not told the client's own conditions.
             if semantics::not_modified(&presented.head.headers, status, fields) {
@@ -195,13 +209,20 @@ pub(super) fn apart(
 }
 
 /// An upstream's response as it comes in. Its `Age` stays: it is no answer of this cache.
-pub(super) fn passing(response: Response<Reply>, status: &CacheStatus) -> Response<Body> {
+pub(super) fn passing(
+    coder: Option<&Coder>,
+    response: Response<Reply>,
+    status: &CacheStatus,
+) -> Response<Body> {
     let (mut head, reply) = response.into_parts();
     message::remove_hop_by_hop(&mut head.headers);
     semantics::remove_surrogate_tags(&mut head.headers);
     message::add_via(&mut head.headers, head.version);
     status.write_to(&mut head.headers);
-    assemble(head.status, head.headers, Body::Passing(reply))
+    match coder {
+        Some(coder) => coder.passing(head.status, head.headers, reply),
+        None => assemble(head.status, head.headers, Body::Passing(reply)),
+    }
 }
 
 /// RFC 9110 §15.4.5: the client's copy is still good.

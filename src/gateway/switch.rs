@@ -88,7 +88,7 @@ impl Gateway {
             Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 self.begin(presented, reply, &status)
             }
-            Ok(reply) => respond::passing(reply, &status),
+            Ok(reply) => respond::passing(presented.coder.as_deref(), reply, &status),
             Err(failure) => respond::failed(&failure, &status),
         }
     }

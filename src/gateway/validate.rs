@@ -15,7 +15,7 @@ use crate::store::{Put, Word};
 use crate::stored::{CacheKey, StoredResponse};
 use crate::upstream::Reply;
 
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Storing};
 use super::fleet::tell_fleet;
 use super::partial::Sought;
 use super::respond::Alone;
@@ -117,6 +117,7 @@ impl Fetch {
         };
         match storing {
             Ok(storing) => {
+                let storing = Storing { original: stale.original.clone(), ..storing };
                 let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
                     return;
                 };
@@ -138,9 +139,9 @@ impl Fetch {
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };
                 let body = Combined::Whole(stale.body.clone());
                 // With all that is for this client only, such as `Set-Cookie`.
-                if let Some(stored) =
-                    self.response(stale.status, &merged, body, freshness, Vec::new())
-                {
+                let (marks, original) = (Vec::new(), stale.original.clone());
+                let storing = Storing { freshness, marks, original };
+                if let Some(stored) = self.response(stale.status, &merged, body, storing) {
                     let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
                     drop(taken);
                 }

@@ -113,7 +113,7 @@ impl Gateway {
             return respond::only_if_cached(why);
         }
         match self.send(&presented, content).await {
-            Ok(reply) => respond::passing(reply, &status),
+            Ok(reply) => respond::passing(presented.coder.as_deref(), reply, &status),
             Err(failure) => respond::failed(&failure, &status),
         }
     }

@@ -29,7 +29,7 @@ impl Store {
         let may_be_valid = |key: &CacheKey| match self.l1.as_ref().and_then(|l1| l1.look(key, now))
         {
             Some(Held::Response(stored)) => self.log.judge(&stored) != Verdict::Gone,
-            Some(Held::Variants(_) | Held::Rules(_)) => false,
+            Some(Held::Variants(_) | Held::Rules(_) | Held::Form(_)) => false,
             None => self.has_l2(),
         };
         variants.tagged(fields).filter(|(_, key)| may_be_valid(key)).take(MOST_TAGGED).collect()
@@ -46,7 +46,7 @@ impl Store {
             (Held::Response(stored), left) => {
                 self.promote(*key, stored, left, now).map(|hit| hit.stored)
             }
-            (Held::Variants(_) | Held::Rules(_), _) => None,
+            (Held::Variants(_) | Held::Rules(_) | Held::Form(_), _) => None,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::semantics::{Freshness, Spans};
 use crate::store::packing::{self, NotUnpacked};
 use crate::store::search::SearchRules;
 use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Variants};
-use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
+use crate::stored::{CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
 const VERSION: u8 = 7;
@@ -209,6 +209,7 @@ fn decode_response(head: &[u8], fields: Bytes, body: Bytes) -> Option<Frame> {
         position: head.position,
         begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
+        original: Original::default(),
     };
     Some(Frame::Response(stored, head.end))
 }
@@ -300,6 +301,7 @@ mod tests {
                 position: Position { millis: position.0, sequence: position.1 },
                 begun: Moment::BEFORE_ALL,
                 checked: AtomicU64::new(3),
+                original: Original::default(),
             }
         }
     }
@@ -470,6 +472,7 @@ mod tests {
             position: Position::ZERO,
             begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
+            original: Original::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use moka::sync::Cache;
 
 use crate::config;
+use crate::store::forms::Form;
 use crate::store::search::SearchRules;
 use crate::store::variants::{Variant, Variants};
 use crate::stored::{CacheKey, Mark, StoredResponse};
@@ -29,6 +30,8 @@ pub(super) enum Held {
     Response(Arc<StoredResponse>),
     Variants(Arc<Variants>),
     Rules(Arc<SearchRules>),
+    /// Of what lies elsewhere, under a key of its own.
+    Form(Form),
 }
 
 #[derive(Clone)]
@@ -73,7 +76,17 @@ impl L1 {
         now: SystemTime,
         left: Duration,
     ) -> bool {
-        let held = Held::Response(stored);
+        self.insert(key, Held::Response(stored), now, left)
+    }
+
+    /// As [`L1::put`], for whatever it is.
+    pub(super) fn insert(
+        &self,
+        key: CacheKey,
+        held: Held,
+        now: SystemTime,
+        left: Duration,
+    ) -> bool {
         let weight = held.weight() as u64;
         let fits = weight <= self.capacity;
         if fits {
@@ -187,6 +200,7 @@ impl Held {
                 }
                 Self::Variants(variants) => variants.octets(),
                 Self::Rules(rules) => rules.octets(),
+                Self::Form(form) => form.octets(),
             }
     }
 }
@@ -201,7 +215,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::semantics::Freshness;
-    use crate::stored::{Fields, Moment, Position};
+    use crate::stored::{Fields, Moment, Original, Position};
 
     const MINUTE: Duration = Duration::from_mins(1);
 
@@ -245,6 +259,7 @@ mod tests {
             position: Position::ZERO,
             begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
+            original: Original::default(),
         })
     }
 

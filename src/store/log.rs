@@ -450,7 +450,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::semantics::Freshness;
-    use crate::stored::Fields;
+    use crate::stored::{Fields, Original};
 
     const HOUR: Duration = Duration::from_hours(1);
     const WIDE: Bounds = Bounds { marks: 1000, patterns: 100, lifetime: HOUR };
@@ -483,6 +483,7 @@ mod tests {
             position,
             begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
+            original: Original::default(),
         }
     }
 

@@ -17,6 +17,7 @@ mod disk;
 mod extent;
 mod figures;
 mod fleet;
+mod forms;
 mod health;
 mod hit;
 mod invalidate;
@@ -63,6 +64,7 @@ use tokio_util::task::TaskTracker;
 pub use self::bookmark::{Bookmark, Token};
 pub use self::disk::NotOpened;
 pub use self::figures::{ChangeFigures, L2Stats, Stats};
+pub use self::forms::Form;
 pub use self::health::{Health, LogHealth, ServerHealth, State, WatchHealth};
 pub use self::hit::Hit;
 pub use self::log::{Invalidation, Lease, Scope};
@@ -217,7 +219,7 @@ impl Store {
     pub fn look_in_l1(&self, key: &CacheKey, fields: &HeaderMap, now: SystemTime) -> LookUp {
         let Some(l1) = &self.l1 else { return LookUp::UriMiss };
         let variants = match l1.look(key, now) {
-            None | Some(Held::Rules(_)) => return LookUp::UriMiss,
+            None | Some(Held::Rules(_) | Held::Form(_)) => return LookUp::UriMiss,
             Some(Held::Response(stored)) => {
                 let verdict = self.log.judge(&stored);
                 return self.hit(stored, verdict).map_or(LookUp::UriMiss, LookUp::Found);
@@ -229,7 +231,7 @@ impl Store {
                 let verdict = self.log.judge(&stored);
                 self.hit(stored, verdict)
             }
-            Held::Variants(_) | Held::Rules(_) => None,
+            Held::Variants(_) | Held::Rules(_) | Held::Form(_) => None,
         };
         let mut was_there = false;
         let selected = variants.selected_by(key, fields).filter_map(|key| {
@@ -253,7 +255,7 @@ impl Store {
     pub fn peek(&self, key: &CacheKey, now: SystemTime) -> Option<Arc<StoredResponse>> {
         match self.l1.as_ref()?.look(key, now)? {
             Held::Response(stored) => Some(stored),
-            Held::Variants(_) | Held::Rules(_) => None,
+            Held::Variants(_) | Held::Rules(_) | Held::Form(_) => None,
         }
     }
 
@@ -274,7 +276,7 @@ impl Store {
         };
         let list = match only(l2.look(&[*key], now, deadline).await) {
             Err(NoAnswer) => return LookUp::NoAnswer,
-            Ok(None | Some((Held::Rules(_), _))) => return LookUp::UriMiss,
+            Ok(None | Some((Held::Rules(_) | Held::Form(_), _))) => return LookUp::UriMiss,
             Ok(Some((Held::Response(stored), left))) => {
                 let hit = self.promote(*key, stored, left, now);
                 return hit.map_or(LookUp::UriMiss, LookUp::Found);
@@ -295,7 +297,7 @@ impl Store {
         let found = selected.into_iter().zip(found);
         let hits = found.filter_map(|(selected, found)| match found.ok()?? {
             (Held::Response(stored), left) => self.promote(selected, stored, left, now),
-            (Held::Variants(_) | Held::Rules(_), _) => None,
+            (Held::Variants(_) | Held::Rules(_) | Held::Form(_), _) => None,
         });
         let hit = most_suitable(hits, now);
         if let (Some(_), Some(l1)) = (&hit, &self.l1) {

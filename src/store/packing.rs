@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::semantics::Freshness;
-    use crate::stored::{Fields, Moment, Position};
+    use crate::stored::{Fields, Moment, Original, Position};
 
     fn response(body: Vec<u8>, coding: Option<&'static str>) -> StoredResponse {
         let coding = coding.map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding)));
@@ -83,6 +83,7 @@ mod tests {
             position: Position::ZERO,
             begun: Moment::BEFORE_ALL,
             checked: AtomicU64::new(0),
+            original: Original::default(),
         }
     }
 

@@ -80,7 +80,7 @@ impl Store {
     pub fn rules_in_l1(&self, search: &Search<'_>, now: SystemTime) -> Option<Arc<SearchRules>> {
         match self.l1.as_ref()?.look(&search.key, now)? {
             Held::Rules(rules) => Some(rules),
-            Held::Response(_) | Held::Variants(_) => None,
+            Held::Response(_) | Held::Variants(_) | Held::Form(_) => None,
         }
     }
 
@@ -98,7 +98,7 @@ impl Store {
                 }
                 Some(rules)
             }
-            (Held::Response(_) | Held::Variants(_), _) => None,
+            (Held::Response(_) | Held::Variants(_) | Held::Form(_), _) => None,
         }
     }
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::semantics::Freshness;
-use crate::stored::{Fields, Mark, Moment, Position};
+use crate::stored::{Fields, Mark, Moment, Original, Position};
 
 #[path = "../../tests/it/support/redis.rs"]
 mod redis_server;
@@ -196,6 +196,7 @@ fn response(path: &str, body: &'static str, now: SystemTime) -> StoredResponse {
         position: Position::ZERO,
         begun: Moment::BEFORE_ALL,
         checked: AtomicU64::new(0),
+        original: Original::default(),
     }
 }
 

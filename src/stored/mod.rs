@@ -6,6 +6,7 @@
 mod content;
 mod joined;
 mod name;
+mod original;
 mod position;
 mod selected;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use joined::joined_name;
 pub use name::{CUT, cut_name, default_parts, readable_name};
+pub use original::Original;
 pub use position::{Moment, NotAPosition, Position};
 
 use crate::recent::Recent;
@@ -228,6 +230,8 @@ pub struct StoredResponse {
     /// How many records the log had when this response was last found valid. A process's own
     /// note: it is not part of what L2 keeps.
     pub checked: AtomicU64,
+    /// What its coded forms are found by: a process's own note, too.
+    pub original: Original,
 }
 
 impl StoredResponse {

@@ -39,7 +39,8 @@ mod proxies;
 mod rewriting;
 mod sizes;
 
-// Content on its way: passed on as it comes, never a part for the whole.
+// Content on its way: passed on as it comes, never a part for the whole; and in a coding.
+mod compression;
 mod streaming;
 
 // Other protocols than HTTP on its connections.
