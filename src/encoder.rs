@@ -16,7 +16,7 @@ use zstd::zstd_safe::CParameter;
 use crate::semantics::Coding;
 
 /// How far back a coding looks, as a power of two: 256 KiB. RFC 9659 §3 has clients take 8 MiB; but the
-/// window is what an encoder's memory is made of, 1 to 3 MiB with this one.
+/// window is what an encoder's memory is made of, see [`Encoder::octets`].
 const WINDOW: u8 = 18;
 
 /// Of brotli, 0 to 11.
@@ -63,6 +63,17 @@ impl Encoder {
                 Writer::Gzip(Box::new(GzEncoder::new(Vec::new(), flate2::Compression::default())))
             }
         }))
+    }
+
+    /// What it takes in memory, about, of a content of this length where that is known. Measured by the
+    /// process's own size with 32 of each: 1.5 MiB with zstd, 4.4 MiB with brotli, a quarter with gzip.
+    pub fn octets(coding: Coding, length: Option<u64>) -> u64 {
+        let length = length.unwrap_or(u64::MAX).min(1 << WINDOW);
+        match coding {
+            Coding::Zstd => (128 << 10) + 6 * length,
+            Coding::Brotli => (128 << 10) + 18 * length,
+            Coding::Gzip => 256 << 10,
+        }
     }
 
     /// Takes a piece of the content.

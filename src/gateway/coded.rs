@@ -44,8 +44,9 @@ use super::{Gateway, Lasting, respond};
 /// A content that is not longer is coded at once, before the response begins: a millisecond's work.
 const AT_ONCE: usize = 16 * 1024;
 
-/// So many contents are coded at a time, as they come. Further ones are sent as they are.
-const MOST_COMING: usize = 256;
+/// The encoders of contents that are coming in take so many KiB, all together. Further contents are sent
+/// as they are.
+const MOST_COMING: usize = 512 * 1024;
 
 /// So many stored contents are coded at a time. Further ones wait.
 const MOST_STORED: usize = 8;
@@ -62,7 +63,8 @@ thread_local! {
 pub(super) struct Workshop {
     /// The forms that are being made, by the keys under which they will lie.
     making: Arc<Collapse>,
-    coming: Arc<Semaphore>,
+    /// Of the encoders of what is coming in, in KiB.
+    room: Arc<Semaphore>,
     stored: Arc<Semaphore>,
 }
 
@@ -70,7 +72,7 @@ impl Default for Workshop {
     fn default() -> Self {
         Self {
             making: Collapse::new(),
-            coming: Arc::new(Semaphore::new(MOST_COMING)),
+            room: Arc::new(Semaphore::new(MOST_COMING)),
             stored: Arc::new(Semaphore::new(MOST_STORED)),
         }
     }
@@ -101,11 +103,14 @@ pub(super) struct Coder {
     conditions: HeaderMap,
 }
 
-/// A stored response in a coding.
-pub(super) struct Coded {
-    coding: Coding,
-    /// None if it is still to be made.
-    form: Option<Bytes>,
+/// As what a client is sent a stored response.
+pub(super) enum Shape<'a> {
+    /// As it is, whatever is accepted.
+    Only,
+    /// As it is, and who accepts something else may get another.
+    Uncoded,
+    /// In a coding. There are no octets if they are still to be made.
+    Coded(&'a Coder, Coding, Option<Bytes>),
 }
 
 /// A response on its way in, in a coding.
@@ -205,16 +210,13 @@ impl Compressing {
         self.lasting.store.keep_form(key, form, self.lasting.clock.now());
     }
 
-    /// The form of a short content, made here and now. None if there is none worth sending.
-    fn made(&self, key: CacheKey, coding: Coding, content: &Bytes) -> Option<Bytes> {
+    /// The form of a short content, made here and now.
+    fn made(&self, key: CacheKey, coding: Coding, content: &Bytes) -> Form {
         self.stats.compressed.count();
-        let octets = encoder::encode(coding, content).inspect_err(warn_of).ok()?;
-        let form = Form::new(octets, content.len() as u64);
+        let made = encoder::encode(coding, content).inspect_err(warn_of);
+        let form = made.map_or(Form::NoShorter, |octets| Form::new(octets, content.len() as u64));
         self.keep(key, form.clone());
-        match form {
-            Form::Shorter(octets) => Some(octets),
-            Form::NoShorter => None,
-        }
+        form
     }
 
     /// A place among those who read a form that is being made, or is to be made from now on.
@@ -238,42 +240,66 @@ fn coding(coding: config::Coding) -> Coding {
     }
 }
 
-impl Coder {
-    /// Makes of a stored response's fields what this client is to get, which may be a coded form.
-    pub(super) fn of_stored(
-        &self,
-        stored: &StoredResponse,
-        fields: &mut HeaderMap,
-    ) -> Option<Coded> {
-        let Self { route, coding, .. } = self;
-        let content = stored.whole()?;
-        let length = Some(content.len() as u64);
-        let may_code =
-            || compression::may_code(&route.rules, stored.status, fields, length).is_ok();
-        if !stored.original.judged(route.number, may_code) {
-            return None;
-        }
-        compression::vary_by_coding(fields);
-        let coding = (*coding)?;
-        let key = stored.original.form(coding);
-        let form = match route.form(&key) {
-            Some(Form::Shorter(octets)) => Some(octets),
-            Some(Form::NoShorter) => return None,
-            None if content.len() <= AT_ONCE => Some(route.made(key, coding, content)?),
-            None => None,
-        };
-        compression::code_fields(fields, coding);
-        Some(Coded { coding, form })
+impl<'a> Shape<'a> {
+    /// That of this response, for the request with this coder.
+    pub(super) fn of(coder: Option<&'a Coder>, stored: &StoredResponse) -> Self {
+        coder.map_or(Self::Only, |coder| coder.shape(stored))
     }
 
-    /// The content of a stored response in its coding.
+    /// Tells it from the others, below 64.
+    pub(super) fn number(&self) -> usize {
+        match self {
+            Self::Only => 0,
+            Self::Uncoded => 1,
+            Self::Coded(_, coding, _) => 2 + *coding as usize,
+        }
+    }
+
+    /// Makes of a stored response's fields those that it is sent with so.
+    pub(super) fn change(&self, fields: &mut HeaderMap) {
+        if !matches!(self, Self::Only) {
+            compression::vary_by_coding(fields);
+        }
+        if let Self::Coded(_, coding, _) = self {
+            compression::code_fields(fields, *coding);
+        }
+    }
+}
+
+impl Coder {
+    /// Nothing of the response's fields is read again where it was judged by the same rules before.
+    fn shape(&self, stored: &StoredResponse) -> Shape<'_> {
+        let Self { route, coding, .. } = self;
+        let Some(content) = stored.whole() else { return Shape::Only };
+        let may_code = || {
+            let (fields, length) = (stored.fields.to_map(0), content.len() as u64);
+            compression::may_code(&route.rules, stored.status, &fields, Some(length)).is_ok()
+        };
+        if !stored.original.judged(route.number, may_code) {
+            return Shape::Only;
+        }
+        let Some(coding) = *coding else { return Shape::Uncoded };
+        let key = stored.original.form(coding);
+        let form = match route.form(&key) {
+            Some(form) => form,
+            None if content.len() <= AT_ONCE => route.made(key, coding, content),
+            None => return Shape::Coded(self, coding, None),
+        };
+        match form {
+            Form::Shorter(octets) => Shape::Coded(self, coding, Some(octets)),
+            Form::NoShorter => Shape::Uncoded,
+        }
+    }
+
+    /// The content of a stored response in this coding.
     pub(super) fn content(
         &self,
-        coded: Coded,
+        coding: Coding,
+        form: Option<Bytes>,
         stored: &StoredResponse,
         fields: &mut HeaderMap,
     ) -> Body {
-        let (form, route) = (coded.form, &self.route);
+        let route = &self.route;
         if self.is_head {
             // RFC 9110 §8.6: it may be left out where it is not known yet.
             if let Some(form) = form {
@@ -284,8 +310,7 @@ impl Coder {
         if let Some(form) = form {
             return Body::Whole(form);
         }
-        let (coding, content) = (coded.coding, stored.body.clone());
-        let key = stored.original.form(coding);
+        let (key, content) = (stored.original.form(coding), stored.body.clone());
         let tasks = &route.lasting.tasks;
         let seat = route.read(key, coding, |making| {
             tasks.spawn(making.of_stored(content));
@@ -348,7 +373,7 @@ impl Coder {
         respond::assemble(status, fields, Body::Encoded(Box::new(content)))
     }
 
-    /// None: it stays as it is, of which `Vary` tells if that is for this client alone.
+    /// None: it stays as it is, if not for all clients, of which `Vary` tells.
     fn coming(
         &self,
         status: StatusCode,
@@ -359,7 +384,9 @@ impl Coder {
         compression::may_code(&route.rules, status, fields, length).ok()?;
         compression::vary_by_coding(fields);
         let coding = (*coding)?;
-        let permit = Arc::clone(&route.lasting.workshop.coming).try_acquire_owned().ok()?;
+        let wanted = u32::try_from(Encoder::octets(coding, length) >> 10).unwrap_or(u32::MAX);
+        let room = Arc::clone(&route.lasting.workshop.room);
+        let permit = room.try_acquire_many_owned(wanted).ok()?;
         Some(Coming { coding, permit })
     }
 }

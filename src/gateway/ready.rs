@@ -16,6 +16,8 @@ use crate::semantics;
 use crate::semantics::CacheStatus;
 use crate::stored::StoredResponse;
 
+use super::coded::Shape;
+
 /// How many maps a worker keeps: some 600 KiB of them.
 const SLOTS: usize = 512;
 
@@ -26,7 +28,7 @@ thread_local! {
 /// Responses find their slot by their address.
 #[derive(Default)]
 struct Slot {
-    /// Which response was asked for last. Twice in a row earns it the slot, so that a run of
+    /// Which response, in which shape, was asked for last. Twice in a row earns it the slot, so that a run of
     /// responses that are asked for once leaves the others in place.
     asked: usize,
     ready: Option<Ready>,
@@ -36,6 +38,8 @@ struct Slot {
 struct Ready {
     /// A weak reference keeps the address from being used again, and none of the content.
     owner: Weak<StoredResponse>,
+    /// Of what it was sent as.
+    shape: usize,
     fields: HeaderMap,
     /// In seconds, as `Age` and `Cache-Status` in `fields` say.
     age: u64,
@@ -52,37 +56,50 @@ impl Ready {
 }
 
 /// All fields of a hit.
-pub(super) fn head(stored: &Arc<StoredResponse>, age: Duration, ttl: i64) -> HeaderMap {
-    let address = Arc::as_ptr(stored).addr();
+pub(super) fn head(
+    stored: &Arc<StoredResponse>,
+    age: Duration,
+    ttl: i64,
+    shape: &Shape<'_>,
+) -> HeaderMap {
+    let (address, number) = (Arc::as_ptr(stored).addr(), shape.number());
+    let asked = address ^ number;
     let age = age.as_secs();
     READY.with_borrow_mut(|slots| {
         // The lowest bits are the same in all addresses.
-        let Some(slot) = slots.get_mut((address >> 6) % SLOTS) else {
-            return build(stored, age, &CacheStatus::hit(ttl));
+        let Some(slot) = slots.get_mut(((address >> 6) ^ number) % SLOTS) else {
+            return build(stored, age, &CacheStatus::hit(ttl), shape);
         };
         if let Some(ready) = &mut slot.ready
             && std::ptr::eq(ready.owner.as_ptr(), Arc::as_ptr(stored))
+            && ready.shape == number
         {
             if (ready.age, ready.ttl) != (age, ttl) {
                 ready.refresh(age, ttl);
             }
             return ready.fields.clone();
         }
-        let fields = build(stored, age, &CacheStatus::hit(ttl));
-        if slot.asked == address {
+        let fields = build(stored, age, &CacheStatus::hit(ttl), shape);
+        if slot.asked == asked {
             let owner = Arc::downgrade(stored);
-            slot.ready = Some(Ready { owner, fields: fields.clone(), age, ttl });
+            slot.ready = Some(Ready { owner, shape: number, fields: fields.clone(), age, ttl });
         }
-        slot.asked = address;
+        slot.asked = asked;
         fields
     })
 }
 
 /// The same without keeping anything, and for any outcome.
-pub(super) fn build(stored: &StoredResponse, age: u64, status: &CacheStatus) -> HeaderMap {
+pub(super) fn build(
+    stored: &StoredResponse,
+    age: u64,
+    status: &CacheStatus,
+    shape: &Shape<'_>,
+) -> HeaderMap {
     let mut fields = stored.fields.to_map(2);
     // Stored, since a 304 need not repeat them; and not for clients.
     semantics::remove_surrogate_tags(&mut fields);
+    shape.change(&mut fields);
     fields.insert(AGE, age.into());
     status.write_to(&mut fields);
     fields

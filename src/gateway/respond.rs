@@ -21,7 +21,7 @@ use crate::stored::StoredResponse;
 use crate::upgrade;
 use crate::upstream::{Failure, Reply};
 
-use super::coded::Coder;
+use super::coded::{Coder, Shape};
 use super::query::Unread;
 use super::spare::L2_ERROR;
 use super::{Presented, partial, ready};
@@ -53,7 +53,9 @@ pub(super) fn hit(
     age: Duration,
     ttl: i64,
 ) -> Response<Body> {
-    from_stored(presented, stored, ready::head(stored, age, ttl))
+    let shape = Shape::of(presented.coder.as_deref(), stored);
+    let fields = ready::head(stored, age, ttl, &shape);
+    from_stored(presented, stored, fields, shape)
 }
 
 /// A stored response, for the reason that `status` gives.
@@ -63,7 +65,18 @@ pub(super) fn stored(
     age: Duration,
     status: &CacheStatus,
 ) -> Response<Body> {
-    from_stored(presented, stored, ready::build(stored, age.as_secs(), status))
+    at_age(presented, stored, age.as_secs(), status)
+}
+
+fn at_age(
+    presented: &Presented,
+    stored: &StoredResponse,
+    age: u64,
+    status: &CacheStatus,
+) -> Response<Body> {
+    let shape = Shape::of(presented.coder.as_deref(), stored);
+    let fields = ready::build(stored, age, status, &shape);
+    from_stored(presented, stored, fields, shape)
 }
 
 /// A stored response that the upstream has just said is good.
@@ -81,16 +94,15 @@ pub(super) fn validated(
         ..status
     };
     let age = stored.freshness.age(now).as_secs();
-    from_stored(presented, stored, ready::build(stored, age, &status))
+    at_age(presented, stored, age, &status)
 }
 
 fn from_stored(
     presented: &Presented,
     stored: &StoredResponse,
     mut fields: HeaderMap,
+    shape: Shape<'_>,
 ) -> Response<Body> {
-    let coder = presented.coder.as_deref();
-    let form = coder.and_then(|coder| Some((coder, coder.of_stored(stored, &mut fields)?)));
     if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
         return not_modified(fields);
     }
@@ -101,8 +113,8 @@ fn from_stored(
         return partial::of_stored(wanted, fields, stored).unwrap_or_else(lacking);
     }
     let Some(whole) = stored.whole() else { return lacking() };
-    if let Some((coder, form)) = form {
-        let content = coder.content(form, stored, &mut fields);
+    if let Shape::Coded(coder, coding, form) = shape {
+        let content = coder.content(coding, form, stored, &mut fields);
         return assemble(stored.status, fields, content);
     }
     let content = if presented.head.method == Method::HEAD {
@@ -203,7 +215,7 @@ pub(super) fn apart(
                 ..*status
             };
             let age = stored.freshness.age(now).as_secs();
-            from_stored(presented, &stored, ready::build(&stored, age, &status))
+            at_age(presented, &stored, age, &status)
         }
     }
 }

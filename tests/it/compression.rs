@@ -554,6 +554,33 @@ async fn without_l1_each_is_made_as_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_reload_counts_at_once_and_keeps_what_is_stored() {
+    let origin = Origin::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let with =
+        |lines: &str| Gateway::setup(&origin).server("workers = 1\nwatch = false").route(lines);
+    origin.on("/a").reply(json_reply(5000));
+    let gateway = with("compress = [\"gzip\"]").start_from(&file).await;
+    let first = get(&gateway, "/a", "br, gzip").await.status("fwd=uri-miss; stored");
+    is_coded(&first, "gzip", &json(5000));
+    for (lines, expected, coding) in [
+        ("compress = [\"br\", \"gzip\"]", "hit", Some("br")),
+        ("compress = { types = [\"text/*\"] }", "hit", None),
+        ("compress = { min_length = \"5MiB\" }", "hit", None),
+        ("compress = [\"gzip\"]", "hit", Some("gzip")),
+        ("", "fwd=uri-miss; stored", None),
+    ] {
+        std::fs::write(&file, with(lines).text()).unwrap();
+        gateway.admin("POST", "/reload").send().await.code(200);
+        let got = get(&gateway, "/a", "br, gzip").await.status(expected);
+        assert_eq!(got.field("content-encoding").as_deref(), coding, "{lines}");
+        assert_eq!(got.field("vary").is_some(), coding.is_some(), "{lines}");
+    }
+    assert_eq!(gateway.figure("compressed"), 2, "the form in gzip was still there");
+}
+
+#[tokio::test]
 async fn a_route_without_it_is_left_alone() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
