@@ -30,6 +30,7 @@ use crate::tunnel::Ground;
 
 use super::flood::Frames;
 use super::guarded::Guarded;
+use super::parting::part;
 use super::patience::Patience;
 use super::proxy;
 use super::strict::Strict;
@@ -98,7 +99,17 @@ async fn serve_secure(
     client: Client,
     setting: &Setting,
 ) -> io::Result<()> {
-    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).into_fallible();
+    let handshake = async {
+        match handshake.await {
+            Ok(stream) => Ok(stream),
+            Err((error, stream)) => {
+                // The alert is on its way, and a client that has more to send is to hear it.
+                part(stream).await;
+                Err(error)
+            }
+        }
+    };
     let Some(stream) = in_time(handshake, setting).await? else { return Ok(()) };
     let connection = stream.get_ref().1;
     let client = Client { certificate: tls.client_cert(connection), ..client };

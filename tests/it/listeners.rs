@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::PATIENCE;
@@ -254,6 +255,21 @@ async fn a_handshake_that_does_not_come_to_its_end_closes_the_connection() {
     let mut rest = Vec::new();
     let _end = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty() && origin.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_whose_handshake_fails_hears_why_while_it_still_sends() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    let gateway = setup(&origin, &pki, "").start().await;
+    let mut client = TcpStream::connect(gateway.address()).await.unwrap();
+    let mut sent = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n".to_vec();
+    sent.resize(90_000, b'a');
+    client.write_all(&sent).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(PATIENCE, client.read_to_end(&mut answer));
+    reading.await.unwrap().expect("its end is no reset");
+    // A record of an alert that is fatal.
+    assert!(answer.starts_with(&[0x15, 3, 3, 0, 2, 2]), "{answer:?}");
 }
 
 #[tokio::test]
