@@ -53,10 +53,11 @@ mod crowd;
 mod fleet;
 
 // Clients' connections: used again, shared, bounded; over TLS; flooded with
-// frames; behind a proxy that passes them on.
+// frames, and with frames that HTTP/2 forbids; behind a proxy that passes them on.
 mod client_certificates;
 mod connections;
 mod floods;
+mod http2;
 mod listeners;
 mod proxied;
 

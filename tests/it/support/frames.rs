@@ -14,6 +14,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
@@ -21,6 +22,8 @@ pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITISED: u8 = 32;
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,13 @@ pub(crate) fn request(method: &str, target: &str) -> Vec<u8> {
     [text(2, method), vec![0x86], text(4, target), text(1, "a")].concat()
 }
 
+/// Fields, packed without any table.
+pub(crate) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let field = |(name, value): &(&str, &str)| [vec![0], text(name), text(value)].concat();
+    fields.iter().flat_map(field).collect()
+}
+
 /// A connection whose preface was sent.
 pub(crate) struct Frames {
     sending: OwnedWriteHalf,
@@ -55,9 +65,14 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) async fn to(server: SocketAddr) -> Self {
+        Self::with(server, &[]).await
+    }
+
+    /// With these settings.
+    pub(crate) async fn with(server: SocketAddr, settings: &[u8]) -> Self {
         let (reading, mut sending) = TcpStream::connect(server).await.unwrap().into_split();
         sending.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        sending.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        sending.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
         let (frames, came) = unbounded_channel();
         tokio::spawn(read(reading, frames));
         Self { sending, came }
@@ -72,6 +87,11 @@ impl Frames {
     /// What comes, up to a frame of this kind.
     pub(crate) async fn until(&mut self, kind: u8) -> Vec<Frame> {
         self.take(|frame| frame.kind == kind).await
+    }
+
+    /// What comes next; none at the end, or if nothing comes.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        tokio::time::timeout(PATIENCE, self.came.recv()).await.ok().flatten()
     }
 
     /// What comes until the server closes.
