@@ -30,7 +30,13 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    remove_all(fields, |name| HOP_BY_HOP.contains(&name));
+}
+
+/// Removes the fields that are meant. Few of many that could be are there, and to compare the names of a
+/// few fields is quicker than as many look-ups.
+fn remove_all(fields: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
+    while let Some(name) = fields.keys().find(|name| is_meant(name.as_str())).cloned() {
         fields.remove(name);
     }
 }
@@ -193,6 +199,10 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     })
 }
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
 /// `X-Forwarded-For`, `-Host` and `-Proto`.
 ///
@@ -202,11 +212,8 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 /// request name another host or path than its own. No key holds these, so one client could choose what is
 /// stored for all.
 pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
-    const CLAIMS: [&str; 26] = [
-        "client-ip",
-        "forwarded",
-        "front-end-https",
-        "true-client-ip",
+    const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
+    const X_CLAIMS: [&str; 22] = [
         "x-client-ip",
         "x-cluster-client-ip",
         "x-forwarded",
@@ -231,9 +238,9 @@ pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, aut
         "x-url-scheme",
     ];
 
-    for name in CLAIMS {
-        fields.remove(name);
-    }
+    remove_all(fields, |name| {
+        if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
+    });
     let (mut forwarded, mut addresses) = (Vec::new(), Vec::new());
     for (place, node) in chain.iter().enumerate() {
         let node = node.to_canonical();
@@ -254,9 +261,9 @@ pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, aut
     }
     for (name, value) in [
         (FORWARDED, forwarded.join(", ")),
-        (HeaderName::from_static("x-forwarded-for"), addresses.join(", ")),
-        (HeaderName::from_static("x-forwarded-host"), authority.to_owned()),
-        (HeaderName::from_static("x-forwarded-proto"), scheme.to_owned()),
+        (X_FORWARDED_FOR, addresses.join(", ")),
+        (X_FORWARDED_HOST, authority.to_owned()),
+        (X_FORWARDED_PROTO, scheme.to_owned()),
     ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             fields.insert(name, value);
