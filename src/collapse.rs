@@ -1,9 +1,8 @@
 //! Many equal misses, one forward request (RFC 9111 §4).
 //!
-//! The first request for a key becomes the leader: its fetch runs in a task of its own, which
-//! publishes what comes of it in a [`Fetch`]. Everyone who waits for it, the leader's own client
-//! included, has a [`Seat`] there and reads the content at their own pace. So a leader whose
-//! client goes away frees nobody's turn.
+//! The first request for a key becomes the leader: its fetch outlives it, and publishes what comes of it
+//! in a [`Fetch`]. Everyone who waits for it, the leader's own client included, has a [`Seat`] there and
+//! reads the content at their own pace. So a leader whose client goes away frees nobody's turn.
 //!
 //! Whether a response may be shared, and whether it answers a follower's request too, is for
 //! `gateway` to decide.
@@ -18,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
+use tokio::time::Instant;
 
 use crate::stored::CacheKey;
 use crate::upstream::Failure;
@@ -33,8 +33,8 @@ const APART: Duration = Duration::from_secs(10);
 /// The fetches that are under way, by key.
 pub struct Collapse {
     fetches: Mutex<HashMap<CacheKey, Arc<Fetch>, foldhash::fast::RandomState>>,
-    /// Keys whose last response could not be shared. Their requests would only wait in vain.
-    apart: moka::sync::Cache<CacheKey, (), foldhash::fast::RandomState>,
+    /// Keys whose last response could not be shared, and since when. Their requests would only wait in vain.
+    apart: moka::sync::Cache<CacheKey, Instant, foldhash::fast::RandomState>,
 }
 
 /// A place in a fetch that is under way: first to learn what comes of it, then to read the
@@ -163,6 +163,15 @@ impl Collapse {
         self.apart.contains_key(key)
     }
 
+    /// To put something down costs moka many times what a look-up does: not for each of the requests that
+    /// find the key there anyway.
+    fn remember(&self, key: CacheKey, now: Instant) {
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < APART / 2;
+        if !self.apart.get(&key).is_some_and(is_recent) {
+            self.apart.insert(key, now);
+        }
+    }
+
     fn leave(&self, key: &CacheKey, fetch: &Arc<Fetch>) {
         let mut fetches = self.fetches();
         if fetches.get(key).is_some_and(|current| Arc::ptr_eq(current, fetch)) {
@@ -243,7 +252,7 @@ impl Lead {
     /// The response is for the leader alone; followers must go forward themselves. So will the
     /// requests of the next seconds, without waiting for one another.
     pub fn apart(self) {
-        self.collapse.apart.insert(self.key, ());
+        self.collapse.remember(self.key, Instant::now());
         self.publish(Outcome::Apart);
     }
 
