@@ -53,7 +53,8 @@ impl Gateway {
             served => return served,
         };
         // What the request itself forbids, another response will not change.
-        let search = self.search(presented).filter(|_| missing.why != Forward::Request);
+        let may_find = missing.why != Forward::Request && self.store.has_rules_in_l1();
+        let search = if may_find { self.search(presented) } else { None };
         let rules = search.and_then(|search| Some((search, self.store.rules_in_l1(&search, now)?)));
         let Some((search, rules)) = rules else { return Looked::Forward(missing) };
         for rule in rules.iter() {

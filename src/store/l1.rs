@@ -3,6 +3,7 @@
 //! Whether what is found here is still valid is the log's to say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
@@ -45,6 +46,8 @@ struct Kept {
 #[derive(Clone)]
 pub(super) struct L1 {
     cache: Cache<CacheKey, Kept, RandomState>,
+    /// There have been rules of `No-Vary-Search`.
+    has_rules: Arc<AtomicBool>,
     capacity: u64,
     ttl: Duration,
 }
@@ -58,7 +61,8 @@ impl L1 {
                 .weigher(|_, kept: &Kept| u32::try_from(kept.held.weight()).unwrap_or(u32::MAX))
                 .time_to_live(config.ttl)
                 .build_with_hasher(RandomState::default());
-            Self { cache, capacity: config.capacity, ttl: config.ttl }
+            let has_rules = Arc::default();
+            Self { cache, has_rules, capacity: config.capacity, ttl: config.ttl }
         })
     }
 
@@ -155,6 +159,7 @@ impl L1 {
         now: SystemTime,
         change: impl FnOnce(&mut SearchRules),
     ) {
+        self.has_rules.store(true, Ordering::Relaxed);
         self.cache.entry(key).and_upsert_with(|before| {
             let mut rules = match before.map(moka::Entry::into_value) {
                 Some(Kept { held: Held::Rules(rules), .. }) => Arc::unwrap_or_clone(rules),
@@ -163,6 +168,11 @@ impl L1 {
             change(&mut rules);
             Kept { held: Held::Rules(Arc::new(rules)), end: self.end(now, self.ttl) }
         });
+    }
+
+    /// Whether rules of `No-Vary-Search` can lie here.
+    pub(super) fn has_rules(&self) -> bool {
+        self.has_rules.load(Ordering::Relaxed)
     }
 
     /// What is larger is never put.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::semantics::NoVarySearch;
 use crate::store::Store;
-use crate::store::l1::Held;
+use crate::store::l1::{Held, L1};
 use crate::store::log::Lease;
 use crate::store::second::only;
 use crate::stored::CacheKey;
@@ -76,6 +76,11 @@ impl SearchRules {
 }
 
 impl Store {
+    /// Whether L1 may know of any rules. Where no response has ever had one, nobody need look for them.
+    pub fn has_rules_in_l1(&self) -> bool {
+        self.l1.as_ref().is_some_and(L1::has_rules)
+    }
+
     /// The rules that L1 knows of.
     pub fn rules_in_l1(&self, search: &Search<'_>, now: SystemTime) -> Option<Arc<SearchRules>> {
         match self.l1.as_ref()?.look(&search.key, now)? {
