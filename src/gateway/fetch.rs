@@ -1,7 +1,7 @@
 //! The leader's forward request, from its first octet to the store.
 //!
-//! It runs in a task of its own, so that it ends for the store and the followers whether or not
-//! the client that caused it is still there.
+//! It outlives the request that caused it, so that it ends for the store and the followers whether or not
+//! that client is still there.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -64,7 +64,8 @@ pub(super) struct Storing {
 }
 
 impl Fetch {
-    /// Forwards the request, shares and stores what comes of it.
+    /// Forwards the request, shares and stores what comes of it. What is rare of that is on the heap, so that
+    /// the others have no room for it.
     pub(super) async fn run(self) {
         let requested = self.gateway.clock.now();
         let validation = self.validation();
@@ -81,18 +82,18 @@ impl Fetch {
                 return Box::pin(self.not_modified(reply, validation, times)).await;
             }
             (Sought::Part(_), StatusCode::PARTIAL_CONTENT) => {
-                return self.store_part(reply, &times).await;
+                return Box::pin(self.store_part(reply, &times)).await;
             }
             // An origin in trouble would not answer better the second time.
             (Sought::Rest { .. }, status)
                 if status != StatusCode::OK && !status.is_server_error() =>
             {
-                return self.complete(reply, &times).await;
+                return Box::pin(self.complete(reply, &times)).await;
             }
             _ => {}
         }
         if self.presented.head.method == Method::HEAD {
-            return self.headed(reply, &times).await;
+            return Box::pin(self.headed(reply, &times)).await;
         }
         let (head, mut content) = reply.into_parts();
         let source = Source::Coming(&mut content);

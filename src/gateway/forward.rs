@@ -18,6 +18,7 @@ use crate::stored::StoredResponse;
 use super::fetch::Fetch;
 use super::key::Key;
 use super::look::{Looked, Missing};
+use super::outliving::Outliving;
 use super::partial::Sought;
 use super::stale::UNCONFIRMED;
 use super::{Gateway, Presented, respond};
@@ -37,6 +38,8 @@ struct Errand {
     /// What may stand in if the upstream is in trouble.
     stale: Option<Arc<StoredResponse>>,
     sought: Sought,
+    /// It waits for no other request's response, and none for its own.
+    alone: bool,
 }
 
 impl Errand {
@@ -45,10 +48,16 @@ impl Errand {
         CacheStatus { collapsed: self.collapsed, ..status(self.why, self.confirmed) }
     }
 
+    /// Whether what answers it may have come since it was looked for: others were waited for, or may have
+    /// been before it.
+    fn may_have_come(&self) -> bool {
+        !self.alone || self.collapsed.is_some()
+    }
+
     /// Whether to find out whose turn it is to fetch. L2 that did not answer the look-up will hardly say
     /// that: who has waited for it once does not do so again. And a part is of no use to others.
     fn may_wait_for_turn(&self) -> bool {
-        self.known && !self.sought.is_part()
+        !self.alone && self.known && !self.sought.is_part()
     }
 }
 
@@ -74,15 +83,15 @@ impl Gateway {
             return respond::only_if_cached(why);
         }
         if self.narrow(&mut presented, &key).is_err() {
-            return self.bypass(presented, "query-rewritten".into()).await;
+            return Box::pin(self.bypass(presented, "query-rewritten".into())).await;
         }
         // A response to HEAD has no content to store, so it passes by. It can say whether what is
         // stored, and whole, is still right; it is then for this client and the store alone.
         let is_head = presented.head.method == Method::HEAD;
         let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
         if is_head && !is_stored {
-            let content = presented.upstream_content();
-            return self.pass_reading(presented, content, status(why, confirmed)).await;
+            let (content, status) = (presented.upstream_content(), status(why, confirmed));
+            return Box::pin(self.pass_reading(presented, content, status)).await;
         }
         let sought = Sought::new(&presented, &missing);
         // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
@@ -90,19 +99,21 @@ impl Gateway {
         let stale = missing.stale.filter(|_| confirmed);
         let presented = Arc::new(presented);
         let collapsed = None;
-        let mut errand = Errand { presented, key, why, confirmed, known, collapsed, stale, sought };
+        let alone = false;
+        let mut errand =
+            Errand { presented, key, why, confirmed, known, collapsed, stale, sought, alone };
         let key = self.collapsed(&errand.presented, &errand.key);
         let collapsing = self.plan(&errand.presented).collapse;
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
-        let mut alone = is_head
+        errand.alone = is_head
             || collapsing == Collapsing::Off
             || errand.presented.directives.no_cache
             || errand.presented.directives.no_store
             || self.collapse.is_apart(&key);
         loop {
             let lease = self.store.lease();
-            let turn = if alone {
+            let turn = if errand.alone {
                 let (lead, seat) = self.collapse.alone(key, self.era(&errand.presented, &lease));
                 Turn::Leader(lead, seat)
             } else if errand.sought.is_part() {
@@ -113,13 +124,11 @@ impl Gateway {
             };
             match turn {
                 Turn::Leader(lead, seat) => {
-                    let with_fleet =
-                        collapsing == Collapsing::Fleet && !alone && errand.may_wait_for_turn();
+                    let with_fleet = collapsing == Collapsing::Fleet && errand.may_wait_for_turn();
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
                         Err(unsent) => {
-                            alone = true;
-                            errand = Errand { collapsed: Some(false), ..*unsent };
+                            errand = Errand { alone: true, collapsed: Some(false), ..*unsent };
                         }
                     }
                 }
@@ -128,14 +137,14 @@ impl Gateway {
                         return response;
                     }
                     // What the leader got is not for this request, nor will the next one's be.
-                    (alone, errand.collapsed) = (true, Some(false));
+                    (errand.alone, errand.collapsed) = (true, Some(false));
                 }
             }
         }
     }
 
-    /// Fetches, in a task that outlives this request, and answers with what comes of it. `with_fleet`:
-    /// when it is this gateway's turn.
+    /// Fetches, which outlives this request, and answers with what comes of it. `with_fleet`: when it is
+    /// this gateway's turn.
     ///
     /// # Errors
     /// Nothing was sent, as another gateway has found that each request is to go forward by itself.
@@ -147,8 +156,10 @@ impl Gateway {
         with_fleet: bool,
     ) -> Result<Response<Body>, Box<Errand>> {
         // Another leader may have finished between the look-up and this turn.
-        let looked = self.look_in_l1(&errand.presented, &errand.key);
-        if let Looked::Serve { stored, age, ttl, .. } = looked {
+        if errand.may_have_come()
+            && let Looked::Serve { stored, age, ttl, .. } =
+                self.look_in_l1(&errand.presented, &errand.key)
+        {
             drop(lead);
             self.route_stats(&errand.presented).l1_hits.count();
             return Ok(respond::hit(&errand.presented, &stored, age, ttl));
@@ -166,12 +177,12 @@ impl Gateway {
             turn: None,
             mine,
         };
-        if with_fleet {
-            self.tasks.spawn(fetch.run_in_turn());
+        let mut fetch = if with_fleet {
+            Outliving::new(fetch.run_in_turn(), &self.tasks)
         } else {
-            self.tasks.spawn(fetch.run());
-        }
-        let outcome = seat.outcome().await;
+            Outliving::new(fetch.run(), &self.tasks)
+        };
+        let outcome = fetch.until(seat.outcome()).await;
         if let (Outcome::Unsent, Some(again)) = (&outcome, again) {
             return Err(again);
         }
@@ -188,7 +199,7 @@ impl Gateway {
                 .instead(&presented, stale.as_ref(), Trouble::Disconnected, &status)
                 .unwrap_or_else(|| respond::failed(&failure, &status)),
             Outcome::Apart | Outcome::Trouble(_) | Outcome::Unsent | Outcome::Lost => {
-                match alone.await {
+                match fetch.until(alone).await {
                     Ok(response) => self
                         .instead(&presented, stale.as_ref(), response.trouble(), &status)
                         .unwrap_or_else(|| {

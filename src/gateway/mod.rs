@@ -31,6 +31,7 @@ mod look;
 mod narrow;
 mod onward;
 mod origin;
+mod outliving;
 mod partial;
 mod post;
 mod presented;

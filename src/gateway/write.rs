@@ -17,6 +17,7 @@ use crate::stored::{CacheKey, Mark};
 use crate::upstream::{Content, Failure, Outgoing, Reply};
 
 use super::origin::Origin;
+use super::outliving::Outliving;
 use super::{Ask, Gateway, Plan, Presented, respond, shown, tags};
 
 /// What an unsafe request has invalidated.
@@ -64,10 +65,9 @@ impl Gateway {
         content: Content,
         status: CacheStatus,
     ) -> Response<Body> {
-        let lost = status.clone();
-        // In a task, since the invalidation must happen even if the client goes away meanwhile.
+        // The invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
-        let write = self.tasks.spawn(async move {
+        let write = async move {
             let before = gateway.store.lease();
             let requested = gateway.clock.now();
             let mut result = gateway.send(&presented, content).await;
@@ -80,11 +80,8 @@ impl Gateway {
                 }
                 Err(failure) => respond::failed(&failure, &status),
             }
-        });
-        match write.await {
-            Ok(response) => response,
-            Err(_) => respond::lost(&lost),
-        }
+        };
+        Outliving::new(write, &self.tasks).end().await
     }
 
     /// Passes a request on that a policy wants to go past the cache.
