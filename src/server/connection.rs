@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub(super) async fn serve(connection: Connection, setting: Setting) {
         stream.set_nodelay(true)?;
         let address = match door.expects_header(peer.ip()) {
             Some(false) => peer,
-            Some(true) => match in_time(proxy::read(&mut stream), &setting).await? {
+            Some(true) => match Box::pin(in_time(proxy::read(&mut stream), &setting)).await? {
                 Some(told) => told.unwrap_or(peer),
                 None => return Ok(()),
             },
@@ -83,7 +83,9 @@ struct Client {
 }
 
 async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -> io::Result<()> {
-    let Some(http2) = in_time(has_preface(&stream), setting).await? else { return Ok(()) };
+    // What comes before the first request takes more room than an idle connection does later.
+    let beginning = Box::pin(in_time(has_preface(&stream), setting)).await?;
+    let Some(http2) = beginning else { return Ok(()) };
     if http2 {
         serve_http2(stream, client, setting).await;
     } else {
@@ -170,7 +172,7 @@ where
         .serve_connection(io, service)
         .with_upgrades();
     let end = http1::UpgradeableConnection::graceful_shutdown;
-    drive(connection, end, address, &setting.stop).await;
+    drive(Box::pin(connection), end, address, &setting.stop).await;
 }
 
 async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
@@ -191,17 +193,20 @@ where
         .keep_alive_interval(setting.header_timeout)
         .serve_connection(TokioIo::new(stream), service(setting, client, None, None));
     // What comes until the client knows is answered.
-    drive(connection, http2::Connection::graceful_shutdown, address, &setting.leave).await;
+    let end = http2::Connection::graceful_shutdown;
+    drive(Box::pin(connection), end, address, &setting.leave).await;
 }
 
 /// Serves a connection to its end; once it is to `stop`, to the end of what runs on it.
+///
+/// It is on the heap, as a future has room for each place that it is moved through, for the larger of the
+/// protocols: four times what an idle connection needs.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     end: impl FnOnce(Pin<&mut C>),
     peer: SocketAddr,
     stop: &CancellationToken,
 ) {
-    let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
         // First, so that an answer which comes at the same time says `Connection: close`.
