@@ -1,14 +1,15 @@
 //! A load generator with a fixed schedule of arrivals: latency counts from the moment when a
 //! request was due, so a slow answer also counts for those that had to wait behind it.
 //!
-//! `load ADDRESS CONNECTIONS COUNT DISTINCT [RATE]` reads one HTTP/1.1 request from standard input
+//! `load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [rest]]` reads one HTTP/1.1 request from standard input
 //! and sends it COUNT times. `{n}` in it becomes the number of the request modulo DISTINCT. With
 //! RATE, that many requests are due each second and the next idle connection takes the next one;
 //! without, each connection sends as soon as it has its answer. The result is one line of JSON,
 //! times in microseconds: `late` is how long after its time a request was sent.
 //!
 //! One thread that never sleeps, because a timer is coarser than what is measured: give it a core
-//! of its own. It wants 200s with `Content-Length`; anything else ends the run with an error.
+//! of its own. With `rest` it does whenever there is nothing to do, for those with whom it shares one;
+//! then its times are worth little. It wants 200s with `Content-Length`; anything else ends the run with an error.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -16,13 +17,17 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Without any answer for so long, the server is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// As long as a few requests take.
+const REST: Duration = Duration::from_micros(50);
+
 fn main() -> Result<(), Box<dyn Error>> {
-    const USAGE: &str = "usage: load ADDRESS CONNECTIONS COUNT DISTINCT [RATE] < REQUEST";
+    const USAGE: &str = "usage: load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [rest]] < REQUEST";
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, connections, count, distinct, rate @ ..] = arguments.as_slice() else {
         return Err(USAGE.into());
@@ -38,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(rate) => Some(Duration::try_from_secs_f64(1.0 / rate.parse::<f64>()?)?),
             None => None,
         },
+        rests: rate.get(1).is_some_and(|word| word == "rest"),
         request,
     };
     let outcome = plan.run()?;
@@ -53,6 +59,7 @@ struct Plan {
     distinct: u32,
     /// Between two arrivals; none sends as fast as the connections allow.
     gap: Option<Duration>,
+    rests: bool,
     request: String,
 }
 
@@ -78,6 +85,7 @@ impl Plan {
         let mut next = 0;
         while next < self.count || !busy.is_empty() {
             let now = Instant::now();
+            let before = (next, busy.len());
             while next < self.count {
                 let due = self.gap.map_or(now, |gap| start + gap * next);
                 if due > now {
@@ -100,6 +108,9 @@ impl Plan {
                     latencies.push(last_answer.duration_since(connection.due));
                     idle.push_back(connection);
                 }
+            }
+            if self.rests && before == (next, busy.len()) {
+                thread::sleep(REST);
             }
             // An idle server is not a dead one: at low rates nothing may be due for long.
             if !busy.is_empty() && now.saturating_duration_since(last_answer) > PATIENCE {

@@ -80,17 +80,26 @@ class Load:
         self._check_untouched(asked)
         return sample
 
-    def forward(self, server, method, path, length, seconds):
-        """The same of requests that all reach the origin, with content of this length."""
+    def highest(self, server, method, path, length, seconds):
+        """How many requests a second it passes on at most, with content of this length."""
         script = self.script.with_name("forward.lua")
         content = f"wrk.body = string.rep('x', {length})\n" if length else ""
         script.write_text(f"wrk.method = '{method}'\n{content}{REPORT}")
-        asked = self.asked()
-        sample = self._wrk(server, path, seconds, FIELDS, script)
-        missing = sample["requests"] - (self.asked() - asked)
-        if missing > 0:
-            raise Failure(f"{missing} requests were not forwarded")
-        return sample
+        return self._wrk(server, path, seconds, FIELDS, script)["rate"]
+
+    def forward(self, server, method, path, length, rate, seconds):
+        """Processor time of requests that all reach the origin, so many a second."""
+        lines = [f"{method} {path}{QUERY} HTTP/1.1", f"Host: {HOST}:{server.port}"]
+        lines += [f"{name}: {value}" for name, value in FIELDS.items()]
+        lines += [f"Content-Length: {length}"] if length else []
+        count = int(rate * seconds)
+        command = [self.generator, f"{HOST}:{server.port}", CONNECTIONS, count, 1, f"{rate:.1f}", "rest"]
+        asked, cpu = self.asked(), server.cpu_seconds()
+        seen = self._run(command, 10 * seconds, "\r\n".join([*lines, "", "x" * length]))
+        cpu = server.cpu_seconds() - cpu
+        if self.asked() - asked != count:
+            raise Failure(f"{count - self.asked() + asked} requests were not forwarded")
+        return {"cpu": cpu * 1e6 / count, "rate": count / seen["seconds"], "busy": cpu / seen["seconds"]}
 
     def _wrk(self, server, path, seconds, fields, script):
         lines = [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]
@@ -102,7 +111,6 @@ class Load:
         if seen["errors"] or not seen["requests"]:
             raise Failure(f"{seen['errors']} errors in {seen['requests']} requests")
         return {
-            "requests": seen["requests"],
             "cpu": cpu * 1e6 / seen["requests"],
             "rate": seen["requests"] * 1e6 / seen["us"],
             "busy": cpu * 1e6 / seen["us"],
