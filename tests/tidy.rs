@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
-    ("upstream", &["config", "interim", "message", "upgrade"]),
+    ("upstream", &["config", "interim", "message", "upgrade", "stats"]),
     ("warm", &["clock", "message", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),

@@ -175,16 +175,18 @@ async fn stats(State(context): State<Context>) -> Response {
         #[serde(flatten)]
         requests: crate::stats::Snapshot,
         store: crate::store::Stats,
+        upstreams: BTreeMap<String, crate::upstream::Snapshot>,
         policies: BTreeMap<String, crate::plugin::Snapshot>,
         changes: BTreeMap<String, crate::store::ChangeFigures>,
     }
     let gateway = context.current.gateway();
     let requests = gateway.stats().snapshot();
     let store = gateway.store().stats();
+    let upstreams = gateway.upstreams().map(|it| (it.name().to_owned(), it.snapshot())).collect();
     let policies = gateway.policies();
     let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
     let changes = gateway.changes().map(|(label, figures)| (label.to_owned(), figures)).collect();
-    Json(Shown { requests, store, policies, changes }).into_response()
+    Json(Shown { requests, store, upstreams, policies, changes }).into_response()
 }
 
 async fn shadow(State(context): State<Context>) -> Response {

@@ -14,6 +14,7 @@ mod connect;
 mod connections;
 mod content;
 mod failure;
+mod figures;
 mod group;
 mod http2;
 mod names;
@@ -35,12 +36,14 @@ use crate::config::{self, Health, Retries};
 
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
+pub use self::figures::Snapshot;
 pub use self::outgoing::Outgoing;
 pub use self::reply::{Incomplete, Reply};
 pub use self::server::ServerHealth;
 pub use self::standing::ServerState;
 pub use self::tls::Unusable;
 
+use self::figures::Figures;
 use self::group::Group;
 use self::names::Lookups;
 use self::retry::{Again, Budget, Tries};
@@ -51,6 +54,7 @@ pub struct Upstream {
     group: Arc<Group>,
     retries: Retries,
     budget: Budget,
+    figures: Figures,
     health: Option<Health>,
     resolve: Option<Duration>,
     lookups: OnceLock<Lookups>,
@@ -76,6 +80,7 @@ impl Upstream {
             group: Arc::new(Group::new(config, tls)),
             retries: config.retries.clone(),
             budget: Budget::new(),
+            figures: Figures::default(),
             health: config.health.clone(),
             resolve: config.resolve,
             lookups: OnceLock::new(),
@@ -108,6 +113,11 @@ impl Upstream {
         self.group.told()
     }
 
+    /// What its requests have come to.
+    pub fn snapshot(&self) -> Snapshot {
+        self.figures.snapshot()
+    }
+
     /// The names of servers that cannot be looked up.
     pub fn lookup_failures(&self) -> Vec<LookupFailure> {
         self.group.lookup_failures()
@@ -125,6 +135,7 @@ impl Upstream {
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         self.budget.request();
+        self.figures.requests.count();
         let mut tries = Tries { may_repeat: outgoing.may_repeat(), ..Tries::default() };
         let mut asked = Vec::new();
         let mut last: Option<Response<Reply>> = None;
@@ -145,10 +156,14 @@ impl Upstream {
                 }
             };
             let Some(next) = next else { return result };
-            if again != Again::Unsent {
+            if again == Again::Unsent {
+                self.figures.passed_over.count();
+            } else {
                 if !self.budget.allows(&self.retries) {
+                    self.figures.retries_denied.count();
                     return result;
                 }
+                self.figures.retries.count();
                 tries.retries += 1;
                 tries.was_silent |= matches!(result, Err(Failure::Timeout));
             }

@@ -128,7 +128,11 @@ impl Reply {
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             self.silence = None;
             match &frame {
-                Some(Err(_)) => self.held = None,
+                Some(Err(_)) => {
+                    if let Some(held) = self.held.take() {
+                        held.broke("it broke off within the content");
+                    }
+                }
                 // Nothing follows trailers, and some do not ask for it.
                 Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {}
                 Some(Ok(_)) | None => {
@@ -162,8 +166,9 @@ impl Reply {
             ready!(silence.as_mut().poll(cx));
             self.silence = None;
             if self.held.as_ref().is_none_or(|held| held.pieces == pieces) {
-                if let Some(held) = &self.held {
+                if let Some(held) = self.held.take() {
                     held.lent.was_silent(idle_timeout);
+                    held.broke("it fell silent within the content");
                 }
                 return Poll::Ready(());
             }
@@ -179,7 +184,14 @@ impl Held {
     /// The response has come whole.
     fn end(self) {
         self.lent.end();
-        drop(self.call);
+        self.call.end();
+    }
+
+    /// It never will. Where the client's content has not come to its end, that may be why.
+    fn broke(self, why: &str) {
+        if self.lent.progress().is_none_or(Progress::is_over) {
+            self.call.broke(why);
+        }
     }
 }
 

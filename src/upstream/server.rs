@@ -1,7 +1,7 @@
 //! One server: its connections, and one exchange with it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub(super) struct Server {
     eject: Option<Eject>,
     slow_start: Duration,
     record: Mutex<Record>,
+    /// A response broke off since the last one that came whole.
+    has_broken: AtomicBool,
     /// Times are counted from here.
     made: Instant,
     connections: Connections,
@@ -155,6 +157,7 @@ impl Server {
             eject: config.eject.clone(),
             slow_start: config.slow_start,
             record: Mutex::default(),
+            has_broken: AtomicBool::new(false),
             made: Instant::now(),
             connections: Connections::new(Connector::new(&server.url, whereto, config, tls)),
             timeout: config.timeout,
@@ -271,6 +274,26 @@ impl Server {
         self.log(change, &why);
     }
 
+    /// Takes note of a response whose content broke off.
+    fn broke(&self, began: Duration, why: &str) {
+        let now = self.now();
+        let mut record = self.record();
+        let change = self.eject().and_then(|rules| record.standing.broke(began, now, rules));
+        record.last_failure = Some((now, why.to_owned()));
+        drop(record);
+        self.has_broken.store(true, Ordering::Relaxed);
+        self.log(change, why);
+    }
+
+    /// Takes note of one that has come whole.
+    fn came_whole(&self) {
+        // As a rule there is nothing to forget, and no lock to take.
+        if self.has_broken.load(Ordering::Relaxed) && self.has_broken.swap(false, Ordering::Relaxed)
+        {
+            self.record().standing.came_whole();
+        }
+    }
+
     /// Takes note of a check.
     pub(super) fn checked(&self, result: &Result<(), String>, health: &Health) {
         let Self { upstream, name: server, .. } = self;
@@ -336,6 +359,16 @@ impl Call {
 
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// The content of the response has broken off.
+    pub(super) fn broke(self, why: &str) {
+        self.server.broke(self.began, why);
+    }
+
+    /// The response has come whole.
+    pub(super) fn end(self) {
+        self.server.came_whole();
     }
 
     /// Sends the request and waits for the response head.

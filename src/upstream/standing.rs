@@ -21,6 +21,8 @@ pub(super) struct Standing {
     since: Duration,
     /// In a row.
     failures: u32,
+    /// Answers whose content broke off, without one between them that came whole.
+    breaks: u32,
     /// In a row, and how long the last one was.
     ejections: u32,
     lasted: Duration,
@@ -114,16 +116,45 @@ impl Standing {
         self.failures = self.failures.saturating_add(1);
         match self.state {
             State::New | State::Back if self.failures < rules.failures => None,
-            State::New | State::Back => {
-                // One that comes and goes is not forgiven by a short stay.
-                if now.saturating_sub(self.since) >= self.lasted {
-                    self.ejections = 0;
-                }
-                Some(self.eject(now, rules))
-            }
+            State::New | State::Back => Some(self.eject_again(now, rules)),
             State::Trial { .. } => Some(self.eject(now, rules)),
             State::Ejected { .. } => None,
         }
+    }
+
+    /// The content of its answer to a request that began then has broken off. The head was an answer all
+    /// the same, so that this counts by itself.
+    pub(super) fn broke(
+        &mut self,
+        began: Duration,
+        now: Duration,
+        rules: &Eject,
+    ) -> Option<Change> {
+        if began < self.since || !matches!(self.state, State::New | State::Back) {
+            return None;
+        }
+        self.breaks = self.breaks.saturating_add(1);
+        if self.breaks < rules.failures {
+            return None;
+        }
+        self.failures = self.breaks;
+        // Once it is back, one that still breaks is enough.
+        self.breaks = rules.failures.saturating_sub(1);
+        Some(self.eject_again(now, rules))
+    }
+
+    /// The content of an answer has come whole.
+    pub(super) fn came_whole(&mut self) {
+        self.breaks = 0;
+    }
+
+    /// From being asked like any other.
+    fn eject_again(&mut self, now: Duration, rules: &Eject) -> Change {
+        // One that comes and goes is not forgiven by a short stay.
+        if now.saturating_sub(self.since) >= self.lasted {
+            self.ejections = 0;
+        }
+        self.eject(now, rules)
     }
 
     fn eject(&mut self, now: Duration, rules: &Eject) -> Change {
@@ -192,8 +223,8 @@ mod tests {
         Eject { failures: 3, period: secs(10), at_most: secs(25), statuses }
     }
 
-    /// What happens to a server at a second: `+` answers and `-` fails a request that began then, `?`
-    /// asks, `0` gives up.
+    /// What happens to a server at a second: `+` answers and `-` fails a request that began then, `/`
+    /// breaks off in the content and `=` brings all of it, `?` asks, `0` gives up.
     fn after(events: &[(u64, char)]) -> (Standing, Vec<Option<Change>>) {
         let mut standing = Standing::default();
         let mut changes = Vec::new();
@@ -203,6 +234,8 @@ mod tests {
                 '?' => standing.asked(now),
                 '+' => changes.push(standing.answered(now, now)),
                 '-' => changes.push(standing.failed(now, now, &rules())),
+                '/' => changes.push(standing.broke(now, now, &rules())),
+                '=' => standing.came_whole(),
                 _ => standing.given_up(now),
             }
         }
@@ -240,6 +273,23 @@ mod tests {
             assert_eq!(standing.told().0, state, "{why}");
             assert_eq!(standing.is_usable(secs(now)), usable, "{why}");
         }
+    }
+
+    #[test]
+    fn contents_that_break_off_eject_whatever_their_heads_say() {
+        let breaks = |at| [(at, '+'), (at, '/')];
+        let whole = |at| [(at, '+'), (at, '=')];
+        let is_out = |parts: &[[(u64, char); 2]]| {
+            let (standing, _) = after(&parts.concat());
+            standing.told().0 == ServerState::Ejected
+        };
+        assert!(is_out(&[breaks(1), breaks(2), breaks(3)]), "three without a whole one");
+        assert!(!is_out(&[breaks(1), breaks(2), whole(3), breaks(4), breaks(5)]), "one between");
+        let out = [breaks(1), breaks(2), breaks(3)];
+        let again = [[(13, '?'), (13, '+')], breaks(14)];
+        assert!(is_out(&[&out[..], &again].concat()), "it still breaks");
+        let well = [[(13, '?'), (13, '+')], whole(13), breaks(14), breaks(15)];
+        assert!(!is_out(&[&out[..], &well].concat()), "it is well");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::Ask;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::nobody;
-use crate::support::origin::{Origin, Reply, ok, status};
+use crate::support::origin::{Origin, Reply, ok, pieces, status};
 use crate::support::program::Running;
 use crate::support::{PATIENCE, until};
 
@@ -129,6 +129,30 @@ async fn server_comes_back_by_one_request() {
     gateway.get("/a").await.code(200);
     gateway.get("/a").await.code(200);
     assert!(sick.count("/a") > 2, "it has its turns again");
+}
+
+#[tokio::test]
+async fn server_whose_contents_break_off_is_left_alone() {
+    let (sick, well) = (Origin::start().await, Origin::start().await);
+    well.on("/a").reply(fresh(ok("1")));
+    let gateway = setup(&[&sick, &well], "{ failures = 2, for = \"1h\", at_most = \"1h\" }");
+    let gateway = gateway.start().await;
+    for _ in 0..2 {
+        let (reply, sending) = pieces();
+        sick.on("/a").reply(fresh(reply));
+        let open = gateway.ask("GET", "/a").open().await;
+        sending.send("12345");
+        drop(sending);
+        assert!(open.finish().await.is_err(), "it broke off");
+        gateway.get("/a").await.code(200).body("1");
+    }
+    for _ in 0..4 {
+        gateway.get("/a").await.code(200).body("1");
+    }
+    let told = servers(&gateway).await;
+    assert_eq!((&told[0]["state"], &told[1]["state"]), (&json!("ejected"), &json!("up")));
+    assert_eq!(told[0]["last_failure"]["text"], "it broke off within the content");
+    sick.saw("/a", 2);
 }
 
 #[tokio::test]

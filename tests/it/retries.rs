@@ -23,6 +23,11 @@ async fn safe_request_that_broke_off_goes_to_another_server() {
         gateway.get("/a").await.code(200).body("1").status("fwd=uri-miss; detail=no-store");
     }
     assert_eq!(broken.heads().len(), 5, "each second one went there first");
+    let figures = &gateway.stats().await["upstreams"]["origin"];
+    let expected = serde_json::json!({
+        "requests": 10, "passed_over": 0, "retries": 5, "retries_denied": 0,
+    });
+    assert_eq!(*figures, expected);
     assert_eq!(gateway.figure("upstream_failures"), 0);
     // What a write has done is not known.
     let codes = [gateway.ask("PUT", "/a").send().await, gateway.ask("PUT", "/a").send().await];
