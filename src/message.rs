@@ -115,6 +115,13 @@ pub fn takes_trailers(fields: &HeaderMap) -> bool {
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
+/// Whether a request is a call of gRPC, whose client says it when it no longer waits for the end.
+pub fn is_grpc(fields: &HeaderMap) -> bool {
+    let kind = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let rest = kind.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// Says that trailers are taken on the connection to the next server, too.
 pub fn take_trailers(fields: &mut HeaderMap) {
     fields.insert(TE, HeaderValue::from_static("trailers"));
@@ -534,6 +541,21 @@ mod tests {
             remove_hop_by_hop(&mut found);
             assert_eq!(found, fields(&kept), "{sent:?}: {why}");
         }
+    }
+
+    #[test]
+    fn calls_of_grpc() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;a=b", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(&fields(&[("content-type", kind)])), expected, "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

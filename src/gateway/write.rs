@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::body::Body;
 use crate::config::OnError;
+use crate::message;
 use crate::plugin::{Scope as Named, SeenResponse};
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
@@ -67,10 +69,23 @@ impl Gateway {
     ) -> Response<Body> {
         // The invalidation must happen even if the client goes away meanwhile.
         let gateway = Arc::clone(self);
+        let (_waits, left) = oneshot::channel::<()>();
         let write = async move {
             let before = gateway.store.lease();
             let requested = gateway.clock.now();
-            let mut result = gateway.send(&presented, content).await;
+            // What a write that was begun has done is known by its answer. A call of gRPC ends with
+            // its client.
+            let given_up = async {
+                if message::is_grpc(&presented.head.headers) {
+                    left.await.ok()
+                } else {
+                    std::future::pending().await
+                }
+            };
+            let mut result = tokio::select! {
+                result = gateway.send(&presented, content) => result,
+                _ = given_up => Err(Failure::given_up()),
+            };
             let times = Times { requested, received: gateway.clock.now() };
             let invalidated = gateway.invalidate_after(&presented, &mut result).await;
             match result {

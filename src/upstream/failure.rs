@@ -73,6 +73,11 @@ impl Failure {
         Self::Broken(Cause(Arc::new(cause)))
     }
 
+    /// [`Failure::Request`], as the client waits no longer.
+    pub fn given_up() -> Self {
+        Self::Request(Cause(Arc::new(io::Error::other("the client waits no longer"))))
+    }
+
     /// The client's content is longer than it may be.
     pub fn is_of_length(&self) -> bool {
         let Self::Request(Cause(error)) = self else { return false };

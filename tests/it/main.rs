@@ -151,9 +151,10 @@ mod poisoning;
 mod together;
 mod tokens;
 
-// Before an API and a test suite that nobody here wrote.
+// Before an API and a test suite that nobody here wrote, and between a client and a server.
 mod conformance;
 mod foreign;
+mod grpc;
 
 // What operators see and do.
 mod admin;
