@@ -66,8 +66,8 @@ pub struct Source {
 /// What of a configuration the next one may use again.
 struct Parts {
     config: Config,
-    /// Each with a digest of the file that it believes.
-    upstreams: Vec<(Option<blake3::Hash>, Arc<Upstream>)>,
+    /// Each with a digest of the files that it names.
+    upstreams: Vec<(blake3::Hash, Arc<Upstream>)>,
     sources: Vec<Arc<DocumentSource>>,
     /// Made when there is a store.
     bookmarks: Vec<Arc<Bookmark>>,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Config, Document, Jwt, JwtKeys, Listener, Mongodb, OnError, Origin, Place, Plugin, Policy,
-    Route, Upstream, Watch,
+    Certificate, Config, Document, Jwt, JwtKeys, Listener, Mongodb, OnError, Origin, Place, Plugin,
+    Policy, Route, Upstream, Watch,
 };
 
 /// What differs between two configurations, by name, in the order of the file.
@@ -197,7 +197,7 @@ impl Config {
             JwtKeys::Pem(path) | JwtKeys::Jwks(path) => Some(path),
             JwtKeys::Secret(_) | JwtKeys::Trusted => None,
         });
-        let authorities = self.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref());
+        let authorities = self.upstreams.iter().flat_map(Upstream::files);
         let of_mongodb = self.mongodbs.iter().flat_map(Mongodb::files);
         let listeners = self.server.listeners().flat_map(Listener::files);
         plugins.chain(authorities).chain(keys).chain(of_mongodb).chain(listeners)
@@ -208,7 +208,15 @@ impl Upstream {
     /// All but where it stands in the file.
     #[must_use]
     pub fn essence(&self) -> Self {
-        Self { place: Place::default(), ..self.clone() }
+        let place = Place::default();
+        let identity = self.identity.clone().map(|identity| Certificate { place, ..identity });
+        Self { identity, place, ..self.clone() }
+    }
+
+    /// The files that it names: authorities, and Larder's certificate and key.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let identity = self.identity.iter().flat_map(|it| [&it.chain, &it.key]);
+        self.ca.iter().chain(identity)
     }
 }
 

@@ -295,7 +295,8 @@ fn all(value: &Value<'_>, folder: &Path) -> Vec<Certificate> {
     tables.filter_map(read).collect()
 }
 
-fn certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certificate> {
+/// `certificate` and `key`, none of which may be missing.
+pub(super) fn certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certificate> {
     let mut path = |key| {
         let Some(value) = table.take(key) else {
             table.missing(key, SHAPE);

@@ -44,6 +44,7 @@ mod servers;
 mod setting;
 mod shown;
 mod upgrade;
+mod upstream_tls;
 mod upstreams;
 mod value;
 mod warm;

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::sections::{DAY, HOUR, MILLISECOND, file};
-use super::{Place, address, nearest};
+use super::sections::{DAY, HOUR, MILLISECOND};
+use super::{Certificate, Place, address, nearest, upstream_tls};
 
 const SHAPE: &str = "write servers = [\"http://127.0.0.1:3000\"]";
 
@@ -52,9 +52,17 @@ pub struct Upstream {
     pub http: Http,
     /// `preserve_host`, default true: send the client's `Host`; false sends the server's own.
     pub preserve_host: bool,
-    /// `ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
+    /// `total_timeout` of an exchange from its beginning to the end of the response; none by default, 1 ms
+    /// to 1 day.
+    pub total_timeout: Option<Duration>,
+    /// `ca`, or `tls.ca`: a PEM file with the authorities to believe instead of the system's; relative ones are
     /// found from the folder of `gateway.toml`.
     pub ca: Option<PathBuf>,
+    /// `tls.certificate` and `tls.key`: who Larder is to servers that ask.
+    pub identity: Option<Certificate>,
+    /// `tls.server_name`: the host that servers are asked for and that their certificates must be for,
+    /// instead of that of their URL.
+    pub server_name: Option<String>,
     /// Where `ca`'s value stands, or the table's name if there is none.
     pub place: Place,
 }
@@ -213,7 +221,10 @@ impl Upstream {
             idle_timeout: Duration::from_secs(30),
             http: Http::default(),
             preserve_host: true,
+            total_timeout: None,
             ca: None,
+            identity: None,
+            server_name: None,
             place: Place::default(),
         }
     }
@@ -228,9 +239,9 @@ impl UpstreamServer {
 
 /// A table `[upstreams.NAME]`. What is wrong with it is replaced by its default.
 pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
-    let label = format!("upstream `{name}` health");
+    let [label, tls] = ["health", "tls"].map(|key| format!("upstream `{name}` {key}"));
     let default = Upstream::new(name, servers(&mut table));
-    let ca = table.take("ca");
+    let secured = upstream_tls::read(&mut table, &tls, &default.servers, folder);
     let upstream = Upstream {
         balance: table.read("balance", default.balance, balance),
         eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
@@ -253,8 +264,13 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
         idle_timeout: table.duration("idle_timeout", default.idle_timeout, MILLISECOND..=DAY),
         http: table.read("http", default.http, http),
         preserve_host: table.boolean("preserve_host", default.preserve_host),
-        place: ca.as_ref().map_or(table.place, |value| value.place),
-        ca: ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text)))),
+        total_timeout: table
+            .take("total_timeout")
+            .and_then(|value| value.duration(MILLISECOND..=DAY)),
+        place: secured.place.unwrap_or(table.place),
+        ca: secured.ca,
+        identity: secured.identity,
+        server_name: secured.server_name,
         ..default
     };
     table.finish();

@@ -38,16 +38,19 @@ pub(super) fn upstreams(
     file: &str,
     former: Option<&Parts>,
     faults: &mut Vec<Fault>,
-) -> Vec<(Option<blake3::Hash>, Arc<Upstream>)> {
+) -> Vec<(blake3::Hash, Arc<Upstream>)> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for upstream in &config.upstreams {
         // One that cannot be read is the upstream's to complain of.
-        let ca = upstream.ca.as_ref().and_then(|ca| std::fs::read(ca).ok());
-        let ca = ca.map(|ca| blake3::hash(&ca));
+        let mut files = blake3::Hasher::new();
+        for octets in upstream.files().map(|file| std::fs::read(file).unwrap_or_default()) {
+            files.update(blake3::hash(&octets).as_bytes());
+        }
+        let files = files.finalize();
         let known = former.and_then(|former| {
             let known = former.config.upstreams.iter().zip(&former.upstreams);
             let mut known = known
-                .filter(|(other, (its, _))| *its == ca && other.essence() == upstream.essence());
+                .filter(|(other, (its, _))| *its == files && other.essence() == upstream.essence());
             known.next().map(|(_, known)| known.clone())
         });
         if let Some(known) = known {
@@ -55,10 +58,10 @@ pub(super) fn upstreams(
             continue;
         }
         match Upstream::new(upstream) {
-            Ok(made) => upstreams.push((ca, Arc::new(made))),
+            Ok(made) => upstreams.push((files, Arc::new(made))),
             Err(error) => {
                 let message = format!("upstream `{}`: {error}", upstream.name);
-                faults.push(Fault::new(file, None, message));
+                faults.push(Fault::new(file, error.place(), message));
             }
         }
     }

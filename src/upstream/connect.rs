@@ -74,7 +74,8 @@ impl Connector {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
         let is_secure = server.scheme_str() == Some("https");
-        let name = server.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+        let name = config.server_name.as_deref().or(server.host());
+        let name = name.map(|host| host.trim_matches(['[', ']']).to_owned());
         let name = name.filter(|_| is_secure).and_then(|name| ServerName::try_from(name).ok());
         Self {
             server: server.clone(),

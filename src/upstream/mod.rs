@@ -29,8 +29,9 @@ mod tls;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::config::{self, Health, Retries};
 
@@ -52,6 +53,8 @@ use self::retry::{Again, Budget, Tries};
 pub struct Upstream {
     name: Box<str>,
     group: Arc<Group>,
+    /// Of one request, to the end of its response.
+    total_timeout: Option<Duration>,
     retries: Retries,
     budget: Budget,
     figures: Figures,
@@ -78,6 +81,7 @@ impl Upstream {
         Ok(Self {
             name: config.name.as_str().into(),
             group: Arc::new(Group::new(config, tls)),
+            total_timeout: config.total_timeout,
             retries: config.retries.clone(),
             budget: Budget::new(),
             figures: Figures::default(),
@@ -133,6 +137,18 @@ impl Upstream {
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+        let Some(most) = self.total_timeout else { return self.send_at_leisure(outgoing).await };
+        let end = Instant::now() + most;
+        let sent = tokio::time::timeout_at(end, self.send_at_leisure(outgoing)).await;
+        let mut response = sent.unwrap_or(Err(Failure::Timeout))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.body_mut().end_by(end);
+        }
+        Ok(response)
+    }
+
+    /// As [`Upstream::send`], however long it takes in all.
+    async fn send_at_leisure(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         self.budget.request();
         self.figures.requests.count();

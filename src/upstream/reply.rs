@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::message;
 
@@ -26,6 +26,8 @@ pub struct Reply {
     idle_timeout: Duration,
     /// Set while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
+    /// Set where it has to have come by then.
+    end: Option<Pin<Box<Sleep>>>,
     ahead: Option<Box<Ahead>>,
     /// Until the content has come.
     held: Option<Box<Held>>,
@@ -54,6 +56,9 @@ pub enum Incomplete {
     /// Nothing came for the upstream's `idle_timeout`.
     #[error("upstream fell silent within the content")]
     Silent,
+    /// It had not come whole when the upstream's `total_timeout` was over.
+    #[error("upstream took too long in all")]
+    Late,
     /// The connection broke, or its framing did.
     #[error("upstream broke off within the content")]
     Broken(#[source] hyper::Error),
@@ -68,13 +73,20 @@ impl Reply {
         } else {
             Some(Box::new(held))
         };
-        Self { incoming: Some(incoming), idle_timeout, silence: None, ahead: None, held }
+        Self { incoming: Some(incoming), idle_timeout, silence: None, end: None, ahead: None, held }
     }
 
     /// Of a response that begins another protocol: none. Dropping it ends the request.
     pub(super) fn of_switch(lent: Lent, call: Call) -> Self {
         let held = Some(Box::new(Held { lent, call, pieces: 0 }));
         Self { held, ..Self::whole(Bytes::new()) }
+    }
+
+    /// What has not come by then does not come.
+    pub(super) fn end_by(&mut self, end: Instant) {
+        if self.held.is_some() {
+            self.end = Some(Box::pin(tokio::time::sleep_until(end)));
+        }
     }
 
     /// All of it at hand.
@@ -88,6 +100,7 @@ impl Reply {
             incoming: None,
             idle_timeout: Duration::ZERO,
             silence: None,
+            end: None,
             ahead: Some(Box::new(ahead)),
             held: None,
         }
@@ -125,6 +138,10 @@ impl Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Incomplete>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            self.held = None;
+            return Poll::Ready(Some(Err(Incomplete::Late)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             self.silence = None;
             match &frame {

@@ -71,6 +71,7 @@ mod probes;
 mod retries;
 mod upstream;
 mod upstream_http2;
+mod upstream_tls;
 
 // L1 and L2, alone and together, in one gateway and in a fleet.
 mod tiers;

@@ -11,6 +11,7 @@ use crate::grants::by_authorization;
 use crate::support::client::Got;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Asked, Origin, Reply, ok};
+use crate::support::pki::Pki;
 use crate::support::program::larder;
 use crate::support::{secs, until};
 use crate::tokens::{SECRET, bearer, by_secret, token};
@@ -394,6 +395,8 @@ fn examples_load_as_they_are_pasted() {
     let readmes = plugins.map(|plugin| (Some(plugin), format!("plugins/{plugin}/README.md")));
     let others = ["README.md", "docs/policies.md", "docs/mongodb.md", "docs/upstreams.md"];
     let others = others.map(|file| (None, file.to_owned()));
+    let pki = Pki::new();
+    pki.certify("larder", &[], "larder");
     for (plugin, file) in readmes.into_iter().chain(others) {
         for example in examples(&file) {
             let tables: Vec<String> = if example.starts_with('[') {
@@ -409,6 +412,9 @@ fn examples_load_as_they_are_pasted() {
             for example in tables {
                 let folder = tempfile::tempdir().unwrap();
                 own_plugins(&example, folder.path());
+                for file in ["ca.pem", "larder.pem", "larder.key"] {
+                    fs::copy(pki.at(file), folder.path().join(file)).unwrap();
+                }
                 let off = "[server]\ncompiled_cache = \"off\"\n";
                 let more = missing(&example, folder.path());
                 let text = format!("{off}{example}\n{more}");

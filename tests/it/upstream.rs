@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::client::{Got, raw};
 use crate::support::gateway::Gateway;
 use crate::support::nobody;
-use crate::support::origin::{Origin, ok, status};
+use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::raw::{RawOrigin, Step};
 use crate::support::wire::{Line, Wire};
 
@@ -182,6 +182,37 @@ async fn silence_is_a_504() {
 
 /// RFC 9110 §15.2: "A proxy MUST forward 1xx responses unless the proxy itself requested the
 /// generation of the 1xx response."
+#[tokio::test]
+async fn an_exchange_that_takes_too_long_in_all_is_ended() {
+    let raw = RawOrigin::start(&[Step::Head, Step::Stay]).await;
+    let setup = Gateway::setup_before(&[raw.url()]).upstream("total_timeout = \"300ms\"");
+    let gateway = setup.start().await;
+    gateway.get("/a").await.code(504).status("fwd=uri-miss; detail=upstream-timeout");
+    assert_eq!(raw.connections(), 1, "there is no time for another try");
+
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).upstream("total_timeout = \"300ms\"").start().await;
+    for method in ["GET", "POST"] {
+        let (reply, pieces) = pieces();
+        origin.on("/a").reply(reply.max_age(60));
+        let mut open = gateway.ask(method, "/a").open().await;
+        // Something comes all the time.
+        let ended = loop {
+            pieces.send("1");
+            match open.piece().await {
+                Some(Ok(_)) => {}
+                ended => break ended,
+            }
+        };
+        assert!(ended.unwrap().is_err(), "it does not look complete");
+        pieces.gone().await;
+    }
+    // Nothing of it is kept, and what takes less time is as ever.
+    origin.on("/a").reply(ok("1").max_age(60));
+    gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
+    gateway.get("/a").await.body("1").status("hit");
+}
+
 #[tokio::test]
 async fn interim_responses_pass_through_and_are_never_stored() {
     let origin = RawOrigin::start(&[

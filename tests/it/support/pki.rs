@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -57,15 +59,38 @@ impl Pki {
     /// What a server answers handshakes with that has the certificate of these files, and speaks these
     /// protocols.
     pub(crate) fn acceptor(&self, file: &str, protocols: &[&str]) -> TlsAcceptor {
+        self.accepting(file, protocols, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// The same of one that asks for certificates of this authority.
+    pub(crate) fn asking_acceptor(&self, file: &str) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(self.roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+        self.accepting(file, &[], verifier.unwrap())
+    }
+
+    fn accepting(
+        &self,
+        file: &str,
+        protocols: &[&str],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> TlsAcceptor {
         let chain = CertificateDer::from_pem_file(self.at(&format!("{file}.pem"))).unwrap();
         let key = PrivateKeyDer::from_pem_file(self.at(&format!("{file}.key"))).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_no_client_auth();
+        let builder = builder.with_client_cert_verifier(verifier);
         let mut config = builder.with_single_cert(vec![chain], key).unwrap();
         config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.at("ca.pem")).unwrap()).unwrap();
+        roots
     }
 
     /// Connects to a gateway as a client that believes this authority, for a host.
@@ -75,8 +100,7 @@ impl Pki {
         host: &str,
         protocol: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.at("ca.pem")).unwrap()).unwrap();
+        let roots = self.roots();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().unwrap();

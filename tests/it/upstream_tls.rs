@@ -1,0 +1,149 @@
+//! TLS to servers: who Larder is to those that ask, whose certificate they show, and other files in the
+//! place of those.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::pki::Pki;
+use crate::support::program::larder;
+
+/// A server that asks for certificates, and answers with the name of the one that it is shown. Gives its
+/// port.
+async fn asking(pki: &Pki, names: &[&'static str]) -> (u16, JoinSet<()>) {
+    let acceptor = pki.asking_acceptor("server");
+    let known = names.iter().map(|name| {
+        let file = pki.at(&format!("{name}.pem"));
+        (*name, CertificateDer::from_pem_file(file).unwrap())
+    });
+    let known: Vec<_> = known.collect();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Those who show none that is believed.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+            let (name, _) = known.iter().find(|(_, known)| *known == shown).unwrap();
+            let mut request = vec![0; 4096];
+            let _length = stream.read(&mut request).await;
+            let head = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\nconnection: close\r\n";
+            let answer = format!("{head}content-length: {}\r\n\r\n{name}", name.len());
+            let _sent = stream.write_all(answer.as_bytes()).await;
+            let _closed = stream.shutdown().await;
+        }
+    });
+    (port, serving)
+}
+
+/// A gateway before a server on this port, with these keys of `tls` besides `ca`.
+fn setup(pki: &Pki, host: &str, port: u16, keys: &str) -> Setup {
+    let ca = pki.at("ca.pem").display().to_string();
+    let setup = Gateway::setup_before(&[format!("https://{host}:{port}")]);
+    setup.upstream(&format!("tls = {{ ca = \"{ca}\"{keys} }}"))
+}
+
+fn identity(pki: &Pki, name: &str) -> String {
+    let file = |kind: &str| pki.at(&format!("{name}.{kind}")).display().to_string();
+    format!(", certificate = \"{}\", key = \"{}\"", file("pem"), file("key"))
+}
+
+#[tokio::test]
+async fn a_server_that_asks_is_shown_a_certificate() {
+    let (pki, others) = (Pki::new(), Pki::new());
+    pki.certify("server", &["localhost"], "server");
+    pki.certify("anna", &[], "anna");
+    others.certify("eve", &[], "eve");
+    let (port, _serving) = asking(&pki, &["anna"]).await;
+    for (identity, expected) in [
+        (identity(&pki, "anna"), Some("anna")),
+        (identity(&others, "eve"), None),
+        (String::new(), None),
+    ] {
+        let gateway = setup(&pki, "localhost", port, &identity).start().await;
+        let got = gateway.get("/a").await;
+        match expected {
+            Some(name) => got.code(200).body(name),
+            None => got.code(502),
+        };
+    }
+}
+
+#[tokio::test]
+async fn the_name_that_is_asked_for_may_be_another() {
+    let pki = Pki::new();
+    pki.certify("server", &["shop.internal"], "server");
+    pki.certify("anna", &[], "anna");
+    let (port, _serving) = asking(&pki, &["anna"]).await;
+    let identity = identity(&pki, "anna");
+    for (host, name, is_believed) in [
+        ("127.0.0.1", ", server_name = \"shop.internal\"", true),
+        ("localhost", ", server_name = \"Shop.Internal\"", true),
+        ("127.0.0.1", ", server_name = \"other.internal\"", false),
+        ("127.0.0.1", "", false),
+    ] {
+        let gateway = setup(&pki, host, port, &format!("{identity}{name}")).start().await;
+        let got = gateway.get("/a").await;
+        if is_believed {
+            got.code(200).body("anna");
+        } else {
+            got.code(502).status("fwd=uri-miss; detail=upstream-refused");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_files_count_without_a_restart() {
+    let pki = Pki::new();
+    pki.certify("server", &["localhost"], "server");
+    for name in ["anna", "bert", "own"] {
+        pki.certify(name, &[], name);
+    }
+    let copy = |from: &str| {
+        for kind in ["pem", "key"] {
+            std::fs::copy(pki.at(&format!("{from}.{kind}")), pki.at(&format!("own.{kind}")))
+                .unwrap();
+        }
+    };
+    let (port, _serving) = asking(&pki, &["anna", "bert"]).await;
+    copy("anna");
+    let setup = setup(&pki, "localhost", port, &identity(&pki, "own"));
+    let gateway = setup.start_from(&pki.at("gateway.toml")).await;
+    gateway.get("/a").await.code(200).body("anna");
+    copy("bert");
+    gateway.admin("POST", "/reload").send().await.code(200);
+    gateway.get("/a").await.code(200).body("bert");
+
+    // What does not fit changes nothing.
+    std::fs::copy(pki.at("anna.key"), pki.at("own.key")).unwrap();
+    gateway.admin("POST", "/reload").send().await.code(422);
+    gateway.get("/a").await.code(200).body("bert");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_told() {
+    let pki = Pki::new();
+    pki.certify("server", &["localhost"], "server");
+    for name in ["anna", "bert"] {
+        pki.certify(name, &[], name);
+    }
+    let at = |file: &str| pki.at(file).display().to_string();
+    for (certificate, key, expected) in [
+        ("anna.pem", "bert.key", "bert.key` holds another key than the certificate's"),
+        ("anna.key", "anna.key", "anna.key` holds no certificate in PEM form"),
+        ("anna.pem", "anna.pem", "anna.pem` holds no private key in PEM form"),
+        ("none.pem", "anna.key", "none.pem` cannot be read: No such file"),
+    ] {
+        let identity = format!(", certificate = \"{}\", key = \"{}\"", at(certificate), at(key));
+        let text = setup(&pki, "localhost", 1, &identity).text();
+        std::fs::write(pki.at("gateway.toml"), text).unwrap();
+        let ran = larder(pki.folder(), &["check", "gateway.toml"]);
+        assert!(ran.err.contains(expected), "{}", ran.err);
+        assert!(ran.err.starts_with("gateway.toml:"), "{}", ran.err);
+    }
+}
