@@ -4,7 +4,7 @@
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
-//! on one, `patience` its limit on the time for a request head, `guarded` reads along on it: `strict` says
+//! on one, `patience` its limit on the time for a request head, `stall` that for taking what is sent, `guarded` reads along on it: `strict` says
 //! what ends one of HTTP/1, `flood` one of HTTP/2, `switch` where HTTP may end on one. `proxy` tells whose a connection is behind a proxy.
 
 mod connection;
@@ -14,6 +14,7 @@ mod guarded;
 mod parting;
 mod patience;
 mod proxy;
+mod stall;
 mod strict;
 mod switch;
 mod tls;
@@ -120,6 +121,7 @@ struct Setting {
     /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
+    send_timeout: Duration,
     max_streams: u32,
     max_resets: u64,
     drain: Duration,
@@ -148,6 +150,7 @@ impl Server {
             closing: CancellationToken::new(),
             tasks,
             header_timeout: config.header_timeout,
+            send_timeout: config.send_timeout,
             max_streams: config.max_streams,
             max_resets: config.max_resets,
             drain: config.drain,

@@ -139,6 +139,7 @@ impl Config {
         keep("[server] max_streams", new.max_streams != old.max_streams);
         keep("[server] max_resets", new.max_resets != old.max_resets);
         keep("[server] header_timeout", new.header_timeout != old.header_timeout);
+        keep("[server] send_timeout", new.send_timeout != old.send_timeout);
         keep("[server] drain", new.drain != old.drain);
         keep("[server] takeover", new.takeover != old.takeover);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
@@ -408,6 +409,7 @@ mod tests {
                 &["[server] max_streams", "[server] max_resets"],
             ),
             ("[admin]", "compiled_cache = \"c\"\n[admin]", &["[server] compiled_cache"]),
+            ("[admin]", "send_timeout = \"1s\"\n[admin]", &["[server] send_timeout"]),
             ("[admin]", "takeover = \"t\"\n[admin]", &["[server] takeover"]),
             ("127.0.0.1:2", "127.0.0.1:9", &["[admin] listen"]),
             ("[cache.l2]", "token = \"t\"\n[cache.l2]", &["[admin] token"]),

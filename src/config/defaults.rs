@@ -39,6 +39,7 @@ impl Default for Server {
             max_streams: 128,
             max_resets: 200,
             header_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_mins(1),
             takeover: None,
             drain: Duration::from_secs(30),
             watch: true,

@@ -129,6 +129,9 @@ pub struct Server {
     pub header_timeout: Duration,
     /// `drain`: how long running requests may take after SIGTERM, default 30 s, at most 1 h.
     pub drain: Duration,
+    /// `send_timeout`, default 1 min, 1 ms to 1 h: a client that takes nothing of what is sent to it for so
+    /// long is given up.
+    pub send_timeout: Duration,
     /// `takeover`: the socket by which a new process takes the listeners over from the one that runs, found
     /// from the folder of `gateway.toml`; none: it cannot.
     pub takeover: Option<PathBuf>,

@@ -201,6 +201,7 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
             MILLISECOND..=HOUR,
         ),
         drain: table.duration("drain", default.drain, Duration::ZERO..=HOUR),
+        send_timeout: table.duration("send_timeout", default.send_timeout, MILLISECOND..=HOUR),
         takeover: table.read("takeover", None, |text| socket(text, folder).map(Some)),
         watch: table.boolean("watch", default.watch),
         trusted_proxies: trusted_proxies(&mut table),

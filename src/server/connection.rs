@@ -33,6 +33,7 @@ use super::guarded::Guarded;
 use super::parting::part;
 use super::patience::Patience;
 use super::proxy;
+use super::stall::Stall;
 use super::strict::Strict;
 use super::switch::{Next, Switch};
 use super::tls::Secured;
@@ -158,7 +159,7 @@ where
 {
     let address = client.address;
     let (interims, switch) = (Interims::default(), Switch::default());
-    let stream = Guarded::new(stream, Strict::default(), switch.clone());
+    let stream = Guarded::new(stream, Strict::default(), switch.clone(), stall(setting));
     let io = TokioIo::new(interims.over(stream));
     let service = service(setting, client, Some(interims), Some(switch));
     let connection = http1::Builder::new()
@@ -181,7 +182,7 @@ where
 {
     let address = client.address;
     let frames = Frames::after(PREFACE.len(), setting.max_resets);
-    let stream = Guarded::new(stream, frames, Switch::default());
+    let stream = Guarded::new(stream, frames, Switch::default(), stall(setting));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     if setting.current.gateway().offers_websocket() {
         builder.enable_connect_protocol();
@@ -195,6 +196,10 @@ where
     // What comes until the client knows is answered.
     let end = http2::Connection::graceful_shutdown;
     drive(Box::pin(connection), end, address, &setting.leave).await;
+}
+
+fn stall(setting: &Setting) -> Stall {
+    Stall::after(setting.send_timeout)
 }
 
 /// Serves a connection to its end; once it is to `stop`, to the end of what runs on it.

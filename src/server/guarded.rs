@@ -1,6 +1,7 @@
 //! A connection that is read along: hyper gets what comes on it until its guard finds an end.
 //!
-//! What a guard looks for, `strict` and `flood` say, each for its protocol. What is written goes through.
+//! What a guard looks for, `strict` and `flood` say, each for its protocol. What is written goes through,
+//! as long as the client takes it.
 //! Once another protocol is spoken, what is read does, too.
 
 use std::io;
@@ -11,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
+use super::stall::{Stall, Way};
 use super::switch::{Next, Switch};
 
 /// Reads along on one connection.
@@ -54,6 +56,7 @@ pub(super) struct Guarded<S, G> {
     inner: S,
     guard: G,
     switch: Switch,
+    stall: Stall,
     /// What has come and is not yet to be read. No more is taken before it is.
     held: BytesMut,
     /// What `held` is, and what comes behind it, is not known.
@@ -65,12 +68,17 @@ pub(super) struct Guarded<S, G> {
 }
 
 impl<S, G: Guard> Guarded<S, G> {
-    pub(super) fn new(inner: S, guard: G, switch: Switch) -> Self {
+    pub(super) fn new(inner: S, guard: G, switch: Switch, stall: Stall) -> Self {
         let held = BytesMut::new();
-        Self { inner, guard, switch, held, is_waiting: false, is_other: false, end: None }
+        Self { inner, guard, switch, stall, held, is_waiting: false, is_other: false, end: None }
     }
 
-    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stall.watch(Way::Write, written, cx);
         match written {
             Poll::Ready(Ok(count)) => self.guard.sent(count),
             Poll::Pending if self.end.is_some() && !G::WAITS => {
@@ -178,7 +186,7 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, octets);
-        self.written(written)
+        self.written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -187,7 +195,7 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, octets);
-        self.written(written)
+        self.written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -195,7 +203,8 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.stall.watch(Way::Flush, flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

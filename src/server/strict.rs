@@ -30,10 +30,13 @@ impl Guard for Strict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::AsyncReadExt;
 
     use super::*;
     use crate::server::guarded::Guarded;
+    use crate::server::stall::Stall;
     use crate::server::switch::Switch;
 
     #[tokio::test]
@@ -41,7 +44,12 @@ mod tests {
         const CAME: &[u8] = b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nA: b\n\r\nGET";
 
         for room in 1..CAME.len() {
-            let mut strict = Guarded::new(CAME, Strict::default(), Switch::default());
+            let mut strict = Guarded::new(
+                CAME,
+                Strict::default(),
+                Switch::default(),
+                Stall::after(Duration::MAX),
+            );
             let mut read = Vec::new();
             loop {
                 let mut piece = vec![0; room];

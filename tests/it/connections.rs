@@ -1,8 +1,15 @@
 //! Clients' connections: used again, shared by many requests, bounded in number and in patience.
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::support::client::Http2;
+use crate::support::frames::{
+    END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE, frame, request,
+};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::pki::Pki;
 use crate::support::until;
 use crate::support::wire::Line;
 
@@ -116,6 +123,41 @@ async fn a_head_that_does_not_come_to_its_end_closes_the_connection() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{begun:?}: {answer}");
     }
     assert!(origin.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("shop", &["shop.example"], "shop");
+    let folder = pki.folder().display();
+    let more = format!(
+        "[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n\
+         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
+    );
+    // There is room for one: whoever comes is served when that has been given up.
+    let lines = "workers = 1\nmax_connections = 1\nsend_timeout = \"300ms\"";
+    let gateway = Gateway::setup(&origin).server(lines).listening(&more).start().await;
+    origin.on("/large").reply(ok(vec![7; 30 << 20]).max_age(60));
+    origin.on("/a").reply(ok("1").max_age(60));
+
+    let mut slow = Line::to(gateway.address()).await;
+    slow.send(get("/large")).await;
+    gateway.get("/a").await.code(200).body("1");
+
+    // Windows as large as they can be: of all that is sent nothing is taken.
+    let settings = [&[0, 4][..], &((1_u32 << 31) - 1).to_be_bytes()].concat();
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let window = frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
+    let ask = frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", "/large"));
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let sent = [preface, frame(SETTINGS, 0, 0, &settings), window, ask].concat();
+    stream.write_all(&sent).await.unwrap();
+    gateway.get("/a").await.code(200).body("1");
+
+    let secure = gateway.another(1);
+    let mut secure = pki.connect(secure, "shop.example", "http/1.1").await.unwrap();
+    secure.write_all(get("/large").as_bytes()).await.unwrap();
+    gateway.get("/a").await.code(200).body("1");
 }
 
 #[tokio::test]

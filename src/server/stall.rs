@@ -1,0 +1,77 @@
+//! The limit on the time in which a client takes nothing of what is sent to it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
+
+/// How long a client has been taking nothing. While it takes what comes there is no timer.
+pub(super) struct Stall {
+    limit: Duration,
+    since: Option<(Way, Pin<Box<Sleep>>)>,
+}
+
+/// What waits for the client. What one could do says nothing of the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Write,
+    /// Of what is packed in records of TLS already.
+    Flush,
+}
+
+impl Stall {
+    pub(super) fn after(limit: Duration) -> Self {
+        Self { limit, since: None }
+    }
+
+    /// What comes of one try to send: an error once none has come to anything for so long.
+    pub(super) fn watch<T>(
+        &mut self,
+        way: Way,
+        tried: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if tried.is_ready() {
+            if self.since.as_ref().is_some_and(|(waiting, _)| *waiting == way) {
+                self.since = None;
+            }
+            return tried;
+        }
+        let limit = self.limit;
+        let (_, timer) = self.since.get_or_insert_with(|| (way, Box::pin(sleep(limit))));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => tried,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_takes_nothing_for_so_long_is_given_up() {
+        let nothing = || Poll::<io::Result<usize>>::Pending;
+        let mut stall = Stall::after(Duration::ZERO);
+        let is_over = poll_fn(|cx| stall.watch(Way::Write, nothing(), cx)).await;
+        assert_eq!(is_over.unwrap_err().kind(), io::ErrorKind::TimedOut);
+
+        let mut stall = Stall::after(Duration::from_hours(1));
+        poll_fn(|cx| {
+            assert!(stall.watch(Way::Write, nothing(), cx).is_pending());
+            // That there is nothing to flush says nothing of what waits to be written.
+            assert!(stall.watch(Way::Flush, Poll::Ready(Ok(())), cx).is_ready());
+            assert!(stall.since.is_some());
+            assert!(stall.watch(Way::Write, Poll::Ready(Ok(1)), cx).is_ready());
+            assert!(stall.since.is_none());
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
