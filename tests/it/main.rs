@@ -59,6 +59,7 @@ mod connections;
 mod floods;
 mod http2;
 mod listeners;
+mod nghttp;
 mod proxied;
 
 // What fails behind the gateway, who is asked, and who instead.
