@@ -301,6 +301,11 @@ impl Lead {
         state.wake_readers();
     }
 
+    /// Whether nobody reads any more.
+    pub fn is_left(&self) -> bool {
+        self.fetch.state().seats.iter().all(Option::is_none)
+    }
+
     /// Too large to be stored: from now on nobody can join, and content is held until it is read.
     pub fn pass_through(&self) {
         self.collapse.leave(&self.key, &self.fetch);
@@ -317,10 +322,10 @@ impl Lead {
     pub async fn room(&self, patience: Duration) -> Result<(), Abandoned> {
         loop {
             let room = std::future::poll_fn(|cx| {
-                let mut state = self.fetch.state();
-                if state.seats.iter().all(Option::is_none) {
+                if self.is_left() {
                     return Poll::Ready(Err(Abandoned));
                 }
+                let mut state = self.fetch.state();
                 if state.held <= WINDOW {
                     return Poll::Ready(Ok(()));
                 }

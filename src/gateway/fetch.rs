@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU64;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
-use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::collapse::{Head, Lead, Variant};
@@ -321,7 +321,8 @@ impl Fetch {
         ));
         let (mut left, mut last) = (length, None);
         let mut trailers = None;
-        while let Some(frame) = reply.frame().await {
+        let mut end = None;
+        while let Some(frame) = reply.next(end).await {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
@@ -347,6 +348,10 @@ impl Fetch {
             });
             if let Some(content) = &mut content {
                 content.extend_from_slice(&chunk);
+            }
+            // It may never end, and be worth nothing to anyone.
+            if length.is_none() && end.is_none() && self.lead.is_left() {
+                end = Some(Instant::now() + patience);
             }
             left = left.map(|left| left.saturating_sub(chunk.len() as u64));
             let ready = if left == Some(0) { last.replace(chunk) } else { Some(chunk) };

@@ -34,6 +34,7 @@
 //!   say so; and then without it.
 //! - A coding is never taken off: content that comes in one is passed on in it. Parts are of the content
 //!   as it is stored, and not of a coded form of it.
+//! - A stream of events (`text/event-stream`) is not stored, whatever it says.
 
 pub mod cache_control;
 pub mod candidates;

@@ -5,7 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, SET_COOKIE, TRAILER,
+    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, SET_COOKIE,
+    TRAILER,
 };
 use http::{Method, StatusCode};
 
@@ -108,6 +109,8 @@ pub enum NotStored {
     VaryAny,
     /// `must-understand`, with a status that is not understood.
     NotUnderstood,
+    /// It is a stream of events, which has no end of its own.
+    EventStream,
     /// No lifetime: the response states none, and none can be assigned.
     NoFreshness,
     /// It would have to be validated before its first use, and has no validator.
@@ -132,6 +135,7 @@ impl NotStored {
                 | Self::SetCookie
                 | Self::VaryAny
                 | Self::NotUnderstood
+                | Self::EventStream
                 | Self::NoFreshness
                 | Self::NoValidator
                 | Self::TooLarge
@@ -159,6 +163,7 @@ impl NotStored {
             Self::ClientCert => "client-cert",
             Self::VaryAny => "vary-any",
             Self::NotUnderstood => "must-understand",
+            Self::EventStream => "event-stream",
             Self::NoFreshness => "no-freshness",
             Self::NoValidator => "no-validator",
             Self::TooLarge => "too-large",
@@ -261,6 +266,7 @@ fn allowed(
         ),
         (Vary::of(fields) == Vary::Any, NotStored::VaryAny),
         (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
+        (is_event_stream(fields), NotStored::EventStream),
     ];
     refusals.into_iter().find(|(applies, _)| *applies).map_or(Ok(()), |(_, why)| Err(why))
 }
@@ -289,6 +295,17 @@ fn may_be_certified(fields: &HeaderMap, directives: &ResponseDirectives, rules: 
     let is_told_apart =
         || matches!(Vary::of(fields), Vary::Fields(names) if names.contains(&CLIENT_CERT));
     rules.certificate_in_key || directives.authorized || is_told_apart()
+}
+
+/// Server-sent events: each client has its own, and goes on where it was (`Last-Event-ID`). HTML has them
+/// asked for past every cache ("cache mode is `no-store`", §9.2.2), and a route's `ttl` must not undo that.
+fn is_event_stream(fields: &HeaderMap) -> bool {
+    const EVENTS: &str = "text/event-stream";
+
+    let media_type = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|it| {
+        it.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS)
+    })
 }
 
 /// Whether this cache knows what the status asks of it (§5.2.2.3): the final ones of RFC 9110 §15.
@@ -325,8 +342,8 @@ mod tests {
 
     use super::super::tests::fields;
     use super::NotStored::{
-        Authorization, ClientCert, NoFreshness, NoStore, NoValidator, NotUnderstood, Partial,
-        Private, RequestNoStore, SetCookie, Status, VaryAny,
+        Authorization, ClientCert, EventStream, NoFreshness, NoStore, NoValidator, NotUnderstood,
+        Partial, Private, RequestNoStore, SetCookie, Status, VaryAny,
     };
     use super::*;
 
@@ -412,6 +429,20 @@ mod tests {
                 // Of two reasons either will do.
                 assert!(is_expected || expected.is_some() && found.is_err(), "{control}: {why}");
             }
+        }
+    }
+
+    #[test]
+    fn a_stream_of_events_has_no_end() {
+        for (media_type, expected) in [
+            ("text/event-stream", Some(EventStream)),
+            ("Text/Event-Stream ; charset=utf-8", Some(EventStream)),
+            ("text/event-streams", None),
+            ("text/plain", None),
+        ] {
+            let response = [("cache-control", "max-age=60"), ("content-type", media_type)];
+            let found = decide(&Method::GET, &[], 200, &response, None);
+            assert_eq!(found.err(), expected, "{media_type}");
         }
     }
 

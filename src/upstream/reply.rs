@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::message;
 
@@ -59,6 +59,9 @@ pub enum Incomplete {
     /// It had not come whole when the upstream's `total_timeout` was over.
     #[error("upstream took too long in all")]
     Late,
+    /// It took too long for a content that nobody reads.
+    #[error("nobody reads the content")]
+    Unread,
     /// The connection broke, or its framing did.
     #[error("upstream broke off within the content")]
     Broken(#[source] hyper::Error),
@@ -103,6 +106,15 @@ impl Reply {
             end: None,
             ahead: Some(Box::new(ahead)),
             held: None,
+        }
+    }
+
+    /// The next piece, or the trailers; if there is an end to waiting for it, that is an error.
+    pub async fn next(&mut self, end: Option<Instant>) -> Option<Result<Frame<Bytes>, Incomplete>> {
+        let frame = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx));
+        match end {
+            None => frame.await,
+            Some(end) => timeout_at(end, frame).await.unwrap_or(Some(Err(Incomplete::Unread))),
         }
     }
 

@@ -41,7 +41,9 @@ mod sizes;
 
 // Content on its way: passed on as it comes, never a part for the whole; and in a coding.
 mod compression;
+mod events;
 mod streaming;
+mod uploads;
 
 // Other protocols than HTTP on its connections.
 mod switching;

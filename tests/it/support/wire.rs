@@ -89,7 +89,8 @@ impl Line {
         let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
         // Half a second is long for a kernel that has room.
         while sent < most
-            && let Ok(taken) = timeout(PATIENCE / 20, self.stream.write(&piece)).await
+            && let piece = &piece[..piece.len().min(most - sent)]
+            && let Ok(taken) = timeout(PATIENCE / 20, self.stream.write(piece)).await
         {
             sent += taken.unwrap();
         }
@@ -98,10 +99,13 @@ impl Line {
 
     /// Takes so many octets; how many came.
     pub(crate) async fn skim(&mut self, count: usize) -> usize {
-        let (mut rest, mut nowhere) = ((&mut self.stream).take(count as u64), tokio::io::sink());
+        let known = count.min(self.came.len());
+        self.came.drain(..known);
+        let rest = (count - known) as u64;
+        let (mut rest, mut nowhere) = ((&mut self.stream).take(rest), tokio::io::sink());
         let skimming = tokio::io::copy(&mut rest, &mut nowhere);
-        let came = timeout(PATIENCE, skimming).await.expect("it does not come").unwrap();
-        usize::try_from(came).unwrap()
+        let came = timeout(3 * PATIENCE, skimming).await.expect("it does not come").unwrap();
+        known + usize::try_from(came).unwrap()
     }
 
     /// Goes away, and waits until the other end has noticed.

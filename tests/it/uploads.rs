@@ -1,0 +1,180 @@
+//! Content on its way to an upstream: not asked for where it is not wanted, and no more of it taken than the
+//! upstream takes. And by HTTP/2, no more of a response than its client takes.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::support::client::raw;
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::origin::{Origin, flood, status};
+use crate::support::pki::run;
+use crate::support::until;
+use crate::support::wire::{Line, Wire};
+
+/// Much more than the kernel's buffers of two connections may hold, 10 MiB each.
+const LARGE: usize = 64 << 20;
+
+const EXPECTS: &str =
+    "POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+
+async fn setup(wire: &Wire) -> Setup {
+    Gateway::setup(&Origin::start().await).routes(&wire.routes())
+}
+
+#[tokio::test]
+async fn what_is_answered_here_asks_for_nothing() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).route("max_request_body = \"4B\"").start().await;
+    for (request, code) in [
+        (EXPECTS.to_owned(), "413"),
+        (EXPECTS.replace("host: a", "host: a\r\nhost: b"), "400"),
+        (EXPECTS.replace("host: a", "host: a\r\ncache-control: only-if-cached"), "413"),
+        (EXPECTS.replace("host: a", "host: a:1").replace("POST /a", "CONNECT a:1"), "501"),
+    ] {
+        let answer = raw(gateway.address(), request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{request}\n{answer}");
+        assert!(!answer.contains(" 100 "), "{answer}");
+    }
+    assert!(origin.asked().is_empty());
+}
+
+#[tokio::test]
+async fn curl_sends_what_is_asked_for_and_nothing_else() {
+    let origin = Origin::start().await;
+    origin.on("/file").reply(status(201));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, vec![b'x'; 300_000]).unwrap();
+    let taking = Gateway::before(&origin).await;
+    let small = Gateway::setup(&origin).route("max_request_body = \"1KiB\"").start().await;
+    for (gateway, told) in [(&taking, "201 300000"), (&small, "413 0")] {
+        let url = format!("http://{}/file", gateway.address());
+        let said = run(
+            "curl",
+            &[
+                "--silent",
+                "--show-error",
+                "--output",
+                "/dev/null",
+                "--header",
+                "Expect: 100-continue",
+                "--expect100-timeout",
+                "60",
+                "--write-out",
+                "%{http_code} %{size_upload}",
+                "--upload-file",
+                file.to_str().unwrap(),
+                &url,
+            ],
+        )
+        .await;
+        assert_eq!(said, told);
+    }
+    assert_eq!(origin.last("/file").body.len(), 300_000);
+    origin.saw("/file", 1);
+}
+
+#[tokio::test]
+async fn no_more_is_taken_than_the_upstream_takes() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send(format!("PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+    let mut origin = wire.accept().await;
+    origin.until("\r\n\r\n").await;
+    let first = client.flood(LARGE).await;
+    assert!(first < LARGE / 2, "{first} octets were taken that nobody reads");
+    let (rest, came) = tokio::join!(client.flood(LARGE - first), origin.skim(LARGE));
+    assert_eq!((first + rest, came), (LARGE, LARGE));
+    origin.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
+    client.until("HTTP/1.1 201 Created\r\n").await;
+}
+
+/// A content of so many octets, made only as fast as they are taken.
+struct Made {
+    octets: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Body for Made {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        static PIECE: [u8; 16 << 10] = [b'x'; 16 << 10];
+
+        let count = PIECE.len().min(self.octets - self.taken.load(Ordering::Relaxed));
+        self.taken.fetch_add(count, Ordering::Relaxed);
+        Poll::Ready((count > 0).then(|| Ok(Frame::data(Bytes::from_static(&PIECE[..count])))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.octets - self.taken.load(Ordering::Relaxed)) as u64)
+    }
+}
+
+/// Waits until a count does not grow; what it is then.
+async fn stands_still(count: &AtomicUsize) -> usize {
+    let (mut last, mut looks) = (usize::MAX, 0);
+    until("the count stands still", || {
+        let now = count.load(Ordering::Relaxed);
+        looks = if now == last { looks + 1 } else { 0 };
+        last = now;
+        looks == 200
+    })
+    .await;
+    last
+}
+
+#[tokio::test]
+async fn by_http2_no_more_is_taken_than_the_upstream_takes() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let stream = TokioIo::new(TcpStream::connect(gateway.address()).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut request = Request::new(Made { octets: LARGE, taken: Arc::clone(&taken) });
+    *request.method_mut() = http::Method::PUT;
+    *request.uri_mut() = format!("http://{}/a", gateway.address()).parse().unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    let mut origin = wire.accept().await;
+    origin.until("\r\n\r\n").await;
+    let first = stands_still(&taken).await;
+    assert!(first < LARGE / 2, "{first} octets were taken that nobody reads");
+    assert_eq!(origin.skim(LARGE).await, LARGE);
+    origin.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(answer.await.unwrap().unwrap().status(), 201);
+    running.abort();
+}
+
+#[tokio::test]
+async fn by_http2_no_more_of_a_response_is_taken_than_its_client_takes() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).route("max_body = \"64KiB\"").start().await;
+    for (target, cache_control) in [("/passed", "no-store"), ("/shared", "max-age=60")] {
+        let (reply, left) = flood(LARGE, false);
+        origin.on(target).reply(reply.field("cache-control", cache_control));
+        let mut client = gateway.ask("GET", target).http2().open().await;
+        let first = stands_still(&left).await;
+        assert!(first < LARGE / 2, "{target}: {first} octets were taken that nobody reads");
+        let mut came = 0;
+        while let Some(piece) = client.piece().await {
+            came += piece.unwrap().len();
+        }
+        assert_eq!(came, LARGE, "{target}");
+    }
+}
