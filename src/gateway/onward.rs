@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::EXPECT;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::Body;
@@ -128,6 +129,11 @@ impl Gateway {
         message::remove_hop_by_hop(&mut fields);
         if message::takes_trailers(&presented.head.headers) {
             message::take_trailers(&mut fields);
+        }
+        // RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST
+        // ignore that expectation."
+        if presented.head.version < Version::HTTP_11 {
+            fields.remove(EXPECT);
         }
         message::join_cookies(&mut fields);
         message::add_via(&mut fields, presented.head.version);

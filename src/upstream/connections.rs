@@ -34,6 +34,9 @@ const MOST_IDLE: usize = 256;
 /// A request may be refused unprocessed by so many streams.
 const MOST_REFUSALS: u32 = 2;
 
+/// So long a server may take to ask for content that its client keeps back. Many never do.
+const UNASKED: Duration = Duration::from_secs(1);
+
 type Sender = http1::SendRequest<Content>;
 
 /// What has come of opening a connection, once something has.
@@ -306,6 +309,7 @@ async fn in_time(
                     Unanswered::Failed(Failure::of(error, content))
                 }
             }),
+            () = content.held_too_long(UNASKED.min(patience / 2)) => content.go_on(),
             () = content.moved() => silence.as_mut().reset(Instant::now() + patience),
             () = &mut silence => return Err(Unanswered::Failed(Failure::Timeout)),
         }

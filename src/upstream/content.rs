@@ -1,14 +1,16 @@
-//! What a request carries: at hand, or passed on as it comes in.
+//! What a request carries: at hand, or passed on as it comes in, or kept back until the server asks for it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::message;
 
@@ -23,6 +25,7 @@ pub struct Content {
 
 struct Upload {
     incoming: Mutex<Incoming>,
+    hold: Mutex<Hold>,
     progress: Arc<Progress>,
 }
 
@@ -37,6 +40,24 @@ pub(super) struct Progress {
     is_over: AtomicBool,
 }
 
+/// Whether a content that its client keeps back is asked for (RFC 9110 §10.1.1).
+#[derive(Default)]
+struct Hold {
+    leave: Leave,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Leave {
+    /// It goes on its way.
+    #[default]
+    Now,
+    /// The server has not said whether it wants it.
+    Later,
+    /// The server has answered without it.
+    Never,
+}
+
 /// A content ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum NotWhole {
@@ -46,6 +67,9 @@ pub enum NotWhole {
     /// There is more of it than may be passed on.
     #[error("the content is longer than it may be")]
     TooLong,
+    /// The server has answered without it.
+    #[error("the content was not asked for")]
+    Unwanted,
 }
 
 impl Content {
@@ -66,7 +90,11 @@ impl Content {
             is_broken: false.into(),
             is_over: false.into(),
         };
-        let upload = || Upload { incoming: incoming.into(), progress: Arc::new(progress()) };
+        let upload = || Upload {
+            incoming: incoming.into(),
+            hold: Mutex::default(),
+            progress: Arc::new(progress()),
+        };
         Self { begun, rest: some.then(|| Arc::new(upload())) }
     }
 
@@ -84,6 +112,38 @@ impl Content {
     pub(super) fn is_broken(&self) -> bool {
         let is_broken = |upload: &Arc<Upload>| upload.progress.is_broken.load(Ordering::Relaxed);
         self.rest.as_ref().is_some_and(is_broken)
+    }
+
+    /// Keeps it back until the server asks for it, if nothing of it has come yet: to read it is to ask
+    /// the client for it.
+    pub(super) fn hold(&self) -> bool {
+        let held = self.rest.iter().filter(|_| self.begun.is_empty());
+        held.for_each(|upload| upload.leave(Leave::Now, Leave::Later));
+        self.is_held()
+    }
+
+    /// The server has not asked for it yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.rest.as_ref().is_some_and(|upload| upload.hold().leave == Leave::Later)
+    }
+
+    /// The server asks for it, or would not say.
+    pub(super) fn go_on(&self) {
+        self.rest.iter().for_each(|upload| upload.leave(Leave::Later, Leave::Now));
+    }
+
+    /// The server has answered without it.
+    pub(super) fn give_up(&self) {
+        self.rest.iter().for_each(|upload| upload.leave(Leave::Later, Leave::Never));
+    }
+
+    /// Waits for as long as a server that has not asked for it is waited for; for ever if that is not so.
+    pub(super) async fn held_too_long(&self, patience: Duration) {
+        if self.is_held() {
+            sleep(patience).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until another piece has left; for ever if there is none.
@@ -123,6 +183,33 @@ impl Upload {
         taken.map(drop).map_err(|_| NotWhole::TooLong)
     }
 
+    fn hold(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here to there, if it is here.
+    fn leave(&self, from: Leave, to: Leave) {
+        let mut hold = self.hold();
+        if hold.leave == from {
+            hold.leave = to;
+            if let Some(waker) = hold.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn poll_leave(&self, cx: &mut Context<'_>) -> Poll<Result<(), NotWhole>> {
+        let mut hold = self.hold();
+        match hold.leave {
+            Leave::Now => Poll::Ready(Ok(())),
+            Leave::Never => Poll::Ready(Err(NotWhole::Unwanted)),
+            Leave::Later => {
+                hold.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,6 +227,9 @@ impl Body for Content {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.begun)))));
         }
         let Some(upload) = &self.rest else { return Poll::Ready(None) };
+        if let Err(unwanted) = ready!(upload.poll_leave(cx)) {
+            return Poll::Ready(Some(Err(unwanted)));
+        }
         let mut incoming = upload.incoming();
         let frame = Pin::new(&mut *incoming).poll_frame(cx);
         let mut frame = frame.map(|frame| {

@@ -1,8 +1,8 @@
 //! A request on its way out, and what it is as a message to one server.
 
-use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::interim;
@@ -82,9 +82,20 @@ impl Outgoing<'_> {
             }
             *request.uri_mut() = Uri::from(target);
         }
-        if let Some(interim) = self.interim.clone() {
+        // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
+        let expects = self.fields.contains_key(EXPECT) && self.content.hold();
+        let held = expects.then(|| self.content.clone());
+        let interim = self.interim.clone();
+        if held.is_some() || interim.is_some() {
             hyper::ext::on_informational(&mut request, move |response| {
-                interim.send(response.status(), response.headers());
+                if let Some(content) =
+                    held.as_ref().filter(|_| response.status() == StatusCode::CONTINUE)
+                {
+                    content.go_on();
+                }
+                if let Some(interim) = &interim {
+                    interim.send(response.status(), response.headers());
+                }
             });
         }
         request

@@ -22,7 +22,7 @@ use super::connections::{Connections, Lent};
 use super::names::Whereto;
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
-use super::{Failure, Outgoing, Reply};
+use super::{Content, Failure, Outgoing, Reply};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
@@ -130,6 +130,8 @@ pub(super) struct Call {
     began: Duration,
     /// What became of it is known to the server.
     is_told: bool,
+    /// What the server has answered without.
+    unwanted: Option<Box<Content>>,
 }
 
 impl Server {
@@ -354,7 +356,7 @@ impl Call {
         server.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = server.now();
         server.record().standing.asked(began);
-        Self { server, began, is_told: false }
+        Self { server, began, is_told: false, unwanted: None }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -382,6 +384,7 @@ impl Call {
         let idle_timeout = server.idle_timeout;
         self.is_told = true;
         let (response, lent) = result?;
+        self.unwanted = outgoing.content.is_held().then(|| Box::new(outgoing.content.clone()));
         Ok(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             response.map(|_| Reply::of_switch(lent, self))
         } else {
@@ -392,6 +395,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        // It would keep the connection for ever.
+        self.unwanted.iter().for_each(|content| content.give_up());
         self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.server.max_requests.is_some() {
             self.server.beside.freed.notify_one();

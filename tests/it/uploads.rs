@@ -1,4 +1,4 @@
-//! Content on its way to an upstream: not asked for where it is not wanted, and no more of it taken than the
+//! Content on its way to an upstream: not asked for before it is wanted, and no more of it taken than the
 //! upstream takes. And by HTTP/2, no more of a response than its client takes.
 
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use crate::support::client::raw;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, flood, status};
 use crate::support::pki::run;
+use crate::support::raw::{RawOrigin, Step};
 use crate::support::until;
 use crate::support::wire::{Line, Wire};
 
@@ -27,8 +28,83 @@ const LARGE: usize = 64 << 20;
 const EXPECTS: &str =
     "POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
 
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
 async fn setup(wire: &Wire) -> Setup {
     Gateway::setup(&Origin::start().await).routes(&wire.routes())
+}
+
+/// RFC 9110 §10.1.1: "the client … will wait for … a 100 (Continue) response".
+#[tokio::test]
+async fn content_is_asked_for_when_the_upstream_asks_for_it() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send(EXPECTS).await;
+    let mut origin = wire.accept().await;
+    let head = origin.until("\r\n\r\n").await;
+    assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+    // Nothing has come before this.
+    origin.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await;
+    let hints = client.until("\r\n\r\n").await;
+    assert!(hints.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{hints}");
+    origin.send(CONTINUE).await;
+    assert_eq!(client.until("\r\n\r\n").await, CONTINUE);
+    client.send("hello").await;
+    origin.until("hello").await;
+    origin.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
+    let answer = client.until("\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    // Both connections go on.
+    client.send(EXPECTS).await;
+    origin.until("\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_upstream_may_answer_without_the_content() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    for answer in [
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 3\r\n\r\nno!",
+        "HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n3\r\nno!\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    ] {
+        let mut client = Line::to(gateway.address()).await;
+        client.send(EXPECTS).await;
+        let mut origin = wire.accept().await;
+        origin.until("\r\n\r\n").await;
+        origin.send(answer).await;
+        // What would come on either connection might be content, or a request.
+        let got = client.rest().await;
+        assert!(got.starts_with(answer.split('\r').next().unwrap()), "{got}");
+        assert!(!got.contains(" 100 ") && got.contains("no!") == answer.contains("no!"), "{got}");
+        assert_eq!(origin.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_asks_gets_it_after_a_while() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send(EXPECTS).await;
+    let mut origin = wire.accept().await;
+    origin.until("\r\n\r\n").await;
+    assert_eq!(client.until("\r\n\r\n").await, CONTINUE);
+    client.send("hello").await;
+    origin.until("hello").await;
+}
+
+#[tokio::test]
+async fn content_that_is_sent_unasked_waits() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send(format!("{EXPECTS}hello")).await;
+    let mut origin = wire.accept().await;
+    origin.until("\r\n\r\n").await;
+    origin.send(CONTINUE).await;
+    origin.until("hello").await;
 }
 
 #[tokio::test]
@@ -52,12 +128,18 @@ async fn what_is_answered_here_asks_for_nothing() {
 async fn curl_sends_what_is_asked_for_and_nothing_else() {
     let origin = Origin::start().await;
     origin.on("/file").reply(status(201));
+    let refusing = RawOrigin::start(&[
+        Step::Head,
+        Step::Send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+    ])
+    .await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, vec![b'x'; 300_000]).unwrap();
     let taking = Gateway::before(&origin).await;
     let small = Gateway::setup(&origin).route("max_request_body = \"1KiB\"").start().await;
-    for (gateway, told) in [(&taking, "201 300000"), (&small, "413 0")] {
+    let refused = Gateway::setup_before(&[refusing.url()]).start().await;
+    for (gateway, told) in [(&taking, "201 300000"), (&small, "413 0"), (&refused, "403 0")] {
         let url = format!("http://{}/file", gateway.address());
         let said = run(
             "curl",
