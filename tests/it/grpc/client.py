@@ -2,7 +2,7 @@
 
     python client.py ADDRESS [AUTHORITY]
 
-Calls that it gives up it gives up when a line comes by its standard input.
+Calls that it gives up it gives up when a line comes by its standard input, and goes on at the next.
 """
 
 import queue
@@ -72,6 +72,7 @@ def main():
         unary(b"wait", timeout=3)
     except grpc.RpcError as error:
         say(f"late: {error.code().name}")
+    sys.stdin.readline()
     sys.stdin.readline()
     waiting = unary.future(b"wait")
     sys.stdin.readline()
