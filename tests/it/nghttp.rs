@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok};
 use crate::support::pki::{Pki, run};
+use crate::support::wire::Wire;
 
 /// What `nghttp` prints on a URL of a gateway.
 async fn nghttp(url: &str, arguments: &[&str]) -> String {
@@ -87,4 +88,30 @@ async fn h2load_finds_no_failed_request() {
     origin.saw("/up", 1000);
     assert_eq!(origin.last("/up").body.len(), 5000);
     assert_eq!(gateway.figure("total_requests"), 15_000);
+}
+
+#[tokio::test]
+async fn nghttp_uploads_with_trailers() {
+    let (wire, pki) = (Wire::start().await, Pki::new());
+    let content = pki.at("content");
+    std::fs::write(&content, "some content\n".repeat(20_000)).unwrap();
+    let gateway = Gateway::setup(&Origin::start().await).routes(&wire.routes()).start().await;
+    let (url, file) = (format!("http://{}/a", gateway.address()), content.display().to_string());
+    let arguments = ["--verbose", "--data", &file, "--trailer", "x-sum: 7", "--no-content-length"];
+    let asking = nghttp(&url, &arguments);
+    let answering = async {
+        let mut line = wire.accept().await;
+        let head = line.until("\r\n\r\n").await.to_ascii_lowercase();
+        assert!(
+            head.starts_with("post /a ") && head.contains("transfer-encoding: chunked"),
+            "{head}"
+        );
+        let rest = line.until("0\r\nx-sum: 7\r\n\r\n").await;
+        line.send("HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok").await;
+        rest.matches("some content").count()
+    };
+    let (said, count) = tokio::join!(asking, answering);
+    assert!(said.contains(":status: 201"), "{said}");
+    // Chunks cut it where they will.
+    assert!(count > 19_000, "{count}");
 }
