@@ -11,6 +11,7 @@
 //!   guarded: 400 or    │ 1 routes::find                       no route → 404, 405
 //!   GOAWAY before      │   onward: refusal                    it has been here before → 508; too much of it → 413
 //!                      │   token::Reader                      claims, where the route reads tokens
+//!                      │   switch                             another protocol, which the route allows: tunnel
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
 //!                      │   or a POST that the route lets ask  read first, as a QUERY is
 //!                      │ 3 the route's key policies           failed → its on_error; its shadow is asked, too
@@ -24,6 +25,7 @@
 //!                      │   or documents::answer               503
 //!                      │ 8 semantics::storable                or freshen what a 304 validated, or combine parts
 //!                      │ 9 the route's storing policy, then store::put under the lease
+//!                      │   coded                              in a coding of the client's, where the route compresses
 //!                      ▼
 //!                    Cache-Status says which way it went
 //! ```
@@ -51,7 +53,8 @@
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
-//! 0  message   framing   config   clock   bounded   busiest   recent   stats   telemetry
+//!    tunnel                         what follows HTTP on a connection
+//! 0  message   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   upgrade
 //! ```
 //!
 //! # Invariants
@@ -77,11 +80,11 @@ pub mod busiest;
 pub mod clock;
 pub mod config;
 pub mod framing;
+pub mod heard;
 pub mod message;
 pub mod recent;
 pub mod stats;
 pub mod telemetry;
-pub mod tunnel;
 pub mod upgrade;
 
 pub mod encoder;
@@ -89,6 +92,7 @@ pub mod forwarded;
 pub mod interim;
 pub mod semantics;
 pub mod token;
+pub mod tunnel;
 
 pub mod stored;
 

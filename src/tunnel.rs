@@ -8,13 +8,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use crate::heard::LastHeard;
 
 /// The longest piece that is passed on at once.
 const PIECE: usize = 16 * 1024;
@@ -59,7 +60,8 @@ impl Ground {
     {
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
-        let moved = Moved::new();
+        // In either direction.
+        let moved = LastHeard::now();
         let up = pass_on(&mut from_client, &mut to_upstream, &moved);
         let down = pass_on(&mut from_upstream, &mut to_client, &moved);
         let end = tokio::select! {
@@ -76,52 +78,22 @@ impl Ground {
     }
 }
 
-/// When something was passed on last, in either direction.
-struct Moved {
-    began: Instant,
-    /// In milliseconds since then.
-    last: AtomicU64,
-}
-
-impl Moved {
-    fn new() -> Self {
-        Self { began: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    fn now(&self) {
-        let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(passed, Ordering::Relaxed);
-    }
-
-    /// Waits until nothing has been for so long.
-    async fn silence(&self, limit: Duration) {
-        loop {
-            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-            let end = self.began + last + limit;
-            if end <= Instant::now() {
-                return;
-            }
-            sleep_until(end).await;
-        }
-    }
-}
-
 /// Passes on what comes until there is no more, and says so.
 async fn pass_on(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    moved: &Moved,
+    moved: &LastHeard,
 ) -> io::Result<()> {
     loop {
         let piece = next(from).await?;
-        moved.now();
+        moved.is_now();
         if piece.is_empty() {
             return to.shutdown().await;
         }
         to.write_all(&piece).await?;
         // TLS may keep what is written.
         to.flush().await?;
-        moved.now();
+        moved.is_now();
     }
 }
 

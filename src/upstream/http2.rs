@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use crate::heard::LastHeard;
 
 use super::Content;
 
@@ -133,29 +135,6 @@ impl Drop for Stream {
         let mut since = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = Instant::now();
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// When something was last heard.
-struct LastHeard {
-    made: Instant,
-    /// In milliseconds from then.
-    at: AtomicU64,
-}
-
-impl LastHeard {
-    fn now() -> Self {
-        Self { made: Instant::now(), at: AtomicU64::new(0) }
-    }
-
-    fn is_now(&self) {
-        let at = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.at.store(at, Ordering::Relaxed);
-    }
-
-    fn elapsed(&self) -> Duration {
-        let at = Duration::from_millis(self.at.load(Ordering::Relaxed));
-        self.made.elapsed().saturating_sub(at)
     }
 }
 

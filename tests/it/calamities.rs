@@ -5,14 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::load::Load;
 use crate::support::{tool, until};
 
 /// What all of them have.
@@ -161,45 +161,25 @@ impl Drop for Server {
 
 /// Clients that go on asking, for what is stored and for what is not. An answer other than a whole 200
 /// is a failed test.
-struct Load {
-    clients: JoinSet<()>,
-    answers: Arc<AtomicU64>,
-}
-
-impl Load {
-    fn start(gateway: &Arc<Gateway>) -> Self {
-        let mut load = Self { clients: JoinSet::new(), answers: Arc::default() };
-        for client in 0..8 {
-            let (gateway, answers) = (Arc::clone(gateway), Arc::clone(&load.answers));
-            load.clients.spawn(async move {
-                for number in 0.. {
-                    let target = match (client + number) % 4 {
-                        0 => format!("/robots.txt?{}", number / 8 % 20),
-                        1 => format!("/robots.txt?{client}-{number}"),
-                        _ => "/deny".to_owned(),
-                    };
-                    let got = gateway.get(&target).await;
-                    assert_eq!(got.status, 200, "{target}: {}", got.cache_status());
-                    assert!(!got.body.is_empty(), "{target}");
-                    answers.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        load
-    }
-
-    /// Waits for so many more answers.
-    async fn goes_on(&mut self, count: u64) {
-        let goal = self.answers.load(Ordering::Relaxed) + count;
-        until("clients are answered", || {
-            // One that failed has ended, and says so here.
-            while let Some(ended) = self.clients.try_join_next() {
-                ended.unwrap();
+fn load(gateway: &Arc<Gateway>) -> Load {
+    let mut load = Load::default();
+    for client in 0..8 {
+        let gateway = Arc::clone(gateway);
+        load.add(|answers| async move {
+            for number in 0.. {
+                let target = match (client + number) % 4 {
+                    0 => format!("/robots.txt?{}", number / 8 % 20),
+                    1 => format!("/robots.txt?{client}-{number}"),
+                    _ => "/deny".to_owned(),
+                };
+                let got = gateway.get(&target).await;
+                assert_eq!(got.status, 200, "{target}: {}", got.cache_status());
+                assert!(!got.body.is_empty(), "{target}");
+                answers.fetch_add(1, Ordering::Relaxed);
             }
-            self.answers.load(Ordering::Relaxed) >= goal
-        })
-        .await;
+        });
     }
+    load
 }
 
 /// Stored for a moment, and not at all; with defaults, but for times that a test can wait for.
@@ -241,7 +221,7 @@ async fn until_it_is(load: &mut Load, gateway: &Gateway, place: usize, is_up: bo
 async fn no_request_fails_while_servers_do() {
     let mut servers = [Make::Nginx, Make::Python, Make::Httpbin].map(Server::new);
     let gateway = Arc::new(setup(&servers).start().await);
-    let mut load = Load::start(&gateway);
+    let mut load = load(&gateway);
     for place in 0..servers.len() {
         until_it_is(&mut load, &gateway, place, true).await;
     }

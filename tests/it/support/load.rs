@@ -1,5 +1,4 @@
-//! Clients that go on asking while something fails, each with a target of its own, to which it
-//! writes a new version now and then. Any answer but the last version is a failed test.
+//! Clients that go on asking while something fails. Any answer but the one that is due is a failed test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,19 +10,29 @@ use super::origin::{Origin, ok, status};
 use super::until;
 
 /// Ends when it is dropped.
+#[derive(Default)]
 pub struct Load {
     clients: JoinSet<()>,
     answers: Arc<AtomicU64>,
 }
 
 impl Load {
-    /// So many clients at each of the gateways.
+    /// One more client, which counts its answers.
+    pub fn add<C>(&mut self, client: impl FnOnce(Arc<AtomicU64>) -> C)
+    where
+        C: Future<Output = ()> + Send + 'static,
+    {
+        self.clients.spawn(client(Arc::clone(&self.answers)));
+    }
+
+    /// So many clients at each of the gateways, each with a target of its own, to which it writes a new
+    /// version now and then.
     pub fn start(origin: &Arc<Origin>, gateways: &[Arc<Gateway>], clients: usize) -> Self {
-        let mut load = Self { clients: JoinSet::new(), answers: Arc::default() };
+        let mut load = Self::default();
         for number in 0..clients * gateways.len() {
             let gateway = Arc::clone(&gateways[number % gateways.len()]);
-            let (origin, answers) = (Arc::clone(origin), Arc::clone(&load.answers));
-            load.clients.spawn(async move {
+            let origin = Arc::clone(origin);
+            load.add(|answers| async move {
                 let target = format!("/load/{number}");
                 origin.on(&target).method("PUT").reply(status(204));
                 for round in 0.. {
