@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConnection;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -435,19 +436,32 @@ fn tls() -> Tls {
 
 /// A server that answers `secure` to everything, over TLS. Gives its port.
 pub(crate) async fn serve_tls(acceptor: TlsAcceptor) -> (u16, JoinSet<()>) {
+    serve_tls_by(acceptor, "max-age=60", |_| "secure".to_owned()).await
+}
+
+/// A server over TLS whose answers are made of the connection that they go to. Gives its port.
+pub(crate) async fn serve_tls_by(
+    acceptor: TlsAcceptor,
+    cache_control: &'static str,
+    content: impl Fn(&ServerConnection) -> String + Send + 'static,
+) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // Those who do not believe us end the handshake.
+            // Those who do not believe us, or whom we do not, end the handshake.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let content = content(stream.get_ref().1);
             let mut request = vec![0; 4096];
             let _length = stream.read(&mut request).await;
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\ncache-control: max-age=60\r\n\
-                connection: close\r\n\r\nsecure";
-            let _sent = stream.write_all(answer).await;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\ncache-control: {cache_control}\r\n\
+                 connection: close\r\n\r\n{content}",
+                content.len()
+            );
+            let _sent = stream.write_all(answer.as_bytes()).await;
             let _closed = stream.shutdown().await;
         }
     });

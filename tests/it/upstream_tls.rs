@@ -1,15 +1,15 @@
 //! TLS to servers: who Larder is to those that ask, whose certificate they show, and other files in the
 //! place of those.
 
+use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::pki::Pki;
 use crate::support::program::larder;
+use crate::upstream::serve_tls_by;
 
 /// A server that asks for certificates, and answers with the name of the one that it is shown. Gives its
 /// port.
@@ -20,25 +20,12 @@ async fn asking(pki: &Pki, names: &[&'static str]) -> (u16, JoinSet<()>) {
         (*name, CertificateDer::from_pem_file(file).unwrap())
     });
     let known: Vec<_> = known.collect();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            // Those who show none that is believed.
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-            let (name, _) = known.iter().find(|(_, known)| *known == shown).unwrap();
-            let mut request = vec![0; 4096];
-            let _length = stream.read(&mut request).await;
-            let head = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\nconnection: close\r\n";
-            let answer = format!("{head}content-length: {}\r\n\r\n{name}", name.len());
-            let _sent = stream.write_all(answer.as_bytes()).await;
-            let _closed = stream.shutdown().await;
-        }
-    });
-    (port, serving)
+    let shown_name = move |connection: &ServerConnection| {
+        let shown = &connection.peer_certificates().unwrap()[0];
+        let (name, _) = known.iter().find(|(_, known)| known == shown).unwrap();
+        (*name).to_owned()
+    };
+    serve_tls_by(acceptor, "no-store", shown_name).await
 }
 
 /// A gateway before a server on this port, with these keys of `tls` besides `ca`.
