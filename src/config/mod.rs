@@ -5,9 +5,10 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `listeners`,
-//!   `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch` and `warm` walk through it, with the help of `reader`, which replaces what is wrong by its
-//!   default and goes on;
+//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`,
+//!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch` and
+//!   `warm` walk through it, with the help of `reader`, which replaces what is wrong by its default
+//!   and goes on;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;

@@ -1,18 +1,21 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `choose` says which route takes a request; `presented` is that, `query` and `asking` read the content of one that asks by it,
-//! `key` says what a response is found by, `several` how more than one policy makes that, `look`
-//! what there is, `narrow` what of the request goes forward, `onward` what is added to it. `forward` sends equal misses on
-//! together, `fleet` waits for those of other gateways, `fetch` is the leader's forward request on
-//! its way into the store, `validate` what a 304 to it means, `combine` puts parts together there,
-//! `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare` answers
-//! what is not to go forward while L2 is out of use. `switch` lets another protocol follow, `write`
-//! forwards what may change something and invalidates what it made wrong, `post` stores what such a
-//! request got for the GETs to come, `shown` reads contents that policies want to see, `tags` says
-//! what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says who
-//! is an operator, `busiest` what is asked for most, `shadow` asks a second policy beside the first. `respond` makes responses out of
-//! what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is which gateway answers, after a reload another.
+//! layer. `choose` says which route takes a request; `presented` is that, `query` and `asking` read
+//! the content of one that asks by it, `key` says what a response is found by, `several` how more
+//! than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
+//! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those
+//! of other gateways, `fetch` is the leader's forward request on its way into the store, `validate`
+//! what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does
+//! there, `stale` serves what is stale all the same, `spare` answers what is not to go forward
+//! while L2 is out of use. `switch` lets another protocol follow, `write` forwards what may change
+//! something and invalidates what it made wrong, `outliving` has it and `fetch` go on without their
+//! client, `post` stores what such a request got for the GETs to come, `shown` reads contents that
+//! policies want to see, `tags` says what tags are scoped to, `purge` what operators' purges cover,
+//! and answers `PURGE`; `bearer` says who is an operator, `busiest` what is asked for most, `used`
+//! what they are told of, `shadow` asks a second policy beside the first. `respond` makes responses
+//! out of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is
+//! which gateway answers, after a reload another.
 
 mod answer;
 mod asking;
