@@ -10,7 +10,7 @@ from collections import OrderedDict
 from itertools import accumulate
 
 from fleet import Wire
-from servers import HOST, Failure, Server, free_port
+from servers import HOST, Failure, free_port
 
 # Different responses, and requests for them.
 RESPONSES, REQUESTS = 80_000, 200_000
@@ -31,8 +31,7 @@ def trace(count):
 
 def start(starter, name, capacity, l1):
     port, admin = free_port(), free_port()
-    file = starter.folder / f"{name}.toml"
-    file.write_text(f"""
+    config = f"""
 [server]
 listen  = "{HOST}:{port}"
 workers = 1
@@ -51,9 +50,8 @@ servers = ["http://{HOST}:{starter.origin.port}"]
 name     = "everything"
 path     = "/{{*rest}}"
 upstream = "origin"
-""")
-    command = [starter.binaries / "larder", "run", "--config", file]
-    server = Server(name, command, port, starter.server_core, starter.folder)
+"""
+    server = starter.start_by(config, name, port)
     server.admin = admin
     return server
 

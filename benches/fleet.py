@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from servers import HOST, Failure, Server, free_port
+from servers import HOST, Failure, free_port
 
 # Of the look-ups in L2, a round.
 LOOK_UPS = 20_000
@@ -127,8 +127,7 @@ class Purger(threading.Thread):
 def start(starter, name, redis, core, capacity="256MiB"):
     """A gateway of the fleet; it knows the fleet when this returns."""
     port, admin = free_port(), free_port()
-    file = starter.folder / f"{name}.toml"
-    file.write_text(f"""
+    config = f"""
 [server]
 listen  = "{HOST}:{port}"
 name    = "{name}"
@@ -156,9 +155,8 @@ servers = ["http://{HOST}:{starter.origin.port}"]
 name     = "everything"
 path     = "/{{*rest}}"
 upstream = "origin"
-""")
-    command = [starter.binaries / "larder", "run", "--config", file]
-    server = Server(name, command, port, core, starter.folder)
+"""
+    server = starter.start_by(config, name, port, core)
     server.admin = admin
     for _ in range(200):
         if stats(server)["log_in_step"]:

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import measure
-from servers import HOST, Failure, Server, body, free_port
+from servers import HOST, Failure, body, free_port
 
 # The compared servers, and what they are asked: method, path, and the length of the request's content.
 SERVERS = ["larder", "nginx-proxy"]
@@ -45,8 +45,7 @@ def start(starter, name, secured=None):
     listens = f'listen = "{HOST}:{port}"'
     if secured:
         listens += f'\ntls = {{ certificate = "{secured[0]}", key = "{secured[1]}" }}'
-    file = starter.folder / f"{name}.toml"
-    file.write_text(f"""
+    config = f"""
 [server]
 {listens}
 workers         = 1
@@ -61,9 +60,8 @@ servers = ["http://{HOST}:{starter.origin.port}"]
 name     = "everything"
 path     = "/{{*rest}}"
 upstream = "origin"
-""")
-    command = [starter.binaries / "larder", "run", "--config", file]
-    return Server(name, command, port, starter.server_core, starter.folder)
+"""
+    return starter.start_by(config, name, port)
 
 
 def streams(starter, lengths):

@@ -144,10 +144,7 @@ mongodb     = "shop"
 database    = "app"
 collections = ["users"]
 """
-    file = starter.folder / f"{name}.toml"
-    file.write_text(config)
-    command = [starter.binaries / "larder", "run", "--config", file]
-    server = Server(f"larder-{name}", command, port, starter.server_core, starter.folder)
+    server = starter.start_by(config, f"larder-{name}", port)
     server.admin = admin
     return server
 

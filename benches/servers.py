@@ -181,6 +181,13 @@ class Starter:
         command = self._larder(port, policy=True, name=name, capacity=capacity, redis=redis)
         return Server(name, command, port, self.server_core, self.folder)
 
+    def start_by(self, config, name, port, core=None):
+        """A Larder by this text of a `gateway.toml`, which has it listen there."""
+        file = self.folder / f"{name}.toml"
+        file.write_text(config)
+        command = [self.binaries / "larder", "run", "--config", file]
+        return Server(name, command, port, self.server_core if core is None else core, self.folder)
+
     def _constant(self, port):
         # Larder limits the time for a request head by default; the baseline pays for that too.
         return [self.binaries / "examples/constant", f"{HOST}:{port}", 10_000]
