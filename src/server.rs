@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use crate::config;
@@ -118,6 +119,8 @@ struct Setting {
     stop: CancellationToken,
     /// What has no end of its own is to end.
     closing: CancellationToken,
+    /// Those of all workers.
+    connections: TaskTracker,
     /// The gateways' own tasks: fetches that outlive the requests that began them.
     tasks: TaskTracker,
     header_timeout: Duration,
@@ -148,6 +151,7 @@ impl Server {
             leave: leave.clone(),
             stop: stop.clone(),
             closing: CancellationToken::new(),
+            connections: TaskTracker::new(),
             tasks,
             header_timeout: config.header_timeout,
             send_timeout: config.send_timeout,
@@ -164,11 +168,11 @@ impl Server {
         for number in 0..count {
             let (connections, incoming) = mpsc::unbounded_channel();
             workers.push(Worker { connections, open: Arc::default() });
-            let setting = setting.clone();
+            let (setting, more) = (setting.clone(), setting.connections.token());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || runtime.block_on(work(incoming, setting)))?;
+                .spawn(move || runtime.block_on(work(incoming, more, setting)))?;
             threads.push(thread);
         }
         let limit = Arc::new(Semaphore::new(config.max_connections));
@@ -273,17 +277,24 @@ async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
     }
 }
 
-/// A worker's life: serve what comes, then let it end.
-async fn work(mut incoming: mpsc::UnboundedReceiver<Connection>, setting: Setting) -> Drained {
-    let connections = TaskTracker::new();
+/// A worker's life: serve what comes, then let it end, and what the others serve.
+///
+/// The connections to upstreams are shared, and each lives on the worker that has opened it: whoever left
+/// before the others would break off what they wait for. `more` says that connections may still come.
+async fn work(
+    mut incoming: mpsc::UnboundedReceiver<Connection>,
+    more: TaskTrackerToken,
+    setting: Setting,
+) -> Drained {
     // The sender is dropped when the accepting task has stopped.
     while let Some(connection) = incoming.recv().await {
-        connections.spawn(connection::serve(connection, setting.clone()));
+        setting.connections.spawn(connection::serve(connection, setting.clone()));
     }
-    connections.close();
+    drop(more);
+    setting.connections.close();
     setting.tasks.close();
     let everything = async {
-        connections.wait().await;
+        setting.connections.wait().await;
         setting.tasks.wait().await;
     };
     let tunnels = setting.drain.saturating_sub(FAREWELL.min(setting.drain / 4));

@@ -93,6 +93,31 @@ async fn refuses(larder: &Running) {
     tokio::time::timeout(PATIENCE, trying).await.expect("it still takes connections");
 }
 
+/// Each connection of a client has a thread of its own here, and that of the first also drives the only
+/// connection to the upstream.
+#[tokio::test]
+async fn a_thread_that_has_nothing_left_to_do_stays_for_the_others() {
+    let origin = Origin::start().await;
+    let mut larder = larder(&origin, "30s").await;
+    origin.on("/first").reply(status(204));
+    let (reply, content) = pieces();
+    origin.on("/body").reply(reply);
+    let mut first = Line::to(larder.address()).await;
+    first.send(b"PUT /first HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    first.until("\r\n\r\n").await;
+    let mut body = Ask::new(larder.address(), "POST", "/body").open().await;
+    content.send("one ");
+    assert_eq!(body.piece().await.unwrap().unwrap(), "one ");
+
+    larder.signal("TERM");
+    larder.says(STOPPING).await;
+    assert_eq!(first.rest().await, "");
+    content.send("two");
+    content.end();
+    body.finish().await.unwrap().body("two");
+    assert_eq!(larder.exit_code().await, Some(0));
+}
+
 #[tokio::test]
 async fn a_fetch_that_nobody_waits_for_ends_first() {
     let origin = Origin::start().await;
