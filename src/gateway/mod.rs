@@ -25,6 +25,7 @@ mod choose;
 mod coded;
 mod combine;
 mod current;
+mod explain;
 mod fetch;
 mod fleet;
 mod forward;
