@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -68,7 +68,7 @@ impl Fetch {
     /// the others have no room for it.
     pub(super) async fn run(self) {
         let requested = self.gateway.clock.now();
-        let validation = self.validation();
+        let validation = self.gateway.validation(&self.presented, &self.sought);
         let reply = match self.send(&validation).await {
             Ok(reply) => reply,
             Err(failure) => {
@@ -138,21 +138,8 @@ impl Fetch {
 
     async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
         let mut fields = self.gateway.upstream_fields(&self.presented);
-        // The client's own conditions are for its own copy; the store wants the whole response, and
-        // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
-        // may spare the content.
         let is_apart = self.gateway.collapse.is_apart(&self.lead.key);
-        let (removed, added): (&[_], Vec<_>) = match &self.sought {
-            // As it came: its conditions belong to it (RFC 9110 §13.2.2).
-            Sought::Part(_) => (&[], Vec::new()),
-            Sought::Whole { .. } if validation.is_empty() && is_apart => {
-                (&[RANGE, IF_RANGE], Vec::new())
-            }
-            Sought::Whole { .. } => (&OWN, validation.conditions()),
-            Sought::Rest { gap, validator, .. } => {
-                (&OWN, vec![(RANGE, gap.range()), (IF_RANGE, validator.clone())])
-            }
-        };
+        let (removed, added) = conditions(&self.sought, validation, is_apart);
         for name in removed {
             fields.remove(name);
         }
@@ -199,17 +186,7 @@ impl Fetch {
 
     /// What any response to this request can be invalidated by.
     pub(super) fn own_marks(&self) -> Vec<Mark> {
-        let Presented { head, authority, .. } = &*self.presented;
-        let path = head.uri.path();
-        let mut marks = vec![Mark::route(&self.plan().name), Mark::key(&self.key.hash)];
-        if head.method == Method::POST {
-            marks.extend([authority, tags::ANY].map(|it| Mark::asked_by_post(it, path)));
-        } else {
-            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-            marks.extend([authority, tags::ANY].map(|it| Mark::path(it, path)));
-            marks.push(Mark::target(authority, target));
-        }
-        marks
+        self.gateway.own_marks(&self.presented, &self.key)
     }
 
     /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
@@ -439,6 +416,29 @@ impl Fetch {
 
     pub(super) fn plan(&self) -> &Plan {
         self.gateway.plan(&self.presented)
+    }
+}
+
+/// Which fields of the client's are left out of a forward request, and which are added, so that what
+/// comes back is about what is sought. `is_apart`: what came back last could not be shared.
+pub(super) fn conditions(
+    sought: &Sought,
+    validation: &Validation,
+    is_apart: bool,
+) -> (&'static [HeaderName], Vec<(HeaderName, HeaderValue)>) {
+    // The client's own conditions are for its own copy; the store wants the whole response, and
+    // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
+    // may spare the content.
+    match sought {
+        // As it came: its conditions belong to it (RFC 9110 §13.2.2).
+        Sought::Part(_) => (&[], Vec::new()),
+        Sought::Whole { .. } if validation.is_empty() && is_apart => {
+            (&[RANGE, IF_RANGE], Vec::new())
+        }
+        Sought::Whole { .. } => (&OWN, validation.conditions()),
+        Sought::Rest { gap, validator, .. } => {
+            (&OWN, vec![(RANGE, gap.range()), (IF_RANGE, validator.clone())])
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::collapse::{Lead, Outcome, Seat, Turn};
 use crate::config::Collapsing;
 use crate::semantics::{CacheStatus, Forward, Trouble};
 use crate::store::Lease;
-use crate::stored::StoredResponse;
+use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
 use super::key::Key;
@@ -61,7 +61,15 @@ impl Errand {
     }
 }
 
-fn status(why: Forward, confirmed: bool) -> CacheStatus {
+/// Whether nothing that comes back is for the store. A response to HEAD has no content to store, so it
+/// passes by. It can say whether what is stored, and whole, is still right; it is then for this client
+/// and the store alone.
+pub(super) fn passes_by(presented: &Presented, missing: &Missing) -> bool {
+    let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
+    presented.head.method == Method::HEAD && !is_stored
+}
+
+pub(super) fn status(why: Forward, confirmed: bool) -> CacheStatus {
     let detail = (!confirmed).then(|| UNCONFIRMED.into());
     CacheStatus { detail, ..CacheStatus::forward(why) }
 }
@@ -85,11 +93,7 @@ impl Gateway {
         if self.narrow(&mut presented, &key).is_err() {
             return Box::pin(self.bypass(presented, "query-rewritten".into())).await;
         }
-        // A response to HEAD has no content to store, so it passes by. It can say whether what is
-        // stored, and whole, is still right; it is then for this client and the store alone.
-        let is_head = presented.head.method == Method::HEAD;
-        let is_stored = missing.stale.as_ref().is_some_and(|stale| stale.part.is_none());
-        if is_head && !is_stored {
+        if passes_by(&presented, &missing) {
             let (content, status) = (presented.upstream_content(), status(why, confirmed));
             return Box::pin(self.pass_reading(presented, content, status)).await;
         }
@@ -104,13 +108,7 @@ impl Gateway {
             Errand { presented, key, why, confirmed, known, collapsed, stale, sought, alone };
         let key = self.collapsed(&errand.presented, &errand.key);
         let collapsing = self.plan(&errand.presented).collapse;
-        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
-        // that to `no-store` is for nobody else.
-        errand.alone = is_head
-            || collapsing == Collapsing::Off
-            || errand.presented.directives.no_cache
-            || errand.presented.directives.no_store
-            || self.collapse.is_apart(&key);
+        errand.alone = self.goes_alone(&errand.presented, &key);
         loop {
             let lease = self.store.lease();
             let turn = if errand.alone {
@@ -141,6 +139,17 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Whether a request goes forward by itself, and not together with those that have this in common.
+    pub(super) fn goes_alone(&self, presented: &Presented, key: &CacheKey) -> bool {
+        // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
+        // that to `no-store` is for nobody else.
+        presented.head.method == Method::HEAD
+            || self.plan(presented).collapse == Collapsing::Off
+            || presented.directives.no_cache
+            || presented.directives.no_store
+            || self.collapse.is_apart(key)
     }
 
     /// Fetches, which outlives this request, and answers with what comes of it. `with_fleet`: when it is

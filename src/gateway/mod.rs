@@ -1,7 +1,7 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `choose` says which route takes a request; `presented` is that, `query` and `asking` read
+//! layer. `choose` says which route takes a request, `course` which way it goes; `presented` is that, `query` and `asking` read
 //! the content of one that asks by it, `key` says what a response is found by, `several` how more
 //! than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
 //! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those
@@ -24,6 +24,7 @@ mod busiest;
 mod choose;
 mod coded;
 mod combine;
+mod course;
 mod current;
 mod explain;
 mod fetch;
@@ -58,8 +59,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
-use http::{Method, Request, Response};
-use hyper::body::{Body as _, Incoming};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
@@ -71,7 +72,7 @@ use crate::forwarded::Trust;
 use crate::message;
 use crate::plugin::Policy;
 use crate::routes::Routes;
-use crate::semantics::{self, Forward, Grants, Kept, RequestDirectives, Rules};
+use crate::semantics::{Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
 use crate::store::{Bookmark, Store};
 use crate::token::Reader;
@@ -84,6 +85,7 @@ pub use self::current::{Current, Equipment, Lasting};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
 
+use self::course::{Announced, Course};
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
 use self::onward::{Onward, Own};
@@ -310,16 +312,38 @@ impl Gateway {
     fn answer_by_route(
         self: &Arc<Self>,
         place: usize,
-        mut head: Parts,
+        head: Parts,
         content: Incoming,
         authority: String,
         peer: Peer,
     ) -> Answer {
+        let presented = self.presented(place, head, authority, peer);
+        self.route_stats(&presented).requests.count();
+        let gateway = Arc::clone(self);
+        match self.course(&presented, Announced::of(&content)) {
+            Course::Cache => self.answer_from_cache(presented),
+            Course::Query => Answer::later(async move { gateway.query(presented, content).await }),
+            Course::Refuse(refusal) => Answer::now(*refusal),
+            Course::Switch(protocol) => self.switch(presented, protocol),
+            Course::AskByPost => {
+                Answer::later(async move { gateway.ask_by_post(presented, content).await })
+            }
+            Course::Purge(soft) => {
+                Answer::later(async move { gateway.purge_asked(&presented, soft).await })
+            }
+            Course::Pass(why) => {
+                Answer::later(async move { gateway.pass(presented, content, why).await })
+            }
+        }
+    }
+
+    /// A request with all that its head tells.
+    fn presented(&self, place: usize, mut head: Parts, authority: String, peer: Peer) -> Presented {
         let directives = RequestDirectives::of(&head.headers);
         let now = self.clock.now();
         let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
         let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
-        let presented = Presented {
+        Presented {
             place,
             coder: self.coder(place, &mut head, &directives),
             head,
@@ -331,39 +355,7 @@ impl Gateway {
             claims,
             narrowed: None,
             upgrade: None,
-        };
-        self.route_stats(&presented).requests.count();
-        if let Some(refusal) = self.refusal(&presented, &content) {
-            return Answer::now(refusal);
         }
-        if let Some(protocol) = self.asked_protocol(&presented, &content) {
-            return self.switch(presented, protocol);
-        }
-        if self.may_ask_by_post(&presented) {
-            let gateway = Arc::clone(self);
-            return Answer::later(async move { gateway.ask_by_post(presented, content).await });
-        }
-        if let Err(why) = self.may_answer(&presented, &content) {
-            let gateway = Arc::clone(self);
-            if let Some(soft) = self.is_purge(&presented) {
-                return Answer::later(async move { gateway.purge_asked(&presented, soft).await });
-            }
-            return Answer::later(async move { gateway.pass(presented, content, why).await });
-        }
-        if presented.head.method == Method::QUERY {
-            let gateway = Arc::clone(self);
-            return Answer::later(async move { gateway.query(presented, content).await });
-        }
-        self.answer_from_cache(presented)
-    }
-
-    /// Whether a stored response may answer at all.
-    fn may_answer(&self, presented: &Presented, content: &Incoming) -> Result<(), Forward> {
-        semantics::may_answer(&presented.head.method, &presented.head.headers)?;
-        let is_plain_proxy = !self.store.has_l1() && !self.store.has_l2();
-        // HTTP/2 may bring content that no field has announced.
-        let has_content = !content.is_end_stream() && presented.head.method != Method::QUERY;
-        if is_plain_proxy || has_content { Err(Forward::Bypass) } else { Ok(()) }
     }
 
     /// Answers a request with this key: from L1, from L2, or from the upstream by way of the store.
@@ -403,8 +395,7 @@ impl Gateway {
         key: Key,
         mut missing: Missing,
     ) -> Response<Body> {
-        // What the request itself forbids, L2 will not change.
-        if self.store.has_l2() && missing.why != Forward::Request {
+        if self.may_ask_l2(&missing) {
             let figures = self.route_stats(&presented);
             match self.look_in_l2(&presented, &key).await {
                 Looked::Serve { stored, age, ttl, confirmed } => {
@@ -434,6 +425,12 @@ impl Gateway {
             return response;
         }
         self.forward(presented, key, missing).await
+    }
+
+    /// Whether L2 is looked into for what L1 had not.
+    fn may_ask_l2(&self, missing: &Missing) -> bool {
+        // What the request itself forbids, L2 will not change.
+        self.store.has_l2() && missing.why != Forward::Request
     }
 
     fn plan(&self, presented: &Presented) -> &Plan {

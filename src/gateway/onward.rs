@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::EXPECT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
-use hyper::body::{Body as _, Incoming};
 
 use crate::body::Body;
 use crate::config::{Config, FieldChanges, Route, RouteFields};
@@ -15,6 +14,7 @@ use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};
 
 use super::coded::Compressing;
+use super::course::Announced;
 use super::presented::Peer;
 use super::{Gateway, Lasting, Presented, respond};
 
@@ -113,13 +113,13 @@ impl Gateway {
     pub(super) fn refusal(
         &self,
         presented: &Presented,
-        content: &Incoming,
+        content: Announced,
     ) -> Option<Response<Body>> {
         let head = &presented.head;
         if message::has_come_through(&head.headers, self.own.0.as_bytes()) {
             return Some(respond::comes_round(head.version));
         }
-        let is_too_large = content.size_hint().lower() > self.plan(presented).max_request_body;
+        let is_too_large = content.at_least > self.plan(presented).max_request_body;
         is_too_large.then(|| respond::unwanted(head.version))
     }
 

@@ -3,6 +3,7 @@
 //! might not stand it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 
@@ -17,11 +18,35 @@ use super::{Gateway, Presented, partial, respond};
 /// What `Cache-Status` says of them.
 pub(super) const L2_ERROR: &str = "l2-error";
 
+/// What such a request is answered with.
+pub(super) enum Spared {
+    /// This, stale as it is, of this age and with so many seconds of freshness left.
+    Stale(Arc<StoredResponse>, Duration, i64),
+    /// 503.
+    Fail,
+}
+
 impl Gateway {
     /// The answer to such a request. `None`: it goes forward.
     pub(super) fn spare(&self, presented: &Presented, missing: &Missing) -> Option<Response<Body>> {
+        let figures = self.route_stats(presented);
+        figures.l2_errors.count();
+        match self.spared(presented, missing)? {
+            Spared::Stale(stored, age, ttl) => {
+                figures.l2_errors_stale.count();
+                let status = CacheStatus { detail: Some(L2_ERROR.into()), ..CacheStatus::hit(ttl) };
+                Some(respond::stored(presented, &stored, age, &status))
+            }
+            Spared::Fail => {
+                figures.l2_errors_failed.count();
+                Some(respond::spared(missing.why))
+            }
+        }
+    }
+
+    /// What it is answered with. `None`: it goes forward.
+    pub(super) fn spared(&self, presented: &Presented, missing: &Missing) -> Option<Spared> {
         let plan = self.plan(presented);
-        plan.stats.l2_errors.count();
         let trouble = match plan.on_l2_error {
             OnL2Error::Miss => return None,
             // RFC 9111 §5.2.1.7: it does not go forward, and has an answer of its own.
@@ -43,13 +68,8 @@ impl Gateway {
                 presented.now,
             )
         {
-            plan.stats.l2_errors_stale.count();
-            let status = CacheStatus { detail: Some(L2_ERROR.into()), ..CacheStatus::hit(ttl) };
-            return Some(respond::stored(presented, stored, age, &status));
+            return Some(Spared::Stale(Arc::clone(stored), age, ttl));
         }
-        (plan.on_l2_error == OnL2Error::Fail).then(|| {
-            plan.stats.l2_errors_failed.count();
-            respond::spared(missing.why)
-        })
+        (plan.on_l2_error == OnL2Error::Fail).then_some(Spared::Fail)
     }
 }

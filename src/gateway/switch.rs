@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -22,6 +21,7 @@ use crate::tunnel::Ground;
 use crate::upgrade::{self, Key, WEBSOCKET};
 use crate::upstream::{Content, Failure, Reply};
 
+use super::course::Announced;
 use super::{Answer, Gateway, Presented, respond};
 
 /// Makes the request for WebSocket of HTTP/2 (RFC 8441 §4) a `GET`, as it is one in HTTP/1.1.
@@ -47,13 +47,13 @@ impl Gateway {
     pub(super) fn asked_protocol(
         &self,
         presented: &Presented,
-        content: &Incoming,
+        content: Announced,
     ) -> Option<Box<str>> {
         let allowed = &self.plan(presented).onward.upgrade;
         if connects(&presented.head) {
             return Some(WEBSOCKET.into());
         }
-        if allowed.is_empty() || !content.is_end_stream() {
+        if allowed.is_empty() || !content.is_none {
             return None;
         }
         let Parts { method, version, headers, .. } = &presented.head;

@@ -6,16 +6,35 @@
 //! only that is what `Cache-Group-Invalidation` reaches. So neither two upstreams nor two
 //! authorities behind one upstream can invalidate each other's responses by responses of theirs.
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use crate::semantics::{self, NotStored, Tags};
 use crate::store::Invalidation;
 use crate::stored::Mark;
 
+use super::key::Key;
 use super::write::hard;
+use super::{Gateway, Presented};
 
 /// Stands for all authorities.
 pub(super) const ANY: &str = "";
+
+impl Gateway {
+    /// What any response to a request with this key can be invalidated by.
+    pub(super) fn own_marks(&self, presented: &Presented, key: &Key) -> Vec<Mark> {
+        let Presented { head, authority, .. } = presented;
+        let path = head.uri.path();
+        let mut marks = vec![Mark::route(&self.plan(presented).name), Mark::key(&key.hash)];
+        if head.method == Method::POST {
+            marks.extend([authority, ANY].map(|it| Mark::asked_by_post(it, path)));
+        } else {
+            let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+            marks.extend([authority, ANY].map(|it| Mark::path(it, path)));
+            marks.push(Mark::target(authority, target));
+        }
+        marks
+    }
+}
 
 /// What a response of these fields can be invalidated by.
 pub(super) fn marks(

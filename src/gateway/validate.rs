@@ -20,6 +20,7 @@ use super::fleet::tell_fleet;
 use super::partial::Sought;
 use super::respond::Alone;
 use super::shown::Source;
+use super::{Gateway, Presented};
 
 /// What a forward request asks about.
 pub(super) struct Validation {
@@ -40,26 +41,28 @@ impl Validation {
     }
 }
 
-impl Fetch {
+impl Gateway {
     /// What there is to validate: the response that the request selects, and variants that others do
     /// (RFC 9111 §4.1: "potentially with preconditions added to describe what responses the cache
     /// has already stored").
-    pub(super) fn validation(&self) -> Validation {
-        let (stale, variants) = match &self.sought {
+    pub(super) fn validation(&self, presented: &Presented, sought: &Sought) -> Validation {
+        let (stale, variants) = match sought {
             // RFC 9110 §13.1.2: another method than `GET` and `HEAD` gets 412 for what did not change.
-            Sought::Whole { .. } if self.presented.head.method == Method::POST => (None, None),
+            Sought::Whole { .. } if presented.head.method == Method::POST => (None, None),
             Sought::Whole { stale, variants } => (stale.as_ref(), variants.as_ref()),
             Sought::Part(_) | Sought::Rest { .. } => (None, None),
         };
         let stale = stale.map(|stale| Validators::of(&stale.fields.to_map(0)));
         let variants = variants.map_or_else(Vec::new, |variants| {
-            let (fields, now) = (&self.presented.head.headers, self.presented.now);
-            self.gateway.store().tagged(variants, fields, now)
+            let (fields, now) = (&presented.head.headers, presented.now);
+            self.store().tagged(variants, fields, now)
         });
         let candidates = Candidates::new(stale, variants.iter().map(|(tag, _)| tag.clone()));
         Validation { candidates, variants }
     }
+}
 
+impl Fetch {
     /// Freshens what a 304 speaks of, and answers with it.
     pub(super) async fn not_modified(
         self,
