@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use larder::config;
 use larder::semantics::{self, Asked, RequestDirectives, Rules, Times};
-use larder::store::{LookUp, Slot, Store, Tasks};
+use larder::store::{LookUp, Purpose, Slot, Store, Tasks};
 use larder::stored::{
     CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse, default_parts,
 };
@@ -166,7 +166,8 @@ impl Way {
             Self::LookUp(store, keys) => {
                 let key = keys.get(number).ok_or("no such response")?;
                 let now = SystemTime::now();
-                let found = store.look_in_l2(key, fields, now, store.deadline()).await;
+                let found =
+                    store.look_in_l2(key, fields, now, store.deadline(), Purpose::Answer).await;
                 matches!(found, LookUp::Found(hit) if hit.stored.body.len() == 1024)
             }
             Self::Get(connection, names) => {

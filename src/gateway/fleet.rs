@@ -19,7 +19,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::collapse::{Elsewhere, Variant};
 use crate::semantics::{self, CacheStatus, Forward, Freshness, Reuse};
-use crate::store::{Put, Sign, Turn, Turned, Word};
+use crate::store::{Purpose, Put, Sign, Turn, Turned, Word};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
@@ -138,7 +138,7 @@ impl Fetch {
     /// What L2 has by now that answers. What it has besides may be validated.
     async fn look_again(&mut self) -> Result<Option<Arc<StoredResponse>>, NoAnswer> {
         let Self { gateway, presented, key, .. } = &*self;
-        match gateway.look_in_l2(presented, key).await {
+        match gateway.look_in_l2(presented, key, Purpose::Answer).await {
             Looked::Serve { stored, .. } => {
                 Ok(gateway.may_answer_elsewhere(presented, &stored).then_some(stored))
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::OnLag;
 use crate::semantics::{self, Forward, Reuse};
-use crate::store::{Hit, Lease, LookUp, Variants};
+use crate::store::{Hit, Lease, LookUp, Purpose, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::key::Key;
@@ -66,12 +66,18 @@ impl Gateway {
         Looked::Forward(missing)
     }
 
-    pub(super) async fn look_in_l2(&self, presented: &Presented, key: &Key) -> Looked {
+    pub(super) async fn look_in_l2(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        purpose: Purpose,
+    ) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
         let deadline = self.store.deadline();
         let plan = self.plan(presented);
         let look = async |key: &CacheKey| {
-            Looked::new(presented, plan, self.store.look_in_l2(key, fields, now, deadline).await)
+            let found = self.store.look_in_l2(key, fields, now, deadline, purpose).await;
+            Looked::new(presented, plan, found)
         };
         let mut missing = match look(&key.hash).await {
             Looked::Forward(missing) => missing,
@@ -81,7 +87,7 @@ impl Gateway {
         let may_find = missing.known && missing.why != Forward::Request;
         let search = self.search(presented).filter(|_| may_find);
         let Some(search) = search else { return Looked::Forward(missing) };
-        let rules = self.store.rules_in_l2(&search, now, deadline).await;
+        let rules = self.store.rules_in_l2(&search, now, deadline, purpose).await;
         for rule in rules.iter().flat_map(|rules| rules.iter()) {
             match look(&search.under(rule)).await {
                 Looked::Forward(found) => missing = missing.or(found),

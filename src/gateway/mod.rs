@@ -74,7 +74,7 @@ use crate::plugin::Policy;
 use crate::routes::Routes;
 use crate::semantics::{Forward, Grants, Kept, RequestDirectives, Rules};
 use crate::stats::{RouteStats, Stats};
-use crate::store::{Bookmark, Store};
+use crate::store::{Bookmark, Purpose, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
 
@@ -397,7 +397,7 @@ impl Gateway {
     ) -> Response<Body> {
         if self.may_ask_l2(&missing) {
             let figures = self.route_stats(&presented);
-            match self.look_in_l2(&presented, &key).await {
+            match self.look_in_l2(&presented, &key, Purpose::Answer).await {
                 Looked::Serve { stored, age, ttl, confirmed } => {
                     figures.l2_hits.count();
                     self.note_hit(&presented);

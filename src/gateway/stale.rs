@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::collapse::Turn;
 use crate::config::Collapsing;
 use crate::semantics::{self, CacheStatus, Forward, Trouble};
+use crate::store::Purpose;
 use crate::stored::StoredResponse;
 
 use super::fetch::Fetch;
@@ -83,7 +84,7 @@ impl Gateway {
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
             // Another gateway may have validated it by now.
-            let is_l2_known = match gateway.look_in_l2(&presented, &key).await {
+            let is_l2_known = match gateway.look_in_l2(&presented, &key, Purpose::Answer).await {
                 Looked::Serve { .. } => return,
                 Looked::ServeStale { .. } => true,
                 Looked::Forward(missing) => missing.known,

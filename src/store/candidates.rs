@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue};
 
+use crate::store::Purpose;
 use crate::store::Store;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
@@ -44,7 +45,7 @@ impl Store {
         }
         match only(self.l2()?.look(&[*key], now, self.deadline()).await).ok().flatten()? {
             (Held::Response(stored), left) => {
-                self.promote(*key, stored, left, now).map(|hit| hit.stored)
+                self.promote(*key, stored, left, now, Purpose::Answer).map(|hit| hit.stored)
             }
             (Held::Variants(_) | Held::Rules(_) | Held::Form(_), _) => None,
         }

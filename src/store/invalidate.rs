@@ -101,23 +101,24 @@ impl Store {
         cause: Cause,
     ) -> (Receipt, Option<Later>) {
         if let Some(disk) = &self.disk {
-            return disk.append(invalidations).await;
+            return disk.append(invalidations, cause).await;
         }
         let Some(redis) = &self.redis else {
-            return (self.apply_here(&invalidations), None);
+            return (self.apply_here(&invalidations, cause), None);
         };
         let log = Arc::clone(&redis.log);
         let records = invalidations.clone();
         let appended = self.tasks.spawn(async move { log.append(records, cause).await }).await;
         // Else the store's runtime is being shut down.
-        let alone = |_| Receipt { shared: false, ..self.apply_here(&invalidations) };
+        let alone = |_| Receipt { shared: false, ..self.apply_here(&invalidations, cause) };
         (appended.unwrap_or_else(alone), None)
     }
 
-    fn apply_here(&self, invalidations: &[Invalidation]) -> Receipt {
-        let now = clock::instant();
+    fn apply_here(&self, invalidations: &[Invalidation], cause: Cause) -> Receipt {
+        let (now, by) = (clock::instant(), self.fleet.name());
         for invalidation in invalidations {
-            self.log.append(invalidation, now);
+            let place = self.log.append(invalidation, now);
+            self.log.journal.note(place, invalidation, cause, &by, now);
         }
         Receipt { position: self.log.position(), shared: true }
     }

@@ -71,6 +71,12 @@ impl L1 {
         self.cache.get(key).filter(|kept| now < kept.end).map(|kept| kept.held)
     }
 
+    /// The same, and how long it is kept.
+    pub(super) fn lies(&self, key: &CacheKey, now: SystemTime) -> Option<(Held, Duration)> {
+        let kept = self.cache.get(key).filter(|kept| now < kept.end)?;
+        Some((kept.held, kept.end.duration_since(now).unwrap_or_default()))
+    }
+
     /// Puts a response for as long as L1 keeps one, but no longer than `left`. False if it is
     /// larger than the whole tier.
     pub(super) fn put(

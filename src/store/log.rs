@@ -10,6 +10,8 @@
 //! then invalid. For its age that costs nothing, as what it could cover has reached the end of its
 //! own life by then; for room it invalidates too much rather than too little.
 
+mod covering;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::store::journal::Journal;
 use crate::store::pattern;
 use crate::stored::{Mark, Moment, Position, StoredResponse};
 
@@ -148,6 +151,8 @@ pub(super) struct Log {
     bounds: Bounds,
     /// Changes with each purge that is not soft.
     purged: watch::Sender<()>,
+    /// Why there are records.
+    pub(super) journal: Journal,
 }
 
 #[derive(Debug, Default)]
@@ -174,7 +179,13 @@ impl Log {
     pub(super) fn new(bounds: Bounds) -> Self {
         let table = Table { sweep_at: SWEEP_LEAST, ..Table::default() };
         let purged = watch::channel(()).0;
-        Self { records: AtomicU64::new(1), table: RwLock::new(table), bounds, purged }
+        Self {
+            records: AtomicU64::new(1),
+            table: RwLock::new(table),
+            bounds,
+            purged,
+            journal: Journal::default(),
+        }
     }
 
     /// What changes when an operator's purge that is not soft has been applied.

@@ -14,6 +14,7 @@ mod codec;
 mod condition;
 mod connection;
 mod disk;
+mod explain;
 mod extent;
 mod figures;
 mod fleet;
@@ -21,6 +22,7 @@ mod forms;
 mod health;
 mod hit;
 mod invalidate;
+mod journal;
 mod l1;
 mod l2;
 mod lag;
@@ -63,6 +65,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::bookmark::{Bookmark, Token};
 pub use self::disk::NotOpened;
+pub use self::explain::{Covers, Found, Lies, Record, Validity};
 pub use self::figures::{ChangeFigures, L2Stats, Stats};
 pub use self::forms::Form;
 pub use self::health::{Health, LogHealth, ServerHealth, State, WatchHealth};
@@ -146,6 +149,15 @@ struct Redis {
     log: Arc<SharedLog>,
     turns: Arc<Turns>,
     lag: Arc<Lag>,
+}
+
+/// What a look into L2 is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To answer: what is found moves into L1.
+    Answer,
+    /// To tell what is there: it stays where it is.
+    Explain,
 }
 
 /// What a look-up found.
@@ -259,7 +271,7 @@ impl Store {
         }
     }
 
-    /// What L2 has for a request with these fields, within the tier's timeout. What is found moves
+    /// What L2 has for a request with these fields, within the tier's timeout. What is found to answer moves
     /// into L1, for no longer than L2 would have kept it. Until the log has been read to its end there is
     /// no answer, as it may invalidate what is found.
     ///
@@ -270,6 +282,7 @@ impl Store {
         fields: &HeaderMap,
         now: SystemTime,
         deadline: Instant,
+        purpose: Purpose,
     ) -> LookUp {
         let Some(l2) = self.l2() else {
             return if self.has_l2() { LookUp::NoAnswer } else { LookUp::UriMiss };
@@ -278,7 +291,7 @@ impl Store {
             Err(NoAnswer) => return LookUp::NoAnswer,
             Ok(None | Some((Held::Rules(_) | Held::Form(_), _))) => return LookUp::UriMiss,
             Ok(Some((Held::Response(stored), left))) => {
-                let hit = self.promote(*key, stored, left, now);
+                let hit = self.promote(*key, stored, left, now, purpose);
                 return hit.map_or(LookUp::UriMiss, LookUp::Found);
             }
             Ok(Some((Held::Variants(list), _))) => list,
@@ -296,11 +309,11 @@ impl Store {
         let is_answered = found.iter().all(Result::is_ok);
         let found = selected.into_iter().zip(found);
         let hits = found.filter_map(|(selected, found)| match found.ok()?? {
-            (Held::Response(stored), left) => self.promote(selected, stored, left, now),
+            (Held::Response(stored), left) => self.promote(selected, stored, left, now, purpose),
             (Held::Variants(_) | Held::Rules(_) | Held::Form(_), _) => None,
         });
         let hit = most_suitable(hits, now);
-        if let (Some(_), Some(l1)) = (&hit, &self.l1) {
+        if let (Some(_), Some(l1), Purpose::Answer) = (&hit, &self.l1, purpose) {
             l1.merge_variants(*key, &list, now);
         }
         match hit {
@@ -318,10 +331,11 @@ impl Store {
         stored: Arc<StoredResponse>,
         left: Duration,
         now: SystemTime,
+        purpose: Purpose,
     ) -> Option<Hit> {
         let verdict = self.log.judge_from_l2(&stored);
         let hit = self.hit(stored, verdict)?;
-        if let Some(l1) = &self.l1 {
+        if let (Some(l1), Purpose::Answer) = (&self.l1, purpose) {
             l1.promote(key, &hit.stored, now, left);
         }
         Some(hit)

@@ -2,11 +2,13 @@
 //! texts, so that an operator can read the log with `XRANGE larder:log - +`.
 //!
 //! `k` is `mark`, `pattern` or `all`; `v` a mark in hexadecimal, or a pattern; `label` what the mark
-//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it; `purge` to the
+//! stands for; `soft` 0 or 1. `shared_log` adds `by`, the gateway that appended it, and `cause`, for people:
+//! `write`, `purge`, `change` or `trouble`; `purge` to the
 //! last record of an operator's purge, for which gateways give a receipt (see `fleet`); and `made` to the last
 //! one of changes of documents, which says when that was.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use redis::{FromRedisValue, Value};
 
@@ -25,14 +27,32 @@ pub(super) enum Cause {
     Purge,
     /// Documents changed, the last one at this time: milliseconds since 1970.
     Change(u64),
+    /// Nobody knows what of the log was lost.
+    Trouble,
+    /// That is not known any more; but whether receipts are wanted.
+    Unknown {
+        /// They are.
+        purge: bool,
+    },
 }
 
 impl Cause {
+    /// What every record says of it, for people. None: it is not known.
+    pub(super) fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Write => Some("write"),
+            Self::Purge => Some("purge"),
+            Self::Change(_) => Some("change"),
+            Self::Trouble => Some("trouble"),
+            Self::Unknown { .. } => None,
+        }
+    }
+
     /// What the last record says of it.
     pub(super) fn field(self) -> Option<(&'static str, u64)> {
         match self {
-            Self::Write => None,
-            Self::Purge => Some(("purge", 1)),
+            Self::Write | Self::Trouble | Self::Unknown { purge: false } => None,
+            Self::Purge | Self::Unknown { purge: true } => Some(("purge", 1)),
             Self::Change(made) => Some(("made", made)),
         }
     }
@@ -80,6 +100,11 @@ pub(super) fn is_purge(fields: &HashMap<String, Value>) -> bool {
 /// When the document changed that the record is about, in milliseconds since 1970.
 pub(super) fn made(fields: &HashMap<String, Value>) -> Option<u64> {
     text(fields, "made")?.parse().ok()
+}
+
+/// Why there is a record, and which gateway has appended it, for people.
+pub(super) fn told(fields: &HashMap<String, Value>) -> (Option<String>, Option<Arc<str>>) {
+    (text(fields, "cause"), text(fields, "by").map(Arc::from))
 }
 
 /// The record as octets, for a log that is no stream.

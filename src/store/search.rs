@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::semantics::NoVarySearch;
+use crate::store::Purpose;
 use crate::store::Store;
 use crate::store::l1::{Held, L1};
 use crate::store::log::Lease;
@@ -89,16 +90,17 @@ impl Store {
         }
     }
 
-    /// The rules that L2 knows of. They move into L1. Trouble is none.
+    /// The rules that L2 knows of. To answer, they move into L1. Trouble is none.
     pub async fn rules_in_l2(
         &self,
         search: &Search<'_>,
         now: SystemTime,
         deadline: Instant,
+        purpose: Purpose,
     ) -> Option<Arc<SearchRules>> {
         match only(self.l2()?.look(&[search.key], now, deadline).await).ok().flatten()? {
             (Held::Rules(rules), _) => {
-                if let Some(l1) = &self.l1 {
+                if let (Some(l1), Purpose::Answer) = (&self.l1, purpose) {
                     l1.change_rules(search.key, now, |here| here.merge(&rules));
                 }
                 Some(rules)

@@ -115,7 +115,8 @@ impl Store {
     pub fn with_disk(self, cache: &config::Cache, clock: Clock) -> Result<Self, NotOpened> {
         let Some(config) = &cache.disk else { return Ok(self) };
         let lifetime = lifetime(cache);
-        let disk = Disk::start(config, &self.log, lifetime, clock, &self.tasks)?;
+        let disk =
+            Disk::start(config, &self.log, lifetime, clock, (&self.tasks, self.fleet.name()))?;
         Ok(Self { disk: Some(disk), ..self })
     }
 

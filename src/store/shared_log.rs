@@ -201,10 +201,10 @@ impl SharedLog {
                 // An id that is not above one that was there before comes from a log made anew;
                 // gateways that have read the old one further than that will never see it.
                 Ok(ids) if ids.iter().all(|id| *id > before) => {
-                    receipt.position = self.apply(&ids, batch);
+                    receipt.position = self.apply(&ids, batch, cause);
                 }
                 _ => {
-                    receipt.position = self.append_later(batch).unwrap_or(receipt.position);
+                    receipt.position = self.append_later(batch, cause).unwrap_or(receipt.position);
                     receipt.shared = false;
                 }
             }
@@ -214,9 +214,14 @@ impl SharedLog {
 
     /// Applies records at once, and leaves it to [`SharedLog::share`] to append them. Answers the last
     /// one's place.
-    fn append_later(&self, records: &[Invalidation]) -> Option<Position> {
-        let now = clock::instant();
-        let apply = || records.iter().map(|record| self.log.append_ahead(record, now)).last();
+    fn append_later(&self, records: &[Invalidation], cause: Cause) -> Option<Position> {
+        let (now, by) = (clock::instant(), self.fleet.name());
+        let apply = |record| {
+            let place = self.log.append_ahead(record, now);
+            self.log.journal.note(place, record, cause, &by, now);
+            place
+        };
+        let apply = || records.iter().map(apply).last();
         self.waiting.add(records, apply)
     }
 
@@ -332,7 +337,9 @@ impl SharedLog {
                 warn!(%id, "unreadable record in the invalidation log, taken for one of everything");
                 Invalidation::EVERYTHING
             });
-            self.log.record(id, &invalidation, clock::instant());
+            let place = self.log.record(id, &invalidation, clock::instant());
+            let (cause, by) = record::told(&record.map);
+            self.log.journal.note_of(place, &invalidation, cause.as_deref(), by, clock::instant());
             self.reach(seen, id);
             if record::is_purge(&record.map) {
                 self.fleet.note(id);
@@ -410,7 +417,9 @@ impl SharedLog {
         let stale = Invalidation { scope: Scope::All, soft: true };
         match self.append_above(connection, place, &stale).await {
             // It can be read all the same.
-            Err(trouble) if is_answer(&trouble) => drop(self.append_later(&[stale])),
+            Err(trouble) if is_answer(&trouble) => {
+                let _place = self.append_later(&[stale], Cause::Trouble);
+            }
             appended => drop(appended?),
         }
         Ok(())
@@ -466,13 +475,13 @@ impl SharedLog {
         place: Position,
         record: &Invalidation,
     ) -> Result<Position, Trouble> {
-        let id = self.append_on(connection, slice::from_ref(record), Cause::Write).await?;
+        let id = self.append_on(connection, slice::from_ref(record), Cause::Trouble).await?;
         if id >= place {
             return Ok(id);
         }
         // The record counts here from a place that the shared log has yet to reach.
         let place = self.log.position().next();
-        let command = self.adding(&place.to_string(), record, Cause::Write);
+        let command = self.adding(&place.to_string(), record, Cause::Trouble);
         match bounded(ANSWER, command.exec_async(connection)).await {
             Ok(()) => {
                 self.log.record(place, record, clock::instant());
@@ -480,7 +489,7 @@ impl SharedLog {
             }
             // The log has gone beyond that place meanwhile.
             Err(Trouble::Failed(error)) if !error.is_io_error() => {
-                self.append_on(connection, slice::from_ref(record), Cause::Write).await
+                self.append_on(connection, slice::from_ref(record), Cause::Trouble).await
             }
             Err(trouble) => Err(trouble),
         }
@@ -496,14 +505,15 @@ impl SharedLog {
         let appending = self.appending(records, cause);
         let ids: Vec<_> = bounded(ANSWER, appending.query_async(connection)).await?;
         let ids = positions(&ids, records.len())?;
-        Ok(self.apply(&ids, records))
+        Ok(self.apply(&ids, records, cause))
     }
 
     /// Answers the last id.
-    fn apply(&self, ids: &[Position], records: &[Invalidation]) -> Position {
-        let now = clock::instant();
+    fn apply(&self, ids: &[Position], records: &[Invalidation], cause: Cause) -> Position {
+        let (now, by) = (clock::instant(), self.fleet.name());
         for (id, record) in ids.iter().zip(records) {
-            self.log.record(*id, record, now);
+            let place = self.log.record(*id, record, now);
+            self.log.journal.note(place, record, cause, &by, now);
         }
         ids.last().copied().unwrap_or_default()
     }
@@ -512,8 +522,13 @@ impl SharedLog {
     fn appending(&self, records: &[Invalidation], cause: Cause) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (at, record) in records.iter().enumerate() {
-            let told = if at + 1 == records.len() { cause } else { Cause::Write };
-            pipeline.add_command(self.adding("*", record, told));
+            let mut adding = self.adding("*", record, cause);
+            if at + 1 == records.len()
+                && let Some((name, value)) = cause.field()
+            {
+                adding.arg(name).arg(value);
+            }
+            pipeline.add_command(adding);
         }
         // `XADD` trims by one rule only. By number matters only if there are very many.
         pipeline.cmd("XTRIM").arg(&self.stream).arg("MAXLEN").arg("~").arg(MAX_RECORDS).ignore();
@@ -527,8 +542,8 @@ impl SharedLog {
         let mut command = redis::cmd("XADD");
         command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
         command.arg(record::fields(record)).arg("by").arg(&*self.fleet.name());
-        if let Some((name, value)) = cause.field() {
-            command.arg(name).arg(value);
+        if let Some(cause) = cause.as_str() {
+            command.arg("cause").arg(cause);
         }
         command
     }

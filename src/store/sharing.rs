@@ -86,7 +86,7 @@ impl SharedLog {
                 self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
                 return Ok(());
             }
-            let cause = if purges.is_empty() { Cause::Write } else { Cause::Purge };
+            let cause = Cause::Unknown { purge: !purges.is_empty() };
             last = Some(self.append_on(connection, &batch, cause).await?);
             self.waiting.appended(|| self.log.all_shared());
         }

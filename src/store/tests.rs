@@ -142,7 +142,7 @@ impl Gateway {
 
     async fn in_l2_for(&self, path: &str, fields: &HeaderMap) -> String {
         let deadline = self.store.deadline();
-        told(&self.store.look_in_l2(&key(path), fields, self.now, deadline).await)
+        told(&self.store.look_in_l2(&key(path), fields, self.now, deadline, Purpose::Answer).await)
     }
 
     async fn invalidate(&self, path: &str) -> Receipt {

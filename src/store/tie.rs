@@ -51,7 +51,7 @@ impl Store {
         let unpacked = records.and_then(|all| all.iter().map(|it| record::unpack(it)).collect());
         // What cannot be read, because the other is of another version, could cover anything.
         let records: Vec<_> = unpacked.unwrap_or_else(|| vec![Invalidation::EVERYTHING]);
-        self.append_here(records, Cause::Write).await;
+        self.append_here(records, Cause::Unknown { purge: false }).await;
     }
 
     pub(super) fn is_tied(&self) -> bool {

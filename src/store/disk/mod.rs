@@ -47,6 +47,7 @@ use crate::store::health::{ServerHealth, State};
 use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
 use crate::store::purges::Later;
+use crate::store::record::Cause;
 use crate::store::second::{Found, NoAnswer, millis};
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variant;
@@ -69,6 +70,8 @@ const APPENDING: Duration = Duration::from_secs(1);
 
 /// The tier.
 pub(super) struct Disk {
+    /// The gateway's, for what it appends.
+    name: Arc<str>,
     folder: PathBuf,
     capacity: u64,
     ttl: Duration,
@@ -116,7 +119,7 @@ impl Disk {
         log: &Arc<Log>,
         lifetime: Duration,
         clock: Clock,
-        tasks: &Tasks,
+        (tasks, name): (&Tasks, Arc<str>),
     ) -> Result<Arc<Self>, NotOpened> {
         let (lock, database, kept) = opened(&config.folder)?;
         let now = clock::instant();
@@ -127,6 +130,7 @@ impl Disk {
             log.record(*place, record, now);
         }
         let disk = Arc::new(Self {
+            name,
             folder: config.folder.clone(),
             capacity: config.capacity,
             ttl: config.ttl,
@@ -311,9 +315,13 @@ impl Disk {
 
     /// Appends to the log and applies. If the disk does not answer in time the records are applied at
     /// once, and written when it does: then there is a later receipt.
-    pub(super) async fn append(&self, records: Vec<Invalidation>) -> (Receipt, Option<Later>) {
+    pub(super) async fn append(
+        &self,
+        records: Vec<Invalidation>,
+        cause: Cause,
+    ) -> (Receipt, Option<Later>) {
         let (told, mut receipt) = oneshot::channel();
-        self.queue.append(Append { records: records.clone(), told });
+        self.queue.append(Append { records: records.clone(), cause, told });
         let later = match timeout(APPENDING, &mut receipt).await {
             Ok(Ok(receipt)) => return (receipt, None),
             Ok(Err(_)) => None,
@@ -321,7 +329,8 @@ impl Disk {
         };
         let now = clock::instant();
         for record in &records {
-            self.log.append(record, now);
+            let place = self.log.append(record, now);
+            self.log.journal.note(place, record, cause, &self.name, now);
         }
         (Receipt { position: self.log.position(), shared: false }, later)
     }

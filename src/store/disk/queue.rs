@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::semantics::NoVarySearch;
 use crate::store::log::Invalidation;
+use crate::store::record::Cause;
 use crate::store::shared_log::Receipt;
 use crate::store::variants::Variant;
 use crate::stored::{CacheKey, StoredResponse};
@@ -22,6 +23,7 @@ const MAX_RECORDS: usize = 10_000;
 /// Records to append, and who waits for that.
 pub(super) struct Append {
     pub(super) records: Vec<Invalidation>,
+    pub(super) cause: Cause,
     pub(super) told: oneshot::Sender<Receipt>,
 }
 
@@ -90,13 +92,13 @@ impl Queue {
         if waiting.is_ended {
             return;
         }
-        let Append { mut records, told } = append;
+        let Append { mut records, cause, told } = append;
         if waiting.records() + records.len() > MAX_RECORDS {
             // Whoever waits for one of them hears that it is not on the disk.
             waiting.appends.clear();
             records = vec![Invalidation::EVERYTHING];
         }
-        waiting.appends.push(Append { records, told });
+        waiting.appends.push(Append { records, cause, told });
         self.come.notify_one();
     }
 
@@ -181,7 +183,11 @@ mod tests {
             let record =
                 |number| Invalidation { scope: Scope::Pattern(format!("{number}")), soft: true };
             let (told, receipt) = oneshot::channel();
-            queue.append(Append { records: (0..count).map(record).collect(), told });
+            queue.append(Append {
+                records: (0..count).map(record).collect(),
+                cause: Cause::Write,
+                told,
+            });
             receipt
         };
         let mut first = append(MAX_RECORDS);
@@ -201,7 +207,11 @@ mod tests {
         let queue = Queue::default();
         let append = || {
             let (told, receipt) = oneshot::channel();
-            queue.append(Append { records: vec![Invalidation::EVERYTHING], told });
+            queue.append(Append {
+                records: vec![Invalidation::EVERYTHING],
+                cause: Cause::Write,
+                told,
+            });
             receipt
         };
         let _first = append();

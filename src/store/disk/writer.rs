@@ -20,6 +20,7 @@ use crate::store::disk::folder::{lock, open, remove, set_aside};
 use crate::store::disk::queue::{Append, Pass, What, Write};
 use crate::store::disk::trouble::Trouble;
 use crate::store::log::Invalidation;
+use crate::store::record::Cause;
 use crate::store::search::SearchRules;
 use crate::store::second::{end, millis, useful};
 use crate::store::shared_log::Receipt;
@@ -136,7 +137,10 @@ impl Writer {
         if appends.is_empty() {
             return;
         }
-        let records: Vec<_> = appends.iter().flat_map(|append| &append.records).collect();
+        let records: Vec<_> = appends
+            .iter()
+            .flat_map(|append| append.records.iter().map(|record| (record, append.cause)))
+            .collect();
         let mut is_kept = self.append_all(&records);
         // Whoever did not wait for the disk has given places to the log itself. What is fetched from
         // then on may only be written once the log on the disk has got there.
@@ -151,13 +155,13 @@ impl Writer {
     }
 
     /// Whether no kill can bring back what these records cover.
-    fn append_all(&mut self, records: &[&Invalidation]) -> bool {
+    fn append_all(&mut self, records: &[(&Invalidation, Cause)]) -> bool {
         let mut place = self.disk.log.position();
         let mut next = || {
             place = place.next();
             place
         };
-        let placed: Vec<_> = records.iter().map(|record| (next(), *record)).collect();
+        let placed: Vec<_> = records.iter().map(|(record, _)| (next(), *record)).collect();
         let now = millis(self.disk.clock.now());
         let done = match self.database() {
             Some(database) => database.change(true, |change| change.append(&placed, now)),
@@ -178,8 +182,10 @@ impl Writer {
                 self.forget()
             }
         };
-        for (place, record) in placed {
-            self.disk.log.record(place, record, clock::instant());
+        let (log, now) = (&self.disk.log, clock::instant());
+        for ((place, record), (_, cause)) in placed.into_iter().zip(records) {
+            let place = log.record(place, record, now);
+            log.journal.note(place, record, *cause, &self.disk.name, now);
         }
         is_kept
     }
