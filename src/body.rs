@@ -1,19 +1,23 @@
 //! The content of a response to a client: whole, as the upstream sends it, or out of a fetch that
-//! others read too; and in a coding.
+//! others read too; in a coding; and counted on its way.
 
 mod encoded;
+mod metered;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 
 use crate::collapse::{Broken, Seat};
+use crate::stats::Outcomes;
 use crate::upstream::{Incomplete, Reply};
 
 pub use self::encoded::Encoded;
+pub use self::metered::Metered;
 
 /// What a client is sent. An error ends the connection (HTTP/1.1) or the stream (HTTP/2), so that
 /// a part never looks complete.
@@ -47,6 +51,8 @@ pub enum Body {
         /// How many are still to be sent.
         left: u64,
     },
+    /// Any of these, counted as it goes out.
+    Metered(Box<Metered>),
 }
 
 /// The content did not come whole.
@@ -73,6 +79,12 @@ impl Body {
     pub fn pieces(pieces: Vec<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self::Pieces { pieces: pieces.into_iter(), left }
+    }
+
+    /// Has what goes out of it counted.
+    pub fn count_with(&mut self, outcomes: Arc<Outcomes>) {
+        let body = std::mem::replace(self, Self::empty());
+        *self = Self::Metered(Box::new(Metered::new(body, outcomes)));
     }
 
     /// For an answer to `HEAD`: none of what is at hand. An upstream has sent nothing anyway.
@@ -108,6 +120,7 @@ impl http_body::Body for Body {
                 *left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Metered(metered) => metered.poll_frame(cx),
             Self::Part { left: 0, .. } => Poll::Ready(None),
             Self::Part { seat, before, left } => loop {
                 let Poll::Ready(frame) = seat.poll_frame(cx) else { return Poll::Pending };
@@ -134,6 +147,7 @@ impl http_body::Body for Body {
             Self::Whole(octets) => octets.is_empty(),
             Self::Passing(reply) => reply.is_end_stream(),
             Self::Shared { .. } | Self::Encoded(_) => false,
+            Self::Metered(metered) => metered.body().is_end_stream(),
             Self::Pieces { left, .. } | Self::Part { left, .. } => *left == 0,
         }
     }
@@ -145,6 +159,7 @@ impl http_body::Body for Body {
             Self::Shared { length: Some(length), .. } => SizeHint::with_exact(*length),
             Self::Shared { length: None, .. } | Self::Encoded(_) => SizeHint::default(),
             Self::Pieces { left, .. } | Self::Part { left, .. } => SizeHint::with_exact(*left),
+            Self::Metered(metered) => metered.body().size_hint(),
         }
     }
 }

@@ -1,7 +1,11 @@
-//! What has been counted since the start: in all, by tier and by route, and of reloads.
+//! What has been counted since the start: in all, by tier and by route, and of reloads. `outcome` says
+//! what requests came to and `spread` how long that took.
 //!
 //! Counting is a relaxed atomic addition on the request's path; everything else (sums, rates, JSON) is
 //! done by whoever reads. `admin` serves it.
+
+mod outcome;
+mod spread;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+
+pub use self::outcome::{Class, Latency, Outcome, Outcomes, Tally};
+pub use self::spread::{Spread, Times};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -74,6 +81,8 @@ pub struct RouteStats {
     pub l2_errors_stale: Counter,
     /// Those that were answered 503.
     pub l2_errors_failed: Counter,
+    /// What its requests came to.
+    pub outcomes: Arc<Outcomes>,
 }
 
 /// The figures of so many routes that are no more are kept one by one.
@@ -85,6 +94,8 @@ pub struct Stats {
     routes: Mutex<Routes>,
     /// Requests that no route matched, or that were malformed.
     pub unrouted: Counter,
+    /// What they came to.
+    pub unrouted_outcomes: Arc<Outcomes>,
     /// Of the configuration itself.
     pub reloads: Reloads,
     /// Of `[warm]`.
@@ -137,6 +148,8 @@ impl Stats {
             all.add(figures);
         }
         all.total_requests += self.unrouted.value();
+        let unrouted = self.unrouted_outcomes.tally();
+        all.tally.add(&unrouted);
         let layers = Layers {
             l1: Layer::new(all.l1_hits, all.l1_misses),
             l2: Layer::new(all.l2_hits, all.l2_misses),
@@ -144,7 +157,7 @@ impl Stats {
         all.rate();
         let (unrouted_requests, reloads) = (self.unrouted.value(), self.reloads.snapshot());
         let warming = self.warming.snapshot();
-        Snapshot { all, unrouted_requests, layers, routes, reloads, warming }
+        Snapshot { all, unrouted_requests, unrouted, layers, routes, reloads, warming }
     }
 }
 
@@ -279,6 +292,8 @@ pub struct Snapshot {
     pub all: Figures,
     /// Part of `total_requests`: no route matched, or malformed.
     pub unrouted_requests: u64,
+    /// What they came to.
+    pub unrouted: Tally,
     /// By tier.
     pub layers: Layers,
     /// By route name.
@@ -332,6 +347,9 @@ pub struct Figures {
     pub l2_errors_failed: u64,
     /// Requests answered from a tier, in percent of all requests; 0 where there were none.
     pub hit_rate: f64,
+    /// What its requests came to.
+    #[serde(flatten)]
+    pub tally: Tally,
 }
 
 /// The tiers' figures.
@@ -383,6 +401,7 @@ impl Figures {
             l2_errors_stale: stats.l2_errors_stale.value(),
             l2_errors_failed: stats.l2_errors_failed.value(),
             hit_rate: 0.0,
+            tally: stats.outcomes.tally(),
         };
         figures.rate();
         figures
@@ -408,6 +427,7 @@ impl Figures {
         self.l2_errors += other.l2_errors;
         self.l2_errors_stale += other.l2_errors_stale;
         self.l2_errors_failed += other.l2_errors_failed;
+        self.tally.add(&other.tally);
     }
 
     fn rate(&mut self) {

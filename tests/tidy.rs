@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("collapse", &["stored", "semantics", "upstream"]),
     ("rewriting", &["config"]),
     ("routes", &["config"]),
-    ("body", &["collapse", "encoder", "semantics", "upstream"]),
+    ("body", &["collapse", "encoder", "semantics", "stats", "upstream"]),
     (
         "gateway",
         &[

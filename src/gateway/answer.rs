@@ -1,30 +1,60 @@
 //! The answer to one request: at hand, or on its way.
 
-use std::future::{self, Future};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::Response;
 
 use crate::body::Body;
+use crate::stats::Outcome;
 
 /// A future response. Small, as each request's is moved about: what is not at hand is on the heap.
-pub struct Answer(State);
+pub struct Answer {
+    state: State,
+    /// The place of the route that answers.
+    place: Option<usize>,
+    /// What is known of it without a look at the response.
+    outcome: Option<Outcome>,
+}
 
 enum State {
-    Now(future::Ready<Response<Body>>),
+    Now(Option<Response<Body>>),
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
 }
 
 impl Answer {
     /// This response.
     pub(super) fn now(response: Response<Body>) -> Self {
-        Self(State::Now(future::ready(response)))
+        Self { state: State::Now(Some(response)), place: None, outcome: None }
+    }
+
+    /// This stored response, out of L1.
+    pub(super) fn hit(response: Response<Body>) -> Self {
+        Self { outcome: Some(Outcome::HitL1), ..Self::now(response) }
+    }
+
+    /// The answer of the route at this place.
+    pub(super) fn of(self, place: usize) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// The place of the route that answers.
+    pub(super) fn place(&self) -> Option<usize> {
+        self.place
+    }
+
+    /// The response that is at hand, and what is known of it.
+    pub(super) fn at_hand(&mut self) -> Option<(&mut Response<Body>, Option<Outcome>)> {
+        match &mut self.state {
+            State::Now(Some(response)) => Some((response, self.outcome)),
+            State::Now(None) | State::Later(_) => None,
+        }
     }
 
     /// Whether nothing is waited for.
     pub fn is_at_hand(&self) -> bool {
-        matches!(self.0, State::Now(_))
+        matches!(self.state, State::Now(_))
     }
 
     /// With a change to the response.
@@ -32,15 +62,17 @@ impl Answer {
         self,
         change: impl FnOnce(Response<Body>) -> Response<Body> + Send + 'static,
     ) -> Self {
-        match self.0 {
-            State::Now(response) => Self::now(change(response.into_inner())),
-            State::Later(response) => Self::later(async move { change(response.await) }),
-        }
+        let Self { state, place, outcome } = self;
+        let state = match state {
+            State::Now(response) => State::Now(response.map(change)),
+            State::Later(response) => State::Later(Box::pin(async move { change(response.await) })),
+        };
+        Self { state, place, outcome }
     }
 
     /// What this comes to.
     pub(super) fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
-        Self(State::Later(Box::pin(response)))
+        Self { state: State::Later(Box::pin(response)), place: None, outcome: None }
     }
 }
 
@@ -48,8 +80,10 @@ impl Future for Answer {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        match &mut self.0 {
-            State::Now(response) => Pin::new(response).poll(cx),
+        match &mut self.state {
+            State::Now(response) => {
+                Poll::Ready(response.take().expect("nothing is polled after its end"))
+            }
             State::Later(response) => response.as_mut().poll(cx),
         }
     }

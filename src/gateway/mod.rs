@@ -33,6 +33,7 @@ mod forward;
 mod head;
 mod key;
 mod look;
+mod measure;
 mod narrow;
 mod onward;
 mod origin;
@@ -73,7 +74,7 @@ use crate::message;
 use crate::plugin::Policy;
 use crate::routes::Routes;
 use crate::semantics::{Forward, Grants, Kept, RequestDirectives, Rules};
-use crate::stats::{RouteStats, Stats};
+use crate::stats::{Outcome, RouteStats, Stats};
 use crate::store::{Bookmark, Purpose, Store};
 use crate::token::Reader;
 use crate::upstream::Upstream;
@@ -280,7 +281,7 @@ impl Gateway {
     ///
     /// A hit in L1 is made before this returns: to move a request through futures would cost it
     /// more than its look-up does.
-    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
+    fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
         switch::as_get(&mut head);
         peer.scheme = self.scheme(&head.headers, &peer);
@@ -296,7 +297,7 @@ impl Gateway {
         };
         let chosen_by = self.chosen_by(&authority, &head);
         let answer = match self.place(&authority, &head, &peer) {
-            Ok(place) => self.answer_by_route(place, head, content, authority, peer),
+            Ok(place) => self.answer_by_route(place, head, content, authority, peer).of(place),
             Err(refusal) => {
                 self.stats.unrouted.count();
                 Answer::now(*refusal)
@@ -370,7 +371,7 @@ impl Gateway {
                     if !confirmed {
                         return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
                     }
-                    return Answer::now(respond::hit(&presented, &stored, age, ttl));
+                    return Answer::hit(respond::hit(&presented, &stored, age, ttl));
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.l1_hits.count();
@@ -404,7 +405,10 @@ impl Gateway {
                     if !confirmed {
                         return self.serve_unconfirmed(&presented, &stored, age, ttl);
                     }
-                    return respond::hit(&presented, &stored, age, ttl);
+                    return measure::mark(
+                        respond::hit(&presented, &stored, age, ttl),
+                        Outcome::HitL2,
+                    );
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.l2_hits.count();

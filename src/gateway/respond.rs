@@ -16,12 +16,14 @@ use crate::body::Body;
 use crate::collapse::{Head, Seat, Validated};
 use crate::message;
 use crate::semantics::{self, CacheStatus, Forward, NotStored, Trouble};
+use crate::stats::Outcome;
 use crate::store::Purged;
 use crate::stored::StoredResponse;
 use crate::upgrade;
 use crate::upstream::{Failure, Reply};
 
 use super::coded::{Coder, Shape};
+use super::measure::mark;
 use super::query::Unread;
 use super::spare::L2_ERROR;
 use super::{Presented, partial, ready};
@@ -270,7 +272,8 @@ pub(super) fn spared(why: Forward) -> Response<Body> {
 
 /// The task that fetched is gone.
 pub(super) fn lost(status: &CacheStatus) -> Response<Body> {
-    with_status(problem(StatusCode::BAD_GATEWAY, "the request was given up"), status)
+    let response = problem(StatusCode::BAD_GATEWAY, "the request was given up");
+    with_status(mark(response, Outcome::Failed), status)
 }
 
 /// A request that could be read in two ways. So could what comes behind it on the connection,
@@ -409,7 +412,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Body> {
     let text = message::problem(status, detail);
     let mut fields = HeaderMap::with_capacity(4);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    assemble(status, fields, Body::Whole(text.into()))
+    mark(assemble(status, fields, Body::Whole(text.into())), Outcome::Refused)
 }
 
 /// What a failed forward request becomes for the client.
@@ -428,7 +431,7 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };
-    let mut response = problem(code, &failure.to_string());
+    let mut response = mark(problem(code, &failure.to_string()), Outcome::Failed);
     if code == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -13,11 +13,13 @@ use crate::body::Body;
 use crate::collapse::Turn;
 use crate::config::Collapsing;
 use crate::semantics::{self, CacheStatus, Forward, Trouble};
+use crate::stats::Outcome;
 use crate::store::Purpose;
 use crate::stored::StoredResponse;
 
 use super::fetch::Fetch;
 use super::key::Key;
+use super::measure::mark;
 use super::partial::Sought;
 use super::{Gateway, Looked, Presented, partial, respond};
 
@@ -123,6 +125,6 @@ impl Gateway {
             detail: Some("stale-if-error".into()),
             ..*status
         };
-        Some(respond::stored(presented, stored, age, &status))
+        Some(mark(respond::stored(presented, stored, age, &status), Outcome::ServedStale))
     }
 }

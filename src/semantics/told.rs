@@ -37,6 +37,22 @@ impl Told {
         self.is("stored") || self.is("collapsed")
     }
 
+    /// It was stale. What is forwarded may come stale, too, and then says so.
+    pub fn is_stale_hit(&self) -> bool {
+        self.is_hit()
+            && self.0.get("ttl").and_then(BareItem::as_integer).is_some_and(|it| i64::from(it) < 0)
+    }
+
+    /// It was answered by another request's response.
+    pub fn is_collapsed(&self) -> bool {
+        self.is("collapsed")
+    }
+
+    /// Why the request went forward, if it did.
+    pub fn forward(&self) -> Option<&str> {
+        Some(self.0.get("fwd")?.as_token()?.as_str())
+    }
+
     fn is(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| value.as_boolean() == Some(true))
     }

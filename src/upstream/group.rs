@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::config::{self, Balance, Health};
+use crate::stats::Times;
 
 use super::balance::{self, By, Candidate, Choice};
 use super::names::{Whereto, host};
@@ -26,6 +27,8 @@ pub(super) struct Group {
     draws: AtomicU64,
     beside: Arc<Beside>,
     waiting: AtomicUsize,
+    /// How long those took that are over.
+    pub(super) waits: Times,
     probes: OnceLock<Probes>,
 }
 
@@ -107,6 +110,7 @@ impl Group {
             draws: AtomicU64::new(0),
             beside,
             waiting: AtomicUsize::new(0),
+            waits: Times::default(),
             probes: OnceLock::new(),
         }
     }
@@ -152,7 +156,10 @@ impl Group {
                 }
             }
         };
-        timeout(self.config.max_wait, waited).await.unwrap_or(Err(Failure::Busy))
+        let begun = Instant::now();
+        let found = timeout(self.config.max_wait, waited).await.unwrap_or(Err(Failure::Busy));
+        self.waits.count(begun.elapsed());
+        found
     }
 
     /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that

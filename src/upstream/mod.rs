@@ -119,7 +119,7 @@ impl Upstream {
 
     /// What its requests have come to.
     pub fn snapshot(&self) -> Snapshot {
-        self.figures.snapshot()
+        self.figures.snapshot(&self.group.waits)
     }
 
     /// The names of servers that cannot be looked up.
@@ -137,6 +137,15 @@ impl Upstream {
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+        let sent = self.send_in_time(outgoing).await;
+        // A request that broke off is its client's doing.
+        if matches!(&sent, Err(failure) if !matches!(failure, Failure::Request(_))) {
+            self.figures.failures.count();
+        }
+        sent
+    }
+
+    async fn send_in_time(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let Some(most) = self.total_timeout else { return self.send_at_leisure(outgoing).await };
         let end = Instant::now() + most;
         let sent = tokio::time::timeout_at(end, self.send_at_leisure(outgoing)).await;
@@ -159,7 +168,12 @@ impl Upstream {
         loop {
             asked.push(Arc::clone(call.server()));
             // An answer that was not taken is better than none.
-            let result = call.ask(&outgoing).await.or_else(|failure| last.take().ok_or(failure));
+            let begun = Instant::now();
+            let result = call.ask(&outgoing).await;
+            if result.is_ok() {
+                self.figures.heads.count(begun.elapsed());
+            }
+            let result = result.or_else(|failure| last.take().ok_or(failure));
             let came = result.as_ref().map(Response::status);
             tries.is_whole = outgoing.content.is_whole();
             let Some(again) = retry::again(came, tries, &self.retries) else { return result };

@@ -163,6 +163,7 @@ mod grpc;
 // What operators see and do.
 mod admin;
 mod health;
+mod outcomes;
 
 // Another configuration, and other plugins, while requests run.
 mod reload;

@@ -1,0 +1,142 @@
+//! What each request came to, and how long that took: from its head being read to the head of the
+//! response being ready.
+//!
+//! What a response came to is what its `Cache-Status` says, but for what that has no word for, which is
+//! marked where it happens. A hit in L1 says so by itself, and no field of it is read again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::Body;
+use crate::clock;
+use crate::semantics::Told;
+use crate::stats::{Class, Outcome, Outcomes};
+
+use super::{Answer, Gateway, Peer};
+
+/// Says what a response came to where its `Cache-Status` does not tell.
+pub(super) fn mark(mut response: Response<Body>, outcome: Outcome) -> Response<Body> {
+    response.extensions_mut().insert(outcome);
+    response
+}
+
+/// A request that is being answered. Dropping it before there is an answer is what its client does by
+/// going away.
+struct Pending {
+    outcomes: Arc<Outcomes>,
+    begun: Instant,
+    is_head: bool,
+    is_answered: bool,
+}
+
+impl Pending {
+    fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.is_answered = true;
+        finish(&self.outcomes, None, &mut response, self.begun, self.is_head);
+        response
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.outcomes.count(Outcome::Abandoned, Class::None, self.begun.elapsed());
+        }
+    }
+}
+
+impl Gateway {
+    /// Answers one request. It cannot fail: whatever goes wrong becomes a response in this layer, and
+    /// nowhere else. Dropping the answer is what happens when the client goes away; a fetch that
+    /// others may use, and a write that must invalidate, go on.
+    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
+        let begun = clock::instant();
+        let is_head = request.method() == Method::HEAD;
+        let mut answer = self.answer_unmeasured(request, peer);
+        let plan = answer.place().and_then(|place| self.plans.get(place));
+        let outcomes = plan.map_or(&self.stats.unrouted_outcomes, |plan| &plan.stats.outcomes);
+        if let Some((response, known)) = answer.at_hand() {
+            finish(outcomes, known, response, begun, is_head);
+            return answer;
+        }
+        let outcomes = Arc::clone(outcomes);
+        let pending = Pending { outcomes, begun, is_head, is_answered: false };
+        answer.map(move |response| pending.answered(response))
+    }
+}
+
+/// Counts an answer. What of its content is not at hand is counted as it goes out.
+fn finish(
+    outcomes: &Arc<Outcomes>,
+    known: Option<Outcome>,
+    response: &mut Response<Body>,
+    begun: Instant,
+    is_head: bool,
+) {
+    let outcome = known.unwrap_or_else(|| outcome(response));
+    outcomes.count(outcome, Class::of(response.status().as_u16()), begun.elapsed());
+    match response.body_mut() {
+        // Those to `HEAD` have none, or lose it on the way.
+        Body::Whole(octets) => outcomes.sent(if is_head { 0 } else { octets.len() as u64 }),
+        body => body.count_with(Arc::clone(outcomes)),
+    }
+}
+
+/// What a response came to.
+fn outcome(response: &Response<Body>) -> Outcome {
+    if let Some(outcome) = response.extensions().get::<Outcome>() {
+        return *outcome;
+    }
+    let Some(told) = Told::of(response.headers()) else { return Outcome::Refused };
+    match told.forward() {
+        _ if told.is_stale_hit() => Outcome::ServedStale,
+        _ if told.is_hit() => Outcome::HitL1,
+        _ if told.is_collapsed() => Outcome::Collapsed,
+        Some("uri-miss") => Outcome::UriMiss,
+        Some("vary-miss") => Outcome::VaryMiss,
+        Some("miss") => Outcome::Miss,
+        Some("stale") => Outcome::Stale,
+        Some("partial") => Outcome::Partial,
+        Some("request") => Outcome::Request,
+        Some("method") => Outcome::Method,
+        Some("bypass") => Outcome::Bypass,
+        Some(_) | None => Outcome::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semantics::{CacheStatus, Forward};
+
+    #[test]
+    fn a_response_came_to_what_it_says() {
+        let forward = CacheStatus::forward;
+        for (status, expected) in [
+            (CacheStatus::hit(0), Outcome::HitL1),
+            (CacheStatus::hit(-1), Outcome::ServedStale),
+            (CacheStatus { ttl: Some(-1), ..forward(Forward::UriMiss) }, Outcome::UriMiss),
+            (CacheStatus { stored: true, ..forward(Forward::VaryMiss) }, Outcome::VaryMiss),
+            (CacheStatus { collapsed: Some(true), ..forward(Forward::Miss) }, Outcome::Collapsed),
+            (CacheStatus { collapsed: Some(false), ..forward(Forward::Miss) }, Outcome::Miss),
+            (
+                CacheStatus { detail: Some("; collapsed".into()), ..forward(Forward::Bypass) },
+                Outcome::Bypass,
+            ),
+            (forward(Forward::Stale), Outcome::Stale),
+            (forward(Forward::Partial), Outcome::Partial),
+            (forward(Forward::Request), Outcome::Request),
+            (forward(Forward::Method), Outcome::Method),
+        ] {
+            let mut response = Response::new(Body::empty());
+            status.write_to(response.headers_mut());
+            assert_eq!(outcome(&response), expected, "{status}");
+            let response = mark(response, Outcome::Failed);
+            assert_eq!(outcome(&response), Outcome::Failed, "{status}");
+        }
+        assert_eq!(outcome(&Response::new(Body::empty())), Outcome::Refused);
+    }
+}
