@@ -18,6 +18,7 @@
 //! themselves, and a route for `/b` or `/a` does not see them. A gateway that reads a path in another
 //! way than the server behind it lets requests slip past what the route was meant to say.
 
+mod contest;
 mod fields;
 mod host;
 mod rank;
@@ -33,6 +34,9 @@ use crate::config::Route;
 use crate::config::pattern::Piece;
 use crate::config::pattern::pieces;
 
+pub use self::contest::{Lost, RunnerUp};
+
+use self::contest::Claim;
 use self::host::Host;
 use self::rank::Rank;
 
@@ -49,6 +53,8 @@ pub struct Routes {
     suffixes: Hosts,
     /// Of each route, by its place; of none where no route asks for fields.
     ranks: Box<[Rank]>,
+    /// As they were written, by place.
+    claims: Box<[Claim]>,
 }
 
 type Hosts = HashMap<Box<str>, Host, foldhash::fast::RandomState>;
@@ -150,7 +156,8 @@ impl Routes {
         if pairs.is_empty() {
             let go_by_fields = routes.iter().any(|route| !route.headers.is_empty());
             let ranks = routes.iter().filter(|_| go_by_fields).map(Rank::of).collect();
-            return Ok(Self { any, exact, suffixes, ranks });
+            let claims = routes.iter().map(Claim::of).collect();
+            return Ok(Self { any, exact, suffixes, ranks, claims });
         }
         let conflict =
             |&(later, earlier)| Some(Conflict::between(routes.get(later)?, routes.get(earlier)?));

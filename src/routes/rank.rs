@@ -6,7 +6,7 @@ use matchit::Router;
 use crate::config::Route;
 use crate::config::pattern::pieces;
 
-use super::{depth, fields, patterns, shape};
+use super::{Lost, depth, fields, patterns, shape};
 
 /// Of two routes of one host that match a request, the one of the higher rank answers: by its path, as
 /// the routers of routes that ask for the same fields choose, then by its method and its fields.
@@ -29,6 +29,19 @@ impl Rank {
             segments: route.path.split('/').skip(1).map(text).collect(),
             names_method: !route.methods.is_empty(),
             fields: fields::rank(&route.headers),
+        }
+    }
+}
+
+impl Rank {
+    /// By what a route loses to another of the same host.
+    pub(super) fn lost_to(&self, other: &Self) -> Lost {
+        if (self.depth, &self.segments) != (other.depth, &other.segments) {
+            Lost::Path
+        } else if self.names_method == other.names_method {
+            Lost::Fields
+        } else {
+            Lost::Method
         }
     }
 }

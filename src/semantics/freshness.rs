@@ -53,6 +53,34 @@ pub struct Freshness {
     pub immutable: bool,
 }
 
+/// How long a response is fresh, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The freshness lifetime.
+    pub span: Duration,
+    /// What gives it.
+    pub rule: LifetimeRule,
+}
+
+/// What gives a response its freshness lifetime (§4.2.1, §4.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifetimeRule {
+    /// Its `s-maxage`.
+    SMaxage,
+    /// Its `max-age`.
+    MaxAge,
+    /// Either of those in a targeted field (RFC 9213).
+    Targeted,
+    /// Its `Expires`.
+    Expires,
+    /// The route, as it states none.
+    Route,
+    /// A guess, by when it was last modified.
+    Heuristic,
+    /// It states none and is validated each time (`no-cache`).
+    EachTime,
+}
+
 /// A span in whole seconds, at most 2^31 (RFC 9111 §1.2.2): a quarter of a `Duration`, since every
 /// stored response has some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +183,7 @@ pub(super) fn explicit_lifetime(
     fields: &HeaderMap,
     directives: &ResponseDirectives,
     received: SystemTime,
-) -> Option<Duration> {
+) -> Option<Lifetime> {
     let expires = || {
         // RFC 9213 §2.2: beside a targeted field it MUST be ignored.
         (fields.contains_key(EXPIRES) && !directives.targeted).then(|| {
@@ -166,7 +194,13 @@ pub(super) fn explicit_lifetime(
             })
         })
     };
-    directives.s_maxage.or(directives.max_age).or_else(expires).map(|span| span.min(LONGEST))
+    let by = |rule| {
+        let rule = if directives.targeted { LifetimeRule::Targeted } else { rule };
+        move |span: Duration| Lifetime { span: span.min(LONGEST), rule }
+    };
+    let s_maxage = directives.s_maxage.map(by(LifetimeRule::SMaxage));
+    let max_age = || directives.max_age.map(by(LifetimeRule::MaxAge));
+    s_maxage.or_else(max_age).or_else(|| expires().map(by(LifetimeRule::Expires)))
 }
 
 /// The lifetime of a response that states none: the route's `ttl`, else a guess (§4.2.2).
@@ -176,7 +210,7 @@ pub(super) fn assigned_lifetime(
     directives: &ResponseDirectives,
     received: SystemTime,
     ttl: Option<Duration>,
-) -> Option<Duration> {
+) -> Option<Lifetime> {
     if !is_heuristically_cacheable(status, directives) {
         return None;
     }
@@ -192,7 +226,9 @@ pub(super) fn assigned_lifetime(
         let tenth = Duration::from_secs(unchanged.as_secs() / 10);
         (!tenth.is_zero()).then_some(tenth.min(longest))
     };
-    ttl.filter(|_| may_have_ttl).map(|ttl| ttl.min(LONGEST)).or_else(guess)
+    let of_route = ttl.filter(|_| may_have_ttl).map(|ttl| ttl.min(LONGEST));
+    let of_route = of_route.map(|span| Lifetime { span, rule: LifetimeRule::Route });
+    of_route.or_else(|| Some(Lifetime { span: guess()?, rule: LifetimeRule::Heuristic }))
 }
 
 /// Whether a response that states no lifetime may be given one (§4.2.2): its status is one of RFC 9110
@@ -356,7 +392,7 @@ mod tests {
         ] {
             let fields = fields(&lines);
             let directives = ResponseDirectives::of(&fields, &CACHE_CONTROL);
-            let found = explicit_lifetime(&fields, &directives, at(NOON));
+            let found = explicit_lifetime(&fields, &directives, at(NOON)).map(|it| it.span);
             assert_eq!(found, expected.map(secs), "{lines:?}: {why}");
         }
     }
@@ -408,7 +444,8 @@ mod tests {
             let directives = ResponseDirectives::of(&fields, &CACHE_CONTROL);
             let status = StatusCode::from_u16(status).unwrap();
             let ttl = ttl.map(secs);
-            let found = assigned_lifetime(status, &fields, &directives, at(NOON), ttl);
+            let found =
+                assigned_lifetime(status, &fields, &directives, at(NOON), ttl).map(|it| it.span);
             assert_eq!(found, expected.map(secs), "{status} {lines:?}: {why}");
         }
     }

@@ -11,7 +11,7 @@
 //! [`part_to_store`] and [`combine`] for a 206, [`whole_to_store`] and [`beginning_to_store`] for what
 //! broke off,
 //! [`storable`], [`Tags`] and [`fields_to_store`], [`not_modified`] and [`keep_in_304`], [`select`] and
-//! [`multipart()`] for a request with `Range`, [`CacheStatus`]; and [`invalidates`] with
+//! [`multipart()`] for a request with `Range`, [`CacheStatus`]; [`lifetime`] and the reasons in words for who explains; and [`invalidates`] with
 //! [`invalidated_targets`] and [`invalidated_groups`] for a method that is not safe, [`answers_get`] for
 //! `POST`, [`json_coding`] where a policy wants values of a content; [`compression`] where a route has its
 //! responses compressed. [`Told`] is for who asks a Larder: what
@@ -49,6 +49,7 @@ mod negotiation;
 pub mod no_vary_search;
 pub mod post;
 pub mod ranges;
+mod reasons;
 pub mod reuse;
 pub mod spans;
 pub mod status;
@@ -65,20 +66,21 @@ pub use candidates::{Candidates, Named};
 pub use compression::{Coding, Compression, Uncoded};
 pub use content::{JsonCoding, json_coding};
 pub use forwarding::{Kept, Rewritten, joined_query, kept_fields, kept_nominated, kept_query};
-pub use freshness::{Freshness, Times};
+pub use freshness::{Freshness, Lifetime, LifetimeRule, Times};
 pub use invalidation::{invalidated_targets, invalidates, normal_target};
 pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
 pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, select};
-pub use reuse::{Reuse, Trouble, may_answer, may_ask_by_post, reuse, reuse_in_trouble};
+pub use reuse::{Reuse, Trouble, bypassing, may_answer, may_ask_by_post, reuse, reuse_in_trouble};
 pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
     may_replace, part_to_store, whole_to_store,
 };
 pub use status::{CacheStatus, Forward};
 pub use storing::{
-    Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, storable, supersedes,
+    Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, lifetime, storable,
+    supersedes,
 };
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use told::Told;

@@ -55,10 +55,12 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
         return Err(Forward::Method);
     }
     // A request has few fields: to compare each name is quicker than to look for each of these.
-    if fields.keys().any(|name| is_for_the_origin(name, fields)) {
-        return Err(Forward::Bypass);
-    }
-    Ok(())
+    if bypassing(fields).is_some() { Err(Forward::Bypass) } else { Ok(()) }
+}
+
+/// The first field because of which only the origin can answer a request.
+pub fn bypassing(fields: &HeaderMap) -> Option<&HeaderName> {
+    fields.keys().find(|name| is_for_the_origin(name, fields))
 }
 
 /// The same for a `QUERY`, to which content belongs.

@@ -13,7 +13,8 @@ use http::{Method, StatusCode};
 use super::cache_control::{RequestDirectives, ResponseDirectives};
 use super::date;
 use super::freshness::{
-    Freshness, Times, assigned_lifetime, explicit_lifetime, is_heuristically_cacheable,
+    Freshness, Lifetime, LifetimeRule, Times, assigned_lifetime, explicit_lifetime,
+    is_heuristically_cacheable,
 };
 use super::targeted::response_directives;
 use super::validation::Validators;
@@ -213,23 +214,43 @@ pub fn storable(
     let directives = response_directives(fields, &rules.targets);
     allowed(asked, status, fields, &directives, rules)?;
 
-    // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
-    // it where the origin asks for validation each time, and a guess in disguise elsewhere.
-    let validated_each_time = || {
-        let applies = directives.no_cache && is_heuristically_cacheable(status, &directives);
-        applies.then_some(Duration::ZERO)
-    };
-    let lifetime = explicit_lifetime(fields, &directives, times.received)
-        .or_else(|| assigned_lifetime(status, fields, &directives, times.received, rules.ttl))
-        .or_else(validated_each_time)
-        .ok_or(NotStored::NoFreshness)?;
-
-    let freshness = Freshness::new(fields, &directives, times, lifetime);
+    let lifetime = lifetime_by(status, fields, &directives, times.received, rules);
+    let lifetime = lifetime.ok_or(NotStored::NoFreshness)?;
+    let freshness = Freshness::new(fields, &directives, times, lifetime.span);
     let is_usable = freshness.is_fresh(times.received) && !freshness.no_cache;
     if !is_usable && Validators::of(fields).is_empty() {
         return Err(NotStored::NoValidator);
     }
     Ok(freshness)
+}
+
+/// The freshness lifetime of a response that was received then, and what gives it. `None`: it states
+/// none, and none is assigned.
+pub fn lifetime(
+    status: StatusCode,
+    fields: &HeaderMap,
+    received: SystemTime,
+    rules: &Rules,
+) -> Option<Lifetime> {
+    lifetime_by(status, fields, &response_directives(fields, &rules.targets), received, rules)
+}
+
+fn lifetime_by(
+    status: StatusCode,
+    fields: &HeaderMap,
+    directives: &ResponseDirectives,
+    received: SystemTime,
+    rules: &Rules,
+) -> Option<Lifetime> {
+    // §3 allows a heuristically cacheable response without any lifetime to be stored. It is worth
+    // it where the origin asks for validation each time, and a guess in disguise elsewhere.
+    let each_time = || {
+        let applies = directives.no_cache && is_heuristically_cacheable(status, directives);
+        applies.then_some(Lifetime { span: Duration::ZERO, rule: LifetimeRule::EachTime })
+    };
+    explicit_lifetime(fields, directives, received)
+        .or_else(|| assigned_lifetime(status, fields, directives, received, rules.ttl))
+        .or_else(each_time)
 }
 
 /// The prohibitions of §3.
