@@ -88,6 +88,11 @@ impl Documents {
     }
 
     /// Never called.
+    pub fn label(&self) -> &str {
+        match self.0 {}
+    }
+
+    /// Never called.
     #[expect(clippy::unused_async, reason = "as it is where there are documents")]
     pub async fn answer(
         &self,

@@ -83,6 +83,11 @@ impl Documents {
         Self { source, wanted, label, runtime }
     }
 
+    /// What is read: `DATABASE.COLLECTION`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Answers a request for a target. `captures` are what its path captured; `fields` may make it
     /// conditional.
     ///

@@ -30,6 +30,7 @@ mod load;
 mod sandbox;
 
 mod answers;
+mod explained;
 mod memo;
 mod policy;
 mod trial;
@@ -50,6 +51,7 @@ pub use answers::{Invalidated, KeyAnswer, Parts, Scope, StoringAnswer};
 pub use bundled::names as bundled_names;
 pub use counters::Snapshot;
 pub use engine::Engine;
+pub use explained::ExplainedKey;
 pub use failure::Failure;
 pub use load::{About, Compiled, LoadError};
 pub use policy::Policy;

@@ -189,6 +189,20 @@ impl Group {
         }
     }
 
+    /// The server that would be asked first, if one may have a request now: nobody's turn is taken.
+    pub(super) fn foretell(&self, hash: u64) -> Option<ServerHealth> {
+        let members = self.members();
+        let candidates: Vec<_> = members.servers.iter().map(|it| it.candidate()).collect();
+        let mut turns = members.turns.clone();
+        let by = match self.config.balance {
+            Balance::RoundRobin => By::Turns(&mut turns),
+            Balance::LeastRequests => By::Load { random: self.draws.load(Ordering::Relaxed) },
+            Balance::Hash => By::Hash(hash),
+        };
+        let Choice::Place(place) = balance::choose(&candidates, by, true) else { return None };
+        members.servers.get(place).map(|server| server.told())
+    }
+
     /// How many requests wait for a server.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

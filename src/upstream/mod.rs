@@ -117,6 +117,13 @@ impl Upstream {
         self.group.told()
     }
 
+    /// The server that would be asked first at this moment, if one may have a request; `key` is what the
+    /// response is looked for by. Nothing is sent, and nobody's turn is taken.
+    pub fn foretell(&self, key: &[u8]) -> Option<ServerHealth> {
+        let hash = if self.group.goes_by_hash() { server::hash(key) } else { 0 };
+        self.group.foretell(hash)
+    }
+
     /// What its requests have come to.
     pub fn snapshot(&self) -> Snapshot {
         self.figures.snapshot(&self.group.waits)
