@@ -1,4 +1,4 @@
-//! The listener for operators: figures, health, the busiest URLs, purges of what is stored and their
+//! The listener for operators: figures, health, explanations, the busiest URLs, purges of what is stored and their
 //! receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
@@ -8,6 +8,7 @@
 
 mod busiest;
 mod ear;
+mod explain;
 mod health;
 mod options;
 mod purge;
@@ -114,6 +115,7 @@ fn router(context: Context) -> Router {
         .route(HEALTH, get(health::health))
         .route("/shadow", get(shadow))
         .route("/busiest", get(busiest::busiest))
+        .route("/explain", get(explain::by_parameters).post(explain::by_content))
         .route("/reload", post(reload::reload))
         .route("/purge", post(purge::purge))
         .route("/purge/{id}", get(purge::receipts))

@@ -183,7 +183,7 @@ fn scopes(gateway: &Gateway, wanted: Wanted) -> Result<Vec<Scope>, Vec<String>> 
 }
 
 /// RFC 8259 has no parameters for it, and whoever sends some means UTF-8.
-fn is_json(fields: &HeaderMap) -> bool {
+pub(super) fn is_json(fields: &HeaderMap) -> bool {
     let kind = fields.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("application/json")

@@ -42,7 +42,7 @@ pub(super) enum Refused {
 }
 
 /// The members of an object, each as often as it stands there.
-struct Members(Vec<(String, Value)>);
+pub(super) struct Members(pub(super) Vec<(String, Value)>);
 
 impl Wanted {
     /// Reads a content.

@@ -27,6 +27,7 @@ use crate::token::Reader;
 use crate::upstream::Upstream;
 
 use super::coded::Workshop;
+use super::refusals::Refusals;
 use super::{Answer, Gateway, Peer, Plan};
 
 /// So many names of upstreams that are no more are remembered.
@@ -121,6 +122,8 @@ pub struct Lasting {
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
     /// The URLs that are hit most.
     pub(super) busiest: Arc<Busiest>,
+    /// What was not stored lately.
+    pub(super) refusals: Arc<Refusals>,
     /// Coded forms in the making.
     pub(super) workshop: Workshop,
     /// By route name, with what is compared there.
@@ -143,6 +146,7 @@ impl Lasting {
             runtime: Handle::current(),
             upstreams: Arc::default(),
             busiest: Arc::default(),
+            refusals: Arc::default(),
             workshop: Workshop::default(),
             comparisons: Arc::default(),
         }

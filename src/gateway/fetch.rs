@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -25,13 +25,11 @@ use crate::upstream::{Failure, Reply};
 use super::fleet::tell_fleet;
 use super::key::Key;
 use super::partial::Sought;
+use super::refusals::Reason;
 use super::respond::Alone;
 use super::shown::Source;
-use super::validate::Validation;
+use super::validate::{Validation, conditions};
 use super::{Gateway, Plan, Presented, tags};
-
-/// What a client says of its own copy, and which part it wants.
-const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
 
 /// One forward request on its way.
 pub(super) struct Fetch {
@@ -73,6 +71,7 @@ impl Fetch {
             Ok(reply) => reply,
             Err(failure) => {
                 debug!(error = %failure, "forward request failed");
+                self.not_stored(None, Reason::NoResponse);
                 return self.lead.failed(failure);
             }
         };
@@ -123,6 +122,7 @@ impl Fetch {
     /// Gives a response to the leader's client alone.
     pub(super) fn hand_over(self, reply: Response<Reply>, why: NotStored) {
         let status = reply.status();
+        self.not_stored(Some(status), Reason::NotStored(why));
         // Nobody is there to take it if the client has gone.
         let taken = self.mine.send(Alone::Reply(reply, why));
         drop(taken);
@@ -255,6 +255,7 @@ impl Fetch {
             Came::Whole(content, trailers) => (content, trailers),
             // Dropping the lead tells the readers that it is not whole.
             Came::Beginning(octets) => {
+                self.not_stored(Some(head.status), Reason::BrokeOff);
                 return self.store_beginning(method, &head, &octets, storing);
             }
         };
@@ -262,6 +263,8 @@ impl Fetch {
             let Head { status, shared_fields, variant, .. } = &*head;
             let content = Combined::Whole(content);
             self.put(*status, shared_fields, content, storing, &variant.nominated, None);
+        } else {
+            self.not_stored(Some(head.status), Reason::NotStored(NotStored::TooLarge));
         }
         self.lead.finish(trailers);
     }
@@ -353,7 +356,10 @@ impl Fetch {
         nominated: &[HeaderName],
         also: Option<CacheKey>,
     ) -> Option<Put> {
-        let response = self.response(status, fields, content, storing)?;
+        let Some(response) = self.response(status, fields, content, storing) else {
+            self.not_stored(Some(status), Reason::LongFields);
+            return None;
+        };
         let search = self.gateway.search(&self.presented);
         let rule = search.and_then(|search| Some((search, NoVarySearch::of(fields)?)));
         let key = rule.as_ref().map_or(self.key.hash, |(search, rule)| search.under(rule));
@@ -367,6 +373,7 @@ impl Fetch {
         };
         let mut put =
             self.gateway.store.put(&self.lease, &slot, response, self.gateway.clock.now());
+        self.not_kept(status, &put);
         self.tell_fleet_of(&mut put);
         if put.kept {
             self.gateway.route_stats(&self.presented).stored.count();
@@ -416,29 +423,6 @@ impl Fetch {
 
     pub(super) fn plan(&self) -> &Plan {
         self.gateway.plan(&self.presented)
-    }
-}
-
-/// Which fields of the client's are left out of a forward request, and which are added, so that what
-/// comes back is about what is sought. `is_apart`: what came back last could not be shared.
-pub(super) fn conditions(
-    sought: &Sought,
-    validation: &Validation,
-    is_apart: bool,
-) -> (&'static [HeaderName], Vec<(HeaderName, HeaderValue)>) {
-    // The client's own conditions are for its own copy; the store wants the whole response, and
-    // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
-    // may spare the content.
-    match sought {
-        // As it came: its conditions belong to it (RFC 9110 §13.2.2).
-        Sought::Part(_) => (&[], Vec::new()),
-        Sought::Whole { .. } if validation.is_empty() && is_apart => {
-            (&[RANGE, IF_RANGE], Vec::new())
-        }
-        Sought::Whole { .. } => (&OWN, validation.conditions()),
-        Sought::Rest { gap, validator, .. } => {
-            (&OWN, vec![(RANGE, gap.range()), (IF_RANGE, validator.clone())])
-        }
     }
 }
 

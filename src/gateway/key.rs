@@ -204,8 +204,17 @@ impl Gateway {
             Keys::Plain => return Keyed::Key(self.plain_key(presented)),
             Keys::Several(asks) => return self.ask_several(asks, presented).await,
         };
-        match self.ask(ask, presented).await {
-            Ok(answer) => Keyed::of(answer, plan, presented),
+        self.keyed_by_one(self.ask(ask, presented).await, presented)
+    }
+
+    /// The key that the answer of a route's only policy comes to, or what its failure leads to.
+    pub(super) fn keyed_by_one(
+        &self,
+        answer: Result<KeyAnswer, OnError>,
+        presented: &Presented,
+    ) -> Keyed {
+        match answer {
+            Ok(answer) => Keyed::of(answer, self.plan(presented), presented),
             Err(on_error) => {
                 Keyed::failed(on_error).unwrap_or_else(|| Keyed::Key(self.plain_key(presented)))
             }
@@ -256,7 +265,7 @@ impl Gateway {
         if policy.wants_captures() { self.captures(presented) } else { Vec::new() }
     }
 
-    fn plain_key(&self, presented: &Presented) -> Key {
+    pub(super) fn plain_key(&self, presented: &Presented) -> Key {
         let hash = self.plain_hash(presented);
         Key::new(hash, Made::Plain, self.plan(presented), presented)
     }

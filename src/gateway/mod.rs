@@ -15,7 +15,8 @@
 //! and answers `PURGE`; `bearer` says who is an operator, `busiest` what is asked for most, `used`
 //! what they are told of, `shadow` asks a second policy beside the first. `respond` makes responses
 //! out of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is
-//! which gateway answers, after a reload another.
+//! which gateway answers, after a reload another. `explain` tells all of that without doing it, and
+//! `refusals` remembers for it what was not stored.
 
 mod answer;
 mod asking;
@@ -44,6 +45,7 @@ mod presented;
 mod purge;
 mod query;
 mod ready;
+mod refusals;
 mod respond;
 mod several;
 mod shadow;
@@ -83,6 +85,7 @@ pub use self::answer::Answer;
 pub use self::bearer::bears;
 pub use self::busiest::NoRanking;
 pub use self::current::{Current, Equipment, Lasting};
+pub use self::explain::{Explanation, Extent, Question};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
 
@@ -283,12 +286,7 @@ impl Gateway {
     /// more than its look-up does.
     fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
-        switch::as_get(&mut head);
-        peer.scheme = self.scheme(&head.headers, &peer);
-        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
-        let authority = match message::framing(head.version, &head.headers)
-            .and_then(|()| message::authority(&head, peer.scheme))
-        {
+        let authority = match self.received(&mut head, &mut peer) {
             Ok(authority) => authority,
             Err(why) => {
                 self.stats.unrouted.count();
@@ -307,6 +305,15 @@ impl Gateway {
             Some(names) => answer.map(move |response| choose::vary(response, &names)),
             None => answer,
         }
+    }
+
+    /// Reads a request's head as it came: the authority that it asks, or why it could be read in two ways.
+    fn received(&self, head: &mut Parts, peer: &mut Peer) -> Result<String, &'static str> {
+        switch::as_get(head);
+        peer.scheme = self.scheme(&head.headers, peer);
+        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
+        message::framing(head.version, &head.headers)?;
+        message::authority(head, peer.scheme)
     }
 
     /// Answers a request that this route takes.

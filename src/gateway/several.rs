@@ -6,6 +6,7 @@
 //! `on_error` says what follows; if that is to go on as without it, path and query stand in for its parts
 //! alone, so that what the others tell apart stays apart.
 
+use crate::config::OnError;
 use crate::plugin::KeyAnswer;
 use crate::stored::{self, CacheKey};
 
@@ -67,16 +68,43 @@ impl Gateway {
                 Some(answer) => Ok(answer),
                 None => self.ask(ask, presented).await,
             };
-            let answer = match answer.map_err(Keyed::failed) {
-                Ok(answer) => answer,
-                Err(Some(keyed)) => return keyed,
-                Err(None) => self.plain_answer(presented),
-            };
-            if let Err(keyed) = joined.add(answer) {
+            if let Err(keyed) = self.take_answer(&mut joined, answer, presented) {
                 return keyed;
             }
         }
         self.joined(joined, presented)
+    }
+
+    /// The key that such answers come to, given by the policies in their order.
+    pub(super) fn keyed_by_several(
+        &self,
+        answers: impl IntoIterator<Item = Result<KeyAnswer, OnError>>,
+        presented: &Presented,
+    ) -> Keyed {
+        let mut joined = Joined::with_capacity(2);
+        for answer in answers {
+            if let Err(keyed) = self.take_answer(&mut joined, answer, presented) {
+                return keyed;
+            }
+        }
+        self.joined(joined, presented)
+    }
+
+    /// Adds what one policy has answered, or what its failure leads to.
+    ///
+    /// # Errors
+    /// It is the last word.
+    fn take_answer(
+        &self,
+        joined: &mut Joined,
+        answer: Result<KeyAnswer, OnError>,
+        presented: &Presented,
+    ) -> Result<(), Keyed> {
+        match answer.map_err(Keyed::failed) {
+            Ok(answer) => joined.add(answer),
+            Err(Some(keyed)) => Err(keyed),
+            Err(None) => joined.add(self.plain_answer(presented)),
+        }
     }
 
     fn remembered(&self, ask: &Ask, presented: &Presented) -> Option<KeyAnswer> {

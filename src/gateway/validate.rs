@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::SET_COOKIE;
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use crate::collapse::{Validated, Variant};
@@ -18,9 +18,13 @@ use crate::upstream::Reply;
 use super::fetch::{Fetch, Storing};
 use super::fleet::tell_fleet;
 use super::partial::Sought;
+use super::refusals::Reason;
 use super::respond::Alone;
 use super::shown::Source;
 use super::{Gateway, Presented};
+
+/// What a client says of its own copy, and which part it wants.
+const OWN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
 
 /// What a forward request asks about.
 pub(super) struct Validation {
@@ -136,6 +140,7 @@ impl Fetch {
                 self.lead.validated(Validated { stored, kept, variant });
             }
             Err(why) => {
+                self.not_stored(Some(stale.status), Reason::NotStored(why));
                 if semantics::is_spoilt(&self.presented.head.headers, why) {
                     self.withdraw(stale, false).await;
                 }
@@ -153,6 +158,29 @@ impl Fetch {
                     tell_fleet(self.turn.as_ref(), Word::Apart);
                 }
             }
+        }
+    }
+}
+
+/// Which fields of the client's are left out of a forward request, and which are added, so that what
+/// comes back is about what is sought. `is_apart`: what came back last could not be shared.
+pub(super) fn conditions(
+    sought: &Sought,
+    validation: &Validation,
+    is_apart: bool,
+) -> (&'static [HeaderName], Vec<(HeaderName, HeaderValue)>) {
+    // The client's own conditions are for its own copy; the store wants the whole response, and
+    // a 304 or a 206 has to be about what it holds. Where nothing is going to be stored, they
+    // may spare the content.
+    match sought {
+        // As it came: its conditions belong to it (RFC 9110 §13.2.2).
+        Sought::Part(_) => (&[], Vec::new()),
+        Sought::Whole { .. } if validation.is_empty() && is_apart => {
+            (&[RANGE, IF_RANGE], Vec::new())
+        }
+        Sought::Whole { .. } => (&OWN, validation.conditions()),
+        Sought::Rest { gap, validator, .. } => {
+            (&OWN, vec![(RANGE, gap.range()), (IF_RANGE, validator.clone())])
         }
     }
 }

@@ -116,18 +116,27 @@ impl Gateway {
         content: Content,
         status: CacheStatus,
     ) -> Response<Body> {
-        // Without a tier this is no cache: the directive goes on to one that is.
-        let is_cache = self.store.has_l1() || self.store.has_l2();
-        if let Some(why) = status.forward
-            && presented.directives.only_if_cached
-            && is_cache
-        {
-            return respond::only_if_cached(why);
+        if let Some(refusal) = self.only_stored(&presented, &status) {
+            return refusal;
         }
         match self.send(&presented, content).await {
             Ok(reply) => respond::passing(presented.coder.as_deref(), reply, &status),
             Err(failure) => respond::failed(&failure, &status),
         }
+    }
+
+    /// The answer to a request that allows nothing but a stored response, and goes past the cache.
+    pub(super) fn only_stored(
+        &self,
+        presented: &Presented,
+        status: &CacheStatus,
+    ) -> Option<Response<Body>> {
+        // Without a tier this is no cache: the directive goes on to one that is.
+        let is_cache = self.store.has_l1() || self.store.has_l2();
+        let applies = presented.directives.only_if_cached && is_cache;
+        // A write is no matter of what is stored.
+        let is_read = presented.head.method.is_safe();
+        status.forward.filter(|_| applies && is_read).map(respond::only_if_cached)
     }
 
     /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward

@@ -221,6 +221,11 @@ impl Store {
         self.fleet.own_name()
     }
 
+    /// What the fleet knows this gateway by.
+    pub fn name(&self) -> Arc<str> {
+        self.fleet.name()
+    }
+
     /// Whether there is a tier in memory.
     pub fn has_l1(&self) -> bool {
         self.l1.is_some()

@@ -65,8 +65,234 @@
 //! - `covers`: `tag`, `group`, `key`, `name`, `path`, `target`, `route`, `pattern`, `all` or `mark`;
 //!   `cause`: `write`, `purge`, `change`, `trouble` or `null`.
 //! - `outcome.does`: `hit`, `hit-stale`, `forward`, `answer` (Larder's own response, with its `status`),
-//!   `purge` or `tunnel`; without a gateway (`--offline`) `key`. `cache_status` is the item as it begins;
+//!   `purge`, `tunnel`, or `unknown` where the content decides, which an explanation does not see; without a
+//!   gateway (`--offline`) `key`. `cache_status` is the item as it begins;
 //!   after a forward request it says more.
 //!
 //! No value of `Authorization`, `Cookie` or `Set-Cookie` is told, and no content. Where a policy has put
 //! one of them into a key, it is shown as `***`.
+
+mod cached;
+mod forwarded;
+mod route;
+mod secrets;
+mod shape;
+mod stored;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+
+use crate::body::Body;
+use crate::clock;
+use crate::message;
+use crate::semantics::status::CACHE_STATUS;
+use crate::semantics::{self, CacheStatus, Forward, RequestDirectives};
+
+use super::course::{Announced, Course};
+use super::presented::Peer;
+use super::{Gateway, Presented, respond};
+
+pub use self::shape::Explanation;
+
+use self::secrets::Secrets;
+
+/// A request that somebody asks about.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Its method.
+    pub method: Method,
+    /// An absolute URL with `http` or `https`.
+    pub url: String,
+    /// Its fields. `Host` is the URL's, unless there is one.
+    pub fields: HeaderMap,
+}
+
+/// How far an explanation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// To what would be done.
+    Whole,
+    /// To the key: nothing but the configuration is asked.
+    Key,
+}
+
+impl Gateway {
+    /// Why such a request would be answered as it would.
+    ///
+    /// # Errors
+    /// What is wrong with the URL: it …
+    pub async fn explain(
+        &self,
+        question: &Question,
+        extent: Extent,
+    ) -> Result<Explanation, &'static str> {
+        let Question { method, url, fields } = question;
+        let (authority, target) = message::of_url(url)?;
+        let mut request = Request::new(());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = target.parse().map_err(|_| "has a path that no request can have")?;
+        *request.headers_mut() = fields.clone();
+        if !fields.contains_key(HOST)
+            && let Ok(host) = HeaderValue::try_from(authority)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        let is_secure = url.get(..6).is_some_and(|it| it.eq_ignore_ascii_case("https:"));
+        let peer = Peer {
+            // Nobody's: no proxy is believed by it.
+            address: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            scheme: if is_secure { "https" } else { "http" },
+            redirect: None,
+            certificate: None,
+            interims: None,
+        };
+        Ok(self.explain_received(request.into_parts().0, peer, Announced::NOTHING, extent).await)
+    }
+
+    /// The same for a request as it came.
+    pub(super) async fn explain_received(
+        &self,
+        mut head: Parts,
+        mut peer: Peer,
+        content: Announced,
+        extent: Extent,
+    ) -> Explanation {
+        let secrets = Secrets::of(&head.headers);
+        let mut told = Explanation {
+            at: clock::text(self.now()),
+            gateway: (extent == Extent::Whole).then(|| self.store.name().to_string()),
+            request: shape::Request {
+                method: head.method.to_string(),
+                url: head.uri.to_string(),
+                directives: directives(&RequestDirectives::of(&head.headers)),
+                fields: head.headers.keys().map(ToString::to_string).collect(),
+            },
+            ..Explanation::default()
+        };
+        let authority = match self.received(&mut head, &mut peer) {
+            Ok(authority) => authority,
+            Err(why) => {
+                told.outcome = answered(&respond::malformed(head.version, why), why);
+                return told;
+            }
+        };
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        told.request.url = format!("{}://{authority}{target}", peer.scheme);
+        let place = self.place(&authority, &head, &peer);
+        told.route = Some(self.tell_route(place.as_ref().ok().copied(), &authority, &head));
+        let place = match place {
+            Ok(place) => place,
+            Err(refusal) => {
+                told.outcome = answered(&refusal, "no route takes the request");
+                return told;
+            }
+        };
+        let presented = self.presented(place, head, authority, peer);
+        match self.course(&presented, content) {
+            Course::Cache => self.tell_cached(&mut told, presented, &secrets, extent).await,
+            Course::Refuse(refusal) => {
+                told.outcome = answered(&refusal, "the route does not take the request");
+            }
+            Course::Switch(_) => {
+                let status = CacheStatus {
+                    detail: Some("upgrade".into()),
+                    ..CacheStatus::forward(Forward::Bypass)
+                };
+                told.outcome = outcome("tunnel", &status, "it asks for another protocol");
+                told.forward = Some(self.tell_passing(&presented));
+            }
+            Course::Purge(soft) => {
+                told.outcome.does = "purge";
+                let how = if soft { "softly" } else { "so that it is gone" };
+                told.outcome.why = format!("it purges its target {how}, with the operators' token");
+            }
+            Course::Pass(why) => self.tell_passed(&mut told, &presented, why),
+            Course::AskByPost | Course::Query => {
+                told.outcome.does = "unknown";
+                let why = "its content is part of the key, and an explanation does not see it";
+                why.clone_into(&mut told.outcome.why);
+            }
+        }
+        told
+    }
+
+    /// What becomes of a request that goes past the cache.
+    fn tell_passed(&self, told: &mut Explanation, presented: &Presented, why: Forward) {
+        let fields = &presented.head.headers;
+        let reason = match (why, semantics::bypassing(fields)) {
+            (Forward::Bypass, Some(name)) => {
+                format!("only the origin can answer a request with `{name}`")
+            }
+            (Forward::Bypass, None) if !self.store.has_l1() && !self.store.has_l2() => {
+                "there is no cache: both tiers are off".to_owned()
+            }
+            (Forward::Bypass, None) => {
+                "only the origin can answer a request with content".to_owned()
+            }
+            _ => format!("{}: {}", presented.head.method, why.explained()),
+        };
+        self.tell_past(told, presented, &CacheStatus::forward(why), reason);
+    }
+
+    /// The same, for this reason and with this status.
+    fn tell_past(
+        &self,
+        told: &mut Explanation,
+        presented: &Presented,
+        status: &CacheStatus,
+        reason: String,
+    ) {
+        told.storing = Some(shape::Storing {
+            may: false,
+            reason: Some(status.forward.map_or("bypass", Forward::as_str)),
+            why: "nothing is stored of what goes past the cache".to_owned(),
+            rules: Vec::new(),
+        });
+        if let Some(refusal) = self.only_stored(presented, status) {
+            told.outcome = answered(&refusal, "it allows nothing but a stored response");
+            return;
+        }
+        told.outcome = outcome("forward", status, reason);
+        told.forward = Some(self.tell_passing(presented));
+    }
+}
+
+/// What Larder answers by itself.
+fn answered(response: &Response<Body>, why: &str) -> shape::Outcome {
+    let item = response.headers().get(CACHE_STATUS).and_then(|item| item.to_str().ok());
+    shape::Outcome {
+        does: "answer",
+        status: Some(response.status().as_u16()),
+        cache_status: item.map(str::to_owned),
+        why: why.to_owned(),
+    }
+}
+
+fn outcome(does: &'static str, status: &CacheStatus, why: impl Into<String>) -> shape::Outcome {
+    shape::Outcome { does, status: None, cache_status: Some(status.to_string()), why: why.into() }
+}
+
+/// The request's directives that count, as they would be written.
+fn directives(directives: &RequestDirectives) -> Vec<String> {
+    let RequestDirectives { no_cache, no_store, only_if_cached, no_transform, .. } = *directives;
+    let plain = [
+        (no_cache, "no-cache"),
+        (no_store, "no-store"),
+        (only_if_cached, "only-if-cached"),
+        (no_transform, "no-transform"),
+    ];
+    let timed = [
+        (directives.max_age, "max-age"),
+        (directives.min_fresh, "min-fresh"),
+        (directives.max_stale, "max-stale"),
+        (directives.stale_if_error, "stale-if-error"),
+    ];
+    let plain = plain.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| (*name).to_owned());
+    let timed = timed.iter().filter_map(|(span, name)| match span {
+        Some(std::time::Duration::MAX) => Some((*name).to_owned()),
+        Some(span) => Some(format!("{name}={}", span.as_secs())),
+        None => None,
+    });
+    plain.chain(timed).collect()
+}

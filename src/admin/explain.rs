@@ -1,0 +1,189 @@
+//! `GET /explain` and `POST /explain`: why a request is answered as it is. `gateway::explain` has the
+//! shape of the answer.
+//!
+//! Who asks is read strictly: a field that was mistyped would explain another request.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::gateway::{Extent, Question};
+
+use super::purge::is_json;
+use super::wanted::Members;
+use super::{Context, faulty, problem};
+
+/// The longest URL or field, and the longest content, in octets.
+const LONGEST: usize = 8192;
+const MAX_CONTENT: usize = 256 << 10;
+
+/// So many fields a request may have.
+const MOST_FIELDS: usize = 100;
+
+const SO: &str = "nothing was explained";
+
+/// What is asked, as far as it was read.
+#[derive(Default)]
+struct Asked {
+    url: Option<String>,
+    method: Option<Method>,
+    fields: HeaderMap,
+    faults: Vec<String>,
+}
+
+/// `GET /explain?url=…&method=…&field=…`.
+pub(super) async fn by_parameters(State(context): State<Context>, uri: Uri) -> Response {
+    let mut asked = Asked::default();
+    let mut count = 0;
+    for parameter in uri.query().into_iter().flat_map(|query| query.split('&')) {
+        if parameter.is_empty() {
+            continue;
+        }
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let Ok(value) = percent_decode_str(value).decode_utf8() else {
+            asked.faults.push(format!("the parameter `{}` is not UTF-8", cut(name)));
+            continue;
+        };
+        match name {
+            "url" => asked.take_url(&value),
+            "method" => asked.take_method(&value),
+            "field" => {
+                asked.take_field(&format!("field[{count}]"), &value);
+                count += 1;
+            }
+            _ => asked.faults.push(format!(
+                "there is no parameter `{}` here; there are `url`, `method` and `field`",
+                cut(name)
+            )),
+        }
+    }
+    answer(&context, asked, "write `?url=http://HOST/PATH`, percent-encoded").await
+}
+
+/// `POST /explain`, with the same as an object: `{"url": "…", "method": "…", "fields": ["Name: value"]}`.
+pub(super) async fn by_content(State(context): State<Context>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    if head.uri.query().is_some_and(|query| !query.is_empty()) {
+        return problem(StatusCode::BAD_REQUEST, "there are no parameters beside a content");
+    }
+    if !is_json(&head.headers) {
+        let detail = "the content is to be JSON: send it as application/json";
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+    }
+    let Ok(body) = to_bytes(body, MAX_CONTENT).await else {
+        let detail = "the content did not come whole, or has more than 256 KiB";
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
+    };
+    match serde_json::from_slice::<Members>(&body) {
+        Ok(Members(members)) => {
+            let hint = "write `{\"url\": \"http://HOST/PATH\"}`";
+            answer(&context, Asked::of_members(members), hint).await
+        }
+        Err(error) if error.is_data() => {
+            faulty(&["the content is not a JSON object".to_owned()], SO)
+        }
+        Err(error) => problem(StatusCode::BAD_REQUEST, &format!("not JSON: {error}")),
+    }
+}
+
+impl Asked {
+    fn of_members(members: Vec<(String, Value)>) -> Self {
+        let mut asked = Self::default();
+        let mut known = HashSet::new();
+        for (name, value) in members {
+            if !known.insert(name.clone()) {
+                asked.faults.push(format!("the member `{}` stands twice", cut(&name)));
+                continue;
+            }
+            match (name.as_str(), value) {
+                ("url", Value::String(url)) => asked.take_url(&url),
+                ("method", Value::String(method)) => asked.take_method(&method),
+                ("url" | "method", _) => asked.faults.push(format!("`{name}` is not a string")),
+                ("fields", Value::Array(lines)) => {
+                    for (at, line) in lines.iter().enumerate() {
+                        let place = format!("fields[{at}]");
+                        match line {
+                            Value::String(line) => asked.take_field(&place, line),
+                            _ => asked.faults.push(format!("`{place}` is not a string")),
+                        }
+                    }
+                }
+                ("fields", _) => {
+                    asked.faults.push("`fields` is not an array of strings".to_owned());
+                }
+                _ => asked.faults.push(format!(
+                    "there is no member `{}`; there are `url`, `method` and `fields`",
+                    cut(&name)
+                )),
+            }
+        }
+        asked
+    }
+
+    fn take_url(&mut self, url: &str) {
+        if url.len() > LONGEST {
+            self.faults.push(format!("`url` has more than {LONGEST} octets"));
+        } else if self.url.replace(url.to_owned()).is_some() {
+            self.faults.push("the parameter `url` stands twice".to_owned());
+        }
+    }
+
+    fn take_method(&mut self, method: &str) {
+        match method.parse() {
+            Ok(_) if self.method.is_some() => {
+                self.faults.push("the parameter `method` stands twice".to_owned());
+            }
+            Ok(method) => self.method = Some(method),
+            Err(_) => self.faults.push("`method` is no method: write one such as `GET`".to_owned()),
+        }
+    }
+
+    fn take_field(&mut self, place: &str, line: &str) {
+        if self.fields.len() >= MOST_FIELDS {
+            if self.faults.len() <= MOST_FIELDS {
+                self.faults.push(format!("`{place}` is one too many: there may be {MOST_FIELDS}"));
+            }
+            return;
+        }
+        if line.len() > LONGEST {
+            return self.faults.push(format!("`{place}` has more than {LONGEST} octets"));
+        }
+        let field = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        match field {
+            Some((name, value)) => {
+                self.fields.append(name, value);
+            }
+            None => self.faults.push(format!("`{place}` is no field: write `Name: value`")),
+        }
+    }
+}
+
+async fn answer(context: &Context, asked: Asked, hint: &str) -> Response {
+    let Asked { url, method, fields, mut faults } = asked;
+    let Some(url) = url.filter(|_| faults.is_empty()) else {
+        if faults.is_empty() {
+            faults.push(format!("`url` is missing: {hint}"));
+        }
+        return faulty(&faults, SO);
+    };
+    let question = Question { method: method.unwrap_or_default(), url, fields };
+    match context.current.gateway().explain(&question, Extent::Whole).await {
+        // It says what somebody's request would come to, at this moment.
+        Ok(told) => ([(CACHE_CONTROL, "no-store")], Json(told)).into_response(),
+        Err(why) => faulty(&[format!("`url` {why}")], SO),
+    }
+}
+
+fn cut(name: &str) -> String {
+    name.chars().take(64).collect()
+}
