@@ -168,6 +168,41 @@ async fn each_reader_of_a_fetch_decodes_what_has_come_so_far() {
 }
 
 #[tokio::test]
+async fn encoders_have_so_much_memory_and_what_comes_on_top_is_sent_as_it_is() {
+    /// 512 MiB, of 4.6 MiB each.
+    const MOST: usize = (512 << 10) / ((128 << 10) / 1024 + 18 * 256);
+
+    let origin = Origin::start().await;
+    let gateway = compressing(&origin).start().await;
+    let ask = async |target: &str, coding: &str| {
+        let (reply, content) = pieces();
+        origin.on(target).reply(reply.field("content-type", "text/html"));
+        let ask = gateway.ask("POST", target).field("accept-encoding", coding);
+        (ask.open().await, content)
+    };
+    let mut coming = Vec::new();
+    for number in 0..MOST {
+        let (open, content) = ask(&format!("/{number}"), "br").await;
+        open.head().has("content-encoding", "br");
+        coming.push((open, content));
+    }
+    let (open, _content) = ask("/more", "br").await;
+    open.head().has("vary", "accept-encoding").lacks("content-encoding");
+    assert_eq!(gateway.figure("compressed"), MOST as u64);
+    // One that takes little finds room yet.
+    let (open, _content) = ask("/less", "gzip").await;
+    open.head().has("content-encoding", "gzip");
+
+    let (mut open, content) = coming.pop().unwrap();
+    content.send("one ");
+    reads(&mut open, "br", "one ").await;
+    content.end();
+    open.finish().await.unwrap();
+    let (open, _content) = ask("/again", "br").await;
+    open.head().has("content-encoding", "br");
+}
+
+#[tokio::test]
 async fn what_is_for_one_client_is_compressed_too_as_it_comes() {
     let origin = Origin::start().await;
     let gateway = compressing(&origin).start().await;

@@ -107,6 +107,46 @@ async fn content_that_is_sent_unasked_waits() {
     origin.until("hello").await;
 }
 
+/// RFC 9112 §9.3: a response may begin before its request has ended. Neither direction waits for the other.
+#[tokio::test]
+async fn both_directions_go_on_at_once() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let mut client = Line::to(gateway.address()).await;
+    let mut origin = None;
+    for target in ["/first", "/again"] {
+        let head =
+            format!("POST {target} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+        client.send(head).await;
+        // The connection is kept from one to the next.
+        let origin = match &mut origin {
+            Some(origin) => origin,
+            none => none.insert(wire.accept().await),
+        };
+        assert!(origin.until("\r\n\r\n").await.starts_with(&format!("POST {target} ")));
+        origin.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+        for turn in 10..30 {
+            client.send(format!("6\r\nask {turn}\r\n")).await;
+            origin.until(&format!("ask {turn}")).await;
+            origin.send(format!("9\r\nanswer {turn}\r\n")).await;
+            client.until(&format!("answer {turn}")).await;
+        }
+        // Either may be the first to end.
+        if target == "/first" {
+            client.send("0\r\n\r\n").await;
+            origin.until("0\r\n\r\n").await;
+            origin.send("4\r\nlast\r\n0\r\n\r\n").await;
+            client.until("last\r\n0\r\n\r\n").await;
+        } else {
+            origin.send("0\r\n\r\n").await;
+            client.until("0\r\n\r\n").await;
+            client.send("4\r\nlast\r\n0\r\n\r\n").await;
+            origin.until("last\r\n0\r\n\r\n").await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_answered_here_asks_for_nothing() {
     let origin = Origin::start().await;
