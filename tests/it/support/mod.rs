@@ -1,5 +1,10 @@
 //! The stage: a scripted origin, a gateway in this process, and clients; real servers beside them.
 
+#![cfg_attr(
+    not(feature = "mongodb"),
+    expect(dead_code, reason = "some is for MongoDB's tests alone")
+)]
+
 pub mod client;
 pub mod frames;
 pub mod gateway;
