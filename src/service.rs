@@ -33,7 +33,6 @@ use crate::routes::Routes;
 use crate::server::{Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
-use crate::upstream::Upstream;
 
 pub use self::listeners::Listeners;
 pub use self::takeover::{Next, Trouble};
@@ -41,6 +40,7 @@ pub use self::takeover::{Next, Trouble};
 use self::busiest::Ranking;
 use self::changes::Watches;
 use self::reload::{Reloader, Reloading};
+use self::sources::Forward;
 use self::warming::{Plan, Warming};
 use self::watch::Watched;
 
@@ -66,8 +66,7 @@ pub struct Source {
 /// What of a configuration the next one may use again.
 struct Parts {
     config: Config,
-    /// Each with a digest of the files that it names.
-    upstreams: Vec<(blake3::Hash, Arc<Upstream>)>,
+    upstreams: Vec<Forward>,
     sources: Vec<Arc<DocumentSource>>,
     /// Made when there is a store.
     bookmarks: Vec<Arc<Bookmark>>,
@@ -269,11 +268,11 @@ impl Parts {
         for source in &self.sources {
             source.look(lasting.runtime());
         }
-        for (_, upstream) in &self.upstreams {
-            upstream.look_after(lasting.runtime());
+        for forward in &self.upstreams {
+            forward.begin(lasting.runtime());
         }
         let equipment = Equipment {
-            upstreams: self.upstreams.iter().map(|(_, upstream)| Arc::clone(upstream)).collect(),
+            upstreams: self.upstreams.iter().map(|it| Arc::clone(&it.upstream)).collect(),
             sources: self.sources.clone(),
             bookmarks: self.bookmarks.clone(),
             policies: self.policies.clone(),

@@ -2,11 +2,32 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::config::{Config, Fault};
 use crate::documents::Source;
-use crate::upstream::Upstream;
+use crate::upstream::{Security, Unusable, Upstream};
 
 use super::Parts;
+
+/// An upstream of a configuration.
+pub(super) struct Forward {
+    /// Of the content of the files that it names.
+    files: blake3::Hash,
+    pub(super) upstream: Arc<Upstream>,
+    /// What was read of other files than the upstream was made with.
+    renewal: Option<Security>,
+}
+
+impl Forward {
+    /// What is left to be done when the configuration counts.
+    pub(super) fn begin(&self, runtime: &Handle) {
+        if let Some(security) = &self.renewal {
+            self.upstream.secure(security.clone());
+        }
+        self.upstream.look_after(runtime);
+    }
+}
 
 /// The deployment of each `[mongodb.NAME]`. One of `former` keeps its connections, if nothing about it
 /// has changed.
@@ -32,13 +53,14 @@ pub(super) fn sources(
     sources
 }
 
-/// An upstream of `former` keeps its connections, if nothing about it has changed.
+/// An upstream of `former` keeps its connections if nothing about it has changed, and what it knows of its
+/// servers if nothing but the files that it names has.
 pub(super) fn upstreams(
     config: &Config,
     file: &str,
     former: Option<&Parts>,
     faults: &mut Vec<Fault>,
-) -> Vec<(blake3::Hash, Arc<Upstream>)> {
+) -> Vec<Forward> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for upstream in &config.upstreams {
         // One that cannot be read is the upstream's to complain of.
@@ -48,17 +70,21 @@ pub(super) fn upstreams(
         }
         let files = files.finalize();
         let known = former.and_then(|former| {
-            let known = former.config.upstreams.iter().zip(&former.upstreams);
-            let mut known = known
-                .filter(|(other, (its, _))| *its == files && other.essence() == upstream.essence());
-            known.next().map(|(_, known)| known.clone())
+            let mut known = former.config.upstreams.iter().zip(&former.upstreams);
+            let (_, known) = known.find(|(it, _)| it.essence() == upstream.essence())?;
+            Some(known)
         });
-        if let Some(known) = known {
-            upstreams.push(known);
-            continue;
-        }
-        match Upstream::new(upstream) {
-            Ok(made) => upstreams.push((files, Arc::new(made))),
+        let made = || -> Result<Forward, Unusable> {
+            let Some(Forward { files: former, upstream: known, .. }) = known else {
+                let upstream = Arc::new(Upstream::new(upstream)?);
+                return Ok(Forward { files, upstream, renewal: None });
+            };
+            let has_changed = *former != files;
+            let renewal = has_changed.then(|| Security::load(upstream)).transpose()?;
+            Ok(Forward { files, upstream: Arc::clone(known), renewal })
+        };
+        match made() {
+            Ok(made) => upstreams.push(made),
             Err(error) => {
                 let message = format!("upstream `{}`: {error}", upstream.name);
                 faults.push(Fault::new(file, error.place(), message));

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -43,7 +44,7 @@ type Sender = http1::SendRequest<Content>;
 type Opening = watch::Receiver<Option<Result<(), Failure>>>;
 
 /// The connections to one server. Dropping it closes those that are idle; others close when they become so.
-pub(super) struct Connections(Arc<Inner>);
+pub(super) struct Connections(ArcSwap<Inner>);
 
 struct Inner {
     connector: Connector,
@@ -94,8 +95,12 @@ enum Way {
 impl Connections {
     /// Opens no connection yet.
     pub(super) fn new(connector: Connector) -> Self {
-        let kept = Mutex::default();
-        Self(Arc::new(Inner { connector, kept, speaks_http1: AtomicBool::new(false) }))
+        Self(ArcSwap::from_pointee(Inner::new(connector)))
+    }
+
+    /// Opens them by this from now on. Those that are there are closed as if it was dropped.
+    pub(super) fn renew(&self, connector: Connector) {
+        self.0.store(Arc::new(Inner::new(connector)));
     }
 
     /// Sends a request and waits for the response head: as long as `silence`, from the last piece of
@@ -109,7 +114,7 @@ impl Connections {
         let content = &outgoing.content;
         let mut refusals = 0;
         loop {
-            let mut lent = self.0.lend(outgoing).await?;
+            let mut lent = self.0.load_full().lend(outgoing).await?;
             let request = request(lent.version());
             match lent.send(request, content, silence).await {
                 Ok(response) => return Ok((response, lent)),
@@ -129,6 +134,10 @@ impl Connections {
 }
 
 impl Inner {
+    fn new(connector: Connector) -> Self {
+        Self { connector, kept: Mutex::default(), speaks_http1: AtomicBool::new(false) }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,7 +21,6 @@ use super::{Failure, LookupFailure};
 /// The servers of an upstream.
 pub(super) struct Group {
     config: config::Upstream,
-    tls: rustls::ClientConfig,
     /// One is chosen at a time, so that what is chosen by holds until it is.
     members: Mutex<Members>,
     draws: AtomicU64,
@@ -40,6 +39,8 @@ struct Members {
     turns: Vec<i64>,
     /// What is known of names, by their places in the configuration.
     names: Vec<Known>,
+    /// What connections are secured with.
+    tls: rustls::ClientConfig,
 }
 
 /// What is known of one that is configured.
@@ -102,10 +103,10 @@ impl Group {
             turns: vec![0; servers.len()],
             names: config.servers.iter().map(|_| Known::default()).collect(),
             servers,
+            tls,
         };
         Self {
             config: config::Upstream::clone(config),
-            tls,
             members: Mutex::new(members),
             draws: AtomicU64::new(0),
             beside,
@@ -122,6 +123,13 @@ impl Group {
 
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has connections secured with this from now on.
+    pub(super) fn secure(&self, tls: rustls::ClientConfig) {
+        let mut members = self.members();
+        members.servers.iter().for_each(|server| server.secure(&self.config, &tls));
+        members.tls = tls;
     }
 
     /// Whether it matters what a request has in common with others.
@@ -268,17 +276,17 @@ impl Group {
         found: &[Vec<SocketAddr>],
         has_others: bool,
     ) {
-        let begin = members.servers.partition_point(|it| it.place() < place);
-        let end = members.servers.partition_point(|it| it.place() <= place);
-        let before: Vec<_> =
-            members.servers.drain(begin..end).zip(members.turns.drain(begin..end)).collect();
+        let Members { servers, turns, tls, .. } = members;
+        let begin = servers.partition_point(|it| it.place() < place);
+        let end = servers.partition_point(|it| it.place() <= place);
+        let before: Vec<_> = servers.drain(begin..end).zip(turns.drain(begin..end)).collect();
         let is_known = |addresses: &Vec<SocketAddr>| {
             let kept = before.iter().find(|(it, _)| it.address() == addresses.first().copied());
             kept.inspect(|(it, _)| it.reach_by(addresses)).cloned()
         };
         let new = |addresses: &Vec<SocketAddr>| {
             let whereto = Whereto::these(addresses);
-            let made = Server::new(server, place, whereto, &self.config, &self.tls, &self.beside);
+            let made = Server::new(server, place, whereto, &self.config, tls, &self.beside);
             (Arc::new(if has_others { made.arriving() } else { made }), 0)
         };
         let now: Vec<(Arc<Server>, i64)> =
@@ -296,12 +304,12 @@ impl Group {
             info!(%upstream, %server, addresses, former, "name has other addresses");
         }
         for (offset, (server, turn)) in now.into_iter().enumerate() {
-            members.servers.insert(begin + offset, server);
-            members.turns.insert(begin + offset, turn);
+            servers.insert(begin + offset, server);
+            turns.insert(begin + offset, turn);
         }
-        self.beside.are(members.servers.len());
+        self.beside.are(servers.len());
         if let Some(probes) = self.probes.get() {
-            probes.follow(&members.servers);
+            probes.follow(servers);
         }
     }
 

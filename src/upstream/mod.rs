@@ -63,6 +63,10 @@ pub struct Upstream {
     lookups: OnceLock<Lookups>,
 }
 
+/// What the connections of an upstream are secured with.
+#[derive(Clone)]
+pub struct Security(rustls::ClientConfig);
+
 /// A server's name cannot be looked up.
 #[derive(Clone, Debug)]
 pub struct LookupFailure {
@@ -72,6 +76,16 @@ pub struct LookupFailure {
     pub lasts: Duration,
     /// What the system said last.
     pub why: String,
+}
+
+impl Security {
+    /// Reads the files that an upstream names.
+    ///
+    /// # Errors
+    /// One cannot be used.
+    pub fn load(config: &config::Upstream) -> Result<Self, Unusable> {
+        tls::client(config).map(Self)
+    }
 }
 
 impl Upstream {
@@ -89,6 +103,12 @@ impl Upstream {
             resolve: config.resolve,
             lookups: OnceLock::new(),
         })
+    }
+
+    /// Opens connections with this from now on. What is known of its servers stays, and so does what runs;
+    /// connections that are idle are closed.
+    pub fn secure(&self, security: Security) {
+        self.group.secure(security.0);
     }
 
     /// Has its servers checked and their names looked up on this runtime, where that is wanted, until it

@@ -168,6 +168,11 @@ impl Server {
         }
     }
 
+    /// Opens connections with this from now on. Whatever is known of it stays.
+    pub(super) fn secure(&self, config: &config::Upstream, tls: &rustls::ClientConfig) {
+        self.connections.renew(Connector::new(&self.url, self.whereto.clone(), config, tls));
+    }
+
     /// It comes to others, and gets its whole weight slowly.
     pub(super) fn arriving(mut self) -> Self {
         self.record = Mutex::new(Record { standing: Standing::arriving(), ..Record::default() });

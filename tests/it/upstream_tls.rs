@@ -4,9 +4,11 @@
 use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::nobody;
 use crate::support::pki::Pki;
 use crate::support::program::larder;
 use crate::upstream::serve_tls_by;
@@ -110,6 +112,45 @@ async fn other_files_count_without_a_restart() {
     std::fs::copy(pki.at("anna.key"), pki.at("own.key")).unwrap();
     gateway.admin("POST", "/reload").send().await.code(422);
     gateway.get("/a").await.code(200).body("bert");
+}
+
+#[tokio::test]
+async fn what_is_known_of_servers_outlives_a_renewal() {
+    let pki = Pki::new();
+    pki.certify("server", &["localhost"], "server");
+    for name in ["anna", "bert"] {
+        pki.certify(name, &[], name);
+    }
+    let (port, _serving) = asking(&pki, &["anna", "bert"]).await;
+    let (_socket, nobody) = nobody();
+    let servers = [nobody.replace("http:", "https:"), format!("https://localhost:{port}")];
+    let (ca, identity) = (pki.at("ca.pem").display().to_string(), identity(&pki, "anna"));
+    let gateway = Gateway::setup_before(&servers).upstream(&format!(
+        "tls = {{ ca = \"{ca}\"{identity} }}\n\
+         eject = {{ failures = 1, for = \"1h\", at_most = \"1h\" }}"
+    ));
+    let gateway = gateway.start_from(&pki.at("gateway.toml")).await;
+    let known = async || {
+        let got = gateway.admin("GET", "/health").send().await.code(200);
+        let told: Value = serde_json::from_slice(&got.body).unwrap();
+        let servers = &told["upstreams"][0]["servers"];
+        (servers[0]["state"].clone(), servers[1]["state"].clone())
+    };
+    for _ in 0..2 {
+        gateway.get("/a").await.code(200).body("anna");
+    }
+    assert_eq!(known().await, (json!("ejected"), json!("up")));
+    for kind in ["pem", "key"] {
+        let at = |name: &str| pki.at(&format!("{name}.{kind}"));
+        std::fs::copy(at("bert"), at("anna")).unwrap();
+    }
+    gateway.admin("POST", "/reload").send().await.code(200);
+    assert_eq!(known().await, (json!("ejected"), json!("up")));
+    gateway.get("/a").await.code(200).body("bert");
+    // And so it stays when nothing changes.
+    gateway.admin("POST", "/reload").send().await.code(200);
+    gateway.get("/a").await.code(200).body("bert");
+    assert_eq!(known().await, (json!("ejected"), json!("up")));
 }
 
 #[tokio::test]
