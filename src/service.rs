@@ -2,6 +2,7 @@
 //! anew while it runs, drained.
 
 mod busiest;
+mod certificates;
 mod changes;
 mod ending;
 mod listeners;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ use crate::server::{Secured, Server};
 use crate::store::{self, Bookmark, NotOpened, Store};
 use crate::token::Reader;
 
+pub use self::certificates::Aged;
 pub use self::listeners::Listeners;
 pub use self::takeover::{Next, Trouble};
 
@@ -147,12 +149,18 @@ impl Assembly {
         &self.parts.config
     }
 
+    /// The certificates of Larder's own that are to be renewed.
+    pub fn aged(&self, now: SystemTime) -> Vec<Aged> {
+        certificates::aged(&self.parts.config, now)
+    }
+
     /// Starts the store and the workers, and answers on the listeners. Must be called on the
     /// control runtime: Redis connections and the admin listener stay on it.
     ///
     /// # Errors
     /// A listener or a thread cannot be used.
     pub fn start(self, listeners: Listeners, clock: Clock) -> Result<Service, NotStarted> {
+        self.aged(clock.now()).iter().for_each(Aged::log);
         let Self { mut parts, routes, source } = self;
         let config = &parts.config;
         let tasks = TaskTracker::new();

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::config::Draft;
+use crate::clock::Clock;
+use crate::config::{Draft, Fault};
 use crate::service::Assembly;
 
 use super::{Exit, say};
@@ -13,6 +14,13 @@ pub(super) fn check(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Ex
     match Assembly::new(Draft::load(file), &file.display().to_string()) {
         Err(faults) => say(err, Exit::Faulty, &faults.to_string()),
         Ok(assembly) => {
+            for aged in assembly.aged(Clock::System.now()) {
+                let name = file.display().to_string();
+                let warning = Fault::new(name, aged.place, format!("warning: {aged}"));
+                if say(err, Exit::Done, &warning.to_string()) != Exit::Done {
+                    return Exit::Failed;
+                }
+            }
             let config = assembly.config();
             let mut found = vec![
                 count(config.routes.len(), "route", "routes"),

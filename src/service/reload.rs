@@ -22,6 +22,7 @@ use crate::gateway::{Current, Gateway, Lasting};
 use crate::plugin::Policy;
 use crate::server::Doors;
 
+use super::certificates::{self, Aged};
 use super::changes::{Watches, bookmarks};
 use super::warming::Plans;
 use super::watch::Watched;
@@ -131,6 +132,7 @@ impl Reloader {
     async fn reload(&mut self, cause: &str, retired: &mut Vec<Arc<Gateway>>) -> Reloaded {
         let began = clock::instant();
         let (source, former) = (self.source.clone(), Arc::clone(&self.parts));
+        let now = self.clock.now();
         let reading = tokio::task::spawn_blocking(move || {
             let (mut watched, mut draft) = source.read();
             // What is in service counts as long as nothing better was read.
@@ -138,8 +140,9 @@ impl Reloader {
                 watched.add(file);
             }
             let waiting = draft.config.keep_until_restart(&former.config);
+            let aged = certificates::aged(&draft.config, now);
             let assembled = assemble(draft, &source.name(), Some(&former));
-            (watched, waiting, assembled)
+            (watched, waiting, assembled.map(|assembled| (assembled, aged)))
         });
         let stats = Arc::clone(self.lasting.stats());
         let (waiting, assembled) = match reading.await {
@@ -152,7 +155,7 @@ impl Reloader {
                 (Vec::new(), Err(Faults::from(vec![fault])))
             }
         };
-        let (mut parts, routes) = match assembled {
+        let ((mut parts, routes), aged) = match assembled {
             Ok(assembled) => assembled,
             Err(faults) => {
                 stats.reloads.failed(self.clock.now(), &faults.to_string());
@@ -167,6 +170,7 @@ impl Reloader {
         self.doors.secure(&parts.secured);
         self.watches.change(&parts, &self.current, &self.lasting);
         stats.reloads.succeeded(self.clock.now());
+        aged.iter().for_each(Aged::log);
         let done = Done {
             changes: parts.config.changes(&self.parts.config),
             policies_loaded: loaded(&parts.policies, &self.parts.policies),

@@ -56,6 +56,7 @@ mod fleet;
 
 // Clients' connections: used again, shared, bounded; over TLS; flooded with
 // frames, and with frames that HTTP/2 forbids; behind a proxy that passes them on.
+mod aged;
 mod client_certificates;
 mod connections;
 mod floods;

@@ -24,6 +24,9 @@ pub(crate) struct Pki {
     ca: CertifiedIssuer<'static, KeyPair>,
 }
 
+/// A day, as year, month and day.
+pub(crate) type Day = (i32, u8, u8);
+
 impl Pki {
     pub(crate) fn new() -> Self {
         let ca = authority("ours");
@@ -47,11 +50,31 @@ impl Pki {
         std::fs::write(self.at(&format!("{file}.pem")), certificate).unwrap();
     }
 
+    /// The same of one that is valid between two days.
+    pub(crate) fn certify_between(&self, file: &str, from: Day, until: Day) {
+        let (certificate, key) = self.certificate_of(&["shop.example"], file, |params| {
+            params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+            params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        });
+        std::fs::write(self.at(&format!("{file}.key")), key).unwrap();
+        std::fs::write(self.at(&format!("{file}.pem")), certificate).unwrap();
+    }
+
     /// A certificate and its key.
     fn certificate(&self, hosts: &[&str], subject: &str) -> (String, String) {
+        self.certificate_of(hosts, subject, |_| {})
+    }
+
+    fn certificate_of(
+        &self,
+        hosts: &[&str],
+        subject: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name.push(DnType::CommonName, subject);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.ca).unwrap().pem(), key.serialize_pem())
     }
