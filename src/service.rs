@@ -192,8 +192,8 @@ impl Assembly {
             Server::start(&config.server, listening, Arc::clone(&current), tasks, opens.clone())?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
-        let address = listeners::plain(&parts.config, &server);
-        let warming = Warming::start(parts.warm.clone(), address, Arc::clone(&current), opens);
+        let asked = listeners::asked(&parts.config, &server);
+        let warming = Warming::start(parts.warm.clone(), asked, Arc::clone(&current), opens);
         let watches = Arc::new(Watches::default());
         watches.change(&parts, &current, &lasting);
         let reloading = source.map(|(source, watched)| {

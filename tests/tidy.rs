@@ -120,7 +120,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("postcard", &["store"]),
     ("lz4_flex", &["store"]),
     ("ring", &["token", "upgrade"]),
-    ("rustls", &["upstream", "store", "server"]),
+    ("rustls", &["upstream", "store", "server", "warm"]),
     ("webpki", &["server"]),
 ];
 

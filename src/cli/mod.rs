@@ -208,14 +208,23 @@ fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
 
 /// Where a listener of a gateway may be: it speaks HTTP, and is named by its root.
 fn listener(text: &str) -> Result<Uri, String> {
+    root(text, &["http"]).ok_or_else(|| "write `http://HOST:PORT`".to_owned())
+}
+
+/// As [`listener`], one for clients.
+fn front(text: &str) -> Result<Uri, String> {
+    root(text, &["http", "https"])
+        .ok_or_else(|| "write `http://HOST:PORT` or `https://HOST:PORT`".to_owned())
+}
+
+fn root(text: &str, schemes: &[&str]) -> Option<Uri> {
     let uri: Option<Uri> = text.parse().ok();
-    let uri = uri.filter(|uri| {
-        uri.scheme_str() == Some("http")
+    uri.filter(|uri| {
+        uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
             && uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
             && matches!(uri.path(), "" | "/")
             && uri.query().is_none()
-    });
-    uri.ok_or_else(|| "write `http://HOST:PORT`".to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -239,6 +248,7 @@ mod tests {
             "http://h/?a",
         ] {
             assert!(listener(bad).is_err(), "{bad}");
+            assert!(front(bad).is_err() || bad == "https://h", "{bad}");
         }
     }
 }

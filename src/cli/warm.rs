@@ -11,11 +11,11 @@ use serde_json::json;
 use tokio::runtime::Builder;
 
 use crate::clock;
-use crate::warm::{self, Answer, Asker, Page, Place, Sources, Speed, Tally};
+use crate::warm::{self, Answer, Asker, Gateway, Page, Place, Sources, Speed, Tally, Trust};
 
 use super::admin::Admin;
 use super::run::Signals;
-use super::{Exit, listener, say, shown};
+use super::{Exit, front, say, shown};
 
 /// The longest text that is read from standard input.
 const LARGEST: u64 = 50 << 20;
@@ -48,9 +48,13 @@ pub(super) struct Arguments {
     #[command(flatten)]
     admin: Admin,
 
-    /// Where the gateway listens for clients, whatever host the URLs name.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = listener)]
+    /// Where the gateway listens for clients, whatever host the URLs name; with `https`, too.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = front)]
     gateway: Uri,
+
+    /// Authorities that vouch for a gateway with `https`, in PEM form, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 
     /// A field of each request, such as `Accept-Encoding: gzip`: where responses differ by it, the
     /// one that is warmed is the one for this value.
@@ -121,7 +125,7 @@ async fn run(
     let Arguments { urls, lists, sitemaps, admin, gateway, fields, rate, concurrency, .. } =
         arguments;
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
-    let gateway = gateway.authority().cloned().ok_or("the gateway's URL has no host")?;
+    let gateway = reached(gateway, arguments.ca.as_deref())?;
     let asker = Asker::new(gateway, fields.iter().cloned());
     let is_stdin = |path: &PathBuf| path == Path::new("-");
     let mut sources = Sources {
@@ -164,6 +168,16 @@ async fn run(
     }
     outcome.ended = ended;
     Ok(outcome)
+}
+
+/// The gateway that listens there.
+fn reached(url: &Uri, ca: Option<&Path>) -> Result<Gateway, String> {
+    let at = url.authority().cloned().ok_or("the gateway's URL has no host")?;
+    if url.scheme_str() != Some("https") {
+        return Ok(Gateway::new(Some(at)));
+    }
+    let trust = Trust::authorities(ca).map_err(|error| error.to_string())?;
+    Ok(Gateway::new(None).with_tls(at, trust))
 }
 
 /// The URLs that a gateway tells as the busiest.

@@ -51,7 +51,7 @@ impl Gateway {
     /// Notes that a request was answered from the cache.
     pub(super) fn note_hit(&self, presented: &Presented) {
         let Some(weight) = self.lasting.busiest.sample() else { return };
-        let Presented { head, authority, content, .. } = presented;
+        let Presented { head, authority, content, peer, .. } = presented;
         let is_fit = self.plan(presented).names_nobody
             && head.method == Method::GET
             && content.is_none()
@@ -61,7 +61,8 @@ impl Gateway {
             && !warm::has_asked(&head.headers);
         if is_fit {
             let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-            self.lasting.busiest.count(&format!("http://{authority}{target}"), weight);
+            let url = format!("{}://{authority}{target}", peer.scheme);
+            self.lasting.busiest.count(&url, weight);
         }
     }
 

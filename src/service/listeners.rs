@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Fault, Listener};
 use crate::server::{Listening, Secured, Server};
 
+use super::warming::Asked;
 use super::{NotStarted, Parts};
 
 /// Where the gateway listens, before it answers.
@@ -94,12 +95,20 @@ pub(super) fn listening(clients: Vec<TcpListener>, secured: &[Option<Secured>]) 
     listening.map(|(listener, secured)| Listening { listener, secured }).collect()
 }
 
-/// Where requests in cleartext are answered without more; the first listener if nowhere.
-pub(super) fn plain(config: &Config, server: &Server) -> SocketAddr {
-    let is_plain = |it: &Listener| it.tls.is_none() && it.proxy.is_none() && it.redirect.is_none();
-    let mut listeners = config.server.listeners().zip(server.addresses());
-    let plain = listeners.find(|(listener, _)| is_plain(listener));
-    plain.map_or_else(|| server.address(), |(_, address)| *address)
+/// The first listeners where whoever connects is answered without more.
+pub(super) fn asked(config: &Config, server: &Server) -> Asked {
+    let first = |is_wanted: fn(&Listener) -> bool| {
+        let mut listeners = config.server.listeners().zip(server.addresses());
+        let found = listeners.find(|(it, _)| it.proxy.is_none() && is_wanted(it));
+        found.map(|(_, address)| *address)
+    };
+    Asked {
+        plain: first(|it| it.tls.is_none() && it.redirect.is_none()),
+        secure: first(|it| {
+            let tls = it.tls.as_ref();
+            tls.is_some_and(|tls| tls.clients.as_ref().is_none_or(|clients| !clients.required))
+        }),
+    }
 }
 
 /// Listens on an address, by one of those that are `known` if it is there.

@@ -25,7 +25,7 @@ use crate::config::{Config, Fault, Occasion, Sitemap, Warm};
 use crate::gateway::Current;
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::warm::{self, Answer, Asker, Page, Place, Sources, Speed, Tally};
+use crate::warm::{self, Answer, Asker, Page, Place, Sources, Speed, Tally, Trust};
 
 /// Purges often come in a row. So long none must have come, and no longer is waited for that.
 const QUIET: Duration = Duration::from_secs(1);
@@ -59,9 +59,18 @@ pub(super) struct Warming {
 /// Has a task follow other plans.
 pub(super) struct Plans(watch::Sender<Option<Arc<Plan>>>);
 
+/// Which of its own listeners a gateway asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// In cleartext.
+    pub(super) plain: Option<SocketAddr>,
+    /// With TLS.
+    pub(super) secure: Option<SocketAddr>,
+}
+
 /// What the task works with.
 struct Warmer {
-    address: Authority,
+    asked: Asked,
     current: Arc<Current>,
     store: Arc<Store>,
     stats: Arc<Stats>,
@@ -111,15 +120,13 @@ impl Warming {
     /// Warms by this plan what answers there, once it `opens`, until [`Warming::stop`].
     pub(super) fn start(
         plan: Option<Arc<Plan>>,
-        address: SocketAddr,
+        asked: Asked,
         current: Arc<Current>,
         opens: CancellationToken,
     ) -> Self {
-        let address = Authority::try_from(reachable(address).to_string())
-            .expect("an address with a port is an authority");
         let gateway = current.gateway();
         let (store, stats) = (Arc::clone(gateway.store()), Arc::clone(gateway.stats()));
-        let warmer = Warmer { address, current, store, stats };
+        let warmer = Warmer { asked, current, store, stats };
         let (plan, plans) = watch::channel(plan);
         let warming = async move {
             opens.cancelled().await;
@@ -201,7 +208,7 @@ impl Warmer {
 
     async fn warm(&self, plan: &Plan, cause: &'static str) {
         let begun = clock::instant();
-        let asker = Asker::new(self.address.clone(), plan.fields.iter().cloned());
+        let asker = Asker::new(self.asked.gateway(), plan.fields.iter().cloned());
         let mut sources = plan.sources.clone();
         if plan.has_busiest {
             match self.current.gateway().busiest().await {
@@ -241,6 +248,21 @@ impl Warmer {
             Err(error) => warn!(cause, %error, stored, hits, not_warmed, "warmed in part"),
         }
     }
+}
+
+impl Asked {
+    fn gateway(self) -> warm::Gateway {
+        let gateway = warm::Gateway::new(self.plain.map(authority));
+        match self.secure {
+            Some(secure) => gateway.with_tls(authority(secure), Trust::own()),
+            None => gateway,
+        }
+    }
+}
+
+fn authority(address: SocketAddr) -> Authority {
+    let address = reachable(address).to_string();
+    Authority::try_from(address).expect("an address with a port is an authority")
 }
 
 /// Where a listener is reached from its own machine.

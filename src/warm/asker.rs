@@ -1,24 +1,22 @@
 //! A client that asks one gateway for pages, and reads from the answers whether they are stored.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST};
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
 use crate::semantics::Told;
 use crate::telemetry::with_causes;
 
+use super::gateway::{Connector, Gateway, NotConnected};
 use super::page::{Page, user_agent};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A whole answer takes no longer. The gateway has time limits of its own, which are shorter as a rule.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -29,8 +27,8 @@ const MAX_PROBLEM: usize = 4 << 10;
 /// Asks one gateway. Clones share its connections.
 #[derive(Clone)]
 pub struct Asker {
-    client: Client<HttpConnector, Empty<Bytes>>,
-    gateway: Authority,
+    client: Client<Connector, Empty<Bytes>>,
+    gateway: Gateway,
     fields: HeaderMap,
 }
 
@@ -47,9 +45,9 @@ pub enum Answer {
 
 /// No connection to the gateway was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer of `http://{gateway}`: {why}")]
+#[error("no answer of `{listener}`: {why}")]
 pub struct OutOfReach {
-    gateway: Authority,
+    listener: String,
     why: String,
 }
 
@@ -60,16 +58,13 @@ enum Failure {
 }
 
 impl Asker {
-    /// Asks the gateway that listens there. Each request has these fields.
+    /// Asks this gateway. Each request has these fields.
     pub fn new(
-        gateway: Authority,
+        gateway: Gateway,
         fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.pool_timer(TokioTimer::new()).build(Connector(gateway.clone()));
         let mut asker = Self { client, gateway, fields: HeaderMap::new() };
         for (name, value) in fields {
             asker.fields.append(name, value);
@@ -136,23 +131,26 @@ impl Asker {
     }
 
     async fn send(&self, page: &Page, fields: &HeaderMap) -> Result<Response<Incoming>, Failure> {
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.gateway.clone())
-            .path_and_query(page.target.clone());
+        let uri = self.gateway.uri(page).map_err(|error| Failure::Broken(error.to_string()))?;
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = uri.build().map_err(|error| Failure::Broken(error.to_string()))?;
+        *request.uri_mut() = uri.clone();
         request.headers_mut().clone_from(fields);
         request.headers_mut().insert(HOST, page.host.clone());
         self.client.request(request).await.map_err(|error| {
             let why = with_causes(&error);
-            if error.is_connect() {
-                Failure::OutOfReach(OutOfReach { gateway: self.gateway.clone(), why })
+            if error.is_connect() && !is_of_host(&error) {
+                Failure::OutOfReach(OutOfReach { listener: self.gateway.listener(&uri), why })
             } else {
                 Failure::Broken(why)
             }
         })
     }
+}
+
+/// Whether another page may fare better.
+fn is_of_host(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|it| matches!(it.downcast_ref(), Some(NotConnected::Handshake(_))))
 }
 
 async fn within<T>(exchange: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

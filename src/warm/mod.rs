@@ -5,9 +5,11 @@
 //! inside.
 //!
 //! `page` is one of the URLs, `source` where they come from, `sitemap` one form of that, `asker` asks for
-//! one and says what became of it, `pace` when the next one may be asked for.
+//! one and says what became of it, by `gateway`, which knows where; `pace` says when the next one may be
+//! asked for.
 
 mod asker;
+mod gateway;
 mod pace;
 mod page;
 mod sitemap;
@@ -21,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 
 pub use self::asker::{Answer, Asker, OutOfReach};
+pub use self::gateway::{Gateway, Trust, Untrusted};
 pub use self::page::{Page, field, has_asked};
 pub use self::source::{Gathered, NotRead, Place, Sources, lines};
 

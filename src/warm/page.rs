@@ -27,6 +27,8 @@ const REFUSED: [HeaderName; 9] = [
 /// A URL that a gateway can be asked for. Two that lead to the same request are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
+    /// It has `https`.
+    pub(super) is_secure: bool,
     pub(super) host: HeaderValue,
     pub(super) target: PathAndQuery,
 }
@@ -35,19 +37,21 @@ impl Page {
     /// The error says what the URL is not.
     pub fn of(url: &str) -> Result<Self, &'static str> {
         let (authority, target) = message::of_url(url)?;
+        let is_secure = url.get(..6).is_some_and(|it| it.eq_ignore_ascii_case("https:"));
         let host = HeaderValue::try_from(authority);
         match (host, PathAndQuery::try_from(target)) {
-            (Ok(host), Ok(target)) => Ok(Self { host, target }),
+            (Ok(host), Ok(target)) => Ok(Self { is_secure, host, target }),
             // What a URL can be read from is fit for both.
             _ => Err("cannot be asked for"),
         }
     }
 }
 
-/// The URL that it was, its scheme and what of it does not matter left aside.
+/// The URL that it was, what of it does not matter left aside.
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.host.to_str().unwrap_or_default(), self.target)
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.host.to_str().unwrap_or_default(), self.target)
     }
 }
 
@@ -82,7 +86,7 @@ mod tests {
     fn urls_that_lead_to_one_request_are_one_page() {
         for (url, expected) in [
             ("http://shop.example/a", "http://shop.example/a"),
-            ("https://Shop.Example:443/a?b=c#d", "http://shop.example/a?b=c"),
+            ("https://Shop.Example:443/a?b=c#d", "https://shop.example/a?b=c"),
             ("http://shop.example:80", "http://shop.example/"),
             ("http://[::1]:8080/%C3%A9", "http://[::1]:8080/%C3%A9"),
         ] {

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn each_page_is_gathered_once_and_no_more_than_so_many() {
         let mut gathered = Gathered::default();
-        let urls = ["http://h/a", "/b", "https://h:443/a", "http://h/c"];
+        let urls = ["http://h/a", "/b", "http://h:80/a", "http://h/c"];
         gathered.add(urls, "the URLs").unwrap();
         let pages: Vec<_> = gathered.pages.iter().map(ToString::to_string).collect();
         assert_eq!(pages, ["http://h/a", "http://h/c"]);
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_sitemap_is_a_url_or_a_file() {
         assert_eq!(Place::of("public/sitemap.xml"), Ok(Place::File("public/sitemap.xml".into())));
-        let page = Page::of("http://h/sitemap.xml").unwrap();
+        let page = Page::of("https://h/sitemap.xml").unwrap();
         assert_eq!(Place::of("https://h/sitemap.xml"), Ok(Place::Page(page)));
         assert_eq!(Place::of("ftp://h/"), Err("is not an absolute URL with http or https"));
     }

@@ -121,7 +121,7 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["warm", "http://h/", "--concurrency", "1001"], "1001 is not in 1..=1000"),
         (&["warm", "http://h/", "--header", "gzip"], "is not a field such as"),
         (&["warm", "http://h/", "--header", "Host: h"], "names a field that"),
-        (&["warm", "http://h/", "--gateway", "https://h"], "write `http://HOST:PORT`"),
+        (&["warm", "http://h/", "--gateway", "ftp://h"], "write `http://HOST:PORT`"),
         (&["warm", "--sitemap", "ftp://h/"], "is not an absolute URL with http or https"),
         (&["purge"], "the following required arguments were not provided"),
         (&["purge", "--soft", "--wait", "1s"], "--tag <TAG>|--key <NAME>|--url <URL>"),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
+use crate::support::pki::Pki;
 use crate::support::program::{Ran, larder};
 
 /// The host that the URLs name. It leads nowhere.
@@ -15,8 +16,10 @@ const HOST: &str = "http://shop.example";
 
 /// Runs `larder warm` before this gateway, in this folder.
 async fn warm(gateway: &Gateway, folder: &Path, arguments: &[&str]) -> Ran {
-    let before = format!("--gateway=http://{}", gateway.address());
-    let mut all = vec!["warm".to_owned(), before];
+    let mut all = vec!["warm".to_owned()];
+    if !arguments.iter().any(|it| it.starts_with("--gateway")) {
+        all.push(format!("--gateway=http://{}", gateway.address()));
+    }
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let folder = folder.to_owned();
     // The gateway answers on this thread.
@@ -100,6 +103,39 @@ async fn what_a_list_names_is_stored_and_the_rest_is_told() {
 }
 
 #[tokio::test]
+async fn a_gateway_with_tls_is_asked_with_tls() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("shop", &["shop.example", "api.example"], "shop");
+    let at = |file: &str| pki.at(file).display().to_string();
+    let tls =
+        format!("tls = {{ certificate = \"{}\", key = \"{}\" }}", at("shop.pem"), at("shop.key"));
+    let gateway = Gateway::setup(&origin).server(&format!("workers = 1\n{tls}")).start().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    let urls = ["shop", "api", "other"].map(|host| format!("https://{host}.example/a"));
+    let warm = async |more: &[&str]| {
+        let secure = format!("--gateway=https://{}", gateway.address());
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        warm(&gateway, pki.folder(), &[&[&*secure][..], more, &urls].concat()).await
+    };
+    let ran = warm(&["--ca", "ca.pem"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));
+    let told = "2 of 3 warmed: 2 fetched and stored, 0 stored before\n  https://other.example/a  ";
+    assert!(
+        ran.out.starts_with(told) && ran.out.contains("no handshake for this host"),
+        "{}",
+        ran.out
+    );
+    origin.saw("/a", 2);
+    // Whom the system's authorities do not vouch for is not asked.
+    let ran = warm(&[]).await;
+    assert!(ran.out.starts_with("0 of 3 warmed"), "{}", ran.out);
+    let ran = warm(&["--ca", "shop.key"]).await;
+    let told = "`shop.key` holds no certificate authorities in PEM form\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), told));
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
 async fn the_pages_of_sitemaps_are_stored() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
@@ -130,8 +166,8 @@ async fn the_pages_of_sitemaps_are_stored() {
     is_stored(&gateway, "/4").await;
 
     for (place, told) in [
-        (url("/x"), "`http://shop.example/x`: 404\n"),
-        (url("/3"), "`http://shop.example/3`: it has no element\n"),
+        (url("/x"), "`https://shop.example/x`: 404\n"),
+        (url("/3"), "`https://shop.example/3`: it has no element\n"),
         (
             "none.xml".to_owned(),
             "`none.xml`: the file cannot be read: No such file or directory (os error 2)\n",

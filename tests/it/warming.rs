@@ -7,8 +7,10 @@ use std::pin::pin;
 use larder::server::Drained;
 use serde_json::{Value, json};
 
+use crate::support::client::Ask;
 use crate::support::gateway::{FLEET, Gateway};
 use crate::support::origin::{Origin, ok};
+use crate::support::pki::Pki;
 use crate::support::program::larder;
 use crate::support::redis::Redis;
 use crate::support::until;
@@ -69,6 +71,41 @@ async fn what_it_names_is_stored_when_the_gateway_has_begun() {
     // They are the routes' requests as well.
     assert_eq!(gateway.figure("stored"), 3);
     assert!(origin.last("/a").field("user-agent").unwrap().starts_with("larder-warm/"));
+}
+
+#[tokio::test]
+async fn what_is_for_tls_is_asked_for_with_tls() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("shop", &["shop.example"], "shop");
+    for target in ["/a", "/b"] {
+        origin.on(target).reply(ok("1").max_age(60));
+    }
+    let folder = pki.folder().display();
+    let tls =
+        format!("tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}");
+    let plain = "[[server.listeners]]\nlisten = \"127.0.0.1:0\"";
+    let curl = async |gateway: &Gateway, target: &str| {
+        // Without the port, which the configuration does not know.
+        let told = ["--write-out", " %header{cache-status}", "--header", "host: shop.example"];
+        pki.curl(gateway.address(), "shop.example", target, &told).await
+    };
+    // The second listener is in cleartext; and where there is none, one is enough for both.
+    for (more, is_told_by_http) in [(plain, true), ("", false)] {
+        let setup = Gateway::setup(&origin).server(&format!("workers = 1\n{tls}")).listening(more);
+        let urls = "urls = [\"https://shop.example/a\", \"http://shop.example/b\"]\n";
+        let gateway = setup.warm(urls).start().await;
+        has_run(&gateway, 1).await;
+        assert_eq!((figures(&gateway)["stored"].as_u64(), gateway.figure("stored")), (Some(2), 2));
+        assert!(curl(&gateway, "/a").await.starts_with("1 larder; hit"));
+        let by_tls = curl(&gateway, "/b").await;
+        assert_eq!(by_tls.starts_with("1 larder; hit"), !is_told_by_http, "{by_tls}");
+        if is_told_by_http {
+            let ask =
+                |target| Ask::new(gateway.another(1), "GET", target).field("host", "shop.example");
+            ask("/b").send().await.body("1").status("hit");
+            ask("/a").send().await.body("1").status("fwd=uri-miss; stored");
+        }
+    }
 }
 
 #[tokio::test]
