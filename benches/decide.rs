@@ -1,6 +1,6 @@
 //! What it costs to decide that a stored response may be served, beside what it costs to find it.
 //!
-//! `decide [ROUNDS]`: for each kind of request, everything that `semantics` is asked on the way to a
+//! `decide [ROUNDS [CALLS]]`: for each kind of request, everything that `semantics` is asked on the way to a
 //! hit, and in the same rounds the look-up: the cache key and what L1 has for it. The result is one
 //! line of JSON, medians over the rounds in nanoseconds.
 
@@ -22,9 +22,6 @@ use larder::stored::{
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Of one measurement.
-const CALLS: u32 = 100_000;
 
 /// What a browser sends with each request.
 const USUAL: [(&str, &str); 7] = [
@@ -58,7 +55,9 @@ const RESPONSE: [(&str, &str); 8] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let rounds: usize = std::env::args().nth(1).map_or(Ok(9), |rounds| rounds.parse())?;
+    let mut arguments = std::env::args().skip(1);
+    let rounds: usize = arguments.next().map_or(Ok(9), |rounds| rounds.parse())?;
+    let calls: u32 = arguments.next().map_or(Ok(100_000), |calls| calls.parse())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let tasks = Tasks {
         runtime: runtime.handle().clone(),
@@ -84,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut spans = vec![Vec::new(); kinds.len() + 1];
     for _ in 0..rounds.max(1) {
         let (look_up, decisions) = spans.split_last_mut().ok_or("nothing to measure")?;
-        look_up.push(timed(|| {
+        look_up.push(timed(calls, || {
             let key = self::key();
             let Some((_, request)) = kinds.first() else { return false };
             matches!(store.look_in_l1(&key, request, now), LookUp::Found(_))
@@ -93,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let LookUp::Found(hit) = store.look_in_l1(&key, request, now) else {
                 return Err("what was stored is gone".into());
             };
-            spans.push(timed(|| {
+            spans.push(timed(calls, || {
                 decide(black_box(request), &hit.stored.freshness, black_box(&head), now)
             })?);
         }
@@ -104,7 +103,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Everything that is decided on the way to a hit. False would be none.
+/// Everything that is decided on the way to a hit. False would be none. `count` counts its instructions.
+#[inline(never)]
 fn decide(request: &HeaderMap, stored: &Freshness, head: &HeaderMap, now: SystemTime) -> bool {
     if semantics::may_answer(&Method::GET, request).is_err() {
         return false;
@@ -122,14 +122,14 @@ fn decide(request: &HeaderMap, stored: &Freshness, head: &HeaderMap, now: System
 }
 
 /// In nanoseconds a call.
-fn timed(mut call: impl FnMut() -> bool) -> Result<f64, &'static str> {
+fn timed(calls: u32, mut call: impl FnMut() -> bool) -> Result<f64, &'static str> {
     let start = Instant::now();
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         if !black_box(call()) {
             return Err("it was no hit");
         }
     }
-    Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS))
+    Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(calls))
 }
 
 fn median(mut spans: Vec<f64>) -> f64 {

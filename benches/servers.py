@@ -36,7 +36,7 @@ def body(length):
 class Server:
     """A running child on `core`. `close` ends it; so does leaving the `with`."""
 
-    def __init__(self, name, command, port, core, folder):
+    def __init__(self, name, command, port, core, folder, patience=30):
         self.name, self.port = name, port
         self.output = folder / f"{name}.log"
         with open(self.output, "wb") as output:
@@ -48,7 +48,7 @@ class Server:
                 env={**os.environ, "RUST_LOG": "warn"},
             )
         try:
-            self._await_listener()
+            self._await_listener(patience)
         except BaseException:
             self.close()
             raise
@@ -77,8 +77,8 @@ class Server:
                 pass
             self.process.wait()
 
-    def _await_listener(self):
-        deadline = time.monotonic() + 30
+    def _await_listener(self, patience):
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
