@@ -1,4 +1,4 @@
-//! The listener for operators: figures, health, explanations, the busiest URLs, purges of what is stored and their
+//! The listener for operators: figures, health, explanations, the busiest URLs, what is stored, purges of it and their
 //! receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
@@ -11,8 +11,10 @@ mod ear;
 mod explain;
 mod health;
 mod options;
+mod parameters;
 mod purge;
 mod reload;
+mod stored;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +64,7 @@ struct Context {
     current: Arc<Current>,
     reloads: Option<Reloads>,
     token: Option<Arc<str>>,
+    looking: stored::Looking,
 }
 
 impl Admin {
@@ -78,7 +82,8 @@ impl Admin {
     ) -> io::Result<Self> {
         let ear = Ear::new(listener, opens)?;
         let (address, (leave, has_left)) = (ear.address(), ear.leaving());
-        let context = Context { current, reloads, token: token.map(Arc::from) };
+        let looking = Arc::new(Semaphore::new(1));
+        let context = Context { current, reloads, token: token.map(Arc::from), looking };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = TaskTracker::new().spawn(async move {
@@ -122,6 +127,8 @@ fn router(context: Context) -> Router {
         .route("/clear", post(purge::clear))
         .route("/pattern/", delete(purge::pattern))
         .route("/pattern/{*pattern}", delete(purge::pattern))
+        .route("/stored", get(stored::list))
+        .route("/stored/{id}", get(stored::one).delete(stored::purge))
         .route("/tag/", delete(purge::tag))
         .route("/tag/{*tag}", delete(purge::tag))
         .fallback(|| async {

@@ -114,7 +114,7 @@ pub(super) async fn receipts(
 }
 
 /// Purges, waits if that is wished, and tells.
-async fn answer(context: &Context, scopes: Vec<Scope>, options: Options) -> Response {
+pub(super) async fn answer(context: &Context, scopes: Vec<Scope>, options: Options) -> Response {
     let Options { soft, wait } = options;
     let gateway = context.current.gateway();
     let records = scopes.into_iter().map(|scope| Invalidation { scope, soft }).collect();

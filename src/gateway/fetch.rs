@@ -162,8 +162,9 @@ impl Fetch {
         let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let asked = Asked { method, fields: &head.headers, directives };
         let plan = self.plan();
-        let freshness =
+        let mut freshness =
             semantics::storable(&asked, status, fields, times, plan.rules(&self.presented))?;
+        freshness.open &= plan.may_be_shown() && self.presented.content.is_none();
         // A 416 with a lifetime, say, is about the range, which no key holds.
         if self.sought.is_part() && status != StatusCode::OK {
             return Err(NotStored::Range);

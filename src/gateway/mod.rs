@@ -13,7 +13,7 @@
 //! client, `post` stores what such a request got for the GETs to come, `shown` reads contents that
 //! policies want to see, `tags` says what tags are scoped to, `purge` what operators' purges cover,
 //! and answers `PURGE`; `bearer` says who is an operator, `busiest` what is asked for most, `used`
-//! what they are told of, `shadow` asks a second policy beside the first. `respond` makes responses
+//! what they are told of, `stored` what is stored, `shadow` asks a second policy beside the first. `respond` makes responses
 //! out of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is
 //! which gateway answers, after a reload another. `explain` tells all of that without doing it, and
 //! `refusals` remembers for it what was not stored.
@@ -52,6 +52,7 @@ mod shadow;
 mod shown;
 mod spare;
 mod stale;
+mod stored;
 mod switch;
 mod tags;
 mod used;
@@ -88,6 +89,7 @@ pub use self::current::{Current, Equipment, Lasting};
 pub use self::explain::{Explanation, Extent, Question};
 pub use self::presented::Peer;
 pub use self::shadow::Shadowed;
+pub use self::stored::{Listing, Shown, Unshown, beginning, tags_of};
 
 use self::course::{Announced, Course};
 use self::key::{Key, Keys};

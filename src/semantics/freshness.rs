@@ -33,6 +33,7 @@ const LONGEST_GUESS_FOR_ERRORS: Duration = Duration::from_mins(1);
 /// When a stored response came, how old it was then, how long it is fresh, and what limits its
 /// reuse.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is said by the response on its own")]
 pub struct Freshness {
     /// When the response was received (§4.2.3, `response_time`).
     pub received: SystemTime,
@@ -51,6 +52,8 @@ pub struct Freshness {
     pub stale_if_error: Option<Seconds>,
     /// It does not change while it is fresh (RFC 8246).
     pub immutable: bool,
+    /// Its content is what whoever asks gets: see [`open`](super::open).
+    pub open: bool,
 }
 
 /// How long a response is fresh, and who says so.
@@ -127,6 +130,7 @@ impl Freshness {
             stale_while_revalidate: directives.stale_while_revalidate.unwrap_or_default().into(),
             stale_if_error: directives.stale_if_error.map(Seconds::from),
             immutable: directives.immutable,
+            open: false,
         }
     }
 
@@ -141,6 +145,7 @@ impl Freshness {
             stale_while_revalidate: Seconds::default(),
             stale_if_error: None,
             immutable: false,
+            open: false,
         }
     }
 

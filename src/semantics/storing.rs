@@ -16,6 +16,7 @@ use super::freshness::{
     Freshness, Lifetime, LifetimeRule, Times, assigned_lifetime, explicit_lifetime,
     is_heuristically_cacheable,
 };
+use super::open;
 use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
@@ -216,7 +217,8 @@ pub fn storable(
 
     let lifetime = lifetime_by(status, fields, &directives, times.received, rules);
     let lifetime = lifetime.ok_or(NotStored::NoFreshness)?;
-    let freshness = Freshness::new(fields, &directives, times, lifetime.span);
+    let open = open::open(asked.fields, fields, &directives).is_ok();
+    let freshness = Freshness { open, ..Freshness::new(fields, &directives, times, lifetime.span) };
     let is_usable = freshness.is_fresh(times.received) && !freshness.no_cache;
     if !is_usable && Validators::of(fields).is_empty() {
         return Err(NotStored::NoValidator);

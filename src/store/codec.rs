@@ -27,7 +27,7 @@ use crate::store::variants::{Known, MAX_LISTS, MAX_NOMINATED, MAX_VARIANTS, Vari
 use crate::stored::{CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"LRDR";
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const RULES: u8 = 3;
@@ -296,6 +296,7 @@ mod tests {
                     stale_while_revalidate: Duration::from_secs(initial_age.into()).into(),
                     stale_if_error: flags.0.then_some(Duration::from_secs(lifetime.into()).into()),
                     immutable: flags.1,
+                    open: flags.0,
                 },
                 marks: marks.into_iter().map(Mark).collect(),
                 position: Position { millis: position.0, sequence: position.1 },

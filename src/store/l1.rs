@@ -181,6 +181,18 @@ impl L1 {
         self.has_rules.load(Ordering::Relaxed)
     }
 
+    /// All responses that have not reached their end, in no order; what comes meanwhile may be among
+    /// them. None counts as used by that.
+    pub(super) fn responses(
+        &self,
+        now: SystemTime,
+    ) -> impl Iterator<Item = (CacheKey, Arc<StoredResponse>)> {
+        self.cache.iter().filter_map(move |(key, kept)| match kept.held {
+            Held::Response(stored) if now < kept.end => Some((*key, stored)),
+            _ => None,
+        })
+    }
+
     /// What is larger is never put.
     pub(super) fn capacity(&self) -> usize {
         usize::try_from(self.capacity).unwrap_or(usize::MAX)
@@ -204,7 +216,7 @@ impl L1 {
 
 impl Held {
     /// In octets.
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         OVERHEAD
             + match self {
                 Self::Response(stored) => {

@@ -101,6 +101,13 @@ impl CacheKey {
 }
 
 impl CacheKey {
+    /// The key that reads so, in hexadecimal.
+    pub fn parse(text: &str) -> Option<Self> {
+        // Of lower case alone: one key has one text.
+        let hash = blake3::Hash::from_hex(text).ok()?;
+        (*hash.to_hex() == *text).then_some(Self(*hash.as_bytes()))
+    }
+
     /// The key of responses that answer every query with this canonical form under a rule of
     /// `No-Vary-Search`, this being the key of their path. A rule is no field name, so that no
     /// variant has this key.
@@ -235,6 +242,12 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
+    /// What it has in common with all variants under its cache key. Every response has it behind the mark
+    /// of its route.
+    pub fn key_mark(&self) -> Option<Mark> {
+        self.marks.get(1).copied()
+    }
+
     /// The content; `None` if it is not all here.
     pub fn whole(&self) -> Option<&Bytes> {
         self.part.is_none().then_some(&self.body)

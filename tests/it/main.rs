@@ -111,6 +111,7 @@ mod worked;
 mod purge;
 mod purge_command;
 mod receipts;
+mod stored;
 
 // What is stored before anybody asks for it.
 mod busiest;
