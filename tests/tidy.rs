@@ -71,7 +71,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
     ("server", &["body", "clock", "config", "framing", "gateway", "interim", "tunnel"]),
-    ("admin", &["clock", "gateway", "message", "plugin", "stats", "store", "stored", "upstream"]),
+    (
+        "admin",
+        &[
+            "busiest", "clock", "gateway", "message", "plugin", "stats", "store", "stored",
+            "upstream",
+        ],
+    ),
     (
         "service",
         &[

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Allowed, Context};
 use crate::clock;
-use crate::gateway::Gateway;
+use crate::gateway::{Current, Gateway};
 use crate::store::{Health, LogHealth, ServerHealth, State as L2State, WatchHealth};
 use crate::upstream::LookupFailure;
 use crate::upstream::ServerHealth as ServerOfUpstream;
@@ -25,7 +25,7 @@ const LATELY: Duration = Duration::from_mins(5);
 
 /// What a load balancer does by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+pub(super) enum Status {
     /// All is well.
     Pass,
     /// Requests are answered, and an operator should look.
@@ -38,20 +38,25 @@ pub(super) async fn health(
     State(context): State<Context>,
     Extension(Allowed(allowed)): Extension<Allowed>,
 ) -> Response {
-    let gateway = context.current.gateway();
-    let found = Found::of(&gateway);
-    let status = if context.current.is_leaving() { Status::Fail } else { found.status() };
+    let (status, told) = told(&context.current, allowed);
     let code = match status {
         Status::Pass | Status::Warn => StatusCode::OK,
         Status::Fail => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let fields = [(CONTENT_TYPE, "application/health+json"), (CACHE_CONTROL, "no-store")];
+    (code, fields, told.to_string()).into_response()
+}
+
+/// How everything is, or the status alone.
+pub(super) fn told(current: &Current, allowed: bool) -> (Status, Value) {
+    let found = Found::of(&current.gateway());
+    let status = if current.is_leaving() { Status::Fail } else { found.status() };
     let mut told = json!({ "status": status.as_str() });
     if allowed && let (Value::Object(told), Value::Object(more)) = (&mut told, found.told()) {
         told.extend(more);
-        told.insert("draining".to_owned(), context.current.is_leaving().into());
+        told.insert("draining".to_owned(), current.is_leaving().into());
     }
-    let fields = [(CONTENT_TYPE, "application/health+json"), (CACHE_CONTROL, "no-store")];
-    (code, fields, told.to_string()).into_response()
+    (status, told)
 }
 
 impl Status {

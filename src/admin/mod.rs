@@ -10,6 +10,7 @@ mod busiest;
 mod ear;
 mod explain;
 mod health;
+mod live;
 mod options;
 mod parameters;
 mod purge;
@@ -42,6 +43,7 @@ use crate::message;
 pub use self::reload::{Reloaded, Reloads};
 
 use self::ear::Ear;
+use self::live::Live;
 
 /// The running listener.
 pub struct Admin {
@@ -65,6 +67,7 @@ struct Context {
     reloads: Option<Reloads>,
     token: Option<Arc<str>>,
     looking: stored::Looking,
+    live: Arc<Live>,
 }
 
 impl Admin {
@@ -83,8 +86,9 @@ impl Admin {
         let ear = Ear::new(listener, opens)?;
         let (address, (leave, has_left)) = (ear.address(), ear.leaving());
         let looking = Arc::new(Semaphore::new(1));
-        let context = Context { current, reloads, token: token.map(Arc::from), looking };
         let stop = CancellationToken::new();
+        let live = Live::start(Arc::clone(&current), stop.clone());
+        let context = Context { current, reloads, token: token.map(Arc::from), looking, live };
         let stopped = stop.clone().cancelled_owned();
         let serving = TaskTracker::new().spawn(async move {
             axum::serve(ear, router(context)).with_graceful_shutdown(stopped).await
@@ -118,6 +122,7 @@ fn router(context: Context) -> Router {
     Router::new()
         .route("/stats", get(stats))
         .route(HEALTH, get(health::health))
+        .route("/live", get(live::live))
         .route("/shadow", get(shadow))
         .route("/busiest", get(busiest::busiest))
         .route("/explain", get(explain::by_parameters).post(explain::by_content))

@@ -133,7 +133,7 @@ pub(super) async fn answer(context: &Context, scopes: Vec<Scope>, options: Optio
     (status, Json(answer)).into_response()
 }
 
-fn told(receipts: &Receipts) -> Value {
+pub(super) fn told(receipts: &Receipts) -> Value {
     let gateway = |gateway: &Applied| {
         let at = gateway.at.map(clock::text);
         json!({ "name": &*gateway.name, "applied": gateway.is_applied, "at": at })

@@ -104,6 +104,17 @@ impl Spread {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
+    /// What came since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let before_of = |place| before.counts.get(place).copied().unwrap_or_default();
+        let counts = self.counts.iter().enumerate();
+        Self {
+            counts: counts.map(|(at, count)| count.saturating_sub(before_of(at))).collect(),
+            sum: self.sum.saturating_sub(before.sum),
+        }
+    }
+
     /// How many lasted no longer than this. The steps have to end there, too.
     pub fn within(&self, bound: Duration) -> u64 {
         let nanoseconds = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);

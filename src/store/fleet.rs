@@ -55,7 +55,7 @@ pub(super) struct Fleet {
     /// Tells this process from another of the same name.
     pub(super) process: String,
     name: Mutex<Name>,
-    purges: Purges,
+    pub(super) purges: Purges,
     seen: Mutex<Seen>,
     /// There are receipts to write.
     untold: Notify,

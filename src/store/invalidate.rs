@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::clock;
 use crate::store::Store;
+use crate::store::journal::Noted;
 use crate::store::log::Invalidation;
 use crate::store::purges::Later;
 use crate::store::receipts::{NoReceipts, PurgeId, Purged, Receipts};
@@ -57,6 +58,20 @@ impl Store {
     /// Nothing is said of those from before this gateway first read the log to its end.
     pub fn purges(&self) -> watch::Receiver<()> {
         self.log.purges()
+    }
+
+    /// The invalidations that were applied here after the one of this number, `most` of them at most: the
+    /// newest.
+    pub fn noted_since(&self, number: u64, most: usize) -> Vec<Noted> {
+        self.log.journal.since(number, most)
+    }
+
+    /// The purges that were applied here within this time, the oldest first, `most` of them at most:
+    /// those that have a place in the log.
+    pub fn late_purges(&self, within: Duration, most: usize) -> Vec<PurgeId> {
+        let since = clock::instant().checked_sub(within);
+        let late = since.map(|since| self.fleet.purges.since(since, most)).unwrap_or_default();
+        late.into_iter().map(PurgeId::Placed).collect()
     }
 
     /// Which gateways have applied a purge, as soon as all have that are alive, or when `limit` is

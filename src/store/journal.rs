@@ -1,5 +1,6 @@
 //! The newest records of the log as they were applied here, for operators who ask what has invalidated
-//! something. What is valid is the log's to say, which knows what is covered and not why.
+//! something, or what is being invalidated. What is valid is the log's to say, which knows what is covered
+//! and not why.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,20 +21,34 @@ const LATEST: usize = 64;
 
 /// Why there is a record.
 #[derive(Clone, Debug)]
-pub(super) struct Noted {
-    place: Position,
+pub struct Noted {
+    /// Counts up from 1, in the order in which they were applied here.
+    pub number: u64,
+    /// Its place in the log.
+    pub place: Position,
+    /// `mark`, `pattern` or `all`.
+    pub kind: &'static str,
     /// What it stands for; empty for everything.
-    pub(super) label: Box<str>,
+    pub label: Box<str>,
+    /// What is covered is stale, and not gone.
+    pub soft: bool,
     /// `write`, `purge`, `change` or `trouble`, as far as it is known.
-    pub(super) cause: Option<Box<str>>,
+    pub cause: Option<Box<str>>,
     /// The gateway that appended it.
-    pub(super) by: Option<Arc<str>>,
-    pub(super) applied: Instant,
+    pub by: Option<Arc<str>>,
+    /// When it was applied here.
+    pub applied: Instant,
 }
 
 /// The newest records.
 #[derive(Debug, Default)]
-pub(super) struct Journal(Mutex<VecDeque<Noted>>);
+pub(super) struct Journal(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    count: u64,
+    noted: VecDeque<Noted>,
+}
 
 impl Journal {
     /// A record of this gateway's own was applied.
@@ -57,29 +72,40 @@ impl Journal {
         by: Option<Arc<str>>,
         now: Instant,
     ) {
-        let label = match &record.scope {
-            Scope::Mark { label, .. } => label,
-            Scope::Pattern(pattern) => pattern,
-            Scope::All => "",
+        let (kind, label) = match &record.scope {
+            Scope::Mark { label, .. } => ("mark", label.as_str()),
+            Scope::Pattern(pattern) => ("pattern", pattern.as_str()),
+            Scope::All => ("all", ""),
         };
         let cut = |text: &str| text.chars().take(LONGEST).collect();
-        let noted = Noted { place, label: cut(label), cause: cause.map(cut), by, applied: now };
+        let (label, cause, soft) = (cut(label), cause.map(cut), record.soft);
         let mut all = self.all();
-        if all.iter().rev().take(LATEST).any(|known| known.place == place) {
+        if all.noted.iter().rev().take(LATEST).any(|known| known.place == place) {
             return;
         }
-        all.push_back(noted);
-        if all.len() > MOST {
-            all.pop_front();
+        all.count += 1;
+        let number = all.count;
+        all.noted.push_back(Noted { number, place, kind, label, soft, cause, by, applied: now });
+        if all.noted.len() > MOST {
+            all.noted.pop_front();
         }
+    }
+
+    /// Those that were applied after the one of this number, as far as they are remembered, `most` of them
+    /// at most: the newest.
+    pub(super) fn since(&self, number: u64, most: usize) -> Vec<Noted> {
+        let all = self.all();
+        let news = usize::try_from(all.count.saturating_sub(number)).unwrap_or(usize::MAX);
+        let before = all.noted.len().saturating_sub(news.min(most));
+        all.noted.range(before..).cloned().collect()
     }
 
     /// What is remembered of the record at a place.
     pub(super) fn at(&self, place: Position) -> Option<Noted> {
-        self.all().iter().rev().find(|noted| noted.place == place).cloned()
+        self.all().noted.iter().rev().find(|noted| noted.place == place).cloned()
     }
 
-    fn all(&self) -> MutexGuard<'_, VecDeque<Noted>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,6 +133,12 @@ mod tests {
             journal.note(place(sequence), &record("b"), Cause::Write, &by, now);
         }
         assert!(journal.at(place(1)).is_none() && journal.at(place(2)).is_some());
+        let numbers = |number, most| {
+            journal.since(number, most).iter().map(|noted| noted.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(MOST as u64 - 1, 9), [MOST as u64, MOST as u64 + 1]);
+        assert_eq!(numbers(0, 2), [MOST as u64, MOST as u64 + 1], "the newest");
+        assert_eq!((numbers(0, MOST)[0], numbers(MOST as u64 + 1, 9)), (2, vec![]));
         let long = "\u{e9}".repeat(LONGEST + 1);
         journal.note(place(9999), &record(&long), Cause::Unknown { purge: false }, &by, now);
         let known = journal.at(place(9999)).unwrap();

@@ -61,6 +61,15 @@ impl Purges {
         lock(&self.applied).iter().rev().find(|purge| purge.id == id).map(|purge| purge.at)
     }
 
+    /// Those that were applied after this moment, the oldest first, `most` of them at most.
+    pub(super) fn since(&self, moment: Instant, most: usize) -> Vec<Position> {
+        let applied = lock(&self.applied);
+        let late = applied.iter().filter(|purge| purge.at > moment).map(|purge| purge.id);
+        let mut late: Vec<_> = late.collect();
+        late.drain(..late.len().saturating_sub(most));
+        late
+    }
+
     /// Those whose receipts are to be written, the oldest first.
     pub(super) fn untold(&self) -> Vec<Purge> {
         lock(&self.applied).iter().filter(|purge| !purge.told).copied().collect()

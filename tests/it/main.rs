@@ -113,6 +113,9 @@ mod purge_command;
 mod receipts;
 mod stored;
 
+// The feed of figures.
+mod dashboard;
+
 // What is stored before anybody asks for it.
 mod busiest;
 mod warm;
