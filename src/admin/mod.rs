@@ -1,12 +1,17 @@
-//! The listener for operators: figures, health, explanations, the busiest URLs, what is stored, purges of it and their
-//! receipts, and reloads.
+//! The listener for operators: the dashboard, figures, health, explanations, the busiest URLs, what is stored,
+//! purges of it and their receipts, and reloads.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
-//! token, if one is configured; all but the status in `GET /health`. Without one the listener is a loopback address, and only calls
-//! that name a loopback host are answered: a web page that the operator visits must not be able to
-//! make its browser call it under a name of its own.
+//! token, if one is configured; all but the status in `GET /health`, and the files of the dashboard, which
+//! hold nothing.
+//!
+//! Without a token the listener is a loopback address, and only calls that name a loopback host are
+//! answered: a web page that the operator visits must not be able to make its browser call it under a name
+//! of its own. Nor may a page from elsewhere call it by its right name, another port of this machine
+//! included: where a browser says which page makes a call, that must be one of this listener's own.
 
 mod busiest;
+mod dashboard;
 mod ear;
 mod explain;
 mod health;
@@ -24,7 +29,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CONTENT_TYPE, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -53,6 +60,12 @@ pub struct Admin {
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
 }
+
+/// For which page a browser makes a call, as Fetch Metadata has it.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// No page from elsewhere may have an answer in its process, read or not.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The one call that is answered to everyone, if shortly.
 const HEALTH: &str = "/health";
@@ -120,6 +133,9 @@ impl Admin {
 
 fn router(context: Context) -> Router {
     Router::new()
+        .route("/", get(dashboard::page))
+        .route("/dashboard", get(dashboard::page))
+        .route("/dashboard/{file}", get(dashboard::part))
         .route("/stats", get(stats))
         .route(HEALTH, get(health::health))
         .route("/live", get(live::live))
@@ -158,17 +174,34 @@ async fn authorise(State(context): State<Context>, mut request: Request, next: N
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             Some(response)
         }
-        None if fields.contains_key(ORIGIN) || !names_loopback(fields) => {
+        None if !names_loopback(fields) || is_of_another_page(fields) => {
             let detail = "without a token only this machine may call, by a loopback address";
             Some(problem(StatusCode::FORBIDDEN, detail))
         }
         None => None,
     };
     request.extensions_mut().insert(Allowed(refused.is_none()));
-    match refused {
-        Some(response) if request.uri().path() != HEALTH => response,
+    let path = request.uri().path();
+    let mut response = match refused {
+        Some(response) if path != HEALTH && !dashboard::is_of_page(path) => response,
         _ => next.run(request).await,
-    }
+    };
+    let fields = response.headers_mut();
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// Whether a browser makes a call for a page that is none of this listener's, or does not say for which.
+/// Both fields are the browser's own: no page can set them.
+fn is_of_another_page(fields: &HeaderMap) -> bool {
+    let is_other = |origin: &HeaderValue| {
+        let host = fields.get(HOST).map_or(&[][..], HeaderValue::as_bytes);
+        origin.as_bytes().strip_prefix(b"http://") != Some(host)
+    };
+    let is_elsewhere = |site: &HeaderValue| !matches!(site.as_bytes(), b"same-origin" | b"none");
+    fields.get_all(ORIGIN).iter().any(is_other)
+        || fields.get_all(FETCH_SITE).iter().any(is_elsewhere)
 }
 
 fn names_loopback(fields: &HeaderMap) -> bool {

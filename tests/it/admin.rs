@@ -231,7 +231,6 @@ async fn what_is_not_a_call_is_a_problem() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
     for (method, target, code, allow) in [
-        ("GET", "/", 404, None),
         ("GET", "/stat", 404, None),
         ("GET", "/stats/", 404, None),
         ("POST", "/clear/all", 404, None),

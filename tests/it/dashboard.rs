@@ -1,4 +1,4 @@
-//! The feed that operators' figures come by.
+//! The dashboard's files, who may have its figures, and the feed that they come by.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -46,6 +46,87 @@ impl Feed {
             if is_it(&event) {
                 return event;
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_files_need_no_token_and_may_do_little() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).admin("token = \"secret\"").start().await;
+    for (target, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard", "text/html; charset=utf-8"),
+        ("/dashboard/app.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+        ("/dashboard/icon.svg", "image/svg+xml"),
+    ] {
+        let got = gateway.admin("GET", target).send().await.code(200).has("content-type", kind);
+        let policy = got.field("content-security-policy").unwrap();
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.split("; ").any(|it| it == part), "`{part}` in {policy}");
+        }
+        let got =
+            got.has("x-content-type-options", "nosniff").has("referrer-policy", "no-referrer");
+        got.has("cross-origin-resource-policy", "same-origin").has("cache-control", "no-cache");
+    }
+    gateway.admin("GET", "/dashboard/none.js").send().await.code(404);
+    gateway.admin("POST", "/dashboard").send().await.code(405);
+    for target in ["/live", "/stats", "/stored"] {
+        gateway.admin("GET", target).send().await.code(401);
+        let ask = gateway.admin("GET", target).field("authorization", "Bearer wrong");
+        ask.send().await.code(401);
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_a_page_of_its_own_may_call_and_no_other() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let port = gateway.admin_address().port();
+    let own = format!("127.0.0.1:{port}");
+    let named = format!("localhost:{port}");
+    for (host, page, site, code, why) in [
+        (&*own, None, None, 200, "no browser"),
+        (&*own, None, Some("same-origin"), 200, "its own page"),
+        (&*own, None, Some("none"), 200, "typed by the user"),
+        (&*own, Some(format!("http://{own}")), Some("same-origin"), 200, "its own page writes"),
+        (&*named, Some(format!("http://{named}")), None, 200, "by a name"),
+        ("localhost:9999", Some("http://localhost:9999".into()), None, 200, "by a forwarded port"),
+        (&*own, Some(format!("http://{named}")), None, 403, "another name is another page"),
+        (&*own, Some("http://127.0.0.1:3000".into()), None, 403, "a page of another port"),
+        (&*own, Some(format!("https://{own}")), None, 403, "another scheme"),
+        (&*own, Some("http://attacker.example".into()), None, 403, "a page from elsewhere"),
+        (&*own, Some("null".into()), None, 403, "a page that does not say which"),
+        (&*own, None, Some("cross-site"), 403, "a page from elsewhere reads"),
+        (&*own, None, Some("same-site"), 403, "a page of another port reads"),
+        (
+            "attacker.example",
+            Some("http://attacker.example".into()),
+            Some("same-origin"),
+            403,
+            "a name of the attacker's for this address",
+        ),
+    ] {
+        for target in ["/stats", "/live"] {
+            let mut ask = gateway.admin("GET", target).field("host", host);
+            if let Some(page) = &page {
+                ask = ask.field("origin", page);
+            }
+            if let Some(site) = site {
+                ask = ask.field("sec-fetch-site", site);
+            }
+            let head = ask.open().await.head();
+            assert_eq!(head.status.as_u16(), code, "{why}: {target}");
         }
     }
 }

@@ -113,7 +113,8 @@ mod purge_command;
 mod receipts;
 mod stored;
 
-// The feed of figures.
+// The page for operators, and the feed behind it.
+mod browser;
 mod dashboard;
 
 // What is stored before anybody asks for it.
