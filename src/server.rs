@@ -35,6 +35,7 @@ use tracing::warn;
 
 use crate::config;
 use crate::gateway::Current;
+use crate::stats::Stats;
 
 pub use self::door::Doors;
 pub use self::tls::{Secured, Unusable};
@@ -81,6 +82,7 @@ struct Worker {
 #[derive(Clone)]
 struct Accepting {
     workers: Arc<[Worker]>,
+    stats: Arc<Stats>,
     limit: Arc<Semaphore>,
     /// Nothing is accepted before this.
     opens: CancellationToken,
@@ -99,6 +101,7 @@ struct Connection {
 
 struct Open {
     count: Arc<AtomicUsize>,
+    stats: Arc<Stats>,
     /// None of one that was accepted when no place was left, and then no more were.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -106,6 +109,7 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.stats.connections.ended.count();
     }
 }
 
@@ -146,6 +150,7 @@ impl Server {
         let addresses = listening.iter().map(|it| it.listener.local_addr());
         let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
         let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
+        let stats = Arc::clone(current.gateway().stats());
         let setting = Setting {
             current,
             leave: leave.clone(),
@@ -177,7 +182,7 @@ impl Server {
         }
         let limit = Arc::new(Semaphore::new(config.max_connections));
         let accepting = TaskTracker::new();
-        let with = Accepting { workers: workers.into(), limit, opens, leave: leave.clone() };
+        let with = Accepting { workers: workers.into(), stats, limit, opens, leave: leave.clone() };
         let mut doors = Vec::with_capacity(listening.len());
         for (own, Listening { listener, secured }) in config.listeners().zip(listening) {
             let door = Arc::new(Door::new(own, secured));
@@ -237,7 +242,7 @@ impl Server {
 
 /// Accepts until told to leave; each connection goes to the worker with the fewest.
 async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
-    let Accepting { workers, limit, opens, leave } = with;
+    let Accepting { workers, stats, limit, opens, leave } = with;
     tokio::select! {
         () = opens.cancelled() => {}
         () = leave.cancelled() => return,
@@ -270,7 +275,9 @@ async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
         };
         worker.open.fetch_add(1, Ordering::Relaxed);
         let door = Arc::clone(&door);
-        let open = Open { count: Arc::clone(&worker.open), _permit: permit };
+        stats.connections.accepted.count();
+        let (count, stats) = (Arc::clone(&worker.open), Arc::clone(&stats));
+        let open = Open { count, stats, _permit: permit };
         if worker.connections.send(Connection { stream, peer, door, open }).is_err() {
             return;
         }

@@ -70,7 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
-    ("server", &["body", "clock", "config", "framing", "gateway", "interim", "tunnel"]),
+    ("server", &["body", "clock", "config", "framing", "gateway", "interim", "stats", "tunnel"]),
     (
         "admin",
         &[
@@ -116,7 +116,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("flate2", &["plugin", "encoder"]),
     ("brotli", &["encoder"]),
     ("zstd", &["encoder"]),
-    ("rustix", &["plugin", "service"]),
+    ("rustix", &["admin", "plugin", "service"]),
     ("wasmparser", &["plugin"]),
     ("matchit", &["routes"]),
     ("toml", &["config"]),

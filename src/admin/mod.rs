@@ -14,10 +14,13 @@ mod busiest;
 mod dashboard;
 mod ear;
 mod explain;
+mod exposition;
 mod health;
 mod live;
+mod metrics;
 mod options;
 mod parameters;
+mod process;
 mod purge;
 mod reload;
 mod stored;
@@ -137,6 +140,7 @@ fn router(context: Context) -> Router {
         .route("/dashboard", get(dashboard::page))
         .route("/dashboard/{file}", get(dashboard::part))
         .route("/stats", get(stats))
+        .route("/metrics", get(metrics::metrics))
         .route(HEALTH, get(health::health))
         .route("/live", get(live::live))
         .route("/shadow", get(shadow))

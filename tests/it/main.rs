@@ -169,6 +169,7 @@ mod grpc;
 // What operators see and do.
 mod admin;
 mod health;
+mod metrics;
 mod outcomes;
 
 // Another configuration, and other plugins, while requests run.
