@@ -72,6 +72,12 @@ pub fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// The time since a moment that is the same for all processes of the machine (`CLOCK_MONOTONIC`).
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ mod guarded;
 mod parting;
 mod patience;
 mod proxy;
+mod pulse;
 mod stall;
 mod strict;
 mod switch;
@@ -38,6 +39,7 @@ use crate::gateway::Current;
 use crate::stats::Stats;
 
 pub use self::door::Doors;
+pub use self::pulse::Pulse;
 pub use self::tls::{Secured, Unusable};
 
 use self::door::Door;
@@ -60,6 +62,7 @@ pub struct Server {
     leave: CancellationToken,
     stop: CancellationToken,
     workers: Vec<JoinHandle<Drained>>,
+    pulse: Pulse,
     accepting: TaskTracker,
 }
 
@@ -170,11 +173,13 @@ impl Server {
         };
         let mut workers = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
+        let mut handles = Vec::with_capacity(count);
         for number in 0..count {
             let (connections, incoming) = mpsc::unbounded_channel();
             workers.push(Worker { connections, open: Arc::default() });
             let (setting, more) = (setting.clone(), setting.connections.token());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            handles.push(runtime.handle().clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || runtime.block_on(work(incoming, more, setting)))?;
@@ -190,7 +195,8 @@ impl Server {
             accepting.spawn(accept(listener, door, with.clone()));
         }
         accepting.close();
-        Ok(Self { addresses, doors: Doors(doors.into()), leave, stop, workers: threads, accepting })
+        let (doors, workers, pulse) = (Doors(doors.into()), threads, Pulse(handles));
+        Ok(Self { addresses, doors, leave, stop, workers, pulse, accepting })
     }
 
     /// Where clients connect to: the first listener.
@@ -207,6 +213,11 @@ impl Server {
     /// Of all listeners.
     pub fn doors(&self) -> Doors {
         self.doors.clone()
+    }
+
+    /// Whether its workers get on.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Takes no more connections. Those that were accepted are served on, and clients of HTTP/2 are told

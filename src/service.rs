@@ -9,6 +9,7 @@ mod listeners;
 mod reload;
 mod sharing;
 mod sources;
+mod supervised;
 mod takeover;
 mod warming;
 mod watch;
@@ -37,12 +38,14 @@ use crate::token::Reader;
 
 pub use self::certificates::Aged;
 pub use self::listeners::Listeners;
+pub use self::supervised::Supervised;
 pub use self::takeover::{Next, Trouble};
 
 use self::busiest::Ranking;
 use self::changes::Watches;
-use self::reload::{Reloader, Reloading};
+use self::reload::{Followers, Reloader, Reloading};
 use self::sources::Forward;
+use self::supervised::Notifier;
 use self::warming::{Plan, Warming};
 use self::watch::Watched;
 
@@ -54,6 +57,7 @@ pub struct Assembly {
     parts: Parts,
     routes: Routes,
     source: Option<(Source, Watched)>,
+    notifier: Notifier,
 }
 
 /// The file that a configuration is read from, and is read from again.
@@ -94,6 +98,7 @@ pub struct Service {
     warming: Warming,
     ranking: Ranking,
     store_tasks: store::Tasks,
+    notifier: Notifier,
     /// How long running requests may take to end.
     drain: Duration,
     /// How long of that connections may stay idle.
@@ -130,7 +135,7 @@ impl Assembly {
     /// All that is wrong, with the file and with what it names, each at its line.
     pub fn new(draft: Draft, file: &str) -> Result<Self, Faults> {
         let (parts, routes) = assemble(draft, file, None)?;
-        Ok(Self { parts, routes, source: None })
+        Ok(Self { parts, routes, source: None, notifier: Notifier::default() })
     }
 
     /// The assembly of a file. What it starts reads the file again when it is told to, or when a file
@@ -141,7 +146,8 @@ impl Assembly {
     pub fn read(source: Source) -> Result<Self, Faults> {
         let (watched, draft) = source.read();
         let (parts, routes) = assemble(draft, &source.name(), None)?;
-        Ok(Self { parts, routes, source: Some((source, watched)) })
+        let source = Some((source, watched));
+        Ok(Self { parts, routes, source, notifier: Notifier::default() })
     }
 
     /// The configuration it was made from.
@@ -161,7 +167,7 @@ impl Assembly {
     /// A listener or a thread cannot be used.
     pub fn start(self, listeners: Listeners, clock: Clock) -> Result<Service, NotStarted> {
         self.aged(clock.now()).iter().for_each(Aged::log);
-        let Self { mut parts, routes, source } = self;
+        let Self { mut parts, routes, source, notifier } = self;
         let config = &parts.config;
         let tasks = TaskTracker::new();
         let store_tasks = store::Tasks {
@@ -199,9 +205,9 @@ impl Assembly {
         let reloading = source.map(|(source, watched)| {
             let parts = Arc::new(parts);
             let (current, watches) = (Arc::clone(&current), Arc::clone(&watches));
-            let plans = warming.plans();
-            let doors = server.doors();
-            Reloader { source, watched, parts, current, doors, watches, lasting, plans, clock }
+            let (doors, plans, notifier) = (server.doors(), warming.plans(), notifier.clone());
+            let followers = Followers { doors, plans, notifier };
+            Reloader { source, watched, parts, current, watches, lasting, followers, clock }
                 .start(calls)
         });
         Ok(Service {
@@ -214,6 +220,7 @@ impl Assembly {
             warming,
             ranking,
             store_tasks,
+            notifier,
             drain,
             ease: Duration::ZERO,
         })

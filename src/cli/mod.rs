@@ -7,6 +7,7 @@
 mod admin;
 mod check;
 pub mod demo;
+mod health;
 mod policy;
 mod purge;
 mod run;
@@ -113,6 +114,13 @@ enum Command {
     /// Exit codes: 0 accepted, with --wait applied by all gateways that are alive · 1 refused, no
     /// answer, or not applied by all in time · 2 wrong arguments.
     Purge(purge::Arguments),
+    /// Ask the gateway on this machine whether it answers: `pass`, `warn` or `fail`.
+    ///
+    /// For containers and whoever looks after them. `GET /health` tells more.
+    ///
+    /// Exit codes: 0 it answers requests, if not all is well (`warn`) · 1 it does not, or is not there ·
+    /// 2 wrong arguments.
+    Health(health::Arguments),
     /// Have a running gateway store what it will be asked for: URLs, lists of them, sitemaps.
     ///
     /// Each URL is asked of the gateway as a client would, with the URL's host, so that it is stored as for
@@ -180,6 +188,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(table) => check::check(table.file(), &mut out, &mut err),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
+        Command::Health(arguments) => health::health(&arguments, &mut out, &mut err),
         Command::Warm(arguments) => warm::warm(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };

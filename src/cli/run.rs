@@ -12,13 +12,15 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
-use crate::service::{Assembly, Next, Service, Source};
+use crate::service::{Assembly, Next, Service, Source, Supervised};
 use crate::telemetry::with_causes;
 
 use super::{Exit, Run, say};
 
 /// Serves until a signal.
 pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    // Before there is another thread.
+    let supervised = Supervised::of_environment();
     let assembly = match assemble(arguments) {
         Ok(assembly) => assembly,
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
@@ -30,7 +32,7 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Ok(hangup) => hangup,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
         };
-        match assembly.start_in_place(Clock::System).await {
+        match assembly.start_in_place(supervised, Clock::System).await {
             Err(error) => say(err, Exit::Failed, &with_causes(&error)),
             Ok(mut service) => {
                 info!(address = %service.address(), admin = ?service.admin_address(), "listening");

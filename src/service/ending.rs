@@ -40,6 +40,7 @@ impl Service {
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
         let Self { server, admin, reloading, watches, warming, ranking, offer, ease, .. } = self;
         let store_tasks = self.store_tasks;
+        self.notifier.stopping(self.drain);
         // It holds the listeners, too.
         drop(offer);
         self.current.leave();

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Fault, Listener};
 use crate::server::{Listening, Secured, Server};
 
+use super::supervised::Sockets;
 use super::warming::Asked;
 use super::{NotStarted, Parts};
 
@@ -30,15 +31,17 @@ impl Listeners {
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
     pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        Self::bind_or_take(config, Vec::new()).await
+        Self::bind_or_take(config, Vec::new(), Sockets::default()).await
     }
 
-    /// The same, but for those that are among these: they are used, and the others closed.
+    /// The same, but for those that are among these, of another process, or passed to this one: they are used,
+    /// and the others closed.
     pub(super) async fn bind_or_take(
         config: &Config,
         known: Vec<std::net::TcpListener>,
+        passed: Sockets,
     ) -> Result<Self, NotStarted> {
-        let mut known = known;
+        let mut known = (known, passed);
         let mut clients = Vec::new();
         for listener in config.server.listeners() {
             clients.push(listen(listener.listen, &mut known).await?);
@@ -47,6 +50,7 @@ impl Listeners {
             Some(admin) => Some(listen(admin.listen, &mut known).await?),
             None => None,
         };
+        known.1.close();
         Ok(Self::open(clients, operators))
     }
 
@@ -114,11 +118,12 @@ pub(super) fn asked(config: &Config, server: &Server) -> Asked {
 /// Listens on an address, by one of those that are `known` if it is there.
 async fn listen(
     address: SocketAddr,
-    known: &mut Vec<std::net::TcpListener>,
+    (known, passed): &mut (Vec<std::net::TcpListener>, Sockets),
 ) -> Result<TcpListener, NotStarted> {
     let is_there = |it: &std::net::TcpListener| it.local_addr().is_ok_and(|own| own == address);
-    let listener = match known.iter().position(is_there) {
-        Some(place) => TcpListener::from_std(known.swap_remove(place)),
+    let known = known.iter().position(is_there).map(|place| known.swap_remove(place));
+    let listener = match known.or_else(|| passed.take(address)) {
+        Some(listener) => TcpListener::from_std(listener),
         None => TcpListener::bind(address).await,
     };
     listener.map_err(|source| NotStarted::Listening { address, source })

@@ -24,6 +24,7 @@ use crate::server::Doors;
 
 use super::certificates::{self, Aged};
 use super::changes::{Watches, bookmarks};
+use super::supervised::Notifier;
 use super::warming::Plans;
 use super::watch::Watched;
 use super::{Parts, Source, assemble};
@@ -37,13 +38,20 @@ pub(super) struct Reloader {
     pub(super) watched: Watched,
     pub(super) parts: Arc<Parts>,
     pub(super) current: Arc<Current>,
-    /// Of the listeners for clients.
-    pub(super) doors: Doors,
     pub(super) watches: Arc<Watches>,
     pub(super) lasting: Lasting,
+    pub(super) followers: Followers,
+    pub(super) clock: Clock,
+}
+
+/// Who is told of each reload.
+pub(super) struct Followers {
+    /// Of the listeners for clients.
+    pub(super) doors: Doors,
     /// Of warming.
     pub(super) plans: Plans,
-    pub(super) clock: Clock,
+    /// Whoever has started the process.
+    pub(super) notifier: Notifier,
 }
 
 /// The running task. Dropping it leaves the task to its runtime.
@@ -109,7 +117,12 @@ impl Reloader {
                     ("change of a file", None)
                 }
             };
+            self.followers.notifier.reloading();
             let done = self.reload(cause, &mut retired).await;
+            self.followers.notifier.ready(match done {
+                Reloaded::Done(_) => "answering by what was read last",
+                Reloaded::Faulty(_) => "answering; what was read last is faulty, see the log",
+            });
             if let Some(answer) = answer {
                 // Whoever asked may have gone.
                 drop(answer.send(done));
@@ -167,7 +180,7 @@ impl Reloader {
         parts.bookmarks = bookmarks(&parts.config, &store, &self.parts.bookmarks);
         let gateway = parts.gateway(routes, &self.lasting);
         let former = self.current.replace(Arc::clone(&gateway));
-        self.doors.secure(&parts.secured);
+        self.followers.doors.secure(&parts.secured);
         self.watches.change(&parts, &self.current, &self.lasting);
         stats.reloads.succeeded(self.clock.now());
         aged.iter().for_each(Aged::log);
@@ -178,7 +191,7 @@ impl Reloader {
             waiting_for_restart: waiting,
             seconds: began.elapsed().as_secs_f64(),
         };
-        self.plans.follow(parts.warm.clone());
+        self.followers.plans.follow(parts.warm.clone());
         self.parts = Arc::new(parts);
         retired.push(former);
         done.log(cause);

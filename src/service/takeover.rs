@@ -38,6 +38,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 
+use super::supervised::{Sockets, Supervised};
 use super::{Assembly, Listeners, NotStarted, Service};
 
 pub use self::offer::Next;
@@ -67,21 +68,35 @@ impl Trouble {
 }
 
 impl Assembly {
-    /// Binds the listeners and starts, as [`Assembly::start`] does. If another process runs at
+    /// Binds the listeners and starts, as [`Assembly::start`] does, with the sockets that were passed where
+    /// they fit; and tells whoever wants to know. If another process runs at
     /// `[server] takeover`, its listeners are taken over, and it goes; if this one does not start, it stays.
     ///
     /// # Errors
     /// A listener, a thread or a file cannot be used, or the other process does not let go.
-    pub async fn start_in_place(self, clock: Clock) -> Result<Service, NotStarted> {
+    pub async fn start_in_place(
+        mut self,
+        supervised: Supervised,
+        clock: Clock,
+    ) -> Result<Service, NotStarted> {
+        let (notifier, sockets) = supervised.parts();
+        self.notifier = notifier;
+        let service = self.start_among(sockets, clock).await?;
+        service.notifier.watch(service.server.pulse());
+        service.notifier.ready(&format!("answering at {}", service.address()));
+        Ok(service)
+    }
+
+    async fn start_among(self, passed: Sockets, clock: Clock) -> Result<Service, NotStarted> {
         let Some(path) = self.config().server.takeover.clone() else {
-            let listeners = Listeners::bind(self.config()).await?;
+            let listeners = Listeners::bind_or_take(self.config(), Vec::new(), passed).await?;
             return self.start(listeners, clock);
         };
         let config = self.config();
         let mut offer = Offer::beside(&path)?;
         let mut former = Former::find(&path).await?;
         let sockets = former.as_mut().map(Former::sockets).unwrap_or_default();
-        let mut listeners = Listeners::bind_or_take(config, sockets).await?;
+        let mut listeners = Listeners::bind_or_take(config, sockets, passed).await?;
         let own_sockets = listeners.sockets()?;
         if let Some(former) = former.as_mut().filter(|_| config.cache.disk.is_some()) {
             former.leave_disk().await?;

@@ -183,4 +183,5 @@ mod contract;
 // The program: its arguments and the faults it tells, how it ends, and how another takes its place.
 mod cli;
 mod shutdown;
+mod supervised;
 mod takeover;

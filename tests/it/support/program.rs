@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::PATIENCE;
 use super::client::Ask;
 use super::names::Names;
+use super::wire::Line;
 
 /// How long it may take until it listens, on a busy machine: it compiles its plugins, and repairs a
 /// database after a kill. Nothing is asserted of how soon it does.
@@ -66,6 +68,46 @@ impl Running {
         let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
         let child = start(folder.path(), &["run", "--log-json"], &variables, Stdio::null());
         Self::listening(folder, child).await
+    }
+
+    /// As [`Running::with`], with these variables.
+    pub(crate) async fn with_variables(gateway_toml: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
+        let child = start(folder.path(), &["run", "--log-json"], variables, Stdio::null());
+        Self::listening(folder, child).await
+    }
+
+    /// As [`Running::with`], by a program of systemd that listens at these addresses, and starts it once this
+    /// has been said to the first of them. Who has said it waits for the answer.
+    pub(crate) async fn activated(
+        gateway_toml: &str,
+        addresses: &[SocketAddr],
+        said: &str,
+    ) -> (Self, Line) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
+        let child = Command::new("systemd-socket-activate")
+            .args(addresses.iter().map(|address| format!("--listen={address}")))
+            .args(["--fdname=clients:operators:nobody", env!("CARGO_BIN_EXE_larder")])
+            .args(["run", "--log-json"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect(
+                "`systemd-socket-activate` must be installed (Debian: apt-get install systemd)",
+            );
+        let listens = async {
+            while TcpStream::connect(addresses[1]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listens).await.expect("it never listens");
+        let mut line = Line::to(addresses[0]).await;
+        line.send(said).await;
+        (Self::listening(folder, child).await, line)
     }
 
     /// Before this server, without a file.

@@ -1,0 +1,47 @@
+//! `larder health`: does the gateway on this machine answer? For whoever looks after it and has no other
+//! program at hand, as in a container without a shell.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use tokio::runtime::Builder;
+
+use super::admin::Admin;
+use super::{Exit, say, shown};
+
+/// Arguments of `larder health`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// What `GET /health` answers, as far as everybody is told.
+#[derive(Deserialize)]
+struct Told {
+    status: String,
+}
+
+/// Asks, and prints the status.
+pub(super) fn health(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+    };
+    let admin = &arguments.admin;
+    // Nobody needs a token to be told that much.
+    let answer = runtime.block_on(admin.call(None, "/health", None, Duration::ZERO));
+    let (status, content) = match answer {
+        Ok(answer) => answer,
+        Err(why) => return say(err, Exit::Failed, &shown(&why)),
+    };
+    match serde_json::from_slice::<Told>(&content) {
+        Ok(told) => {
+            let exit = if status.is_success() { Exit::Done } else { Exit::Failed };
+            say(out, exit, &shown(&told.status))
+        }
+        Err(_) => say(err, Exit::Failed, &admin.refused(status, &content)),
+    }
+}
