@@ -28,6 +28,7 @@ use std::collections::{BTreeSet, HashMap};
 use http::{HeaderMap, Method};
 use matchit::{Params, Router};
 
+use crate::config::Config;
 use crate::config::Fault;
 use crate::config::Place;
 use crate::config::Route;
@@ -102,7 +103,9 @@ impl<'r, 'p> Captures<'r, 'p> {
 pub struct Conflict {
     /// Where the path of the later one stands.
     pub place: Place,
-    /// Both routes, their paths, and the line of the earlier one.
+    /// Where that of the earlier one stands.
+    pub earlier: Place,
+    /// Both routes and their paths.
     pub message: String,
     /// What to write instead.
     pub hint: String,
@@ -111,18 +114,19 @@ pub struct Conflict {
 impl Conflict {
     fn between(later: &Route, earlier: &Route) -> Self {
         let message = format!(
-            "route `{}`: path `{}` matches the same requests as `{}` of route `{}` at line {}",
-            later.name, later.path, earlier.path, earlier.name, earlier.place.line
+            "route `{}`: path `{}` matches the same requests as `{}` of route `{}`",
+            later.name, later.path, earlier.path, earlier.name
         );
         let hint =
             "make one of them more specific, or narrow it with `host`, `methods` or `headers`";
         let hint = hint.to_owned();
-        Self { place: later.place, message, hint }
+        Self { place: later.place, earlier: earlier.place, message, hint }
     }
 
-    /// A fault of the file that the routes came from.
-    pub fn fault(&self, file: &str) -> Fault {
-        Fault::new(file, self.place, self.message.as_str()).with_hint(self.hint.clone())
+    /// A fault of the configuration that the routes came from.
+    pub fn fault(&self, file: &str, config: &Config) -> Fault {
+        let message = format!("{} at {}", self.message, config.told(self.earlier, self.place));
+        Fault::new(file, self.place, message).with_hint(self.hint.clone())
     }
 }
 
@@ -534,7 +538,7 @@ mod tests {
 
     #[test]
     fn routes_that_cannot_be_told_apart_are_all_named() {
-        let at = |route: Route, line| Route { place: Place { line, column: 8 }, ..route };
+        let at = |route: Route, line| Route { place: Place { file: 0, line, column: 8 }, ..route };
         let list = [
             at(route("a", "/a/{x}"), 3),
             at(route("b", "/a/{y}"), 7),
@@ -548,8 +552,10 @@ mod tests {
         let conflicts = Routes::new(&list).unwrap_err();
         let lines: Vec<usize> = conflicts.iter().map(|conflict| conflict.place.line).collect();
         assert_eq!(lines, [7, 15, 23, 31]);
+        let upstream = "http://127.0.0.1:1";
+        let config = Config::for_upstream(upstream, ([127, 0, 0, 1], 0).into(), None).unwrap();
         assert_eq!(
-            conflicts[0].fault("gateway.toml").to_string(),
+            conflicts[0].fault("gateway.toml", &config).to_string(),
             "gateway.toml:7:8: route `b`: path `/a/{y}` matches the same requests as `/a/{x}` \
              of route `a` at line 3\n  hint: make one of them more specific, or narrow it with \
              `host`, `methods` or `headers`"

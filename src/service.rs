@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{self, Config, Draft, Fault, Faults, Place};
+use crate::config::{self, Config, Draft, Fault, Faults, Look, Place};
 use crate::documents::Source as DocumentSource;
 use crate::gateway::{Current, Equipment, Gateway, Lasting};
 use crate::plugin::{Engine, LoadError, Policy};
@@ -265,8 +265,10 @@ impl Source {
     /// The file, and a watch on it and on those that it names.
     fn read(&self) -> (Watched, Draft) {
         let mut watched = Watched::default();
-        watched.add(&self.file);
-        let mut draft = Draft::load(&self.file);
+        let mut draft = Draft::load_watched(&self.file, &mut |look| match look {
+            Look::File(file) => watched.add(file),
+            Look::Listing(listing) => watched.add_listing(listing),
+        });
         if let Some(listen) = self.listen {
             draft.config.server.listener.listen = listen;
         }
@@ -306,7 +308,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let routes = match Routes::new(&config.routes) {
         Ok(routes) => Some(routes),
         Err(conflicts) => {
-            faults.extend(conflicts.iter().map(|conflict| conflict.fault(file)));
+            faults.extend(conflicts.iter().map(|conflict| conflict.fault(file, &config)));
             None
         }
     };
@@ -338,7 +340,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
             };
             Ok((parts, routes))
         }
-        _ => Err(faults.into()),
+        _ => Err(config.faults(faults)),
     }
 }
 

@@ -24,6 +24,7 @@ impl Config {
             routes: Vec::new(),
             watches: Vec::new(),
             warm: None,
+            sources: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::Place;
+use super::{Config, Place};
 
 /// One thing that is wrong. Displayed in one line, and a second one for the hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file)?;
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Place { line, column, .. }) = self.place {
             write!(f, "{line}:{column}:")?;
         }
         write!(f, " {}", self.message)?;
@@ -49,6 +49,36 @@ impl fmt::Display for Fault {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
+    }
+}
+
+impl Place {
+    /// As it is told where a fault is at another: `line 3`, with its file's name if it is in another file.
+    pub(super) fn told(self, from: Self, names: &[impl AsRef<str>]) -> String {
+        match names.get(self.file) {
+            Some(name) if self.file != from.file => {
+                format!("line {} of `{}`", self.line, name.as_ref())
+            }
+            _ => format!("line {}", self.line),
+        }
+    }
+}
+
+impl Config {
+    /// Faults of these files, each with the name of its own.
+    pub fn faults(&self, mut faults: Vec<Fault>) -> Faults {
+        for fault in &mut faults {
+            let file = fault.place.map(|place| place.file).filter(|file| *file > 0);
+            if let Some(name) = file.and_then(|file| self.sources.get(file)) {
+                fault.file.clone_from(name);
+            }
+        }
+        faults.into()
+    }
+
+    /// A place as a fault at another tells it: `line 3`, with its file's name if it is in another file.
+    pub fn told(&self, place: Place, from: Place) -> String {
+        place.told(from, &self.sources)
     }
 }
 
@@ -136,10 +166,11 @@ mod tests {
 
     #[test]
     fn faults_are_shown_in_the_order_of_the_file() {
+        let at = |line, column| Place { file: 0, line, column };
         let faults = Faults::from(vec![
-            Fault::new("gateway.toml", Place { line: 14, column: 10 }, "unknown policy `kyes`")
+            Fault::new("gateway.toml", at(14, 10), "unknown policy `kyes`")
                 .with_hint("did you mean `keys`?".to_owned()),
-            Fault::new("gateway.toml", Place { line: 2, column: 1 }, "unknown key `sever`"),
+            Fault::new("gateway.toml", at(2, 1), "unknown key `sever`"),
             Fault::new("gateway.toml", None, "no routes"),
         ]);
         assert_eq!(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::fault::{Fault, Faults, Wrong};
-use super::{Admin, Config, Listener, Origin, Route, Server, Upstream, UpstreamServer};
+use super::{Admin, Config, Listener, Listing, Origin, Route, Server, Upstream, UpstreamServer};
 use super::{address, sections, shown, value};
 
 /// A file has at most this many octets.
@@ -26,13 +26,28 @@ pub struct Draft {
     pub faults: Vec<Fault>,
 }
 
+/// What is looked at to read a configuration.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// This file.
+    File(&'a Path),
+    /// Whatever files there are of these names.
+    Listing(&'a Listing),
+}
+
 impl Draft {
-    /// Reads a file; variables are the process's.
+    /// Reads a file and what it includes; variables are the process's.
     pub fn load(path: &Path) -> Self {
+        Self::load_watched(path, &mut |_| ())
+    }
+
+    /// The same. What is about to be read is told, so that what changes meanwhile does not go unseen.
+    pub fn load_watched(path: &Path, look: &mut dyn FnMut(Look<'_>)) -> Self {
         let file = path.display().to_string();
         let folder = path.parent().unwrap_or(Path::new(""));
+        look(Look::File(path));
         match text(path) {
-            Ok(text) => Self::parse(&text, &file, folder, &variable),
+            Ok(text) => sections::read(&text, &file, folder, &variable, look),
             Err(message) => {
                 let fault = Fault::new(file, None, message);
                 Self { config: Config::empty(), faults: vec![fault] }
@@ -48,12 +63,12 @@ impl Draft {
         folder: &Path,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Self {
-        sections::read(text, file, folder, env)
+        sections::read(text, file, folder, env, &mut |_| ())
     }
 
     /// The configuration, if nothing is wrong with it.
     pub fn finish(self) -> Result<Config, Faults> {
-        if self.faults.is_empty() { Ok(self.config) } else { Err(self.faults.into()) }
+        if self.faults.is_empty() { Ok(self.config) } else { Err(self.config.faults(self.faults)) }
     }
 }
 

@@ -8,7 +8,7 @@
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`,
 //!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch` and
 //!   `warm` walk through it, with the help of `reader`, which replaces what is wrong by its default
-//!   and goes on;
+//!   and goes on; `include` has found the files that it includes before that, and `merge` made one of all;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -29,9 +29,11 @@ mod document;
 mod env;
 mod fault;
 mod filter;
+mod include;
 mod jwt;
 mod listeners;
 mod load;
+mod merge;
 mod messages;
 mod mongodbs;
 mod nearest;
@@ -67,9 +69,10 @@ pub use disk::Disk;
 pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
+pub use include::Listing;
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use listeners::{Certificate, Clients, Listener, ListenerTls, ProxyProtocol};
-pub use load::{Draft, admin_token, load, parse};
+pub use load::{Draft, Look, admin_token, load, parse};
 pub use messages::{FieldChanges, Rewrite, RouteFields};
 pub use mongodbs::Mongodb;
 pub use network::{Network, TrustedField};
@@ -105,6 +108,8 @@ pub struct Config {
     pub watches: Vec<Watch>,
     /// `[warm]`; none without the table.
     pub warm: Option<Warm>,
+    /// `gateway.toml`, and then the files that it includes, as faults call them.
+    pub sources: Vec<String>,
 }
 
 /// `[server]`.
@@ -450,9 +455,11 @@ pub struct Route {
     pub grants_place: Place,
 }
 
-/// A place in the file, counted from 1; columns in characters.
+/// A place in a file, counted from 1; columns in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Which of [`Config::sources`].
+    pub file: usize,
     /// The line.
     pub line: usize,
     /// The column.

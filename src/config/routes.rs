@@ -83,7 +83,8 @@ fn name(table: &mut Table<'_>, names: &mut HashMap<String, Place>) -> Option<Str
     let name = value.read(value::name)?;
     table.label = format!("route `{name}`").into();
     if let Some(first) = names.get(&name) {
-        let message = format!("the name is taken by the route at line {}", first.line);
+        let first = table.source.told(*first, value.place);
+        let message = format!("the name is taken by the route at {first}");
         table.report(value.place, &message, Some("give each route a name of its own".to_owned()));
         return Some(name);
     }

@@ -9,14 +9,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
+use super::load::Look;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{
     Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Network, Plugin, Policy, Server, Upstream,
 };
 use super::{
-    address, disk, document, env, jwt, listeners, mongodbs, network, routes, servers, setting,
-    shown, upstreams, value, warm, watch,
+    address, disk, document, env, include, jwt, listeners, merge, mongodbs, network, routes,
+    servers, setting, shown, upstreams, value, warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -38,24 +39,44 @@ pub(super) fn read(
     file: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    look: &mut dyn FnMut(Look<'_>),
 ) -> Draft {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(file, text, env);
-    let Some(document) = document(text, &source) else {
-        return Draft { config: Config::empty(), faults: source.into_faults() };
+    let text = plain(text);
+    let (included, mut faults) = include::find(text, file, folder, env, look);
+    let included = included.iter().map(|it| (it.name.as_str(), plain(&it.text)));
+    let texts: Vec<(&str, &str)> = std::iter::once((file, text)).chain(included).collect();
+    let sources = texts.iter().map(|(file, _)| (*file).to_owned()).collect();
+    let source = Source::of(texts.iter().copied(), env);
+    let parsed: Vec<_> =
+        texts.iter().enumerate().map(|(file, (_, text))| parsed(text, file, &source)).collect();
+    let Some(parsed) = parsed.into_iter().collect::<Option<Vec<_>>>() else {
+        // What an included file would have named is not there, which would be told as faults.
+        faults.extend(source.into_faults());
+        return Draft { config: Config { sources, ..Config::empty() }, faults };
     };
+    let document = merge::merged(parsed, &source);
     let root = Table::new(&source, "", source.place(0), document.get_ref());
-    let config = config(root, folder);
-    Draft { config, faults: source.into_faults() }
+    let config = Config { sources, ..config(root, folder) };
+    faults.extend(source.into_faults());
+    Draft { config, faults }
+}
+
+fn plain(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The text as TOML; none, and its faults reported, if it is not.
 pub(super) fn document<'a>(text: &'a str, source: &Source<'_>) -> Option<Spanned<DeTable<'a>>> {
+    parsed(text, 0, source)
+}
+
+/// The text of one of the source's files.
+fn parsed<'a>(text: &'a str, file: usize, source: &Source<'_>) -> Option<Spanned<DeTable<'a>>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let is_toml = errors.is_empty();
     // Recovery leaves made-up values behind, so what is not TOML is not read any further.
     for error in errors {
-        let place = error.span().map(|span| source.place(span.start));
+        let place = error.span().map(|span| source.place(source.start(file) + span.start));
         let message = error.message();
         let message = message.strip_suffix(", expected nothing").unwrap_or(message);
         source.report(place, format!("not TOML: {message}"), toml_hint(message));
@@ -77,6 +98,8 @@ fn toml_hint(message: &str) -> Option<String> {
 
 fn config(mut root: Table<'_>, folder: &Path) -> Config {
     let source = root.source;
+    // Those files are here already, and what is wrong with the patterns was told.
+    let _include = root.take("include");
     let compiled_cache = env::cache_folder(source.env);
     let server = match root.table("server", "[server]") {
         Some(table) => server(table, folder, compiled_cache),
@@ -90,7 +113,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     // One that is wrong is a fault already; that there is none would be a second.
     let has_l2 = cache.l2.is_some() || source.count() > faults;
     let upstreams = named(&mut root, "upstreams", "upstream");
-    let policies = named(&mut root, "policies", "policy");
+    let (policies, names) = policies(&mut root, folder);
     let mongodbs = mongodbs(&mut root, folder);
     if upstreams.is_none() && mongodbs.is_none() {
         let hint = "add a table `[upstreams.NAME]` with `servers`".to_owned();
@@ -102,11 +125,6 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         .map(|(name, table)| upstreams::read(name, table, folder))
         .collect();
     let (mongodbs, mongodb_names) = mongodbs.unwrap_or_default();
-    let policies = policies.unwrap_or_default();
-    let names: Vec<String> = policies.iter().map(|(name, _)| name.clone()).collect();
-    // A policy without a plugin is no policy, but its name may be referred to all the same.
-    let policies: Vec<Policy> =
-        policies.into_iter().filter_map(|(name, table)| policy(name, table, folder)).collect();
     let (jwts, jwt_names) = jwts(&mut root, folder);
     let valid: Vec<_> = mongodbs.iter().map(|mongodb| mongodb.name.as_str()).collect();
     let routes = routes::read(
@@ -137,7 +155,17 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     };
     let watches = watch::read(root.take("changes"), &known);
     root.finish();
-    Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, watches, warm }
+    let rest = Config { warm, ..Config::empty() };
+    Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, watches, ..rest }
+}
+
+/// The tables `[policies.NAME]` that are right, and the names of all: a policy without a plugin is no policy,
+/// but its name may be referred to all the same.
+fn policies(root: &mut Table<'_>, folder: &Path) -> (Vec<Policy>, Vec<String>) {
+    let tables = named(root, "policies", "policy").unwrap_or_default();
+    let names = tables.iter().map(|(name, _)| name.clone()).collect();
+    let read = tables.into_iter().filter_map(|(name, table)| policy(name, table, folder));
+    (read.collect(), names)
 }
 
 /// The tables `[mongodb.NAME]` that are right, and the names of all; none if there are none.

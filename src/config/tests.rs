@@ -101,7 +101,8 @@ fn read(text: &str) -> Config {
 fn check(text: &str, file: &str) -> Option<String> {
     let mut draft = Draft::parse(text, file, Path::new(""), &nothing_set);
     let conflicts = Routes::new(&draft.config.routes).err().unwrap_or_default();
-    draft.faults.extend(conflicts.iter().map(|conflict| conflict.fault(file)));
+    let conflicts = conflicts.iter().map(|conflict| conflict.fault(file, &draft.config));
+    draft.faults.extend(conflicts);
     draft.finish().err().map(|faults| format!("{faults}\n"))
 }
 
@@ -206,7 +207,7 @@ fn the_smallest_file_has_every_default() {
     assert_eq!((route.max_query_body, route.max_policy_body), (64 << 10, 1 << 20));
     assert_eq!((config.cache.max_lag, route.on_lag), (Duration::from_secs(5), OnLag::Validate));
     assert_eq!(route.on_l2_error, OnL2Error::Miss);
-    assert_eq!(route.place, Place { line: 7, column: 12 });
+    assert_eq!(route.place, Place { file: 0, line: 7, column: 12 });
 }
 
 #[test]
@@ -268,8 +269,8 @@ fn every_key_is_read() {
     );
     assert_eq!(policy.config[2].1, Setting::Integer(16));
     assert_eq!(policy.config[4].1, Setting::Text("${T}".to_owned()));
-    assert_eq!(policy.plugin_place, Place { line: 40, column: 18 });
-    assert_eq!(policy.config_place, Place { line: 45, column: 18 });
+    assert_eq!(policy.plugin_place, Place { file: 0, line: 40, column: 18 });
+    assert_eq!(policy.config_place, Place { file: 0, line: 45, column: 18 });
     let route = &config.routes[0];
     assert_eq!(route.hosts, ["shop.example", "*.shop.example"]);
     let methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
@@ -399,4 +400,52 @@ fn the_first_listener_is_the_servers_own_or_the_first_of_the_list() {
         let ports: Vec<_> = config.server.listeners().map(|it| it.listen.port()).collect();
         assert_eq!(ports, expected, "{own}");
     }
+}
+
+#[test]
+fn faults_are_told_at_the_file_that_has_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_include");
+    let mut draft = Draft::load(&folder.join("gateway.toml"));
+    let conflicts = Routes::new(&draft.config.routes).err().unwrap_or_default();
+    let conflicts = conflicts.iter().map(|conflict| conflict.fault("", &draft.config));
+    draft.faults.extend(conflicts);
+    let found = format!("{}\n", draft.finish().unwrap_err());
+    let found = found.replace(&format!("{}/", folder.display()), "");
+    let expected = std::fs::read_to_string(folder.join("expected.stderr")).unwrap();
+    assert_eq!(found, expected, "{found}");
+}
+
+/// What several files say, put together, as one file says it.
+#[test]
+fn included_files_are_as_if_they_stood_in_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("routes")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let first = "[server]\nworkers = 1\n[upstreams.one]\nservers = [\"http://127.0.0.1:1\"]\n";
+    let routes = [
+        "[policies.p]\nplugin = \"p.wasm\"\n[[routes]]\nname = \"a\"\npath = \"/a\"\nupstream = \"two\"\nkey = \"p\"\n",
+        "[upstreams.two]\nservers = [\"http://127.0.0.1:2\"]\n[[routes]]\nname = \"b\"\npath = \"/b\"\nupstream = \"one\"\n",
+    ];
+    let include = "include = [\"routes/*.toml\", \"routes/b.toml\", \"none*\"]\n";
+    write("gateway.toml", &format!("{include}{first}"));
+    write("routes/a.toml", routes[0]);
+    write("routes/b.toml", routes[1]);
+    write("routes/.c.toml", "not TOML");
+    let mut looked = Vec::new();
+    let draft = Draft::load_watched(&folder.path().join("gateway.toml"), &mut |look| {
+        looked.push(match look {
+            Look::File(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            Look::Listing(listing) => format!("{}", listing.files().unwrap().len()),
+        });
+    });
+    let together = draft.finish().unwrap();
+    assert_eq!(looked, ["gateway.toml", "2", "a.toml", "b.toml", "1", "0"]);
+    assert_eq!(together.sources.len(), 3);
+    assert_eq!((together.routes[0].place.file, together.routes[1].place.file), (1, 2));
+    write("gateway.toml", &format!("{first}{}{}", routes[0], routes[1]));
+    let whole = load(&folder.path().join("gateway.toml")).unwrap();
+    let changes = together.changes(&whole);
+    assert_eq!(changes, Changes::default());
+    // A path is found from the folder of the first file, wherever it stands.
+    assert_eq!(together.policies[0].plugin, whole.policies[0].plugin);
 }

@@ -81,7 +81,8 @@ pub(super) fn read(value: Option<Value<'_>>, known: &Known<'_>) -> Vec<Watch> {
         let watch = watch(&mut table, known);
         if let Some(watch) = &watch {
             if let Some((_, first)) = labels.iter().find(|(label, _)| *label == watch.label) {
-                let message = format!("watches the same as the one at line {}", first.line);
+                let first = table.source.told(*first, place);
+                let message = format!("watches the same as the one at {first}");
                 let hint = "make one of them, with both conditions in `match`".to_owned();
                 table.report(place, &message, Some(hint));
             }

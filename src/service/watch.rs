@@ -6,13 +6,19 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Files, each as it was just before it was read.
+use crate::config::Listing;
+
+/// Files, each as it was just before it was read, and names of files, with those that there were.
 #[derive(Default)]
 pub(super) struct Watched {
     files: Vec<(PathBuf, Option<Stamp>)>,
+    listings: Vec<(Listing, Listed)>,
     /// What the last look found, if that was something else.
-    found: Option<Vec<Option<Stamp>>>,
+    found: Option<(Vec<Option<Stamp>>, Vec<Listed>)>,
 }
+
+/// None where the folder cannot be read.
+type Listed = Option<Vec<PathBuf>>;
 
 /// What tells that a file is another, or has other content. None for one that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +51,21 @@ impl Watched {
         }
     }
 
+    /// Watches which of these files there are.
+    pub(super) fn add_listing(&mut self, listing: &Listing) {
+        self.listings.push((listing.clone(), listing.files().ok()));
+    }
+
     /// Looks at all files. Whether they have changed, and are as they were at the look before: what
     /// is still being written is not read.
     pub(super) fn have_changed(&mut self) -> bool {
         let now: Vec<_> = self.files.iter().map(|(path, _)| Stamp::of(path)).collect();
-        if self.files.iter().map(|(_, read)| read).eq(&now) {
+        let listed: Vec<_> =
+            self.listings.iter().map(|(listing, _)| listing.files().ok()).collect();
+        let is_as_read = self.files.iter().map(|(_, read)| read).eq(&now)
+            && self.listings.iter().map(|(_, read)| read).eq(&listed);
+        let now = (now, listed);
+        if is_as_read {
             self.found = None;
             return false;
         }

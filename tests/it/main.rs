@@ -173,6 +173,7 @@ mod metrics;
 mod outcomes;
 
 // Another configuration, and other plugins, while requests run.
+mod include;
 mod reload;
 
 // A policy's author: begin one, try its cases, look into it, measure it; what the crate for policies
