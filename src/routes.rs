@@ -40,6 +40,7 @@ pub use self::contest::{Lost, RunnerUp};
 use self::contest::Claim;
 use self::host::Host;
 use self::rank::Rank;
+pub use self::rank::by_precedence;
 
 /// No DNS name is longer. A longer host matches only routes for any host, so that looking for its
 /// suffixes costs little.

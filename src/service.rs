@@ -270,7 +270,7 @@ impl Source {
             Look::Listing(listing) => watched.add_listing(listing),
         });
         if let Some(listen) = self.listen {
-            draft.config.server.listener.listen = listen;
+            draft.listen_on(listen);
         }
         for file in draft.config.files() {
             watched.add(file);

@@ -11,6 +11,7 @@
 //! included: where a browser says which page makes a call, that must be one of this listener's own.
 
 mod busiest;
+mod configuration;
 mod dashboard;
 mod ear;
 mod explain;
@@ -143,6 +144,9 @@ fn router(context: Context) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route(HEALTH, get(health::health))
         .route("/live", get(live::live))
+        .route("/config", get(configuration::config))
+        .route("/routes", get(configuration::routes))
+        .route("/policies", get(configuration::policies))
         .route("/shadow", get(shadow))
         .route("/busiest", get(busiest::busiest))
         .route("/explain", get(explain::by_parameters).post(explain::by_content))

@@ -13,11 +13,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::runtime::Builder;
 
 use crate::config::{self, Faults};
 use crate::telemetry::with_causes;
 
-use super::{listener, shown};
+use super::{Exit, listener, shown};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,6 +52,18 @@ impl Admin {
     /// The token to call with, if there is one.
     pub(super) fn token(&self) -> Result<Option<String>, Faults> {
         config::admin_token(self.token_file.as_deref())
+    }
+
+    /// The content of the answer to a `GET`, or what to end with and why there is none.
+    pub(super) fn get(&self, call: &str, wait: Duration) -> Result<Bytes, (Exit, String)> {
+        let token = self.token().map_err(|faults| (Exit::Faulty, faults.to_string()))?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| (Exit::Failed, format!("no runtime: {error}")))?;
+        match runtime.block_on(self.call(token, call, None, wait)) {
+            Ok((StatusCode::OK, content)) => Ok(content),
+            Ok((status, content)) => Err((Exit::Failed, self.refused(status, &content))),
+            Err(why) => Err((Exit::Failed, why)),
+        }
     }
 
     /// The answer to a call, or why there is none. With content it is a `POST`, else a `GET`. `wait` is

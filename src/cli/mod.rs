@@ -6,6 +6,7 @@
 
 mod admin;
 mod check;
+mod config;
 pub mod demo;
 mod health;
 mod policy;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use http::Uri;
 
+use crate::config::SCHEMA;
 use crate::telemetry;
 
 /// What a command came to.
@@ -68,6 +70,11 @@ Examples:
 Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 stopped while
 requests were still running.";
 
+const SCHEMA_EXAMPLE: &str = "\
+Example:
+  larder schema > gateway.schema.json
+      Then write `#:schema ./gateway.schema.json` at the top of gateway.toml.";
+
 /// A cache gateway: put it before an API, and it answers what it can from memory or Redis.
 #[derive(Debug, Parser)]
 #[command(name = "larder", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -97,6 +104,15 @@ enum Command {
     /// Each fault is printed with its line, column, value and what to write instead, and the exit
     /// code is 2.
     Check(Table),
+    /// Show a configuration as it is in force.
+    #[command(after_help = config::EXAMPLES)]
+    Config(config::Arguments),
+    /// Print a JSON Schema of `gateway.toml`, for editors.
+    ///
+    /// Draft 2020-12: every key with its type, default, bounds and meaning. Editors with Taplo or "Even
+    /// Better TOML" complete and check a file whose first line names it.
+    #[command(after_help = SCHEMA_EXAMPLE)]
+    Schema,
     /// A small API with a slow database, Larder before it, and what to try.
     ///
     /// Nothing else has to be installed. The API and both listeners are on this machine's loopback
@@ -186,6 +202,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match arguments.command {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check(table) => check::check(table.file(), &mut out, &mut err),
+        Command::Config(arguments) => config::config(&arguments, &mut out, &mut err),
+        Command::Schema => say(&mut out, Exit::Done, SCHEMA.trim_end()),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
         Command::Health(arguments) => health::health(&arguments, &mut out, &mut err),

@@ -184,6 +184,7 @@ impl Config {
         new.l1.clone_from(&old.l1);
         new.l2.clone_from(&old.l2);
         new.disk.clone_from(&old.disk);
+        self.in_force.keep(&running.in_force, &waiting);
         waiting
     }
 

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Admin, Cache, Collapsing, Compression, Config, Forward, L1, L2, Listener, OnError, OnL2Error,
-    OnLag, Origin, Place, Plugin, Policy, Redis, Route, RouteFields, Server, TrustedField,
+    Admin, Cache, Collapsing, Compression, Config, Forward, InForce, L1, L2, Listener, OnError,
+    OnL2Error, OnLag, Origin, Place, Plugin, Policy, Redis, Route, RouteFields, Server,
+    TrustedField,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -25,6 +26,7 @@ impl Config {
             watches: Vec::new(),
             warm: None,
             sources: Vec::new(),
+            in_force: InForce::default(),
         }
     }
 }

@@ -50,6 +50,26 @@ pub(super) fn expand(
     if wrong.is_empty() { Ok(expanded) } else { Err(wrong) }
 }
 
+/// The names of the variables in a value that [`expand`] takes, each with whether it says something.
+pub(super) fn variables(value: &str, env: &dyn Fn(&str) -> Option<String>) -> Vec<(String, bool)> {
+    let mut names = Vec::new();
+    let mut rest = value;
+    while let Some(start) = rest.find("${") {
+        let (before, from) = rest.split_at(start);
+        rest = from.get(2..).unwrap_or_default();
+        if before.ends_with('$') {
+            continue;
+        }
+        let Some((inner, after)) = rest.split_once('}') else { break };
+        let (name, has_default) =
+            inner.split_once(":-").map_or((inner, false), |(name, _)| (name, true));
+        let is_set = env(name).is_some_and(|text| !has_default || !text.is_empty());
+        names.push((name.to_owned(), is_set));
+        rest = after;
+    }
+    names
+}
+
 /// Where compiled plugins are kept unless the file says so: the folder that systemd has made for us,
 /// or the user's own. What is not an absolute path is passed over, as the XDG specification wants it.
 pub(super) fn cache_folder(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::fault::{Fault, Faults, Wrong};
-use super::{Admin, Config, Listener, Listing, Origin, Route, Server, Upstream, UpstreamServer};
+use super::{
+    Admin, Config, InForce, Listener, Listing, Origin, Route, Server, Upstream, UpstreamServer,
+};
 use super::{address, sections, shown, value};
 
 /// A file has at most this many octets.
@@ -64,6 +66,12 @@ impl Draft {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Self {
         sections::read(text, file, folder, env, &mut |_| ())
+    }
+
+    /// Has clients connect there, whatever the file says: a flag of the command line does.
+    pub fn listen_on(&mut self, listen: SocketAddr) {
+        self.config.server.listener.listen = listen;
+        self.config.in_force.set("server", "listen", listen.to_string(), "--listen");
     }
 
     /// The configuration, if nothing is wrong with it.
@@ -143,7 +151,13 @@ impl Config {
         if !faults.is_empty() {
             return Err(faults.into());
         }
+        let mut in_force = InForce::flags(url, admin.is_some());
+        in_force.set("server", "listen", listen.to_string(), "--listen");
+        if let Some(Admin { listen, .. }) = &admin {
+            in_force.set("admin", "listen", listen.to_string(), "--admin");
+        }
         Ok(Self {
+            in_force,
             server: Server { listener: Listener::on(listen), ..Server::default() },
             admin,
             upstreams: vec![Upstream::new(

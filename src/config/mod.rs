@@ -29,6 +29,7 @@ mod document;
 mod env;
 mod fault;
 mod filter;
+mod in_force;
 mod include;
 mod jwt;
 mod listeners;
@@ -41,6 +42,7 @@ mod network;
 pub(crate) mod pattern;
 mod reader;
 mod routes;
+mod schema;
 mod sections;
 mod server_url;
 mod servers;
@@ -69,6 +71,7 @@ pub use disk::Disk;
 pub use document::{Document, Json};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
+pub use in_force::InForce;
 pub use include::Listing;
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use listeners::{Certificate, Clients, Listener, ListenerTls, ProxyProtocol};
@@ -76,6 +79,7 @@ pub use load::{Draft, Look, admin_token, load, parse};
 pub use messages::{FieldChanges, Rewrite, RouteFields};
 pub use mongodbs::Mongodb;
 pub use network::{Network, TrustedField};
+pub use schema::SCHEMA;
 pub use servers::{Login, Node, Password, Redis, Servers, Tls};
 pub use supervisor::Supervisor;
 pub use upstreams::{Balance, Eject, Health, Http, Retries, Statuses, Upstream, UpstreamServer};
@@ -110,6 +114,8 @@ pub struct Config {
     pub warm: Option<Warm>,
     /// `gateway.toml`, and then the files that it includes, as faults call them.
     pub sources: Vec<String>,
+    /// What of all this stands where; nothing if something is wrong with it.
+    pub in_force: InForce,
 }
 
 /// `[server]`.

@@ -106,6 +106,16 @@ impl<'a> Source<'a> {
     pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults.into_inner()
     }
+
+    pub(super) fn take_faults(&self) -> Vec<Fault> {
+        self.faults.take()
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The keys of each table that was finished.
+    pub(super) static KNOWN: RefCell<Vec<Vec<&'static str>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A table, of which each key is taken once. [`Table::finish`] reports those left over.
@@ -241,6 +251,8 @@ impl<'a> Table<'a> {
 
     /// Reports every key that nobody took.
     pub(super) fn finish(self) {
+        #[cfg(test)]
+        KNOWN.with_borrow_mut(|known| known.push(self.known.clone()));
         for (key, place, _) in &self.entries {
             let hint = nearest::hint(key, "known keys", self.known.iter().copied());
             self.report(*place, &format!("unknown key `{}`", shown::plain(key)), hint);

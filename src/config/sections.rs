@@ -13,7 +13,8 @@ use super::load::Look;
 use super::reader::{Source, Table, Value};
 use super::servers::{Redis, Servers};
 use super::{
-    Admin, Cache, Config, Draft, Jwt, L1, L2, Mongodb, Network, Plugin, Policy, Server, Upstream,
+    Admin, Cache, Config, Draft, InForce, Jwt, L1, L2, Mongodb, Network, Plugin, Policy, Server,
+    Upstream,
 };
 use super::{
     address, disk, document, env, include, jwt, listeners, merge, mongodbs, network, routes,
@@ -56,8 +57,14 @@ pub(super) fn read(
     };
     let document = merge::merged(parsed, &source);
     let root = Table::new(&source, "", source.place(0), document.get_ref());
-    let config = Config { sources, ..config(root, folder) };
-    faults.extend(source.into_faults());
+    let mut config = Config { sources, ..config(root, folder) };
+    faults.extend(source.take_faults());
+    if faults.is_empty() {
+        config.in_force = InForce::of(document.get_ref(), &source);
+        if let Some(folder) = &config.server.compiled_cache {
+            config.in_force.fill("server", "compiled_cache", folder.display().to_string());
+        }
+    }
     Draft { config, faults }
 }
 

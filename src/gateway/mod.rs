@@ -119,6 +119,7 @@ pub struct Gateway {
     stats: Arc<Stats>,
     tasks: TaskTracker,
     lasting: Lasting,
+    config: Arc<Config>,
 }
 
 /// A route, and everything that it uses at hand.
@@ -272,7 +273,13 @@ impl Gateway {
             stats,
             tasks,
             lasting,
+            config: Arc::new(config.clone()),
         })
+    }
+
+    /// What it goes by.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The time of day.

@@ -46,6 +46,25 @@ impl Rank {
     }
 }
 
+/// The places of all routes, so that of two that match a request the one that answers it comes first: by
+/// the most specific of its hosts, and then by its rank.
+pub fn by_precedence(routes: &[Route]) -> Vec<usize> {
+    let mut ranked: Vec<_> = routes
+        .iter()
+        .enumerate()
+        .map(|(place, route)| {
+            (route.hosts.iter().map(|host| of_host(host)).max(), Rank::of(route), place)
+        })
+        .collect();
+    ranked.sort_by(|a, b| (&b.0, &b.1, a.2).cmp(&(&a.0, &a.1, b.2)));
+    ranked.into_iter().map(|(.., place)| place).collect()
+}
+
+/// A name, or else the longer part of one.
+fn of_host(host: &str) -> (bool, usize) {
+    (!host.starts_with("*."), host.len())
+}
+
 /// How much of a segment is text.
 fn text(segment: &str) -> usize {
     let Some((before, after)) = segment.split_once('{') else { return usize::MAX };

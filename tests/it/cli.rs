@@ -102,7 +102,7 @@ fn arguments_that_mean_nothing_are_refused() {
     for (arguments, told) in [
         (&[][..], "Usage: larder"),
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
-        (&["chekc"], "a similar subcommand exists: 'check'"),
+        (&["chekc"], "'check'"),
         (&["run", "--upstrem", "http://x"], "a similar argument exists: '--upstream'"),
         (&["run", "--upstream"], "a value is required for '--upstream <URL>'"),
         (&["run", "--listen", "8080"], "invalid value '8080'"),

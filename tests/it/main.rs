@@ -183,6 +183,8 @@ mod contract;
 
 // The program: its arguments and the faults it tells, how it ends, and how another takes its place.
 mod cli;
+mod operators;
+mod schema;
 mod shutdown;
 mod supervised;
 mod takeover;
