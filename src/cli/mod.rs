@@ -11,7 +11,11 @@ pub mod demo;
 mod health;
 mod policy;
 mod purge;
+mod routes;
 mod run;
+mod stats;
+mod table;
+mod top;
 mod warm;
 
 use std::ffi::OsString;
@@ -19,8 +23,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use http::Uri;
 
 use crate::config::SCHEMA;
@@ -75,9 +81,60 @@ Example:
   larder schema > gateway.schema.json
       Then write `#:schema ./gateway.schema.json` at the top of gateway.toml.";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  larder run
+      Serve by gateway.toml in this folder.
+  larder run --upstream http://127.0.0.1:3000 --listen 127.0.0.1:8000
+      Cache one API, without a file.";
+
+const CHECK_EXAMPLE: &str = "\
+Example:
+  larder check /etc/larder/gateway.toml && systemctl reload larder
+      Reload what has no fault.";
+
+const DEMO_EXAMPLE: &str = "\
+Example:
+  larder demo
+      Then ask it, as it tells.";
+
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  larder purge --tag order-42 --wait 1s
+      Have all gateways forget what bears a tag, and wait until they have.
+  larder purge --pattern 'books*' --soft
+      Have what has such a name validated before it is served again.";
+
+const WARM_EXAMPLES: &str = "\
+Examples:
+  larder warm --sitemap https://shop.example/sitemap.xml
+      All that a sitemap names.
+  larder warm --header 'Accept-Encoding: gzip' https://shop.example/
+      One page, as browsers ask for it.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  larder completions bash > /etc/bash_completion.d/larder
+      For all who use bash on this machine.
+  larder completions fish > ~/.config/fish/completions/larder.fish
+      For one who uses fish.";
+
+/// What `--version` tells. `LARDER_COMMIT` is set by whoever builds from a repository; a tarball has none.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    use std::env::consts::{ARCH, OS};
+
+    let commit = option_env!("LARDER_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!(" ({commit})")).unwrap_or_default();
+    let features = if cfg!(feature = "mongodb") { "mongodb" } else { "none" };
+    let libc = if cfg!(target_env = "musl") { ", musl" } else { "" };
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version}{commit}\nfeatures: {features}\ntarget: {ARCH} {OS}{libc}\nbuild: {build}")
+});
+
 /// A cache gateway: put it before an API, and it answers what it can from memory or Redis.
 #[derive(Debug, Parser)]
-#[command(name = "larder", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "larder", version, long_version = LONG_VERSION.as_str(), after_help = EXAMPLES, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -98,11 +155,13 @@ enum Command {
     /// By a route table, or with `--upstream` for one API without any file. On SIGTERM no more
     /// connections are taken and running requests end within `[server] drain`; a second signal ends at
     /// once.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
     /// Read a configuration and load its plugins; say all that is wrong, or nothing.
     ///
     /// Each fault is printed with its line, column, value and what to write instead, and the exit
     /// code is 2.
+    #[command(after_help = CHECK_EXAMPLE)]
     Check(Table),
     /// Show a configuration as it is in force.
     #[command(after_help = config::EXAMPLES)]
@@ -117,6 +176,7 @@ enum Command {
     ///
     /// Nothing else has to be installed. The API and both listeners are on this machine's loopback
     /// addresses only, and end with the program.
+    #[command(after_help = DEMO_EXAMPLE)]
     Demo {
         /// Make the tour and end, without waiting for Ctrl-C.
         #[arg(long)]
@@ -129,6 +189,7 @@ enum Command {
     ///
     /// Exit codes: 0 accepted, with --wait applied by all gateways that are alive · 1 refused, no
     /// answer, or not applied by all in time · 2 wrong arguments.
+    #[command(after_help = PURGE_EXAMPLES)]
     Purge(purge::Arguments),
     /// Ask the gateway on this machine whether it answers: `pass`, `warn` or `fail`.
     ///
@@ -143,8 +204,29 @@ enum Command {
     /// a client. What was not warmed is told, with its reason. On a terminal a line shows how far it is.
     ///
     /// Exit codes: 0 all warmed · 1 some were not, or the gateway is out of reach · 2 wrong arguments.
+    #[command(after_help = WARM_EXAMPLES)]
     Warm(warm::Arguments),
+    /// The route table of a running gateway, the most specific route first.
+    ///
+    /// Of two routes that match a request the upper one answers it.
+    #[command(after_help = routes::EXAMPLES)]
+    Routes(routes::Arguments),
+    /// The figures of a running gateway, as tables.
+    #[command(after_help = stats::EXAMPLES)]
+    Stats(stats::Arguments),
+    /// Watch a running gateway: rates, hit rates, the busiest routes and URLs, the upstreams.
+    ///
+    /// On a terminal, written anew each second; q ends it. With `--once` plain text, for scripts.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Arguments),
+    /// Print a script with which a shell completes the arguments of this program.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Whose script.
+        shell: Shell,
+    },
     /// Write a policy: begin one, try its cases, look into it, measure it.
+    #[command(after_help = policy::EXAMPLES)]
     Policy(policy::Arguments),
 }
 
@@ -203,6 +285,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check(table) => check::check(table.file(), &mut out, &mut err),
         Command::Config(arguments) => config::config(&arguments, &mut out, &mut err),
+        Command::Routes(arguments) => routes::routes(&arguments, &mut out, &mut err),
+        Command::Stats(arguments) => stats::stats(&arguments, &mut out, &mut err),
+        Command::Top(arguments) => top::top(&arguments, &mut out, &mut err),
+        Command::Completions { shell } => completions(shell, &mut out),
         Command::Schema => say(&mut out, Exit::Done, SCHEMA.trim_end()),
         Command::Demo { once } => demo::demo(once, &mut out, &mut err),
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
@@ -211,6 +297,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()
+}
+
+/// What a shell reads to complete arguments.
+fn completions(shell: Shell, out: &mut dyn Write) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "larder", &mut script);
+    raw(out, Exit::Done, script.trim_ascii_end())
 }
 
 /// Prints a line. A terminal that is gone cannot be told so.

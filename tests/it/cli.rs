@@ -74,27 +74,68 @@ fn help_teaches() {
     }
 }
 
+/// All commands there are, and those below them: what each says of itself, and an example that it has.
 #[test]
-fn every_command_of_the_help_has_its_own() {
-    let help = larder(root(), &["--help"]).out;
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let commands: Vec<_> = commands
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    assert!(commands.len() > 3, "{help}");
-    for command in commands.iter().filter(|command| **command != "help") {
-        let ran = larder(root(), &[command, "--help"]);
-        assert_eq!(ran.code, Some(0), "{command}");
-        assert!(ran.out.contains(&format!("Usage: larder {command}")), "{}", ran.out);
+fn every_command_has_its_own_help_with_an_example() {
+    let mut all = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(command) = all.pop() {
+        let ran = larder(root(), &[&command[..], &["--help"]].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command:?}");
+        let name = command.join(" ");
+        let usage = format!("Usage: larder {name}");
+        assert!(ran.out.contains(usage.trim_end()), "{}", ran.out);
+        let examples = ran.out.lines().skip_while(|line| !line.starts_with("Example"));
+        let example = format!("  larder {name}");
+        let has_one = examples.clone().any(|line| line.starts_with(example.trim_end()));
+        assert!(has_one, "{command:?} has no example:\n{}", ran.out);
+        let wide = ran.out.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(wide, None, "{command:?}");
+        seen += 1;
+        let inner = ran.out.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let inner = inner.take_while(|line| !line.is_empty());
+        let inner = inner.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        for name in inner.filter_map(|line| line.split_whitespace().next()) {
+            if name != "help" {
+                let name: &'static str = name.to_owned().leak();
+                all.push([&command[..], &[name]].concat());
+            }
+        }
     }
+    assert!(seen > 15, "{seen}");
 }
 
 #[test]
-fn the_version_is_the_packages() {
+fn the_version_is_the_packages_and_tells_the_build() {
+    let short = larder(root(), &["-V"]);
+    assert_eq!(
+        (short.code, short.out),
+        (Some(0), format!("larder {}\n", env!("CARGO_PKG_VERSION")))
+    );
     let ran = larder(root(), &["--version"]);
     assert_eq!(ran.code, Some(0));
-    assert_eq!(ran.out, format!("larder {}\n", env!("CARGO_PKG_VERSION")));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].starts_with(concat!("larder ", env!("CARGO_PKG_VERSION"))), "{}", ran.out);
+    let features = if cfg!(feature = "mongodb") { "features: mongodb" } else { "features: none" };
+    assert_eq!(lines[1], features);
+    assert!(lines[2].starts_with(&format!("target: {}", std::env::consts::ARCH)), "{}", ran.out);
+    assert!(lines[3].starts_with("build: "), "{}", ran.out);
+}
+
+#[test]
+fn shells_take_the_scripts_that_complete() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = larder(root(), &["completions", shell]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{shell}");
+        assert!(ran.out.contains("purge"), "{shell}");
+    }
+    // One that is here completes by it.
+    let script = larder(root(), &["completions", "bash"]).out;
+    let asks =
+        "COMP_WORDS=(larder rou); COMP_CWORD=1; _larder larder rou larder; echo ${COMPREPLY[@]}";
+    let ran =
+        std::process::Command::new("bash").args(["-c", &format!("{script}\n{asks}")]).output();
+    assert_eq!(String::from_utf8(ran.unwrap().stdout).unwrap(), "routes\n");
 }
 
 #[test]

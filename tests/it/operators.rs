@@ -1,11 +1,13 @@
-//! The command that looks into a running gateway: `config show`.
+//! The commands that look into a running gateway: `config show`, `routes`, `stats`, `top`.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::client::Ask;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, ok};
 use crate::support::program::{Ran, Running, larder, larder_with};
 
 const TOKEN: [(&str, &str); 1] = [("LARDER_ADMIN_TOKEN", "s3cret")];
@@ -29,6 +31,85 @@ fn ask(gateway: &Running, arguments: &[&str]) -> Ran {
     let admin = format!("http://{}", gateway.admin());
     let arguments = [arguments, &["--admin", &admin]].concat();
     larder_with(gateway.folder(), &arguments, &TOKEN)
+}
+
+#[tokio::test]
+async fn routes_are_told_in_their_order() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, "s3cret").await;
+    let ran = ask(&gateway, &["routes"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        words(lines[1]),
+        ["shop", "shop.example", "/{*rest}", "any", "origin", "-", "-"],
+        "{}",
+        ran.out
+    );
+    assert_eq!(
+        words(lines[2]),
+        ["books", "any", "/books/{id}", "any", "origin", "key=no-tracking", "300s"]
+    );
+    assert_eq!(words(lines[3])[0], "rest");
+    let told: Value = serde_json::from_str(&ask(&gateway, &["routes", "--json"]).out).unwrap();
+    assert_eq!(told["routes"][1]["ttl_seconds"], 300);
+    // Whoever has no token is told so.
+    let admin = format!("http://{}", gateway.admin());
+    let ran = larder(gateway.folder(), &["routes", "--admin", &admin]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("LARDER_ADMIN_TOKEN"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn figures_are_tables() {
+    let origin = Origin::start().await;
+    origin.on("/books/1").reply(ok("1").max_age(60));
+    let gateway = gateway(&origin, "s3cret").await;
+    for _ in 0..4 {
+        Ask::new(gateway.address(), "GET", "/books/1").send().await.code(200);
+    }
+    let ran = ask(&gateway, &["stats"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(
+        ran.out
+            .starts_with("4 requests, 75.0 % from the cache, 1 to upstreams, 0 without a route\n"),
+        "{}",
+        ran.out
+    );
+    let books = ran.out.lines().find(|line| line.starts_with("books ")).unwrap();
+    let figures: Vec<&str> = books.split_whitespace().collect();
+    assert_eq!(figures[..3], ["books", "4", "75.0"], "{}", ran.out);
+    assert!(figures[3].parse::<f64>().unwrap() > 0.0, "{}", ran.out);
+    assert_eq!(figures[4..8], ["3", "0", "1", "0"], "{}", ran.out);
+    let told: Value = serde_json::from_str(&ask(&gateway, &["stats", "--json"]).out).unwrap();
+    assert_eq!(told["routes"]["books"]["total_requests"], 4);
+
+    let ran = ask(&gateway, &["top", "--once", "--interval", "50ms"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    for text in ["larder: pass", "4 requests since the start, 75.0 % from the cache", " up "] {
+        assert!(ran.out.contains(text), "no `{text}`:\n{}", ran.out);
+    }
+    let ran = ask(&gateway, &["top"]);
+    assert_eq!(ran.code, Some(2), "there is no terminal");
+    assert!(ran.err.contains("--once"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_terminal_is_drawn_on_and_given_back() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, "").await;
+    let admin = format!("http://{}", gateway.admin());
+    for end in ["q", "ctrl-c", "sigterm"] {
+        let ran = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/top/terminal.py"))
+            .args([env!("CARGO_BIN_EXE_larder"), &admin, end])
+            .output()
+            .unwrap();
+        let (out, err) =
+            (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success() && out.is_empty(), "{end}: {out}\n{err}");
+    }
 }
 
 #[tokio::test]
@@ -79,4 +160,19 @@ async fn what_is_in_force_is_shown_of_a_file_and_of_a_gateway() {
         "{}",
         faulty.err
     );
+}
+
+#[test]
+fn without_a_gateway_they_fail() {
+    for command in ["routes", "stats", "top --once", "config show --running"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let arguments = [&arguments[..], &["--admin", "http://127.0.0.1:1"]].concat();
+        let ran = larder(Path::new("/"), &arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{command}");
+        assert!(
+            ran.err.starts_with("no answer of `http://127.0.0.1:1/`"),
+            "{command}: {}",
+            ran.err
+        );
+    }
 }

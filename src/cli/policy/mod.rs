@@ -17,6 +17,33 @@ use clap::{Args, Subcommand};
 
 use super::Exit;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  larder policy new by-tenant
+      Begin a policy. Then, in its folder:
+  larder policy test
+      Try its cases.";
+
+const NEW_EXAMPLE: &str = "\
+Example:
+  larder policy new by-tenant --dir policies
+      Makes the folder policies/by-tenant.";
+
+const TEST_EXAMPLE: &str = "\
+Example:
+  larder policy test bundled:normalise-query --cases cases.toml
+      Try a plugin that ships with Larder.";
+
+const INSPECT_EXAMPLE: &str = "\
+Example:
+  larder policy inspect plugins/by-tenant.wasm
+      Say what a file is.";
+
+const BENCH_EXAMPLE: &str = "\
+Example:
+  larder policy bench --seconds 5
+      Measure the policy in this folder.";
+
 /// Arguments of `larder policy`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,6 +57,7 @@ enum Command {
     ///
     /// The crate that policies are written with is put beside it, so nothing but Rust with the target
     /// wasm32-unknown-unknown is needed.
+    #[command(after_help = NEW_EXAMPLE)]
     New {
         /// The name of the crate and of its folder.
         name: String,
@@ -45,6 +73,7 @@ enum Command {
     /// gets into a readable name or the log; and it notes what the policy asks to see in vain.
     ///
     /// Exit codes: 0 all hold · 1 some do not · 2 a faulty file, or no plugin.
+    #[command(after_help = TEST_EXAMPLE)]
     Test {
         /// A plugin's file, the folder of a crate that was built, or `bundled:NAME`.
         #[arg(default_value = ".")]
@@ -61,6 +90,7 @@ enum Command {
     /// Say what a plugin is: its form, size and digest, its exports, and what it asks to see.
     ///
     /// Exit codes: 0 it is a policy · 1 it is none, or refuses its settings · 2 no such file.
+    #[command(after_help = INSPECT_EXAMPLE)]
     Inspect {
         /// A plugin's file, the folder of a crate that was built, or `bundled:NAME`.
         #[arg(default_value = ".")]
@@ -76,6 +106,7 @@ enum Command {
         json: bool,
     },
     /// Measure the calls of a policy, over the questions of its cases.
+    #[command(after_help = BENCH_EXAMPLE)]
     Bench {
         /// A plugin's file, the folder of a crate that was built, or `bundled:NAME`.
         #[arg(default_value = ".")]

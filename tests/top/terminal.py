@@ -1,0 +1,70 @@
+"""Runs `larder top` on a real terminal: terminal.py LARDER ADMIN END
+
+END is how it is ended: `q`, `ctrl-c` or `sigterm`. Prints what is wrong; nothing is good.
+"""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+
+larder, admin, end = sys.argv[1:]
+COLUMNS, ROWS = 40, 12
+
+main, terminal = pty.openpty()
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+before = termios.tcgetattr(terminal)
+child = os.fork()
+if child == 0:
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(terminal, fd)
+    os.environ.clear()
+    os.execv(larder, ["larder", "top", "--admin", admin, "--interval", "50ms"])
+
+seen = b""
+
+
+def read_until(wanted, patience=30):
+    global seen
+    limit = time.monotonic() + patience
+    while wanted not in seen:
+        ready, _, _ = select.select([main], [], [], max(0, limit - time.monotonic()))
+        if not ready:
+            sys.exit(f"`{wanted}` is never drawn, but {seen[-2000:]}")
+        seen += os.read(main, 65536)
+
+
+read_until(b"requests since")
+while_drawn = termios.tcgetattr(terminal)
+if while_drawn[3] & (termios.ECHO | termios.ICANON):
+    print("keys are echoed")
+frames = seen.split(b"\x1b[H")[1:-1]
+for frame in frames:
+    rows = frame.split(b"\x1b[J")[0].split(b"\r\n")
+    if len(rows) > ROWS:
+        print(f"{len(rows)} rows on {ROWS}")
+    for row in rows:
+        text = row.replace(b"\x1b[K", b"").decode()
+        if len(text) > COLUMNS or "\x1b" in text:
+            print(f"a row does not fit: {text!r}")
+# A smaller one while it runs.
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 3, 10, 0, 0))
+seen = b""
+read_until(b"larder: pa\x1b[K")
+if end == "sigterm":
+    os.kill(child, signal.SIGTERM)
+else:
+    os.write(main, {"q": b"xq", "ctrl-c": b"\x03"}[end])
+read_until(b"\x1b[?25h\x1b[?1049l")
+_, status = os.waitpid(child, 0)
+if os.waitstatus_to_exitcode(status) != 0:
+    print(f"it ends with {os.waitstatus_to_exitcode(status)}")
+if termios.tcgetattr(terminal) != before:
+    print("the terminal is not as it was")
