@@ -1,18 +1,21 @@
 //! `GET /health`: whether this gateway answers, for whoever sends it requests, and how its helpers are,
 //! for operators. The form is that of health checks as `application/health+json` has them.
 //!
+//! `GET /health/live` and `GET /health/ready` tell the status alone, for whoever restarts processes and
+//! for whoever sends requests.
+//!
 //! Nobody needs the token to be told the status, as a load balancer has none; it says nothing that an
 //! answer to any request would not. All else is for those who may call everything.
 
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{Allowed, Context};
+use super::{Allowed, Context, problem};
 use crate::clock;
 use crate::gateway::{Current, Gateway};
 use crate::store::{Health, LogHealth, ServerHealth, State as L2State, WatchHealth};
@@ -39,12 +42,8 @@ pub(super) async fn health(
     Extension(Allowed(allowed)): Extension<Allowed>,
 ) -> Response {
     let (status, told) = told(&context.current, allowed);
-    let code = match status {
-        Status::Pass | Status::Warn => StatusCode::OK,
-        Status::Fail => StatusCode::SERVICE_UNAVAILABLE,
-    };
     let fields = [(CONTENT_TYPE, "application/health+json"), (CACHE_CONTROL, "no-store")];
-    (code, fields, told.to_string()).into_response()
+    (status.code(), fields, told.to_string()).into_response()
 }
 
 /// How everything is, or the status alone.
@@ -59,7 +58,49 @@ pub(super) fn told(current: &Current, allowed: bool) -> (Status, Value) {
     (status, told)
 }
 
+/// `GET /health/live`: the process answers. Whoever restarts what does not should ask this, and no more.
+pub(super) async fn live() -> Response {
+    short(Status::Pass)
+}
+
+/// `GET /health/ready`: requests may come. Each `needs=` in the query names something that must be up
+/// for that, which it need not be otherwise.
+pub(super) async fn ready(State(context): State<Context>, uri: Uri) -> Response {
+    let gateway = context.current.gateway();
+    let Health { servers, log } = gateway.store().health();
+    let needs = uri.query().into_iter().flat_map(|query| query.split('&'));
+    for need in needs.filter(|need| !need.is_empty()) {
+        let is_there = match need {
+            "needs=l2" => servers.iter().all(|it| it.state == L2State::Up && it.takes_writes),
+            "needs=log" => log.as_ref().is_none_or(|log| log.in_contact),
+            "needs=changes" => gateway.watches().all(|it| !it.is_late && it.error.is_none()),
+            _ => {
+                let detail =
+                    "write `needs=l2`, `needs=log` or `needs=changes`, or several with `&`";
+                return problem(StatusCode::BAD_REQUEST, detail);
+            }
+        };
+        if !is_there {
+            return short(Status::Fail);
+        }
+    }
+    short(if context.current.is_leaving() { Status::Fail } else { Status::Pass })
+}
+
+/// The status alone.
+fn short(status: Status) -> Response {
+    let fields = [(CONTENT_TYPE, "application/health+json"), (CACHE_CONTROL, "no-store")];
+    (status.code(), fields, json!({ "status": status.as_str() }).to_string()).into_response()
+}
+
 impl Status {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Pass | Self::Warn => StatusCode::OK,
+            Self::Fail => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",

@@ -71,8 +71,11 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// No page from elsewhere may have an answer in its process, read or not.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The one call that is answered to everyone, if shortly.
-const HEALTH: &str = "/health";
+/// The calls that are answered to everyone, if shortly.
+const FOR_ALL: [&str; 3] = ["/health", "/health/live", "/health/ready"];
+
+/// What this listener answers, as a document of `OpenAPI` 3.1.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// Whether a call is by somebody who may call everything.
 #[derive(Clone, Copy)]
@@ -142,8 +145,11 @@ fn router(context: Context) -> Router {
         .route("/dashboard/{file}", get(dashboard::part))
         .route("/stats", get(stats))
         .route("/metrics", get(metrics::metrics))
-        .route(HEALTH, get(health::health))
         .route("/live", get(live::live))
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/openapi.json", get(openapi))
         .route("/config", get(configuration::config))
         .route("/routes", get(configuration::routes))
         .route("/policies", get(configuration::policies))
@@ -161,7 +167,10 @@ fn router(context: Context) -> Router {
         .route("/tag/", delete(purge::tag))
         .route("/tag/{*tag}", delete(purge::tag))
         .fallback(|| async {
-            problem(StatusCode::NOT_FOUND, "there is no such call; see the README")
+            problem(
+                StatusCode::NOT_FOUND,
+                "there is no such call; `GET /openapi.json` tells those that there are",
+            )
         })
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "this call wants another method")
@@ -191,7 +200,7 @@ async fn authorise(State(context): State<Context>, mut request: Request, next: N
     request.extensions_mut().insert(Allowed(refused.is_none()));
     let path = request.uri().path();
     let mut response = match refused {
-        Some(response) if path != HEALTH && !dashboard::is_of_page(path) => response,
+        Some(response) if !FOR_ALL.contains(&path) && !dashboard::is_of_page(path) => response,
         _ => next.run(request).await,
     };
     let fields = response.headers_mut();
@@ -242,6 +251,10 @@ async fn stats(State(context): State<Context>) -> Response {
     let policies = policies.map(|policy| (policy.name().to_owned(), policy.snapshot())).collect();
     let changes = gateway.changes().map(|(label, figures)| (label.to_owned(), figures)).collect();
     Json(Shown { requests, store, upstreams, policies, changes }).into_response()
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 async fn shadow(State(context): State<Context>) -> Response {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::body::to_bytes;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -94,9 +95,15 @@ pub(super) async fn tag(State(context): State<Context>, uri: Uri) -> Response {
 /// `GET /purge/{id}`.
 pub(super) async fn receipts(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Response {
+    let Ok(Path(id)) = id else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "the id is not UTF-8; write one that a purge answered",
+        );
+    };
     let options = match Options::of(uri.query(), &["wait"]) {
         Ok(options) => options,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),

@@ -170,6 +170,7 @@ mod grpc;
 mod admin;
 mod health;
 mod metrics;
+mod openapi;
 mod outcomes;
 
 // Another configuration, and other plugins, while requests run.

@@ -1,0 +1,148 @@
+"""Compares a running gateway's admin listener with what it says of itself: check.py URL TOKEN
+
+The document is OpenAPI by a validator that nobody here wrote. Each call is made with the examples in the
+document, and with a bounded number of things that are wrong; each answer has to be one that the document
+names, with content of its schema. Prints what is not so; nothing is good.
+"""
+
+import json
+import random
+import sys
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from jsonschema import Draft202012Validator, FormatChecker
+from openapi_spec_validator import validate
+
+BASE, TOKEN = sys.argv[1:]
+SECRET = {"authorization": f"Bearer {TOKEN}"}
+METHODS = ["get", "put", "post", "delete", "patch"]
+
+
+def call(method, target, fields, content=None):
+    request = Request(BASE + target, data=content, method=method.upper(), headers=fields)
+    try:
+        answer = urlopen(request, timeout=20)
+    except HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.headers.get("content-type", ""), answer.read()
+
+
+document = json.loads(call("get", "/openapi.json", SECRET)[2])
+validate(document)
+
+
+def resolved(part):
+    if "$ref" in part:
+        found = document
+        for step in part["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return found
+    return part
+
+
+def wrong_with(schema, content):
+    whole = {**schema, "components": document["components"]}
+    errors = Draft202012Validator(whole, format_checker=FormatChecker()).iter_errors(content)
+    return [f"{error.json_path}: {error.message[:120]}" for error in errors]
+
+
+def judge(method, path, what, answer, named_only=True):
+    """What is wrong with an answer to a call of this path."""
+    status, kind, content = answer
+    name = f"{method.upper()} {path} ({what}): {status}"
+    if status >= 500 and status != 503:
+        return [f"{name} is nobody's fault but the gateway's: {content[:200]}"]
+    operation = document["paths"].get(path, {}).get(method)
+    if status >= 400 and path != "/health" and not path.startswith("/health/"):
+        problem = {"$ref": "#/components/schemas/Problem"}
+        if kind != "application/problem+json":
+            return [f"{name} is no problem, but {kind}"]
+        told = json.loads(content)
+        found = [f"{name}: {it}" for it in wrong_with(problem, told)]
+        if told["status"] != status:
+            found.append(f"{name} tells {told['status']}")
+        if found or not named_only:
+            return found
+    if operation is None:
+        return [] if not named_only else [f"{name}: there is no such operation"]
+    if str(status) not in operation["responses"]:
+        return [f"{name} is not documented: {content[:200]}"]
+    response = resolved(operation["responses"][str(status)])
+    kinds = response.get("content", {})
+    if kind not in kinds:
+        return [f"{name} is {kind}, not one of {list(kinds)}"]
+    if not kind.endswith("json"):
+        return []
+    return [f"{name}: {it}" for it in wrong_with(kinds[kind]["schema"], json.loads(content))]
+
+
+def target(path, operation, parameters=None):
+    query = []
+    for parameter in operation.get("parameters", []):
+        example = str(parameter.get("example", "")).replace("['", "").replace("']", "")
+        example = example.lower() if example in ("True", "False") else example
+        if parameter["in"] == "path":
+            path = path.replace("{" + parameter["name"] + "}", quote(example))
+        elif parameters is None:
+            query.append(f"{parameter['name']}={quote(example)}")
+    query += parameters or []
+    return path + ("?" + "&".join(query) if query else "")
+
+
+def body(operation):
+    if "requestBody" not in operation:
+        return None, {}
+    ((kind, media),) = operation["requestBody"]["content"].items()
+    return json.dumps(media["example"]).encode(), {"content-type": kind}
+
+
+found = []
+chance = random.Random(9457)
+NONSENSE = [
+    b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"tags": 5}', b'{"tegs": []}', b'{"tags": ["' + b"a" * 2000 + b'"]}',
+    b'{"all": "yes"}', b'{"urls": ["not a URL"]}', b"[" * 10000, b'{"patterns": ' + json.dumps(["a"] * 200).encode() + b"}",
+    b'{"a":' * 200, b'{"tags": [], "tags": []}', json.dumps({"tags": ["a"] * 2000}).encode(),
+]
+QUERIES = [
+    "wait=banana", "wait=99999999999999999999s", "wait=-1s", "soft=maybe", "soft=true&soft=true", "x=1",
+    "needs=luck", "format=yaml", "%ff=%00", "wait", "=", "&&&", "a" * 3000,
+]
+for path, operations in document["paths"].items():
+    for method, operation in operations.items():
+        content, fields = body(operation)
+        is_open = {} in operation.get("security", [])
+        for parameters in (None, []):
+            asked = target(path, operation, parameters)
+            answer = call(method, asked, {**SECRET, **fields}, content)
+            found += judge(method, path, "as documented", answer)
+        for token in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic d3Jvbmc="}):
+            answer = call(method, target(path, operation, []), {**token, **fields}, content)
+            if not is_open and answer[0] != 401:
+                found.append(f"{method.upper()} {path} without the token: {answer[0]}")
+            found += judge(method, path, "without the token", answer)
+        for query in QUERIES:
+            answer = call(method, target(path, operation, [query]), {**SECRET, **fields}, content)
+            found += judge(method, path, f"?{query[:40]}", answer)
+        if content is not None:
+            for nonsense in NONSENSE + [bytes(chance.randbytes(chance.randrange(200))) for _ in range(20)]:
+                answer = call(method, path, {**SECRET, **fields}, nonsense)
+                found += judge(method, path, f"{nonsense[:40]!r}", answer)
+            answer = call(method, path, {**SECRET, "content-type": "text/plain"}, content)
+            found += judge(method, path, "as text", answer)
+            answer = call(method, path, {**SECRET, **fields}, b" " * (1 << 20) + content)
+            found += judge(method, path, "too long", answer)
+    for method in METHODS:
+        if method not in operations:
+            answer = call(method, target(path, next(iter(operations.values())), []), SECRET)
+            if answer[0] != 405:
+                found.append(f"{method.upper()} {path} is answered {answer[0]}, and not documented")
+            found += judge(method, path, "another method", answer, named_only=False)
+for unknown in ["/", "/statz", "/purge/%ff", "/purge/", "/purge/1-1/x", "/stats/", "/tag", "/%00", "//stats"]:
+    answer = call("get", unknown, SECRET)
+    if answer[0] < 400:
+        found.append(f"GET {unknown} is answered {answer[0]}")
+    found += judge("get", unknown, "unknown", answer, named_only=False)
+print("\n".join(found), end="")
