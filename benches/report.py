@@ -215,6 +215,12 @@ def disk(it):
     return about + "\n\n" + table(["cache", "answered"], rows)
 
 
+def viewers(found):
+    """What those who watch cost."""
+    rows = [[f"{count}", f"{it['share']:.2%}", f"{it['octets']:,.0f}"] for count, it in found.items()]
+    return table(["viewers", "of a core", "octets a second to each"], rows)
+
+
 def kept(stored, purges):
     """What Redis keeps of many responses, and what purges of them took."""
     receipts = [name for name in stored["others"] if ":receipt:" in name]
