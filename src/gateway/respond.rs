@@ -260,8 +260,7 @@ pub(super) fn policy_failed() -> Response<Body> {
     with_status(problem(StatusCode::BAD_GATEWAY, "the policy of this route failed"), &status)
 }
 
-/// L2 is out of use, and the route's upstream is spared what it would have answered. It is tried twice a
-/// second whether it can be used again.
+/// L2 is out of use, and the route's upstream is spared. Twice a second L2 is tried again.
 pub(super) fn spared(why: Forward) -> Response<Body> {
     let status = CacheStatus { detail: Some(L2_ERROR.into()), ..CacheStatus::forward(why) };
     let mut response =
