@@ -73,10 +73,9 @@ use crate::collapse::Collapse;
 use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
 use crate::documents::Source;
 use crate::forwarded::Trust;
-use crate::message;
 use crate::plugin::Policy;
 use crate::routes::Routes;
-use crate::semantics::{Forward, Grants, Kept, RequestDirectives, Rules};
+use crate::semantics::{Forward, Grants, Kept, Rules};
 use crate::stats::{Outcome, RouteStats, Stats};
 use crate::store::{Bookmark, Purpose, Store};
 use crate::token::Reader;
@@ -293,8 +292,15 @@ impl Gateway {
     ///
     /// A hit in L1 is made before this returns: to move a request through futures would cost it
     /// more than its look-up does.
-    fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
+    fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
+        if self.takes_explain(&mut head.headers) {
+            return self.answer_explained(head, content, peer);
+        }
+        self.answer_to(head, content, peer)
+    }
+
+    fn answer_to(self: &Arc<Self>, mut head: Parts, content: Incoming, mut peer: Peer) -> Answer {
         let authority = match self.received(&mut head, &mut peer) {
             Ok(authority) => authority,
             Err(why) => {
@@ -314,15 +320,6 @@ impl Gateway {
             Some(names) => answer.map(move |response| choose::vary(response, &names)),
             None => answer,
         }
-    }
-
-    /// Reads a request's head as it came: the authority that it asks, or why it could be read in two ways.
-    fn received(&self, head: &mut Parts, peer: &mut Peer) -> Result<String, &'static str> {
-        switch::as_get(head);
-        peer.scheme = self.scheme(&head.headers, peer);
-        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
-        message::framing(head.version, &head.headers)?;
-        message::authority(head, peer.scheme)
     }
 
     /// Answers a request that this route takes.
@@ -351,27 +348,6 @@ impl Gateway {
             Course::Pass(why) => {
                 Answer::later(async move { gateway.pass(presented, content, why).await })
             }
-        }
-    }
-
-    /// A request with all that its head tells.
-    fn presented(&self, place: usize, mut head: Parts, authority: String, peer: Peer) -> Presented {
-        let directives = RequestDirectives::of(&head.headers);
-        let now = self.clock.now();
-        let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
-        let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
-        Presented {
-            place,
-            coder: self.coder(place, &mut head, &directives),
-            head,
-            content: None,
-            authority,
-            peer,
-            directives,
-            now,
-            claims,
-            narrowed: None,
-            upgrade: None,
         }
     }
 

@@ -12,11 +12,13 @@ use http::{HeaderMap, HeaderValue, Version};
 use serde_json::Value;
 
 use crate::interim::{self, Interims};
+use crate::message;
 use crate::plugin::Seen;
 use crate::semantics::{self, RequestDirectives};
 use crate::upstream::Content;
 
 use super::coded::Coder;
+use super::{Gateway, switch};
 
 /// Who sent a request, as the connection tells.
 #[derive(Clone, Debug)]
@@ -110,5 +112,47 @@ impl Presented {
     /// The fields that go forward, as they came.
     pub(super) fn kept_fields(&self) -> &HeaderMap {
         self.narrowed.as_ref().map_or(&self.head.headers, |narrowed| &narrowed.fields)
+    }
+}
+
+impl Gateway {
+    /// Reads a request's head as it came: the authority that it asks, or why it could be read in two ways.
+    pub(super) fn received(
+        &self,
+        head: &mut Parts,
+        peer: &mut Peer,
+    ) -> Result<String, &'static str> {
+        switch::as_get(head);
+        peer.scheme = self.scheme(&head.headers, peer);
+        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
+        message::framing(head.version, &head.headers)?;
+        message::authority(head, peer.scheme)
+    }
+
+    /// A request with all that its head tells.
+    pub(super) fn presented(
+        &self,
+        place: usize,
+        mut head: Parts,
+        authority: String,
+        peer: Peer,
+    ) -> Presented {
+        let directives = RequestDirectives::of(&head.headers);
+        let now = self.clock.now();
+        let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
+        let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
+        Presented {
+            place,
+            coder: self.coder(place, &mut head, &directives),
+            head,
+            content: None,
+            authority,
+            peer,
+            directives,
+            now,
+            claims,
+            narrowed: None,
+            upgrade: None,
+        }
     }
 }

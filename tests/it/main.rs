@@ -166,8 +166,9 @@ mod conformance;
 mod foreign;
 mod grpc;
 
-// What operators see and do.
+// What operators see and do, and what they are told of a request.
 mod admin;
+mod explain;
 mod health;
 mod metrics;
 mod openapi;

@@ -5,6 +5,8 @@
 //! themselves note a look: L1 counts it among the uses that decide what stays, and so does a Redis that
 //! evicts by use.)
 //!
+//! The field has 6000 octets at most: what does not fit is `null` there.
+//!
 //! # The shape
 //!
 //! `GET /explain`, `larder explain --json` and the field `Larder-Explanation` tell it as one object. All
@@ -73,6 +75,7 @@
 //! one of them into a key, it is shown as `***`.
 
 mod cached;
+mod field;
 mod forwarded;
 mod route;
 mod secrets;
@@ -133,6 +136,7 @@ impl Gateway {
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.parse().map_err(|_| "has a path that no request can have")?;
         *request.headers_mut() = fields.clone();
+        request.headers_mut().remove(field::EXPLAIN);
         if !fields.contains_key(HOST)
             && let Ok(host) = HeaderValue::try_from(authority)
         {

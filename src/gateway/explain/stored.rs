@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, ETAG, EXPIRES,
-    LAST_MODIFIED, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED,
+    VARY,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -24,12 +24,11 @@ use crate::gateway::shown::Source;
 use crate::gateway::{Gateway, Plan, Presented, tags};
 
 /// The fields that decide about storing and reuse.
-const SHOWN: [HeaderName; 10] = [
+const SHOWN: [HeaderName; 9] = [
     CACHE_CONTROL,
     CONTENT_ENCODING,
     CONTENT_LANGUAGE,
     CONTENT_TYPE,
-    DATE,
     ETAG,
     EXPIRES,
     LAST_MODIFIED,
@@ -265,7 +264,7 @@ fn nominated(fields: &HeaderMap) -> Vec<String> {
 /// What is told of a tier.
 pub(super) fn tier(lies: &Lies, name: &str) -> shape::Tier {
     let (state, why) = match lies {
-        Lies::Off => ("off", format!("there is no {name}")),
+        Lies::Off => ("off", "there is none".to_owned()),
         Lies::OutOfUse => ("out-of-use", format!("{name} is out of use: see `GET /health`")),
         Lies::NoAnswer => ("no-answer", format!("{name} did not answer in time")),
         Lies::Nothing => ("nothing", "nothing lies under the key".to_owned()),

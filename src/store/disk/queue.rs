@@ -27,6 +27,13 @@ pub(super) struct Append {
     pub(super) told: oneshot::Sender<Receipt>,
 }
 
+impl Append {
+    /// Each record, and why there is one.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Invalidation, Cause)> {
+        self.records.iter().map(|record| (record, self.cause))
+    }
+}
+
 /// Something to write.
 pub(super) struct Write {
     pub(super) key: CacheKey,

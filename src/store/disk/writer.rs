@@ -137,10 +137,7 @@ impl Writer {
         if appends.is_empty() {
             return;
         }
-        let records: Vec<_> = appends
-            .iter()
-            .flat_map(|append| append.records.iter().map(|record| (record, append.cause)))
-            .collect();
+        let records: Vec<_> = appends.iter().flat_map(Append::all).collect();
         let mut is_kept = self.append_all(&records);
         // Whoever did not wait for the disk has given places to the log itself. What is fetched from
         // then on may only be written once the log on the disk has got there.
