@@ -5,6 +5,7 @@ mod busiest;
 mod certificates;
 mod changes;
 mod ending;
+mod explaining;
 mod listeners;
 mod reload;
 mod sharing;
@@ -288,7 +289,12 @@ impl Parts {
         for forward in &self.upstreams {
             forward.begin(lasting.runtime());
         }
-        let equipment = Equipment {
+        lasting.count_busiest(self.config.warm.as_ref().map_or(0, |warm| warm.busiest));
+        Gateway::new(&self.config, self.equipment(routes, lasting))
+    }
+
+    fn equipment(&self, routes: Routes, lasting: &Lasting) -> Equipment {
+        Equipment {
             upstreams: self.upstreams.iter().map(|it| Arc::clone(&it.upstream)).collect(),
             sources: self.sources.clone(),
             bookmarks: self.bookmarks.clone(),
@@ -296,9 +302,7 @@ impl Parts {
             tokens: self.tokens.clone(),
             routes,
             lasting: lasting.clone(),
-        };
-        lasting.count_busiest(self.config.warm.as_ref().map_or(0, |warm| warm.busiest));
-        Gateway::new(&self.config, equipment)
+        }
     }
 }
 

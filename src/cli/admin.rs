@@ -49,6 +49,11 @@ struct Problem {
 }
 
 impl Admin {
+    /// A listener whose token is at hand.
+    pub(super) fn at(admin: Uri) -> Self {
+        Self { admin, token_file: None }
+    }
+
     /// The token to call with, if there is one.
     pub(super) fn token(&self) -> Result<Option<String>, Faults> {
         config::admin_token(self.token_file.as_deref())

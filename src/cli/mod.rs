@@ -8,6 +8,7 @@ mod admin;
 mod check;
 mod config;
 pub mod demo;
+mod explain;
 mod health;
 mod policy;
 mod purge;
@@ -68,6 +69,8 @@ Examples:
       Serve by a route table.
   larder purge --tag order-42 --wait 1s
       Have all gateways forget what bears a tag.
+  larder explain http://shop.example/books/42
+      Why it was, or was not, answered from the cache.
   larder warm --sitemap https://shop.example/sitemap.xml
       Have a gateway store what it will be asked for.
   larder policy new by-tenant
@@ -225,6 +228,13 @@ enum Command {
         /// Whose script.
         shell: Shell,
     },
+    /// Say why a request is answered as it is: route, policies, key, what is stored, what would be done.
+    ///
+    /// The running gateway is asked, by the `[admin]` of its file, and does nothing of what it tells. Values
+    /// of `Authorization` and `Cookie` are never shown.
+    ///
+    /// Exit codes: 0 explained · 1 refused, or no answer · 2 wrong arguments or configuration.
+    Explain(explain::Arguments),
     /// Write a policy: begin one, try its cases, look into it, measure it.
     #[command(after_help = policy::EXAMPLES)]
     Policy(policy::Arguments),
@@ -294,6 +304,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Purge(arguments) => purge::purge(&arguments, &mut out, &mut err),
         Command::Health(arguments) => health::health(&arguments, &mut out, &mut err),
         Command::Warm(arguments) => warm::warm(&arguments, &mut out, &mut err),
+        Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()

@@ -169,6 +169,7 @@ mod grpc;
 // What operators see and do, and what they are told of a request.
 mod admin;
 mod explain;
+mod explain_command;
 mod health;
 mod metrics;
 mod openapi;

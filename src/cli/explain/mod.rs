@@ -1,0 +1,203 @@
+//! `larder explain`: why a request is answered as it is, as a tree.
+//!
+//! The running gateway says it (`POST /explain`), found by the `[admin]` of its file. With `--offline` the
+//! file alone is asked, as far as that tells.
+
+mod tree;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use crate::config::{self, Config, Draft, Faults};
+use crate::service::Assembly;
+
+use super::admin::{Admin, is_problem};
+use super::{Exit, listener, raw, say};
+
+const EXAMPLES: &str = "\
+Examples:
+  larder explain http://shop.example/catalogue/1
+      Why the gateway of `gateway.toml` answers a GET of it as it does.
+  larder explain HEAD http://shop.example/catalogue/1 -H 'Accept-Language: de'
+      The same for another request.
+  larder explain /catalogue/1 --offline
+      Which route and which key, without a gateway.";
+
+/// Arguments of `larder explain`.
+#[derive(Debug, Args)]
+#[command(override_usage = "larder explain [OPTIONS] [METHOD] URL", after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The request: a method, if it is not GET, and a URL. One that begins with `/` is of `[server] listen`.
+    #[arg(value_name = "METHOD URL", required = true, num_args = 1..=2)]
+    request: Vec<String>,
+
+    /// A field of the request, as `Name: value`; as often as needed.
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
+    fields: Vec<(HeaderName, HeaderValue)>,
+
+    /// The gateway's route table.
+    #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
+    config: PathBuf,
+
+    /// Where the gateway listens for operators, instead of what the file says.
+    #[arg(long, value_name = "URL", value_parser = listener, conflicts_with = "offline")]
+    admin: Option<Uri>,
+
+    /// A file with the token of `[admin]`, instead of what the file says or `LARDER_ADMIN_TOKEN`.
+    #[arg(long, value_name = "FILE", conflicts_with = "offline")]
+    token_file: Option<PathBuf>,
+
+    /// Ask no gateway: which route, policies and key the file gives.
+    #[arg(long)]
+    offline: bool,
+
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Explains.
+pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let (method, url) = match &*arguments.request {
+        [method, url] => (method.as_str(), url.as_str()),
+        [url] => ("GET", url.as_str()),
+        _ => return say(err, Exit::Faulty, "write a URL, and a method before it if it is not GET"),
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        return say(err, Exit::Faulty, &format!("`{method}` is no method"));
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+    };
+    let told = runtime.block_on(async {
+        if arguments.offline {
+            arguments.by_file(method, url).await
+        } else {
+            arguments.by_gateway(&method, url).await
+        }
+    });
+    match told {
+        Ok(told) if arguments.json => {
+            let text = serde_json::to_string_pretty(&told).unwrap_or_default();
+            say(out, Exit::Done, &text)
+        }
+        Ok(told) => say(out, Exit::Done, tree::text(&told).trim_end()),
+        Err(Refusal::Faulty(why)) => say(err, Exit::Faulty, &why),
+        Err(Refusal::Failed(why)) => say(err, Exit::Failed, &why),
+        Err(Refusal::Problem(content)) => raw(out, Exit::Failed, &content),
+    }
+}
+
+/// Why there is no explanation.
+enum Refusal {
+    /// The arguments or the file are wrong.
+    Faulty(String),
+    /// The gateway did not say it.
+    Failed(String),
+    /// The same, as it said that.
+    Problem(Vec<u8>),
+}
+
+impl From<Faults> for Refusal {
+    fn from(faults: Faults) -> Self {
+        Self::Faulty(faults.to_string())
+    }
+}
+
+impl Arguments {
+    async fn by_file(&self, method: Method, url: &str) -> Result<Value, Refusal> {
+        let draft = Draft::load(&self.config);
+        let url = whole(url, &draft.config);
+        let assembly = Assembly::new(draft, &self.config.display().to_string())?;
+        let fields: HeaderMap = self.fields.iter().cloned().collect();
+        let told = assembly.explain(method, url.clone(), fields).await;
+        told.map_err(|why| Refusal::Faulty(format!("`{url}` {why}")))
+    }
+
+    async fn by_gateway(&self, method: &Method, url: &str) -> Result<Value, Refusal> {
+        // The file is not needed where all is said.
+        let is_needed = self.admin.is_none() || url.starts_with('/');
+        let config = if is_needed { Some(config::load(&self.config)?) } else { None };
+        let own = config.as_ref().and_then(|config| config.admin.as_ref());
+        let uri = match (&self.admin, own) {
+            (Some(admin), _) => admin.clone(),
+            (None, Some(admin)) => reachable(admin.listen)?,
+            (None, None) => {
+                let file = self.config.display();
+                return Err(Refusal::Faulty(format!(
+                    "{file}: there is no `[admin]`, by which a gateway could be asked\n  hint: write \
+                     `[admin]` with `listen`, or use --offline"
+                )));
+            }
+        };
+        let token = match own.and_then(|admin| admin.token.clone()) {
+            Some(token) if self.admin.is_none() && self.token_file.is_none() => Some(token),
+            _ => config::admin_token(self.token_file.as_deref())?,
+        };
+        let url = config.as_ref().map_or_else(|| url.to_owned(), |config| whole(url, config));
+        let lines = self
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+        let asked = json!({
+            "url": url, "method": method.as_str(), "fields": lines.collect::<Vec<_>>(),
+        });
+        let admin = Admin::at(uri);
+        let answer = admin.call(token, "/explain", Some(asked), Duration::ZERO).await;
+        let (status, content) = answer.map_err(Refusal::Failed)?;
+        if status == StatusCode::OK
+            && let Ok(told) = serde_json::from_slice(&content)
+        {
+            return Ok(told);
+        }
+        if self.json && is_problem(&content) {
+            return Err(Refusal::Problem(content.to_vec()));
+        }
+        Err(Refusal::Failed(admin.refused(status, &content)))
+    }
+}
+
+/// A URL of the gateway itself, if it is only the end of one.
+fn whole(url: &str, config: &Config) -> String {
+    if !url.starts_with('/') {
+        return url.to_owned();
+    }
+    let listener = &config.server.listener;
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}{url}", nearby(listener.listen))
+}
+
+/// Where a listener can be reached from this machine.
+fn nearby(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn reachable(address: SocketAddr) -> Result<Uri, Refusal> {
+    if address.port() == 0 {
+        let why = "`[admin] listen` has port 0: say by --admin where the gateway listens";
+        return Err(Refusal::Faulty(why.to_owned()));
+    }
+    let uri = format!("http://{}", nearby(address)).parse();
+    uri.map_err(|_| Refusal::Faulty(format!("`{address}` cannot be called")))
+}
+
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let field = text.split_once(':').and_then(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        Some((name, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    field.ok_or_else(|| "write `Name: value`".to_owned())
+}
