@@ -1,8 +1,10 @@
 //! Figures for Prometheus: read by programs that nobody here wrote.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,6 +19,8 @@ use crate::support::redis::Redis;
 use crate::support::shell;
 
 const DOCS: &str = include_str!("../../docs/metrics.md");
+const ALERTS: &str = include_str!("../../docs/prometheus/alerts.yml");
+const DASHBOARD: &str = include_str!("../../docs/grafana/larder.json");
 
 const ROUTES: &str = "[policies.plain]\nplugin = \"bundled:normalise-query\"\n\
                       config = { drop = [\"utm_*\"] }\n\
@@ -210,4 +214,78 @@ async fn a_prometheus_takes_them_in() {
     let median = "histogram_quantile(0.5, sum by (le) (larder_request_duration_seconds_bucket))";
     let median = prometheus.query(median).await.unwrap();
     assert!(median > 0.0, "{median}");
+}
+
+/// The metrics that a text names.
+fn named(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let mut names: Vec<_> =
+        words.filter(|it| it.starts_with("larder_") || it.starts_with("process_")).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn promtool(arguments: &[&str], folder: &Path) {
+    let ran = Command::new("promtool").args(arguments).current_dir(folder).output();
+    let ran = ran.expect("`promtool` is missing: install prometheus");
+    let told = [ran.stdout, ran.stderr].concat();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
+#[tokio::test]
+async fn alerts_and_the_dashboard_name_what_there_is() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let text = metrics(&gateway).await;
+    let families = families(&text);
+    for (file, text) in [("alerts.yml", ALERTS), ("larder.json", DASHBOARD), ("metrics.md", DOCS)] {
+        for name in named(text) {
+            let is_part = |suffix| {
+                let family = name.strip_suffix(suffix);
+                family.is_some_and(|it| families.get(it) == Some(&"histogram"))
+            };
+            let is_known = families.contains_key(name)
+                || ["_bucket", "_count", "_sum"].into_iter().any(is_part);
+            assert!(is_known, "{file}: there is no metric `{name}`");
+        }
+    }
+}
+
+#[test]
+fn alerts_fire_for_what_they_are_about() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/prometheus");
+    promtool(&["check", "rules", "alerts.yml"], &folder);
+    promtool(&["test", "rules", "alerts.test.yml"], &folder);
+    let tests = include_str!("../../docs/prometheus/alerts.test.yml");
+    for line in ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {line}\n")), "nobody tests {line}");
+    }
+}
+
+/// Grafana itself would ask Prometheus these queries: each has to be one.
+#[test]
+fn each_panel_of_the_dashboard_asks_something() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let panels: Vec<_> = panels.filter(|panel| panel["type"] != "row").collect();
+    assert!(panels.len() > 10, "{}", panels.len());
+    let mut rules = "groups:\n- name: panels\n  rules:\n".to_owned();
+    for panel in panels {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m");
+            let expression = Value::from(query);
+            writeln!(rules, "  - record: panel\n    expr: {expression}").unwrap();
+            let id = rules.len();
+            writeln!(rules, "    labels: {{ id: \"{id}\" }}").unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("panels.yml"), rules).unwrap();
+    promtool(&["check", "rules", "panels.yml"], folder.path());
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let names: Vec<_> = variables.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["datasource", "instance", "route"]);
 }
