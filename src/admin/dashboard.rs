@@ -2,13 +2,13 @@
 //! elsewhere. They hold no figures and need no token; the page asks for all that it shows as any other
 //! client of this listener does.
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
 };
 use axum::response::{IntoResponse, Response};
 
+use super::named::Named;
 use super::problem;
 
 /// Where the files are.
@@ -54,7 +54,7 @@ pub(super) async fn page() -> Response {
 }
 
 /// `GET /dashboard/{name}`.
-pub(super) async fn part(Path(name): Path<String>) -> Response {
+pub(super) async fn part(Named(name): Named) -> Response {
     match FILES.iter().find(|(known, ..)| *known == name) {
         Some((_, kind, content)) => file(kind, content),
         None => problem(StatusCode::NOT_FOUND, "the dashboard has no such file"),

@@ -19,6 +19,7 @@ mod exposition;
 mod health;
 mod live;
 mod metrics;
+mod named;
 mod options;
 mod parameters;
 mod process;

@@ -7,8 +7,7 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::body::to_bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +19,7 @@ use crate::gateway::Gateway;
 use crate::message;
 use crate::store::{Applied, Invalidation, PurgeId, Purged, Receipts, Scope};
 
+use super::named::Named;
 use super::options::{Options, without_options};
 use super::wanted::{MAX_TEXT, Refused, Wanted};
 use super::{Context, faulty, problem};
@@ -95,15 +95,9 @@ pub(super) async fn tag(State(context): State<Context>, uri: Uri) -> Response {
 /// `GET /purge/{id}`.
 pub(super) async fn receipts(
     State(context): State<Context>,
-    id: Result<Path<String>, PathRejection>,
+    Named(id): Named,
     uri: Uri,
 ) -> Response {
-    let Ok(Path(id)) = id else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            "the id is not UTF-8; write one that a purge answered",
-        );
-    };
     let options = match Options::of(uri.query(), &["wait"]) {
         Ok(options) => options,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),

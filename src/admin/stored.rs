@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::named::Named;
 use super::options::Options;
 use super::parameters::Parameters;
 use super::wanted::MAX_TEXT;
@@ -61,7 +62,7 @@ pub(super) async fn list(State(context): State<Context>, uri: Uri) -> Response {
 }
 
 /// `GET /stored/{id}`.
-pub(super) async fn one(State(context): State<Context>, Path(id): Path<String>) -> Response {
+pub(super) async fn one(State(context): State<Context>, Named(id): Named) -> Response {
     let gateway = context.current.gateway();
     let listed = match found(&gateway, &id) {
         Ok(listed) => listed,
@@ -77,11 +78,7 @@ pub(super) async fn one(State(context): State<Context>, Path(id): Path<String>) 
 }
 
 /// `DELETE /stored/{id}`.
-pub(super) async fn purge(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Response {
+pub(super) async fn purge(State(context): State<Context>, Named(id): Named, uri: Uri) -> Response {
     let options = match Options::of(uri.query(), &["soft", "wait"]) {
         Ok(options) => options,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),

@@ -108,6 +108,11 @@ Examples:
   larder purge --pattern 'books*' --soft
       Have what has such a name validated before it is served again.";
 
+const HEALTH_EXAMPLE: &str = "\
+Example:
+  larder health || systemctl restart larder
+      Restart what does not answer.";
+
 const WARM_EXAMPLES: &str = "\
 Examples:
   larder warm --sitemap https://shop.example/sitemap.xml
@@ -200,6 +205,7 @@ enum Command {
     ///
     /// Exit codes: 0 it answers requests, if not all is well (`warn`) · 1 it does not, or is not there ·
     /// 2 wrong arguments.
+    #[command(after_help = HEALTH_EXAMPLE)]
     Health(health::Arguments),
     /// Have a running gateway store what it will be asked for: URLs, lists of them, sitemaps.
     ///
