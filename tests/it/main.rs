@@ -187,6 +187,7 @@ mod contract;
 // The program: its arguments and the faults it tells, how it ends, and how another takes its place.
 mod cli;
 mod operators;
+mod packaged;
 mod schema;
 mod shutdown;
 mod supervised;
