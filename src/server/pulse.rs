@@ -31,7 +31,7 @@ mod tests {
         let worker = || Builder::new_current_thread().build().unwrap();
         let (ended, caught) = (worker(), worker());
         let mut pulse = Pulse(vec![ended.handle().clone(), caught.handle().clone()]);
-        drop(ended);
+        ended.shutdown_background();
         let (free, held) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             caught.block_on(async {

@@ -112,12 +112,12 @@ fn builder(provider: Arc<CryptoProvider>) -> ConfigBuilder<ClientConfig, rustls:
 }
 
 impl Gateway {
-    /// That listens at none of these yet, or in cleartext here.
+    /// One that listens in cleartext here, if anywhere.
     pub fn new(plain: Option<Authority>) -> Self {
         Self { plain, secure: None }
     }
 
-    /// The same that listens here, too, with TLS.
+    /// The same, which listens here with TLS, too.
     #[must_use]
     pub fn with_tls(self, at: Authority, trust: Trust) -> Self {
         Self { secure: Some((at, trust)), ..self }
