@@ -125,7 +125,7 @@ impl Gateway {
         }
     }
 
-    /// The answer to a request that allows nothing but a stored response, and goes past the cache.
+    /// The answer to a read that allows nothing but a stored response, and goes past the cache.
     pub(super) fn only_stored(
         &self,
         presented: &Presented,
@@ -134,9 +134,7 @@ impl Gateway {
         // Without a tier this is no cache: the directive goes on to one that is.
         let is_cache = self.store.has_l1() || self.store.has_l2();
         let applies = presented.directives.only_if_cached && is_cache;
-        // A write is no matter of what is stored.
-        let is_read = presented.head.method.is_safe();
-        status.forward.filter(|_| applies && is_read).map(respond::only_if_cached)
+        status.forward.filter(|_| applies).map(respond::only_if_cached)
     }
 
     /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward

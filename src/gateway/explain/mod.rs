@@ -253,7 +253,10 @@ impl Gateway {
             why: "nothing is stored of what goes past the cache".to_owned(),
             rules: Vec::new(),
         });
-        if let Some(refusal) = self.only_stored(presented, status) {
+        // A write is no matter of what is stored.
+        let is_write = status.forward == Some(Forward::Method) && !presented.head.method.is_safe();
+        let refusal = self.only_stored(presented, status).filter(|_| !is_write);
+        if let Some(refusal) = refusal {
             told.outcome = answered(&refusal, "it allows nothing but a stored response");
             return;
         }
