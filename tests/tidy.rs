@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "gateway",
         &[
             "body",
+            "bounded",
             "busiest",
             "clock",
             "collapse",
