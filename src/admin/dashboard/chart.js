@@ -4,7 +4,7 @@ import { h, s, say } from './dom.js'
 import * as format from './format.js'
 
 const HEIGHT = 136
-const LEFT = 44
+const LEFT = 52
 const BOTTOM = 18
 const TOP = 8
 
@@ -158,7 +158,8 @@ function points (list, x, y) {
       isDown = false
       continue
     }
-    path += `${isDown ? 'L' : 'M'}${x(at).toFixed(1)},${y(value).toFixed(1)}`
+    // One alone is a dot.
+    path += `${isDown ? 'L' : 'M'}${x(at).toFixed(1)},${y(value).toFixed(1)}${isDown ? '' : 'h.01'}`
     isDown = true
   }
   return path

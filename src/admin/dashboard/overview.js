@@ -63,7 +63,7 @@ const charts = {
     title: 'Latency',
     unit: 'until the head of a response',
     show: value => value === null ? format.NOTHING : format.seconds(value),
-    axis: format.seconds,
+    axis: value => format.seconds(value).replace(/\.0+ /, ' '),
     series: [
       { name: 'Half', colour: 'p50' },
       { name: '90 %', colour: 'p90' },
