@@ -78,6 +78,13 @@ impl Framing {
     pub fn read(&mut self, piece: &[u8]) -> Result<Option<usize>, Unclear> {
         let mut rest = piece;
         while !rest.is_empty() {
+            if self.state == State::Start
+                && self.line.is_empty()
+                && let Some(taken) = plain_head(rest)
+            {
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
             let at = piece.len() - rest.len();
             match &mut self.state {
                 State::Content(left) | State::Chunk(left) => {
@@ -154,6 +161,80 @@ impl Framing {
             content @ (State::Content(_) | State::Chunk(_)) => content,
         };
         Ok(())
+    }
+}
+
+/// How long a head is that has all come, says nothing of content and asks for no other protocol. The usual
+/// request is one, and need not be read line by line.
+fn plain_head(octets: &[u8]) -> Option<usize> {
+    let mut begin = 0;
+    for end in Ends::of(octets) {
+        let line = octets.get(begin..end)?.strip_suffix(b"\r")?;
+        let is_first = begin == 0;
+        if line.is_empty() {
+            return (!is_first).then_some(end + 1);
+        }
+        if !is_first && counts(line) {
+            return None;
+        }
+        begin = end + 1;
+    }
+    None
+}
+
+/// Whether [`framed`] or [`is_upgrade`] would make something of a line.
+fn counts(line: &[u8]) -> bool {
+    let name: &[u8] = match line.first() {
+        Some(b'C' | b'c') => b"content-length:",
+        Some(b'T' | b't') => b"transfer-encoding:",
+        Some(b'U' | b'u') => b"upgrade:",
+        _ => return false,
+    };
+    line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name))
+}
+
+/// Where LFs are. They are looked for eight octets at a time: lines are too short for what the standard
+/// library prepares for long ones.
+struct Ends<'a> {
+    words: std::slice::Iter<'a, [u8; 8]>,
+    last: &'a [u8],
+    /// Where the next word begins.
+    next: usize,
+    /// The highest bits of those octets of the word before that are LFs.
+    found: u64,
+}
+
+impl<'a> Ends<'a> {
+    fn of(octets: &'a [u8]) -> Self {
+        let (words, last) = octets.as_chunks();
+        Self { words: words.iter(), last, next: 0, found: 0 }
+    }
+}
+
+impl Iterator for Ends<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        const LOWER: u64 = u64::from_le_bytes([0x7f; 8]);
+        const LINE_FEEDS: u64 = u64::from_le_bytes([b'\n'; 8]);
+
+        while self.found == 0 {
+            let word = if let Some(word) = self.words.next() {
+                *word
+            } else {
+                let last = std::mem::take(&mut self.last);
+                let mut word = [0; 8];
+                word.get_mut(..last.len()).filter(|word| !word.is_empty())?.copy_from_slice(last);
+                word
+            };
+            let differs = u64::from_le_bytes(word) ^ LINE_FEEDS;
+            // Nothing is carried from one octet to the next: the sum of its lower bits has at most eight.
+            self.found = !(((differs & LOWER) + LOWER) | differs | LOWER);
+            self.next += 8;
+        }
+        let at = self.next - 8 + self.found.trailing_zeros() as usize / 8;
+        self.found &= self.found - 1;
+        Some(at)
     }
 }
 
@@ -330,6 +411,30 @@ mod tests {
             let fields = if fields.is_empty() { String::new() } else { format!("{fields}\r\n") };
             let head = format!("POST / HTTP/1.1\r\n{fields}");
             assert_eq!(found(head.as_bytes()), expected, "{head:?}");
+            assert_eq!(found(format!("{head}\r\n").as_bytes()), expected, "{head:?}, all of it");
+        }
+    }
+
+    #[test]
+    fn heads_that_are_read_at_once() {
+        for (head, expected, why) in [
+            ("GET / HTTP/1.1\r\n\r\n", true, "no field"),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nCookie: b\r\nTE: trailers\r\nUA: c\r\n\r\n",
+                true,
+                "usual",
+            ),
+            ("Upgrade: a\r\n\r\n", true, "a request line, whatever it says"),
+            ("GET / HTTP/1.1\r\nHost: a\r\n", false, "not all of it"),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", false, "a bare LF"),
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", false, "a bare LF"),
+            ("\r\nGET / HTTP/1.1\r\n\r\n", false, "an empty line before"),
+            ("GET / HTTP/1.1\r\ncontent-length: 0\r\n\r\n", false, "a length"),
+            ("GET / HTTP/1.1\r\nTRANSFER-ENCODING:chunked\r\n\r\n", false, "a coding"),
+            ("GET / HTTP/1.1\r\nUPGRADE: a\r\n\r\n", false, "another protocol"),
+        ] {
+            let found = plain_head(format!("{head}GET /\r\n").as_bytes());
+            assert_eq!(found, expected.then_some(head.len()), "{head:?}: {why}");
         }
     }
 
@@ -475,6 +580,14 @@ mod tests {
             let mut framing = Framing::default();
             framing.read(&octets).ok();
             chunk_size(&octets);
+        }
+
+        #[test]
+        fn all_ends_are_found(
+            octets in prop::collection::vec(prop::sample::select(vec![b'\n', b'\r', 11, 0, 0x8a, 255]), 0..40),
+        ) {
+            let ends: Vec<_> = (0..octets.len()).filter(|at| octets[*at] == b'\n').collect();
+            prop_assert_eq!(Ends::of(&octets).collect::<Vec<_>>(), ends);
         }
     }
 }
