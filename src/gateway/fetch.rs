@@ -29,7 +29,7 @@ use super::refusals::Reason;
 use super::respond::Alone;
 use super::shown::Source;
 use super::validate::{Validation, conditions};
-use super::{Gateway, Plan, Presented, tags};
+use super::{Ask, Gateway, Plan, Presented, tags};
 
 /// One forward request on its way.
 pub(super) struct Fetch {
@@ -182,7 +182,8 @@ impl Fetch {
         }
         marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
         let storing = Storing { freshness, marks, original: Original::default() };
-        self.ask_storing(status, fields, source, storing).await
+        let Some(ask) = &plan.storing else { return Ok(storing) };
+        Box::pin(self.ask_storing(ask, status, fields, source, storing)).await
     }
 
     /// What any response to this request can be invalidated by.
@@ -193,13 +194,13 @@ impl Fetch {
     /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
     async fn ask_storing(
         &self,
+        ask: &Ask,
         status: StatusCode,
         fields: &HeaderMap,
         source: Source<'_>,
         mut storing: Storing,
     ) -> Result<Storing, NotStored> {
         let plan = self.plan();
-        let Some(ask) = &plan.storing else { return Ok(storing) };
         let captures = self.gateway.captures(&self.presented);
         let seen = self.presented.seen(&captures);
         let content = source.shown(plan, ask, fields).await;

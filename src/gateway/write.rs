@@ -199,7 +199,7 @@ impl Gateway {
             Ok(reply) => {
                 let mut named = self.named(presented, reply.headers());
                 let answered = match &plan.invalidation {
-                    Some(ask) => self.ask_invalidation(presented, ask, reply).await,
+                    Some(ask) => Box::pin(self.ask_invalidation(presented, ask, reply)).await,
                     None => Err(Vec::new()),
                 };
                 named.extend(match answered {

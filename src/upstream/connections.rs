@@ -158,7 +158,8 @@ impl Inner {
             }
             let is_http1 = to_http1 || self.speaks_http1.load(Ordering::Relaxed);
             if is_http1 || !self.connector.may_speak_http2() {
-                match self.connector.open(to_http1).await? {
+                // Rare, and large: a request has no room for it.
+                match Box::pin(self.connector.open(to_http1)).await? {
                     Opened::Http1(sender) => return Ok(lent(Line::Http1(sender), false)),
                     opened @ Opened::Http2(_) => self.learn(opened),
                 }

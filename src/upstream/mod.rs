@@ -175,7 +175,8 @@ impl Upstream {
     async fn send_in_time(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let Some(most) = self.total_timeout else { return self.send_at_leisure(outgoing).await };
         let end = Instant::now() + most;
-        let sent = tokio::time::timeout_at(end, self.send_at_leisure(outgoing)).await;
+        // On the heap: few upstreams have a limit, and a request has no room for both ways.
+        let sent = Box::pin(tokio::time::timeout_at(end, self.send_at_leisure(outgoing))).await;
         let mut response = sent.unwrap_or(Err(Failure::Timeout))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.body_mut().end_by(end);
