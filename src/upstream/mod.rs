@@ -3,9 +3,9 @@
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
 //! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
 //! an exchange with that. `connections` are those to one server, `connect` opens them, several exchanges
-//! share one of `http2`, and `tls` says whom they believe. `reply` is the content of a response on its way
-//! back, `failure` why there is none, and `retry` whether it is asked for again. `probe` asks servers how
-//! they are, and `names` which they are.
+//! share one of `http2`, and `tls` says whom they believe. A response that is `understood` has its
+//! content in a `reply` on its way back, `failure` is why there is none, and `retry` whether it is asked for
+//! again. `probe` asks servers how they are, and `names` which they are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
@@ -25,6 +25,7 @@ mod retry;
 mod server;
 mod standing;
 mod tls;
+mod understood;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
@@ -13,8 +12,6 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::{self, Eject, Health};
-use crate::message;
-use crate::upgrade;
 
 use super::balance::Candidate;
 use super::connect::Connector;
@@ -22,6 +19,7 @@ use super::connections::{Connections, Lent};
 use super::names::Whereto;
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
+use super::understood::understood;
 use super::{Content, Failure, Outgoing, Reply};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
@@ -422,30 +420,4 @@ pub(super) fn name(url: &Uri) -> Box<str> {
 pub(super) fn hash(octets: &[u8]) -> u64 {
     let hash = blake3::hash(octets);
     u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 octets"))
-}
-
-/// Refuses what nobody asked for, or what is not clear, as it is not for the client:
-///
-/// - what follows a 101, unless it is of the protocol that was asked for (RFC 9110 §7.8);
-/// - content that could end in two places, with what an attacker has put behind the first;
-/// - content in a transfer coding other than `chunked`, which `TE` does not announce (RFC 9112
-///   §7.4): it would pass for the content itself.
-fn understood(
-    response: Response<Incoming>,
-    upgrade: Option<&str>,
-) -> Result<Response<Incoming>, Failure> {
-    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let unasked = if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Err(unasked) = upgrade::agreed(upgrade, response.headers())
-    {
-        unasked
-    } else if !codings.all(is_chunked) {
-        "upstream answered in a transfer coding unasked"
-    } else if let Err(unclear) = message::response_framing(response.headers()) {
-        unclear
-    } else {
-        return Ok(response);
-    };
-    Err(Failure::broken(std::io::Error::other(unasked)))
 }
