@@ -255,33 +255,41 @@ pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, aut
     remove_all(fields, |name| {
         if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
     });
-    let (mut forwarded, mut addresses) = (Vec::new(), Vec::new());
+    let (mut forwarded, mut addresses) = (String::with_capacity(128), String::with_capacity(48));
     for (place, node) in chain.iter().enumerate() {
-        let node = node.to_canonical();
-        let mut element = match node {
-            IpAddr::V4(address) => format!("for={address}"),
-            // RFC 7239 §6: in brackets, and therefore in quotes.
-            IpAddr::V6(address) => format!("for=\"[{address}]\""),
-        };
+        let (node, comma) = (node.to_canonical(), if place > 0 { ", " } else { "" });
+        addresses.push_str(comma);
+        let begin = addresses.len();
+        push_address(&mut addresses, node);
+        // RFC 7239 §6: those of IPv6 in brackets, and therefore in quotes.
+        let (open, close) = if node.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+        forwarded.extend([comma, "for=", open, addresses.get(begin..).unwrap_or_default(), close]);
         // By which name the first proxy was called is not believed of it.
         if place + 1 == chain.len() {
-            element.extend([";host=\"", authority, "\""]);
+            forwarded.extend([";host=\"", authority, "\""]);
         }
         if place == 0 {
-            element.extend([";proto=", scheme]);
+            forwarded.extend([";proto=", scheme]);
         }
-        forwarded.push(element);
-        addresses.push(node.to_string());
     }
     for (name, value) in [
-        (FORWARDED, forwarded.join(", ")),
-        (X_FORWARDED_FOR, addresses.join(", ")),
-        (X_FORWARDED_HOST, authority.to_owned()),
-        (X_FORWARDED_PROTO, scheme.to_owned()),
+        (FORWARDED, HeaderValue::try_from(forwarded)),
+        (X_FORWARDED_FOR, HeaderValue::try_from(addresses)),
+        (X_FORWARDED_HOST, HeaderValue::from_str(authority)),
+        (X_FORWARDED_PROTO, HeaderValue::from_str(scheme)),
     ] {
-        if let Ok(value) = HeaderValue::try_from(value) {
+        if let Ok(value) = value {
             fields.insert(name, value);
         }
+    }
+}
+
+/// Appends an address: those of IPv4, which are usual, without formatting.
+fn push_address(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
+    for (place, number) in address.octets().into_iter().enumerate() {
+        text.push_str(if place > 0 { "." } else { "" });
+        text.push_str(itoa::Buffer::new().format(number));
     }
 }
 

@@ -165,10 +165,12 @@ impl fmt::Display for CacheStatus {
             f.write_str("; hit")?;
         } else {
             if let Some(forward) = self.forward {
-                write!(f, "; fwd={}", forward.as_str())?;
+                f.write_str("; fwd=")?;
+                f.write_str(forward.as_str())?;
             }
             if let Some(status) = self.forward_status {
-                write!(f, "; fwd-status={}", status.as_str())?;
+                f.write_str("; fwd-status=")?;
+                f.write_str(status.as_str())?;
             }
         }
         if let Some(ttl) = self.ttl {

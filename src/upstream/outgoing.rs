@@ -48,18 +48,18 @@ impl Outgoing<'_> {
         }
     }
 
-    /// The request to this server. `preserve_host`: with the client's `Host`, else with the server's.
+    /// The request to this server. `own_host` is the server's `Host`, if it is not to be the client's.
     pub(super) fn request(
         &self,
         server: &Uri,
-        preserve_host: bool,
+        own_host: Option<&HeaderValue>,
         version: Version,
     ) -> Request<Content> {
         let mut request = Request::new(self.content.clone());
         *request.method_mut() = self.method.clone();
         *request.version_mut() = version;
         *request.headers_mut() = self.fields.clone();
-        let authority = Some(self.authority).filter(|_| preserve_host);
+        let authority = Some(self.authority).filter(|_| own_host.is_none());
         let target = self.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         if version == Version::HTTP_2 {
             // RFC 9113 §8.3.1: a proxy "MUST NOT" send `Host` where `:authority` says it.
@@ -68,8 +68,8 @@ impl Outgoing<'_> {
             request.headers_mut().remove(CONNECTION);
             *request.uri_mut() = absolute(server, authority, target);
         } else {
-            let host = authority.map_or_else(|| host(server), str::to_owned);
-            if let Ok(host) = host.parse() {
+            let own_host = own_host.cloned();
+            if let Some(host) = own_host.or_else(|| HeaderValue::from_str(self.authority).ok()) {
                 request.headers_mut().insert(HOST, host);
             }
             // The client would not send the content of a GET otherwise.
@@ -113,11 +113,12 @@ fn absolute(server: &Uri, authority: Option<&str>, target: PathAndQuery) -> Uri 
 }
 
 /// What a server is called in `Host`: without the port that its scheme has anyway.
-fn host(server: &Uri) -> String {
+pub(super) fn host(server: &Uri) -> Option<HeaderValue> {
     let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
     let host = server.host().unwrap_or_default();
-    match server.port_u16().filter(|port| *port != default) {
+    let host = match server.port_u16().filter(|port| *port != default) {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
-    }
+    };
+    HeaderValue::try_from(host).ok()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Response, StatusCode, Uri};
+use http::{HeaderValue, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,11 +20,13 @@ use super::names::Whereto;
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
 use super::understood::understood;
-use super::{Content, Failure, Outgoing, Reply};
+use super::{Content, Failure, Outgoing, Reply, outgoing};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
     url: Uri,
+    /// What it is called in `Host`.
+    host: Option<HeaderValue>,
     /// The upstream's name, and the URL, as logs have them.
     upstream: Box<str>,
     name: Box<str>,
@@ -144,6 +146,7 @@ impl Server {
     ) -> Self {
         Self {
             url: server.url.clone(),
+            host: outgoing::host(&server.url),
             upstream: config.name.as_str().into(),
             name: name(&server.url),
             place,
@@ -345,7 +348,8 @@ impl Server {
         outgoing: &Outgoing<'_>,
         preserve_host: bool,
     ) -> Result<(Response<Incoming>, Lent), Failure> {
-        let request = |version| outgoing.request(&self.url, preserve_host, version);
+        let own_host = self.host.as_ref().filter(|_| !preserve_host);
+        let request = |version| outgoing.request(&self.url, own_host, version);
         let exchange = self.connections.exchange(request, outgoing, self.timeout).await;
         let (response, lent) = exchange?;
         // A connection with an answer that is not understood is given up with it: what follows nobody can
