@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 use tracing::debug;
 
 use crate::message;
@@ -21,36 +21,48 @@ impl Fetch {
     /// Lets a response to `HEAD` update the stored response, or make it stale, before its client hears
     /// of it. A 304 was seen to before.
     pub(super) async fn headed(self, reply: Response<Reply>, times: &Times) {
-        let mut updated = false;
-        if reply.status() == StatusCode::OK
-            && let Sought::Whole { stale: Some(stale), .. } = &self.sought
-        {
-            let stale = Arc::clone(stale);
-            updated = self.update(&stale, &reply, times).await;
-            if !updated && stale.freshness.is_fresh(times.received) {
-                // "Otherwise, the cache SHOULD consider the stored response to be stale".
-                self.withdraw(&stale, true).await;
-            }
-        }
+        let (status, version) = (reply.status(), reply.version());
+        let updated = self.heard(status, reply.headers(), version, times).await;
         // Nobody is there to take it if the client has gone.
         let taken = self.mine.send(Alone::Head(reply, updated));
         drop(taken);
+    }
+
+    /// What a response to `HEAD` says of the stored one: true if that was updated.
+    pub(super) async fn heard(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        version: Version,
+        times: &Times,
+    ) -> bool {
+        let Sought::Whole { stale: Some(stale), .. } = &self.sought else { return false };
+        if status != StatusCode::OK {
+            return false;
+        }
+        let updated = self.update(stale, fields, version, times).await;
+        if !updated && stale.freshness.is_fresh(times.received) {
+            // "Otherwise, the cache SHOULD consider the stored response to be stale".
+            self.withdraw(stale, true).await;
+        }
+        updated
     }
 
     /// Whether the stored response was updated.
     async fn update(
         &self,
         stale: &Arc<StoredResponse>,
-        reply: &Response<Reply>,
+        fields: &HeaderMap,
+        version: Version,
         times: &Times,
     ) -> bool {
         let stored = stale.fields.to_map(4);
         let content = stale.body.len() as u64;
-        if !semantics::matches_head(stale.status, &stored, content, reply.headers()) {
+        if !semantics::matches_head(stale.status, &stored, content, fields) {
             return false;
         }
-        let mut fields = reply.headers().clone();
-        message::add_via(&mut fields, reply.version());
+        let mut fields = fields.clone();
+        message::add_via(&mut fields, version);
         let merged = semantics::freshen(&stored, &fields);
         let storing =
             match self.storing(stale.status, &merged, Source::Stored(&stale.body), times).await {

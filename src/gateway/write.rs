@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -197,20 +197,8 @@ impl Gateway {
                 return None;
             }
             Ok(reply) => {
-                let mut named = self.named(presented, reply.headers());
-                let answered = match &plan.invalidation {
-                    Some(ask) => Box::pin(self.ask_invalidation(presented, ask, reply)).await,
-                    None => Err(Vec::new()),
-                };
-                named.extend(match answered {
-                    Ok(scopes) => scopes,
-                    // Nobody has said what the write made wrong.
-                    Err(scopes) => {
-                        let asked = asked_by_post(presented, reply.headers());
-                        scopes.into_iter().chain(asked).collect()
-                    }
-                });
-                named
+                let content = shown_after(plan, reply).await;
+                self.made_wrong(presented, reply.status(), reply.headers(), content).await
             }
             Err(Failure::Connect(_) | Failure::Busy | Failure::Unavailable(_)) => return None,
             // The request had left: the upstream may have done what it asked.
@@ -229,6 +217,32 @@ impl Gateway {
             tracing::debug!(position = %receipt.position, "invalidation not shared yet");
         }
         Some(Invalidated { records, receipt })
+    }
+
+    /// What a write that was answered so has made wrong. `content` is what a policy may see of the answer's.
+    pub(super) async fn made_wrong(
+        &self,
+        presented: &Presented,
+        status: StatusCode,
+        fields: &HeaderMap,
+        content: Option<Bytes>,
+    ) -> Vec<Invalidation> {
+        let mut named = self.named(presented, fields);
+        let plan = self.plan(presented);
+        let answered = match &plan.invalidation {
+            Some(ask) => {
+                let longest = plan.max_policy_body;
+                let response = SeenResponse { status, fields, content, longest };
+                Box::pin(self.ask_invalidation(presented, ask, &response)).await
+            }
+            None => Err(Vec::new()),
+        };
+        named.extend(match answered {
+            Ok(scopes) => scopes,
+            // Nobody has said what the write made wrong.
+            Err(scopes) => scopes.into_iter().chain(asked_by_post(presented, fields)).collect(),
+        });
+        named
     }
 
     /// What a write invalidates without any policy, by the fields of what it got.
@@ -267,18 +281,13 @@ impl Gateway {
         &self,
         presented: &Presented,
         ask: &Ask,
-        reply: &mut Response<Reply>,
+        response: &SeenResponse<'_>,
     ) -> Result<Vec<Invalidation>, Vec<Invalidation>> {
         let plan = self.plan(presented);
         let authority = presented.authority.as_str();
         let captures = self.captures(presented);
         let seen = presented.seen(&captures);
-        let is_shown = shown::wants_values(ask, reply.headers());
-        let longest = plan.max_policy_body;
-        let content = if is_shown { reply.body_mut().ahead(longest).await } else { None };
-        let (status, fields) = (reply.status(), reply.headers());
-        let response = SeenResponse { status, fields, content, longest };
-        match ask.policy.invalidation(&seen, &response).await {
+        match ask.policy.invalidation(&seen, response).await {
             Ok(named) => {
                 let scopes = named.into_iter().flat_map(|named| {
                     let soft = named.soft;
@@ -310,6 +319,15 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The content of an answer to a write, if the route's policy wants values of it.
+async fn shown_after(plan: &Plan, reply: &mut Response<Reply>) -> Option<Bytes> {
+    let ask = plan.invalidation.as_ref()?;
+    if !shown::wants_values(ask, reply.headers()) {
+        return None;
+    }
+    reply.body_mut().ahead(plan.max_policy_body).await
 }
 
 /// The URIs that a write may have changed (RFC 9111 §4.4).
