@@ -14,12 +14,19 @@ pub enum Clock {
     System,
     /// The system's time plus what a test has added, in milliseconds.
     Manual(Arc<AtomicU64>),
+    /// That of what is being replayed: milliseconds since 1970. It stands still until it is set.
+    Replayed(Arc<AtomicU64>),
 }
 
 impl Clock {
     /// A clock that runs as the system's does and can be advanced.
     pub fn manual() -> Self {
         Self::Manual(Arc::default())
+    }
+
+    /// A clock that stands at the beginning of 1970.
+    pub fn replayed() -> Self {
+        Self::Replayed(Arc::default())
     }
 
     /// The time of day.
@@ -30,6 +37,9 @@ impl Clock {
             Self::Manual(added) => {
                 SystemTime::now() + Duration::from_millis(added.load(Ordering::Relaxed))
             }
+            Self::Replayed(millis) => {
+                UNIX_EPOCH + Duration::from_millis(millis.load(Ordering::Relaxed))
+            }
         }
     }
 
@@ -37,6 +47,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn real() -> SystemTime {
         SystemTime::now()
+    }
+
+    /// Sets a replayed clock, in milliseconds since 1970. The others stay as they are.
+    pub fn set(&self, millis: u64) {
+        if let Self::Replayed(current) = self {
+            current.store(millis, Ordering::Relaxed);
+        }
     }
 
     /// Moves a manual clock forward. The system's clock stays as it is.
@@ -81,6 +98,15 @@ pub fn monotonic() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replayed_clock_stands_where_it_was_set() {
+        let clock = Clock::replayed();
+        assert_eq!(clock.now(), UNIX_EPOCH);
+        clock.clone().set(951_782_400_000);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(text(clock.now()), "2000-02-29T00:00:00.000Z");
+    }
 
     #[test]
     fn times_read_as_rfc_3339_has_them() {

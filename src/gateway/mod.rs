@@ -16,7 +16,7 @@
 //! what they are told of, `stored` what is stored, `shadow` asks a second policy beside the first. `respond` makes responses
 //! out of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is
 //! which gateway answers, after a reload another. `explain` tells all of that without doing it, and
-//! `refusals` remembers for it what was not stored.
+//! `refusals` remembers for it what was not stored; `replay` lets requests of a log take the same steps.
 
 mod answer;
 mod asking;
@@ -46,6 +46,7 @@ mod purge;
 mod query;
 mod ready;
 mod refusals;
+mod replay;
 mod respond;
 mod several;
 mod shadow;
@@ -87,6 +88,7 @@ pub use self::busiest::NoRanking;
 pub use self::current::{Current, Equipment, Lasting};
 pub use self::explain::{Explanation, Extent, Question};
 pub use self::presented::Peer;
+pub use self::replay::{Considered, Replayed, Way};
 pub use self::shadow::Shadowed;
 pub use self::stored::{Listing, Shown, Unshown, beginning, tags_of};
 

@@ -14,6 +14,7 @@ use crate::store::log::Invalidation;
 use crate::store::purges::Later;
 use crate::store::receipts::{NoReceipts, PurgeId, Purged, Receipts};
 use crate::store::record::Cause;
+use crate::store::replayed::Replay;
 use crate::store::shared_log::Receipt;
 
 /// Who waits for receipts looks again so soon at first, and then after twice as long each time.
@@ -130,7 +131,8 @@ impl Store {
     }
 
     fn apply_here(&self, invalidations: &[Invalidation], cause: Cause) -> Receipt {
-        let (now, by) = (clock::instant(), self.fleet.name());
+        let now = self.replay.as_ref().map_or_else(clock::instant, Replay::instant);
+        let by = self.fleet.name();
         for invalidation in invalidations {
             let place = self.log.append(invalidation, now);
             self.log.journal.note(place, invalidation, cause, &by, now);

@@ -2,11 +2,13 @@
 //!
 //! Whether what is found here is still valid is the log's to say.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
+use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use crate::config;
@@ -50,6 +52,17 @@ pub(super) struct L1 {
     has_rules: Arc<AtomicBool>,
     capacity: u64,
     ttl: Duration,
+    /// Where the time is not moka's.
+    ends: Option<Arc<Ends>>,
+}
+
+/// What lets go of what has reached its end, where a log is replayed; and counts what had to make room.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// In the order in which they were put: all stay equally long.
+    due: Mutex<VecDeque<(SystemTime, CacheKey)>>,
+    /// How many were evicted, or not even admitted.
+    evicted: AtomicU64,
 }
 
 impl L1 {
@@ -62,8 +75,47 @@ impl L1 {
                 .time_to_live(config.ttl)
                 .build_with_hasher(RandomState::default());
             let has_rules = Arc::default();
-            Self { cache, has_rules, capacity: config.capacity, ttl: config.ttl }
+            Self { cache, has_rules, capacity: config.capacity, ttl: config.ttl, ends: None }
         })
+    }
+
+    /// The same for a time that is not moka's: what has reached its end takes up room until
+    /// [`L1::pass_to`].
+    pub(super) fn replayed(config: &config::L1) -> Option<Self> {
+        (config.capacity > 0).then(|| {
+            let ends = Arc::<Ends>::default();
+            let counted = Arc::clone(&ends);
+            let cache = Cache::builder()
+                .max_capacity(config.capacity)
+                .weigher(|_, kept: &Kept| u32::try_from(kept.held.weight()).unwrap_or(u32::MAX))
+                .eviction_listener(move |_, _, cause| {
+                    if cause == RemovalCause::Size {
+                        counted.evicted.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+                .build_with_hasher(RandomState::default());
+            let (capacity, ttl, has_rules) = (config.capacity, config.ttl, Arc::default());
+            Self { cache, has_rules, capacity, ttl, ends: Some(ends) }
+        })
+    }
+
+    /// Lets go of what has reached its end by `now`.
+    pub(super) fn pass_to(&self, now: SystemTime) {
+        let Some(ends) = &self.ends else { return };
+        let mut due = ends.due();
+        while let Some((_, key)) = due.pop_front_if(|(end, _)| *end <= now) {
+            // It may have been put anew meanwhile.
+            if self.cache.get(&key).is_some_and(|kept| kept.end <= now) {
+                self.cache.invalidate(&key);
+            }
+        }
+    }
+
+    /// As [`L1::sizes`], of this moment; and how many were evicted.
+    pub(super) fn room(&self) -> (u64, u64, u64) {
+        self.cache.run_pending_tasks();
+        let evicted = self.ends.as_ref().map_or(0, |ends| ends.evicted.load(Ordering::Relaxed));
+        (self.cache.entry_count(), self.cache.weighted_size(), evicted)
     }
 
     /// What lies under `key`, unless it has reached its end.
@@ -100,7 +152,9 @@ impl L1 {
         let weight = held.weight() as u64;
         let fits = weight <= self.capacity;
         if fits {
-            self.cache.insert(key, Kept { held, end: self.end(now, left) });
+            let end = self.end(now, left);
+            self.cache.insert(key, Kept { held, end });
+            self.note_end(key, end);
             // Large responses do not wait for others: what has gathered never weighs more than
             // the tier may.
             if weight > self.capacity / WRITES_AT_ONCE {
@@ -156,6 +210,7 @@ impl L1 {
             change(&mut variants);
             Kept { held: Held::Variants(Arc::new(variants)), end: self.end(now, self.ttl) }
         });
+        self.note_end(key, self.end(now, self.ttl));
     }
 
     /// Notes rules of `No-Vary-Search` under `key`.
@@ -174,6 +229,7 @@ impl L1 {
             change(&mut rules);
             Kept { held: Held::Rules(Arc::new(rules)), end: self.end(now, self.ttl) }
         });
+        self.note_end(key, self.end(now, self.ttl));
     }
 
     /// Whether rules of `No-Vary-Search` can lie here.
@@ -208,9 +264,21 @@ impl L1 {
         (self.cache.entry_count(), self.cache.weighted_size())
     }
 
+    fn note_end(&self, key: CacheKey, end: SystemTime) {
+        if let Some(ends) = &self.ends {
+            ends.due().push_back((end, key));
+        }
+    }
+
     fn end(&self, now: SystemTime, left: Duration) -> SystemTime {
         // A sum beyond the type's range cannot come up for a time of day: the lifetime is bounded.
         now.checked_add(self.ttl.min(left)).unwrap_or(now)
+    }
+}
+
+impl Ends {
+    fn due(&self) -> MutexGuard<'_, VecDeque<(SystemTime, CacheKey)>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -235,8 +303,6 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use bytes::Bytes;
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -311,6 +377,26 @@ mod tests {
         l1.cache.run_pending_tasks();
         let (entries, octets) = l1.sizes();
         assert!(octets <= 64 << 10 && entries >= 20, "{entries} entries, {octets} octets");
+    }
+
+    #[test]
+    fn what_is_replayed_ends_by_the_time_of_the_log() {
+        let config = config::L1 { capacity: 64 << 10, ttl: 5 * MINUTE };
+        let (l1, begin) = (L1::replayed(&config).unwrap(), SystemTime::UNIX_EPOCH);
+        l1.put(key(1), response(1, begin), begin, MINUTE);
+        l1.put(key(2), response(2, begin), begin, MINUTE * 9);
+        l1.put(key(1), response(1, begin), begin + MINUTE / 2, Duration::MAX);
+        for (minutes, count) in [(1, 2), (4, 2), (5, 1), (6, 0)] {
+            l1.pass_to(begin + minutes * MINUTE);
+            assert_eq!(l1.room().0, count, "after {minutes} minutes");
+        }
+        assert_eq!(l1.room(), (0, 0, 0));
+        for number in 0..100 {
+            l1.put(key(number), response(number, begin), begin, MINUTE);
+        }
+        let (count, octets, evicted) = l1.room();
+        assert!(octets <= 64 << 10 && count >= 20, "{count} of {octets} octets");
+        assert_eq!(count + evicted, 100);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod purges;
 mod put;
 mod receipts;
 mod record;
+mod replayed;
 mod rest;
 mod search;
 mod second;
@@ -78,6 +79,7 @@ pub use self::nodes::{Unusable, unusable_files};
 pub use self::notes::NotKept;
 pub use self::put::{Put, Slot};
 pub use self::receipts::{Applied, NoReceipts, NotAPurgeId, PurgeId, Purged, Receipts};
+pub use self::replayed::Room;
 pub use self::search::{Search, SearchRules};
 pub use self::shared_log::Receipt;
 pub use self::tie::Told;
@@ -93,6 +95,7 @@ use self::l2::L2;
 use self::lag::{Lag, Start};
 use self::log::{Bounds, Log};
 use self::nodes::Nodes;
+use self::replayed::Replay;
 use self::second::{NoAnswer, only};
 use self::shared_log::SharedLog;
 use self::tie::Tie;
@@ -142,6 +145,8 @@ pub struct Store {
     tasks: Tasks,
     /// Another process that hears of what is invalidated here.
     tie: ArcSwapOption<Tie>,
+    /// Where a log is replayed.
+    replay: Option<Replay>,
 }
 
 /// What there is when `[cache.l2]` is.
@@ -216,7 +221,8 @@ impl Store {
                 (Some(Redis { nodes, namespace, l2, log: shared, turns, lag }), fleet)
             }
         };
-        Self { log, l1, redis, disk: None, fleet, start, tasks, tie: ArcSwapOption::empty() }
+        let tie = ArcSwapOption::empty();
+        Self { log, l1, redis, disk: None, fleet, start, tasks, tie, replay: None }
     }
 
     /// A name of this gateway that no other process has.
