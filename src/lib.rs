@@ -39,6 +39,7 @@
 //! 8  service                        the whole, assembled from a configuration, and from the next
 //! 7  server   admin
 //!    changes                        of documents in MongoDB, as invalidations
+//!    simulation                     what a configuration would have made of requests of a log
 //! 6  gateway                        one request; the only place that picks a status
 //! 5  routes   body
 //!    rewriting                      what a route changes in messages
@@ -123,6 +124,7 @@ pub mod changes;
 #[path = "changes/absent.rs"]
 pub mod changes;
 pub mod server;
+pub mod simulation;
 
 pub mod service;
 

@@ -8,6 +8,7 @@ mod ending;
 mod explaining;
 mod listeners;
 mod reload;
+mod replay;
 mod sharing;
 mod sources;
 mod supervised;
@@ -39,6 +40,7 @@ use crate::token::Reader;
 
 pub use self::certificates::Aged;
 pub use self::listeners::Listeners;
+pub use self::replay::replayed;
 pub use self::supervised::Supervised;
 pub use self::takeover::{Next, Trouble};
 

@@ -72,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
     ("server", &["body", "clock", "config", "framing", "gateway", "interim", "stats", "tunnel"]),
+    ("simulation", &["clock", "gateway", "semantics", "store", "stored"]),
     (
         "admin",
         &[
@@ -91,6 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "plugin",
             "routes",
             "server",
+            "simulation",
             "stats",
             "store",
             "token",
@@ -98,7 +100,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "warm",
         ],
     ),
-    ("cli", &["clock", "config", "plugin", "server", "service", "telemetry", "stats", "warm"]),
+    (
+        "cli",
+        &[
+            "clock",
+            "config",
+            "plugin",
+            "server",
+            "service",
+            "simulation",
+            "telemetry",
+            "stats",
+            "warm",
+        ],
+    ),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -114,7 +129,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("wasmtime", &["plugin"]),
     ("wit_component", &["plugin"]),
     ("serde_json_path", &["plugin"]),
-    ("flate2", &["plugin", "encoder"]),
+    ("flate2", &["plugin", "encoder", "simulation"]),
     ("brotli", &["encoder"]),
     ("zstd", &["encoder"]),
     ("listenfd", &["service"]),

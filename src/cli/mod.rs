@@ -14,6 +14,7 @@ mod policy;
 mod purge;
 mod routes;
 mod run;
+mod simulate;
 mod stats;
 mod table;
 mod top;
@@ -73,6 +74,8 @@ Examples:
       Why it was, or was not, answered from the cache.
   larder warm --sitemap https://shop.example/sitemap.xml
       Have a gateway store what it will be asked for.
+  larder simulate --ttl 1m /var/log/nginx/access.log
+      See what gateway.toml would have made of what was asked for before.
   larder policy new by-tenant
       Begin a cache policy; `larder policy test` tries it.
 
@@ -241,6 +244,14 @@ enum Command {
     ///
     /// Exit codes: 0 explained · 1 refused, or no answer · 2 wrong arguments or configuration.
     Explain(explain::Arguments),
+    /// Try a configuration, or two, by the requests in access logs: what would have been a hit?
+    ///
+    /// Routes, policies and rules decide as they do in a gateway, at the times of the log, and nobody is
+    /// asked: no upstream, no Redis. A log says little of responses, so what was assumed is told. Logs may
+    /// be combined or common ones of Apache and nginx, lines of JSON, or HAR.
+    ///
+    /// Exit codes: 0 done · 1 a log cannot be read, or has no request · 2 wrong arguments or configuration.
+    Simulate(simulate::Arguments),
     /// Write a policy: begin one, try its cases, look into it, measure it.
     #[command(after_help = policy::EXAMPLES)]
     Policy(policy::Arguments),
@@ -311,6 +322,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Health(arguments) => health::health(&arguments, &mut out, &mut err),
         Command::Warm(arguments) => warm::warm(&arguments, &mut out, &mut err),
         Command::Explain(arguments) => explain::explain(&arguments, &mut out, &mut err),
+        Command::Simulate(arguments) => simulate::simulate(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
     exit.into()

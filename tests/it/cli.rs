@@ -29,6 +29,7 @@ fn help_teaches() {
                 "  demo ",
                 "  purge ",
                 "  warm ",
+                "  simulate ",
                 "larder demo\n",
                 "larder run --upstream http://127.0.0.1:3000\n",
                 "larder check gateway.toml\n",

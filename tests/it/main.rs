@@ -117,6 +117,9 @@ mod stored;
 mod browser;
 mod dashboard;
 
+// What a configuration would have made of what was asked before.
+mod simulate;
+
 // What is stored before anybody asks for it.
 mod busiest;
 mod warm;
