@@ -221,6 +221,13 @@ def viewers(found):
     return table(["viewers", "of a core", "octets a second to each"], rows)
 
 
+def simulated(found, aim):
+    """Lines a second of a core, of each form of a log."""
+    rows = [[name, f"{it['rate']:,.0f}", f"{aim:,}", f"{it['elapsed']:,.0f}", f"{it['hit_rate']:.1%}"]
+            for name, it in found.items()]
+    return table(["log", "lines/s of a core", "aim", "lines/s elapsed", "hit rate"], rows)
+
+
 def kept(stored, purges):
     """What Redis keeps of many responses, and what purges of them took."""
     receipts = [name for name in stored["others"] if ":receipt:" in name]
