@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 
+use crate::access_log::Entry;
 use crate::collapse::{Broken, Seat};
 use crate::stats::Outcomes;
 use crate::upstream::{Incomplete, Reply};
@@ -81,10 +82,10 @@ impl Body {
         Self::Pieces { pieces: pieces.into_iter(), left }
     }
 
-    /// Has what goes out of it counted.
-    pub fn count_with(&mut self, outcomes: Arc<Outcomes>) {
+    /// Has what goes out of it counted, and put into the access log at its end.
+    pub fn count_with(&mut self, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) {
         let body = std::mem::replace(self, Self::empty());
-        *self = Self::Metered(Box::new(Metered::new(body, outcomes)));
+        *self = Self::Metered(Box::new(Metered::new(body, outcomes, entry)));
     }
 
     /// For an answer to `HEAD`: none of what is at hand. An upstream has sent nothing anyway.
@@ -92,6 +93,10 @@ impl Body {
     pub fn without_text(self) -> Self {
         match self {
             Self::Whole(_) => Self::empty(),
+            Self::Metered(mut metered) => {
+                metered.remove_text();
+                Self::Metered(metered)
+            }
             passing => passing,
         }
     }

@@ -55,7 +55,7 @@
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
-//! 0  message   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   upgrade
+//! 0  access_log   message   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
 //! ```
 //!
 //! # Invariants
@@ -76,6 +76,7 @@
 //! back by lifetime and eviction. No trait with one implementation. No shared runtime for clients'
 //! connections: each worker thread has its own.
 
+pub mod access_log;
 pub mod bounded;
 pub mod busiest;
 pub mod clock;
@@ -86,6 +87,7 @@ pub mod message;
 pub mod recent;
 pub mod stats;
 pub mod telemetry;
+pub mod traces;
 pub mod upgrade;
 
 pub mod encoder;

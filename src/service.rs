@@ -7,6 +7,7 @@ mod changes;
 mod ending;
 mod explaining;
 mod listeners;
+mod recording;
 mod reload;
 mod replay;
 mod sharing;
@@ -46,6 +47,7 @@ pub use self::takeover::{Next, Trouble};
 
 use self::busiest::Ranking;
 use self::changes::Watches;
+use self::recording::Recording;
 use self::reload::{Followers, Reloader, Reloading};
 use self::sources::Forward;
 use self::supervised::Notifier;
@@ -102,6 +104,7 @@ pub struct Service {
     ranking: Ranking,
     store_tasks: store::Tasks,
     notifier: Notifier,
+    recording: Recording,
     /// How long running requests may take to end.
     drain: Duration,
     /// How long of that connections may stay idle.
@@ -125,6 +128,14 @@ pub enum NotStarted {
     /// The folder of the embedded tier is not to be had.
     #[error("`[cache.l2] disk` cannot be used")]
     Disk(#[from] NotOpened),
+    /// The file of the access log is not to be had.
+    #[error("`[access_log] file` `{file}` cannot be opened")]
+    AccessLog {
+        /// As configured.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Nothing can be taken over.
     #[error("`[server] takeover` cannot be used")]
     Takeover(#[from] Trouble),
@@ -183,6 +194,7 @@ impl Assembly {
         parts.bookmarks = changes::bookmarks(config, &store, &[]);
         let config = &parts.config;
         let lasting = Lasting::new(store, tasks.clone(), clock.clone());
+        let (recording, lasting) = Recording::start(config, lasting)?;
         let gateway = parts.gateway(routes, &lasting);
         gateway.stats().reloads.begin(clock.now());
         let current = Current::new(gateway);
@@ -224,6 +236,7 @@ impl Assembly {
             ranking,
             store_tasks,
             notifier,
+            recording,
             drain,
             ease: Duration::ZERO,
         })
@@ -251,8 +264,10 @@ impl Service {
         self.current.gateway()
     }
 
-    /// Has the file read again, if there is one. Its log says what comes of it.
+    /// Has the file read again, if there is one, and the access log's opened anew. Its log says what comes
+    /// of it.
     pub fn reload(&self) {
+        self.recording.reopen();
         if let Some(reloading) = &self.reloading {
             reloading.ask();
         }

@@ -105,6 +105,34 @@ pub struct Stats {
     pub warming: Warming,
     /// Of clients.
     pub connections: Connections,
+    /// Of `[access_log]`.
+    pub access_log: LogLines,
+    /// Of `[tracing]`: spans that were told, and those that are lost.
+    pub spans: LogLines,
+}
+
+/// What has become of the lines of a log.
+#[derive(Debug, Default)]
+pub struct LogLines {
+    /// Those that are in it.
+    pub written: Counter,
+    /// Those that are lost.
+    pub dropped: Counter,
+}
+
+impl LogLines {
+    fn snapshot(&self) -> LogFigures {
+        LogFigures { written: self.written.value(), dropped: self.dropped.value() }
+    }
+}
+
+/// What has become of the lines of a log, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LogFigures {
+    /// Those that are in it.
+    pub written: u64,
+    /// Those that are lost: there was no room for them, or they could not be written.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +191,19 @@ impl Stats {
         let (unrouted_requests, reloads) = (self.unrouted.value(), self.reloads.snapshot());
         let warming = self.warming.snapshot();
         let connections = self.connections.snapshot();
-        Snapshot { all, unrouted_requests, unrouted, layers, routes, reloads, warming, connections }
+        let (access_log, spans) = (self.access_log.snapshot(), self.spans.snapshot());
+        Snapshot {
+            all,
+            unrouted_requests,
+            unrouted,
+            layers,
+            routes,
+            reloads,
+            warming,
+            connections,
+            access_log,
+            spans,
+        }
     }
 }
 
@@ -244,6 +284,10 @@ pub struct Snapshot {
     pub warming: WarmingFigures,
     /// Of clients.
     pub connections: ConnectionFigures,
+    /// Of `[access_log]`.
+    pub access_log: LogFigures,
+    /// Of `[tracing]`: spans that were told, and those that are lost.
+    pub spans: LogFigures,
 }
 
 /// The figures of one route, or of all.

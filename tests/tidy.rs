@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate, itself aside. A module without a row is a find.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("access_log", &["clock", "config", "stats", "traces"]),
     ("bounded", &[]),
     ("busiest", &[]),
     ("clock", &[]),
@@ -26,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recent", &[]),
     ("stats", &[]),
     ("telemetry", &[]),
+    ("traces", &["config", "stats"]),
     ("tunnel", &["heard"]),
     ("upgrade", &[]),
     ("token", &["bounded", "config", "message", "recent"]),
@@ -39,10 +41,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("collapse", &["stored", "semantics", "upstream"]),
     ("rewriting", &["config"]),
     ("routes", &["config"]),
-    ("body", &["collapse", "encoder", "semantics", "stats", "upstream"]),
+    ("body", &["access_log", "collapse", "encoder", "semantics", "stats", "upstream"]),
     (
         "gateway",
         &[
+            "access_log",
             "body",
             "bounded",
             "busiest",
@@ -64,6 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "stored",
             "token",
+            "traces",
             "tunnel",
             "upgrade",
             "upstream",
@@ -83,6 +87,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "service",
         &[
+            "access_log",
             "admin",
             "changes",
             "clock",
@@ -96,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stats",
             "store",
             "token",
+            "traces",
             "upstream",
             "warm",
         ],
@@ -120,7 +126,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
-    ("hyper", &["server", "upstream", "gateway", "warm", "cli"]),
+    ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
     ("h2", &["upstream"]),
     ("redis", &["store"]),
     ("redb", &["store"]),

@@ -163,7 +163,7 @@ fn histogram(to: &mut Exposition, labels: &[Label<'_>], spread: &Spread) {
 
 /// Connections, the configuration, and what the gateway asks itself for.
 fn itself(to: &mut Exposition, stats: &Snapshot) {
-    let Snapshot { connections, reloads, warming, .. } = stats;
+    let Snapshot { connections, reloads, warming, access_log, spans, .. } = stats;
     let mut figure = |name, kind, help: &str, value: u64| {
         to.family(name, kind, help);
         to.sample(&[], value);
@@ -188,6 +188,12 @@ fn itself(to: &mut Exposition, stats: &Snapshot) {
     );
     to.sample(&[("result", "success")], reloads.success);
     to.sample(&[("result", "failure")], reloads.failure);
+    to.family("larder_access_log_lines_total", Counter, "Lines of the access log.");
+    to.sample(&[("result", "written")], access_log.written);
+    to.sample(&[("result", "dropped")], access_log.dropped);
+    to.family("larder_spans_total", Counter, "Spans for the collector.");
+    to.sample(&[("result", "told")], spans.written);
+    to.sample(&[("result", "dropped")], spans.dropped);
     to.family(
         "larder_warming_urls_total",
         Counter,

@@ -1,4 +1,4 @@
-//! A content that is counted as it goes out.
+//! A content that is counted as it goes out, and told of when it has ended.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,18 +8,26 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
 use super::{Body, Cut};
+use crate::access_log::{End, Entry};
 use crate::stats::Outcomes;
 
-/// A content, and where it is counted.
+/// A content, and where it is counted. Dropping it is the end of its request: what had not gone out by
+/// then was not wanted any more.
 pub struct Metered {
     body: Body,
     outcomes: Arc<Outcomes>,
+    entry: Option<Box<Entry>>,
+    /// How much it is, where that is known.
+    length: Option<u64>,
+    sent: u64,
+    end: Option<End>,
 }
 
 impl Metered {
     /// Nothing of it has gone out yet.
-    pub fn new(body: Body, outcomes: Arc<Outcomes>) -> Self {
-        Self { body, outcomes }
+    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) -> Self {
+        let length = body.size_hint().exact();
+        Self { body, outcomes, entry, length, sent: 0, end: None }
     }
 
     /// What has not gone out yet.
@@ -27,16 +35,41 @@ impl Metered {
         &self.body
     }
 
+    /// See [`Body::without_text`].
+    pub(super) fn remove_text(&mut self) {
+        self.body = std::mem::replace(&mut self.body, Body::empty()).without_text();
+    }
+
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(octets) = frame.data_ref()
-        {
-            self.outcomes.sent(octets.len() as u64);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(octets) = frame.data_ref() {
+                    self.sent += octets.len() as u64;
+                    self.outcomes.sent(octets.len() as u64);
+                } else {
+                    // Nothing comes behind trailers.
+                    self.end = Some(End::Complete);
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.end = Some(End::Upstream),
+            Poll::Ready(None) => self.end = self.end.or(Some(End::Complete)),
+            Poll::Pending => {}
         }
         polled
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        let Some(entry) = &self.entry else { return };
+        // Who has as much as was announced does not ask for more.
+        let is_whole =
+            self.length == Some(self.sent) || self.body.is_end_stream() || entry.has_no_content();
+        let end = if is_whole { End::Complete } else { End::Client };
+        entry.end(self.sent, self.end.unwrap_or(end));
     }
 }

@@ -123,6 +123,15 @@ impl Config {
         )
     }
 
+    /// The same of what is told of requests.
+    fn keep_recording(&mut self, running: &Self) -> impl Iterator<Item = &'static str> + use<> {
+        let access_log = (self.access_log != running.access_log).then_some("[access_log]");
+        let tracing = (self.tracing != running.tracing).then_some("[tracing]");
+        self.access_log.clone_from(&running.access_log);
+        self.tracing.clone_from(&running.tracing);
+        access_log.into_iter().chain(tracing)
+    }
+
     /// Puts back what cannot change while requests are served, as it is in `running`, and names it.
     pub fn keep_until_restart(&mut self, running: &Self) -> Vec<&'static str> {
         let mut waiting = Vec::new();
@@ -149,6 +158,7 @@ impl Config {
         *new =
             super::Server { listener, more, watch, trusted_proxies, trusted_field, ..old.clone() };
 
+        self.keep_recording(running).for_each(|key| keep(key, true));
         match (&self.admin, &running.admin) {
             (Some(new), Some(old)) => {
                 keep("[admin] listen", new.listen != old.listen);
@@ -391,6 +401,14 @@ mod tests {
             assert_eq!(new.keep_until_restart(&old), waiting, "{lines}");
             assert!(new.keep_until_restart(&old).is_empty(), "{lines}");
         }
+    }
+
+    #[test]
+    fn what_is_told_of_requests_waits_for_a_restart() {
+        let tables = "[access_log]\n[tracing]\notlp = \"http://127.0.0.1:4318\"\n[admin]";
+        let (old, mut new) = (read(FILE), read(&FILE.replacen("[admin]", tables, 1)));
+        assert_eq!(new.keep_until_restart(&old), ["[access_log]", "[tracing]"]);
+        assert!(new.keep_until_restart(&old).is_empty());
     }
 
     #[test]

@@ -27,6 +27,8 @@ impl Config {
             warm: None,
             sources: Vec::new(),
             in_force: InForce::default(),
+            access_log: None,
+            tracing: None,
         }
     }
 }

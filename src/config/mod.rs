@@ -6,9 +6,10 @@
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`,
-//!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch` and
-//!   `warm` walk through it, with the help of `reader`, which replaces what is wrong by its default
-//!   and goes on; `include` has found the files that it includes before that, and `merge` made one of all;
+//!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch`, `warm`,
+//!   `access_log` and `tracing` walk through it, with the help of `reader`, which replaces what is wrong by
+//!   its default and goes on; `include` has found the files that it includes before that, and `merge` made
+//!   one of all;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -17,6 +18,7 @@
 //! `${NAME}` and `${NAME:-default}` in any string come from the environment. A number or a boolean
 //! may be written as a string if a variable is in it.
 
+mod access_log;
 mod address;
 mod amount;
 pub mod cases;
@@ -49,6 +51,7 @@ mod servers;
 mod setting;
 mod shown;
 mod supervisor;
+mod tracing;
 mod upgrade;
 mod upstream_tls;
 mod upstreams;
@@ -64,6 +67,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::tracing::Tracing;
+pub use access_log::{AccessLog, LogFormat};
 pub use changes::{Changes, Differences};
 pub use compress::{Coding, Compress};
 pub use conditions::FieldCondition;
@@ -112,6 +117,10 @@ pub struct Config {
     pub watches: Vec<Watch>,
     /// `[warm]`; none without the table.
     pub warm: Option<Warm>,
+    /// `[access_log]`; none without the table.
+    pub access_log: Option<AccessLog>,
+    /// `[tracing]`; none without the table.
+    pub tracing: Option<Tracing>,
     /// `gateway.toml`, and then the files that it includes, as faults call them.
     pub sources: Vec<String>,
     /// What of all this stands where; nothing if something is wrong with it.

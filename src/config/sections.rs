@@ -17,8 +17,8 @@ use super::{
     Upstream,
 };
 use super::{
-    address, disk, document, env, include, jwt, listeners, merge, mongodbs, network, routes,
-    servers, setting, shown, upstreams, value, warm, watch,
+    access_log, address, disk, document, env, include, jwt, listeners, merge, mongodbs, network,
+    routes, servers, setting, shown, tracing, upstreams, value, warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -154,6 +154,9 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
         let has_l2 = has_l2 || cache.disk.is_some();
         warm::read(table, folder, has_l2)
     });
+    let access_log =
+        root.table("access_log", "[access_log]").map(|table| access_log::read(table, folder));
+    let tracing = root.table("tracing", "[tracing]").and_then(tracing::read);
     let routes = routes.unwrap_or_default();
     let known = watch::Known {
         mongodbs: document::Known { names: mongodb_names, valid },
@@ -162,7 +165,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     };
     let watches = watch::read(root.take("changes"), &known);
     root.finish();
-    let rest = Config { warm, ..Config::empty() };
+    let rest = Config { warm, access_log, tracing, ..Config::empty() };
     Config { server, admin, cache, upstreams, mongodbs, policies, jwts, routes, watches, ..rest }
 }
 

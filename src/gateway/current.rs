@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::busiest::Busiest;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
@@ -24,6 +25,7 @@ use crate::routes::Routes;
 use crate::stats::Stats;
 use crate::store::{Bookmark, Store};
 use crate::token::Reader;
+use crate::traces::Tracer;
 use crate::upstream::Upstream;
 
 use super::coded::Workshop;
@@ -117,6 +119,10 @@ pub struct Lasting {
     pub(super) clock: Clock,
     /// Where documents are read.
     pub(super) runtime: Handle,
+    /// A line for each request.
+    pub(super) access_log: Option<Arc<AccessLog>>,
+    /// Where spans of requests go.
+    pub(super) tracer: Option<Arc<Tracer>>,
     /// The names of all upstreams there have been, lately used last: responses of a former one may
     /// come back with it, and a purge in between has to reach them.
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
@@ -144,12 +150,26 @@ impl Lasting {
             tasks,
             clock,
             runtime: Handle::current(),
+            access_log: None,
+            tracer: None,
             upstreams: Arc::default(),
             busiest: Arc::default(),
             refusals: Arc::default(),
             workshop: Workshop::default(),
             comparisons: Arc::default(),
         }
+    }
+
+    /// Has each request put into this log.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { access_log, ..self }
+    }
+
+    /// Has the spans of each request told.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// What has been counted.

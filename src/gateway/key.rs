@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use tracing::warn;
 
+use crate::clock;
 use crate::collapse::Variant;
 use crate::comparison::Verdict;
 use crate::config::{Forward, Jwt, JwtKeys, OnError, Route};
@@ -224,7 +225,11 @@ impl Gateway {
     /// A policy's answer, by a call. An error is what its failure leads to.
     pub(super) async fn ask(&self, ask: &Ask, presented: &Presented) -> Result<KeyAnswer, OnError> {
         let captures = self.key_captures(&ask.policy, presented);
+        let begun = clock::instant();
         let answer = ask.policy.key(self.space(presented), &presented.seen(&captures)).await;
+        if let Some(notes) = &presented.peer.notes {
+            notes.policy(ask.policy.name(), begun.elapsed(), answer.is_err());
+        }
         answer.map_err(|failure| {
             self.route_stats(presented).policy_failures.count();
             let path = presented.head.uri.path();
@@ -244,6 +249,9 @@ impl Gateway {
             }
             Keyed::Failed => return Answer::now(respond::policy_failed()),
         };
+        if let Some(notes) = &presented.peer.notes {
+            notes.key(key.name(&presented).into());
+        }
         if !self.status_key {
             return self.answer_by(presented, key);
         }

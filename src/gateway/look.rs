@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::config::OnLag;
 use crate::semantics::{self, Forward, Reuse};
 use crate::store::{Hit, Lease, LookUp, Purpose, Variants};
@@ -76,7 +77,11 @@ impl Gateway {
         let deadline = self.store.deadline();
         let plan = self.plan(presented);
         let look = async |key: &CacheKey| {
+            let begun = clock::instant();
             let found = self.store.look_in_l2(key, fields, now, deadline, purpose).await;
+            if let Some(notes) = &presented.peer.notes {
+                notes.l2(begun.elapsed());
+            }
             Looked::new(presented, plan, found)
         };
         let mut missing = match look(&key.hash).await {

@@ -10,9 +10,10 @@ use std::time::Instant;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+use crate::access_log::{Answered, Asked, End, Entry};
 use crate::body::Body;
 use crate::clock;
-use crate::semantics::Told;
+use crate::semantics::{CACHE_STATUS, Told};
 use crate::stats::{Class, Outcome, Outcomes};
 
 use super::{Answer, Gateway, Peer};
@@ -23,27 +24,36 @@ pub(super) fn mark(mut response: Response<Body>, outcome: Outcome) -> Response<B
     response
 }
 
+/// A request whose answer is to be counted.
+struct Begun {
+    at: Instant,
+    is_head: bool,
+    entry: Option<Box<Entry>>,
+}
+
 /// A request that is being answered. Dropping it before there is an answer is what its client does by
 /// going away.
 struct Pending {
     outcomes: Arc<Outcomes>,
-    begun: Instant,
-    is_head: bool,
-    is_answered: bool,
+    /// None once there is an answer.
+    begun: Option<Begun>,
 }
 
 impl Pending {
     fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
-        self.is_answered = true;
-        finish(&self.outcomes, None, &mut response, self.begun, self.is_head);
+        if let Some(begun) = self.begun.take() {
+            begun.finish(&self.outcomes, None, &mut response);
+        }
         response
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.is_answered {
-            self.outcomes.count(Outcome::Abandoned, Class::None, self.begun.elapsed());
+        let Some(begun) = &self.begun else { return };
+        self.outcomes.count(Outcome::Abandoned, Class::None, begun.at.elapsed());
+        if let Some(entry) = &begun.entry {
+            entry.end(0, End::Client);
         }
     }
 }
@@ -52,36 +62,66 @@ impl Gateway {
     /// Answers one request. It cannot fail: whatever goes wrong becomes a response in this layer, and
     /// nowhere else. Dropping the answer is what happens when the client goes away; a fetch that
     /// others may use, and a write that must invalidate, go on.
-    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
-        let begun = clock::instant();
+    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
         let is_head = request.method() == Method::HEAD;
+        let mut begun = Begun { at: clock::instant(), is_head, entry: None };
+        let (log, tracer) = (self.lasting.access_log.as_ref(), self.lasting.tracer.as_ref());
+        if log.is_some() || tracer.is_some() {
+            let asked = self.asked(&request, &peer, begun.at);
+            let entry = Entry::begin(log, tracer, &request, asked);
+            peer.notes = Some(entry.notes());
+            begun.entry = Some(entry);
+        }
         let mut answer = self.answer_unmeasured(request, peer);
         let plan = answer.place().and_then(|place| self.plans.get(place));
         let outcomes = plan.map_or(&self.stats.unrouted_outcomes, |plan| &plan.stats.outcomes);
+        if let (Some(entry), Some(plan)) = (&mut begun.entry, plan) {
+            entry.route(&plan.name);
+        }
         if let Some((response, known)) = answer.at_hand() {
-            finish(outcomes, known, response, begun, is_head);
+            begun.finish(outcomes, known, response);
             return answer;
         }
-        let outcomes = Arc::clone(outcomes);
-        let pending = Pending { outcomes, begun, is_head, is_answered: false };
+        let pending = Pending { outcomes: Arc::clone(outcomes), begun: Some(begun) };
         answer.map(move |response| pending.answered(response))
+    }
+
+    fn asked(&self, request: &Request<Incoming>, peer: &Peer, begun: Instant) -> Asked {
+        let client = if self.trust.covers(peer.address) {
+            let behalf = self.trust.behalf(request.headers(), peer.address);
+            behalf.chain.first().copied().unwrap_or(peer.address)
+        } else {
+            peer.address
+        };
+        let (at, scheme) = (self.clock.now(), self.scheme(request.headers(), peer));
+        Asked { at, begun, client: client.to_canonical(), scheme }
     }
 }
 
-/// Counts an answer. What of its content is not at hand is counted as it goes out.
-fn finish(
-    outcomes: &Arc<Outcomes>,
-    known: Option<Outcome>,
-    response: &mut Response<Body>,
-    begun: Instant,
-    is_head: bool,
-) {
-    let outcome = known.unwrap_or_else(|| outcome(response));
-    outcomes.count(outcome, Class::of(response.status().as_u16()), begun.elapsed());
-    match response.body_mut() {
-        // Those to `HEAD` have none, or lose it on the way.
-        Body::Whole(octets) => outcomes.sent(if is_head { 0 } else { octets.len() as u64 }),
-        body => body.count_with(Arc::clone(outcomes)),
+impl Begun {
+    /// Counts an answer. What of its content is not at hand is counted as it goes out.
+    fn finish(
+        self,
+        outcomes: &Arc<Outcomes>,
+        known: Option<Outcome>,
+        response: &mut Response<Body>,
+    ) {
+        let outcome = known.unwrap_or_else(|| outcome(response));
+        let head = self.at.elapsed();
+        outcomes.count(outcome, Class::of(response.status().as_u16()), head);
+        let mut entry = self.entry;
+        if let Some(entry) = &mut entry {
+            let item = response.headers().get_all(CACHE_STATUS).iter().next_back().cloned();
+            let (status, cache_status) = (response.status(), item);
+            entry.answered(Answered { status, outcome, cache_status, head });
+        }
+        match (response.body_mut(), entry) {
+            // Those to `HEAD` have none, or lose it on the way.
+            (Body::Whole(octets), None) => {
+                outcomes.sent(if self.is_head { 0 } else { octets.len() as u64 });
+            }
+            (body, entry) => body.count_with(Arc::clone(outcomes), entry),
+        }
     }
 }
 

@@ -148,6 +148,9 @@ impl Gateway {
         if self.plan(presented).onward.compressing.is_some() {
             Compressing::ask(&mut fields);
         }
+        if let Some(trace) = presented.peer.notes.as_ref().and_then(|notes| notes.trace()) {
+            trace.write_to(&mut fields);
+        }
         rewriting::change(&mut fields, &self.plan(presented).onward.fields.request);
         fields
     }

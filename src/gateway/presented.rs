@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Version};
 use serde_json::Value;
 
+use crate::access_log::Notes;
 use crate::interim::{self, Interims};
 use crate::message;
 use crate::plugin::Seen;
@@ -33,6 +34,8 @@ pub struct Peer {
     pub certificate: Option<Arc<HeaderValue>>,
     /// Takes interim responses.
     pub interims: Option<Interims>,
+    /// What the access log is to tell of the request.
+    pub notes: Option<Arc<Notes>>,
 }
 
 /// The request that is being answered (RFC 9111 §4: the presented request).

@@ -120,7 +120,14 @@ impl Gateway {
     /// `https`.
     pub async fn consider(&self, head: Parts, scheme: &'static str) -> Considered {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let peer = Peer { address, scheme, redirect: None, certificate: None, interims: None };
+        let peer = Peer {
+            address,
+            scheme,
+            redirect: None,
+            certificate: None,
+            interims: None,
+            notes: None,
+        };
         let authority = match message::authority(&head, scheme) {
             Ok(authority) => authority,
             Err(why) => return Considered::unrouted(Way::Malformed(why)),

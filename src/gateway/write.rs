@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::body::Body;
+use crate::clock;
 use crate::config::OnError;
 use crate::message;
 use crate::plugin::{Scope as Named, SeenResponse};
@@ -158,7 +159,12 @@ impl Gateway {
                 let upgrade = presented.upgrade.as_deref();
                 let outgoing =
                     Outgoing { method, target, authority, fields, content, interim, key, upgrade };
-                upstream.send(outgoing).await
+                let begun = clock::instant();
+                let sent = upstream.send(outgoing).await;
+                if let Some(notes) = &presented.peer.notes {
+                    notes.upstream(upstream.name(), begun.elapsed(), sent.is_err());
+                }
+                sent
             }
             Origin::Documents(documents) => {
                 let captures = self.captures(presented);

@@ -240,7 +240,7 @@ fn service(
 > + use<> {
     let current = Arc::clone(&setting.current);
     let Client { address, scheme, redirect, certificate, open } = client;
-    let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims };
+    let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims, notes: None };
     let ground = Ground::new(open, setting.closing.clone());
     let is_http1 = peer.interims.is_some();
     service_fn(move |mut request| {

@@ -39,7 +39,7 @@ impl Service {
     /// there, within what is left of `drain` and never for long; dropping it breaks that off.
     pub async fn drain(self) -> (Drained, impl Future<Output = ()>) {
         let Self { server, admin, reloading, watches, warming, ranking, offer, ease, .. } = self;
-        let store_tasks = self.store_tasks;
+        let (store_tasks, recording) = (self.store_tasks, self.recording);
         self.notifier.stopping(self.drain);
         // It holds the listeners, too.
         drop(offer);
@@ -63,6 +63,8 @@ impl Service {
             admin.stop().await;
         }
         let rest = async move {
+            // Every request has ended, and has its line.
+            recording.end().await;
             drop(timeout_at(end, ranking.stop()).await);
             let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_CHANGES);
             drop(timeout_at(end.min(patience), watches.end()).await);

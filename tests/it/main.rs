@@ -170,6 +170,7 @@ mod foreign;
 mod grpc;
 
 // What operators see and do, and what they are told of a request.
+mod access_log;
 mod admin;
 mod explain;
 mod explain_command;
@@ -177,6 +178,7 @@ mod health;
 mod metrics;
 mod openapi;
 mod outcomes;
+mod traces;
 
 // Another configuration, and other plugins, while requests run.
 mod include;

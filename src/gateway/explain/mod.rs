@@ -150,6 +150,7 @@ impl Gateway {
             redirect: None,
             certificate: None,
             interims: None,
+            notes: None,
         };
         Ok(self.explain_received(request.into_parts().0, peer, Announced::NOTHING, extent).await)
     }

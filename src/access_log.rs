@@ -1,0 +1,182 @@
+//! A line for each request, when it has ended.
+//!
+//! Whoever answers requests puts lines into a buffer, and a thread of its own writes them, ten times a
+//! second: a slow disk never delays a request. What does not fit is dropped, counted, and told. `entry`
+//! says what stands in a line.
+
+mod entry;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::config;
+use crate::stats::Stats;
+
+pub use self::entry::{Answered, Asked, End, Entry, Notes};
+
+/// Lines wait no longer than this.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Where lines go. Cheap to clone by its `Arc`.
+pub struct AccessLog {
+    format: config::LogFormat,
+    query: bool,
+    shared: Arc<Shared>,
+    writer: Thread,
+}
+
+/// The thread that writes.
+pub struct Writer {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+struct Shared {
+    lines: Mutex<Vec<u8>>,
+    most: usize,
+    reopen: AtomicBool,
+    ending: AtomicBool,
+    stats: Arc<Stats>,
+}
+
+impl AccessLog {
+    /// Opens the file and begins to write.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or there can be no thread.
+    pub fn start(config: &config::AccessLog, stats: Arc<Stats>) -> io::Result<(Arc<Self>, Writer)> {
+        let target = Target::open(config.file.as_deref())?;
+        let shared = Arc::new(Shared {
+            lines: Mutex::default(),
+            most: config.buffer,
+            reopen: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            stats,
+        });
+        let (writing, file) = (Arc::clone(&shared), config.file.clone());
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writing.write(target, file.as_deref()))?;
+        let log = Arc::new(Self {
+            format: config.format,
+            query: config.query,
+            shared: Arc::clone(&shared),
+            writer: thread.thread().clone(),
+        });
+        Ok((log, Writer { shared, thread }))
+    }
+
+    /// Writes to the file of this name from now on, whatever has become of the one before.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
+        self.writer.unpark();
+    }
+
+    fn put(&self, line: &[u8]) {
+        let mut lines = self.shared.lines();
+        if lines.len() + line.len() > self.shared.most {
+            self.shared.stats.access_log.dropped.count();
+            return;
+        }
+        let before = lines.len();
+        lines.extend_from_slice(line);
+        // Once, where it would not last until the next time.
+        let much = self.shared.most / 4;
+        if before < much && lines.len() >= much {
+            self.writer.unpark();
+        }
+    }
+}
+
+impl Writer {
+    /// Writes what is left. It may take as long as the disk does.
+    pub fn end(self) {
+        self.shared.ending.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        drop(self.thread.join());
+    }
+}
+
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, mut target: Target, file: Option<&Path>) {
+        let mut lines = Vec::new();
+        let (mut is_failing, mut told) = (false, 0);
+        loop {
+            // Before the lines are taken: those of requests that have ended are there by then.
+            let is_ending = self.ending.load(Ordering::Acquire);
+            if self.reopen.swap(false, Ordering::AcqRel) {
+                match Target::open(file) {
+                    Ok(opened) => target = opened,
+                    Err(error) => {
+                        warn!(%error, "access log cannot be opened anew, the old one stays");
+                    }
+                }
+            }
+            lines.clear();
+            std::mem::swap(&mut lines, &mut *self.lines());
+            // Each line has its end.
+            let count = lines.split(|octet| *octet == b'\n').count() as u64 - 1;
+            let counts = &self.stats.access_log;
+            match target.write(&lines) {
+                Ok(()) => {
+                    counts.written.add(count);
+                    if is_failing && count > 0 {
+                        info!("access log is written again");
+                        is_failing = false;
+                    }
+                }
+                Err(error) => {
+                    counts.dropped.add(count);
+                    if !is_failing {
+                        warn!(%error, "access log cannot be written, lines are lost");
+                        is_failing = true;
+                    }
+                }
+            }
+            let dropped = counts.dropped.value();
+            if dropped > told && !is_failing {
+                warn!(lines = dropped - told, "access log had no room for all lines");
+            }
+            told = dropped;
+            if is_ending {
+                return;
+            }
+            std::thread::park_timeout(PERIOD);
+        }
+    }
+}
+
+/// What is written to.
+enum Target {
+    File(File),
+    Standard(io::Stdout),
+}
+
+impl Target {
+    fn open(file: Option<&Path>) -> io::Result<Self> {
+        let Some(file) = file else { return Ok(Self::Standard(io::stdout())) };
+        // Whoever makes it empty after a copy finds the next line at its beginning.
+        Ok(Self::File(OpenOptions::new().create(true).append(true).open(file)?))
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all(lines),
+            Self::Standard(standard) => {
+                standard.write_all(lines)?;
+                standard.flush()
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The access log: one line for each request, when it has ended, and no line that a client makes up.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::client::raw;
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::program::Running;
+use crate::support::raw::{RawOrigin, Step};
+use crate::support::redis::Redis;
+use crate::support::until;
+
+struct Log {
+    folder: TempDir,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("access.log")
+    }
+
+    /// A gateway that writes it, with more lines for `[access_log]`.
+    async fn of(&self, setup: Setup, lines: &str) -> Gateway {
+        let table = format!("[access_log]\nfile = {:?}\n{lines}", self.file().display());
+        setup.route(&table).start().await
+    }
+
+    /// So many lines, once there are no fewer.
+    async fn lines(&self, count: usize) -> Vec<String> {
+        let file = self.file();
+        until("there are lines", || lines(&file).len() >= count).await;
+        let lines = lines(&file);
+        assert_eq!(lines.len(), count, "{lines:?}");
+        lines
+    }
+
+    async fn objects(&self, count: usize) -> Vec<Value> {
+        let lines = self.lines(count).await;
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// These members of an object.
+fn of(line: &Value, names: &[&str]) -> Value {
+    names.iter().map(|name| line[*name].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_line_tells_what_became_of_a_request() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let gateway = log.of(Gateway::setup(&origin), "").await;
+    origin.on("/a?b=c").reply(ok("12345").max_age(60));
+    let ask =
+        gateway.ask("GET", "/a?b=c").field("user-agent", "test/1").field("host", "shop.example");
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let ask = ask.field("referer", "http://r.example/?q=1").field("traceparent", trace);
+    ask.send().await.status("fwd=uri-miss; stored");
+    gateway.ask("GET", "/a?b=c").field("host", "shop.example").send().await.status("hit");
+    gateway.ask("HEAD", "/a?b=c").field("host", "shop.example").send().await.status("hit");
+    gateway.ask("PUT", "/none").send().await.code(404);
+    let all = log.objects(4).await;
+    let names = ["method", "target", "status", "bytes", "outcome", "end", "route", "key"];
+    assert_eq!(
+        all.iter().map(|line| of(line, &names)).collect::<Vec<_>>(),
+        [
+            json!(["GET", "/a?b=c", 200, 5, "uri-miss", "complete", "all", "a?b=c"]),
+            json!(["GET", "/a?b=c", 200, 5, "hit-l1", "complete", "all", "a?b=c"]),
+            json!(["HEAD", "/a?b=c", 200, 0, "hit-l1", "complete", "all", "a?b=c"]),
+            json!(["PUT", "/none", 404, all[3]["bytes"], "method", "complete", "all", null]),
+        ]
+    );
+    let names = [
+        "client",
+        "scheme",
+        "host",
+        "protocol",
+        "user_agent",
+        "referrer",
+        "trace_id",
+        "cache_status",
+    ];
+    let cache_status = "larder; fwd=uri-miss; stored";
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    assert_eq!(
+        of(&all[0], &names),
+        json!([
+            "127.0.0.1",
+            "http",
+            "shop.example",
+            "HTTP/1.1",
+            "test/1",
+            "http://r.example/?q=1",
+            trace,
+            cache_status
+        ])
+    );
+    assert!(all[0]["upstream_seconds"].as_f64().unwrap() > 0.0, "{}", all[0]);
+    assert_eq!(of(&all[1], &["upstream_seconds", "l2_seconds"]), json!([null, null]));
+    for line in &all {
+        let seconds = |name: &str| line[name].as_f64().unwrap();
+        assert!(seconds("head_seconds") <= seconds("duration_seconds"), "{line}");
+        assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_a_line_and_queries_can_be_left_out() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let gateway = log.of(Gateway::setup(&origin), "query = false").await;
+    origin.on("/a?token=secret").reply(ok("secret").field("set-cookie", "secret"));
+    let ask = gateway.ask("GET", "/a?token=secret").field("authorization", "Bearer secret");
+    ask.field("cookie", "a=secret").field("referer", "http://r.example/p?secret").send().await;
+    let line = &log.lines(1).await[0];
+    assert!(!line.contains("secret"), "{line}");
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(of(&line, &["target", "key", "referrer"]), json!(["/a", "a", "http://r.example/p"]));
+}
+
+#[tokio::test]
+async fn no_client_makes_up_a_line() {
+    for (format, expected) in
+        [("json", r#""user_agent":"a\"b\\�\tc""#), ("combined", r#""GET /a HTTP/1.1" 404 "#)]
+    {
+        let (origin, log) = (Origin::start().await, Log::new());
+        let gateway = log.of(Gateway::setup(&origin), &format!("format = {format:?}")).await;
+        origin.on("/a").reply(status(404));
+        let octets =
+            b"GET /a HTTP/1.1\r\nhost: a\r\nuser-agent: a\"b\\\xff\tc\r\nconnection: close\r\n\r\n";
+        raw(gateway.address(), octets).await;
+        let line = &log.lines(1).await[0];
+        assert!(line.contains(expected), "{line}");
+        if format == "combined" {
+            let (begin, end) = line.split_once(" [").unwrap();
+            assert_eq!(begin, "127.0.0.1 - -");
+            assert!(end.ends_with(r#" "-" "a\x22b\x5C\xEF\xBF\xBD\x09c""#), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_broke_off_is_told() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let broken = RawOrigin::start(&[
+        Step::Head,
+        Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123"),
+    ])
+    .await;
+    let more = format!(
+        "[upstreams.broken]\nservers = [{:?}]\n[[routes]]\nname = \"broken\"\npath = \"/broken\"\n\
+         upstream = \"broken\"\n",
+        broken.url()
+    );
+    let gateway = log.of(Gateway::setup(&origin).route(&more), "").await;
+    assert!(gateway.ask("GET", "/broken").attempt().await.is_err());
+    let (reply, sender) = pieces();
+    origin.on("/slow").reply(reply);
+    let mut open = gateway.ask("GET", "/slow").open().await;
+    sender.send("123");
+    open.piece().await.unwrap().unwrap();
+    drop(open);
+    until("the first two are told", || lines(&log.file()).len() == 2).await;
+    let held = origin.on("/held").hold(ok("1"));
+    let left = tokio::spawn(gateway.ask("GET", "/held").send());
+    until("the origin is asked", || origin.count("/held") == 1).await;
+    left.abort();
+    let all = log.objects(3).await;
+    held.release();
+    let all = all.iter().map(|line| of(line, &["target", "status", "end", "outcome"]));
+    assert_eq!(
+        all.collect::<Vec<_>>(),
+        [
+            json!(["/broken", 200, "upstream", "uri-miss"]),
+            json!(["/slow", 200, "client", "uri-miss"]),
+            json!(["/held", null, "client", "abandoned"]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn waiting_for_l2_is_told() {
+    let (origin, redis, log) = (Origin::start().await, Redis::start(), Log::new());
+    let gateway = log.of(Gateway::setup(&origin).redis(&redis), "").await.in_step().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    let line = &log.objects(1).await[0];
+    assert!(line["l2_seconds"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[tokio::test]
+async fn the_client_is_whom_trusted_proxies_name() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let setup = Gateway::setup(&origin).server("workers = 1\ntrusted_proxies = [\"127.0.0.1\"]");
+    let gateway = log.of(setup, "").await;
+    let ask = gateway.ask("GET", "/a").field("x-forwarded-for", "192.0.2.1");
+    ask.field("x-forwarded-proto", "https").send().await;
+    let line = &log.objects(1).await[0];
+    assert_eq!(of(line, &["client", "scheme"]), json!(["192.0.2.1", "https"]));
+}
+
+#[tokio::test]
+async fn a_drain_leaves_no_line_behind() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let gateway = log.of(Gateway::setup(&origin), "").await;
+    for _ in 0..100 {
+        gateway.get("/a").await;
+    }
+    gateway.drain().await;
+    assert_eq!(lines(&log.file()).len(), 100);
+}
+
+#[tokio::test]
+async fn lines_without_room_are_counted() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let folder = log.folder.path().join("full");
+    std::os::unix::fs::symlink("/dev/full", &folder).unwrap();
+    let table = format!("[access_log]\nfile = {:?}", folder.display());
+    let gateway = Gateway::setup(&origin).route(&table).start().await;
+    gateway.get("/a").await.code(404);
+    let dropped = || gateway.service().gateway().stats().snapshot().access_log.dropped;
+    until("it is counted", || dropped() == 1).await;
+    assert_eq!(gateway.stats().await["access_log"], json!({ "written": 0, "dropped": 1 }));
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_begun_anew_by_a_signal() {
+    let origin = Origin::start().await;
+    let running = Running::with(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
+         upstream = \"origin\"\n[access_log]\nfile = \"access.log\"\nformat = \"combined\"\n",
+        origin.url()
+    ))
+    .await;
+    let (file, moved) =
+        (running.folder().join("access.log"), running.folder().join("access.log.1"));
+    let get = async || {
+        raw(running.address(), b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await
+    };
+    get().await;
+    until("there is a line", || lines(&file).len() == 1).await;
+    // As `copytruncate` does it.
+    std::fs::File::create(&file).unwrap();
+    get().await;
+    until("there is another", || lines(&file).len() == 1).await;
+    std::fs::rename(&file, &moved).unwrap();
+    running.signal("HUP");
+    until("there is a new file", || file.exists()).await;
+    get().await;
+    until("the line is in it", || lines(&file).len() == 1).await;
+    assert_eq!(lines(&moved).len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_no_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[upstreams.a]\nservers = [\"http://127.0.0.1:9\"]\n[server]\nlisten = \"127.0.0.1:0\"\n\
+                [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n\
+                [access_log]\nfile = \"none/access.log\"\n";
+    std::fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let ran = crate::support::program::larder(folder.path(), &["run"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.err.contains("[access_log] file") && ran.err.contains("none/access.log"),
+        "{ran:?}"
+    );
+}

@@ -1,0 +1,155 @@
+//! Spans of requests, as a collector is told them, and the trace that a forward request is a part of.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::origin::{Origin, ok, status};
+use crate::support::redis::Redis;
+use crate::support::{nobody, until};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+fn parent(flags: &str) -> String {
+    format!("00-{TRACE}-{PARENT}-{flags}")
+}
+
+async fn collector() -> Origin {
+    let collector = Origin::start().await;
+    collector.on("/v1/traces").method("POST").reply(status(200));
+    collector
+}
+
+async fn tracing(setup: Setup, collector: &Origin, ratio: &str) -> Gateway {
+    let table = format!("[tracing]\notlp = {:?}\nratio = {ratio}\n", collector.url());
+    setup.route(&table).start().await
+}
+
+/// All spans that the collector was told so far, by their names.
+fn spans(collector: &Origin) -> BTreeMap<String, Value> {
+    let mut spans = BTreeMap::new();
+    for asked in collector.asked() {
+        assert_eq!(asked.field("content-type").as_deref(), Some("application/json"));
+        let told: Value = serde_json::from_slice(&asked.body).unwrap();
+        let of = &told["resourceSpans"][0];
+        let service = json!([{ "key": "service.name", "value": { "stringValue": "larder" } }]);
+        assert_eq!(of["resource"]["attributes"], service);
+        for span in of["scopeSpans"][0]["spans"].as_array().unwrap() {
+            spans.insert(span["name"].as_str().unwrap().to_owned(), span.clone());
+        }
+    }
+    spans
+}
+
+fn attribute<'a>(span: &'a Value, name: &str) -> &'a Value {
+    let all = span["attributes"].as_array().unwrap();
+    let attribute = all.iter().find(|it| it["key"] == name);
+    &attribute.unwrap_or_else(|| panic!("no `{name}` in {span}"))["value"]
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_of_its_trace_and_its_steps_are_below() {
+    let (origin, collector, redis) = (Origin::start().await, collector().await, Redis::start());
+    let setup = Gateway::setup(&origin).redis(&redis);
+    let gateway = tracing(setup, &collector, "0").await.in_step().await;
+    origin.on("/a?secret=1").reply(ok("1").max_age(60));
+    let ask = gateway.ask("GET", "/a?secret=1").field("traceparent", &parent("01"));
+    ask.field("tracestate", "other=1").send().await.code(200).status("fwd=uri-miss; stored");
+    until("three spans are told", || spans(&collector).len() == 3).await;
+    let spans = spans(&collector);
+    let (own, l2, upstream) = (&spans["GET all"], &spans["l2"], &spans["upstream origin"]);
+    for span in spans.values() {
+        assert_eq!(span["traceId"], TRACE);
+        assert_eq!(span["traceState"], "other=1");
+        let at = |name: &str| span[name].as_str().unwrap().parse::<u128>().unwrap();
+        assert!(0 < at("startTimeUnixNano"), "{span}");
+        assert!(at("startTimeUnixNano") <= at("endTimeUnixNano"), "{span}");
+    }
+    assert_eq!(own["parentSpanId"], PARENT);
+    assert_eq!((&own["kind"], &l2["kind"], &upstream["kind"]), (&json!(2), &json!(3), &json!(3)));
+    for step in [l2, upstream] {
+        assert_eq!(step["parentSpanId"], own["spanId"]);
+    }
+    for (name, value) in [
+        ("http.request.method", json!({ "stringValue": "GET" })),
+        ("http.response.status_code", json!({ "intValue": "200" })),
+        ("url.path", json!({ "stringValue": "/a" })),
+        ("larder.outcome", json!({ "stringValue": "uri-miss" })),
+        ("larder.route", json!({ "stringValue": "all" })),
+        ("larder.end", json!({ "stringValue": "complete" })),
+    ] {
+        assert_eq!(*attribute(own, name), value, "{name}");
+    }
+    assert!(!own.to_string().contains("secret"), "{own}");
+    // What the upstream does is a part of that.
+    let asked = origin.last("/a?secret=1");
+    let expected = format!("00-{TRACE}-{}-01", upstream["spanId"].as_str().unwrap());
+    assert_eq!(asked.field("traceparent"), Some(expected));
+    assert_eq!(asked.field("tracestate").as_deref(), Some("other=1"));
+}
+
+#[tokio::test]
+async fn what_its_beginning_leaves_out_is_not_told() {
+    let (origin, collector) = (Origin::start().await, collector().await);
+    let gateway = tracing(Gateway::setup(&origin), &collector, "1").await;
+    let ask = gateway.ask("GET", "/a").field("traceparent", &parent("00"));
+    ask.send().await;
+    let forward = origin.last("/a").field("traceparent").unwrap();
+    assert!(forward.starts_with(&format!("00-{TRACE}-")) && forward.ends_with("-00"), "{forward}");
+    assert!(!forward.contains(PARENT), "{forward}");
+    // What begins here is.
+    gateway.ask("GET", "/b").field("tracestate", "lost=1").send().await;
+    let forward = origin.last("/b");
+    assert_eq!(forward.field("tracestate"), None, "it belonged to no trace");
+    let forward = forward.field("traceparent").unwrap();
+    assert!(forward.ends_with("-01") && !forward.contains(TRACE), "{forward}");
+    gateway.drain().await;
+    let spans = spans(&collector);
+    assert_eq!(
+        spans.keys().collect::<Vec<_>>(),
+        ["GET all", "upstream origin"],
+        "a drain tells all"
+    );
+    assert_eq!(spans["GET all"]["parentSpanId"], "");
+    assert!(forward.contains(spans["GET all"]["traceId"].as_str().unwrap()), "{forward}");
+}
+
+#[tokio::test]
+async fn an_upstream_in_trouble_is_an_error() {
+    let collector = collector().await;
+    let (_reserved, absent) = nobody();
+    let gateway = tracing(Gateway::setup_before(&[absent]), &collector, "1").await;
+    gateway.get("/a").await.code(502);
+    gateway.drain().await;
+    for span in spans(&collector).values() {
+        assert_eq!(span["status"], json!({ "code": 2 }), "{span}");
+    }
+    assert_eq!(spans(&collector).len(), 2);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_delays_nobody() {
+    let origin = Origin::start().await;
+    let (_reserved, absent) = nobody();
+    let table = format!("[tracing]\notlp = {absent:?}\nratio = 1\n");
+    let gateway = Gateway::setup(&origin).route(&table).start().await;
+    origin.on("/a").reply(ok("1"));
+    gateway.get("/a").await.code(200);
+    let spans = || gateway.service().gateway().stats().snapshot().spans;
+    until("they are counted", || spans().dropped == 2).await;
+    assert_eq!(spans().written, 0);
+    gateway.get("/a").await.code(200);
+}
+
+#[tokio::test]
+async fn without_tracing_a_trace_passes_as_it_came() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let ask = gateway.ask("GET", "/a").field("traceparent", &parent("01"));
+    ask.field("tracestate", "other=1").send().await;
+    let asked = origin.last("/a");
+    assert_eq!(asked.field("traceparent"), Some(parent("01")));
+    assert_eq!(asked.field("tracestate").as_deref(), Some("other=1"));
+}
