@@ -159,6 +159,7 @@ class Starter:
             "varnish": self._varnish,
             "larder": self._larder,
             "larder-policy": lambda port: self._larder(port, policy=True),
+            "larder-log": lambda port: self._larder(port, name="larder-log", log=True),
         }[name](port)
         return Server(name, command, port, self.server_core, self.folder)
 
@@ -192,7 +193,7 @@ class Starter:
         # Larder limits the time for a request head by default; the baseline pays for that too.
         return [self.binaries / "examples/constant", f"{HOST}:{port}", 10_000]
 
-    def _larder(self, port, policy=False, name=None, capacity="1GiB", redis=None):
+    def _larder(self, port, policy=False, name=None, capacity="1GiB", redis=None, log=False):
         config = f"""
 [server]
 listen  = "{HOST}:{port}"
@@ -220,6 +221,9 @@ upstream = "origin"
         if redis:
             # A slow moment of the machine must not turn a hit into a miss.
             config += f'\n[cache.l2]\nredis   = "redis://{HOST}:{redis.port}"\ntimeout = "1s"\n'
+        if log:
+            # What a disk takes is not the gateway's time, and it would be full before long.
+            config += '\n[access_log]\nfile = "/dev/null"\n'
         file = self.folder / f"{name or ('larder-policy' if policy else 'larder')}.toml"
         file.write_text(config)
         return [self.binaries / "larder", "run", "--config", file]
