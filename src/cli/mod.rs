@@ -113,8 +113,8 @@ Examples:
 
 const HEALTH_EXAMPLE: &str = "\
 Example:
-  larder health || systemctl restart larder
-      Restart what does not answer.";
+  larder health --admin http://127.0.0.1:9080
+      As a container's health check.";
 
 const WARM_EXAMPLES: &str = "\
 Examples:

@@ -275,8 +275,7 @@ impl Server {
             }
         };
         let mut record = self.record();
-        let eject = self.eject();
-        let change = eject.and_then(|rules| record.standing.failed(began, now, rules));
+        let change = self.eject().and_then(|rules| record.standing.failed(began, now, rules));
         record.last_failure = Some((now, why.clone()));
         drop(record);
         self.log(change, &why);

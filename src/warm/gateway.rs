@@ -17,7 +17,8 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -68,7 +69,7 @@ pub(super) enum NotConnected {
 impl Trust {
     /// Whoever answers there: it is this process that listens.
     pub fn own() -> Self {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(default_provider());
         let verifier = Arc::new(Own(Arc::clone(&provider)));
         let builder = builder(provider).dangerous().with_custom_certificate_verifier(verifier);
         Self::of(builder)
@@ -95,7 +96,7 @@ impl Trust {
                 return Err(Untrusted::System);
             }
         }
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(default_provider());
         Ok(Self::of(builder(provider).with_root_certificates(roots)))
     }
 
