@@ -12,7 +12,8 @@
     clippy::unwrap_used,
     reason = "a test may panic, and tells its seed"
 )]
-#![expect(unreachable_pub, dead_code, reason = "the stage is shared with `tests/it`")]
+#![expect(unreachable_pub, reason = "the stage is shared with `tests/it`")]
+#![cfg_attr(feature = "mongodb", expect(dead_code, reason = "the stage is shared with `tests/it`"))]
 #![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
 
 #[path = "fleet/chance.rs"]
