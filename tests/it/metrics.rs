@@ -91,8 +91,7 @@ async fn figures_are_those_of_the_requests_made() {
     }
     assert!(figure(&text, "larder_policy_calls_total{policy=\"plain\"}") >= 2.0);
     assert!(figure(&text, "larder_connections_total") >= 5.0);
-    for series in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"]
-    {
+    for series in ["larder_l1_entries", "process_cpu_seconds_total", "process_open_fds"] {
         assert!(figure(&text, series) > 0.0, "{series}");
     }
     assert!(!text.contains("elsewhere") && !text.contains("utm"), "no label is a client's");
