@@ -77,10 +77,15 @@ impl Journal {
             Scope::Pattern(pattern) => ("pattern", pattern.as_str()),
             Scope::All => ("all", ""),
         };
-        let cut = |text: &str| text.chars().take(LONGEST).collect();
+        let cut = |text: &str| match text.len() {
+            ..=LONGEST => text.into(),
+            _ => text.chars().take(LONGEST).collect(),
+        };
         let (label, cause, soft) = (cut(label), cause.map(cut), record.soft);
         let mut all = self.all();
-        if all.noted.iter().rev().take(LATEST).any(|known| known.place == place) {
+        // Most come in the order of the log.
+        let is_newest = all.noted.back().is_none_or(|last| last.place < place);
+        if !is_newest && all.noted.iter().rev().take(LATEST).any(|known| known.place == place) {
             return;
         }
         all.count += 1;
