@@ -184,11 +184,8 @@ impl Assembly {
         let Self { mut parts, routes, source, notifier } = self;
         let config = &parts.config;
         let tasks = TaskTracker::new();
-        let store_tasks = store::Tasks {
-            runtime: Handle::current(),
-            tracker: TaskTracker::new(),
-            end: CancellationToken::new(),
-        };
+        let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
+        let store_tasks = store::Tasks { runtime: Handle::current(), tracker, end };
         let store = Store::new(&config.cache, config.server.name.as_deref(), store_tasks.clone());
         let store = Arc::new(store.with_disk(&config.cache, clock.clone())?);
         parts.bookmarks = changes::bookmarks(config, &store, &[]);
@@ -214,6 +211,9 @@ impl Assembly {
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
         let asked = listeners::asked(&parts.config, &server);
+        if let (Some(admin), Some(gateway)) = (&admin, asked.reachable()) {
+            admin.asks(gateway);
+        }
         let warming = Warming::start(parts.warm.clone(), asked, Arc::clone(&current), opens);
         let watches = Arc::new(Watches::default());
         watches.change(&parts, &current, &lasting);

@@ -81,7 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "admin",
         &[
             "config", "routes", "busiest", "clock", "gateway", "message", "plugin", "stats",
-            "store", "stored", "upstream",
+            "store", "stored", "upstream", "warm",
         ],
     ),
     (

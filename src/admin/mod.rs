@@ -1,5 +1,5 @@
 //! The listener for operators: the dashboard, figures, health, explanations, the busiest URLs, what is stored,
-//! purges of it and their receipts, and reloads.
+//! purges of it and their receipts, reloads, and checks by requests of its own.
 //!
 //! It shares nothing with the clients' listener but the gateway itself. Every call needs the bearer
 //! token, if one is configured; all but the status in `GET /health`, and the files of the dashboard, which
@@ -18,6 +18,7 @@ mod explain;
 mod exposition;
 mod health;
 mod live;
+mod measure;
 mod metrics;
 mod named;
 mod options;
@@ -51,11 +52,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::{Current, bears};
 use crate::message;
+use crate::warm;
 
 pub use self::reload::{Reloaded, Reloads};
 
 use self::ear::Ear;
 use self::live::Live;
+use self::measure::Measuring;
 
 /// The running listener.
 pub struct Admin {
@@ -63,6 +66,7 @@ pub struct Admin {
     leave: CancellationToken,
     has_left: CancellationToken,
     stop: CancellationToken,
+    measuring: Measuring,
     serving: tokio::task::JoinHandle<io::Result<()>>,
 }
 
@@ -89,6 +93,7 @@ struct Context {
     token: Option<Arc<str>>,
     looking: stored::Looking,
     live: Arc<Live>,
+    measuring: Measuring,
 }
 
 impl Admin {
@@ -109,12 +114,21 @@ impl Admin {
         let looking = Arc::new(Semaphore::new(1));
         let stop = CancellationToken::new();
         let live = Live::start(Arc::clone(&current), stop.clone());
-        let context = Context { current, reloads, token: token.map(Arc::from), looking, live };
+        let measuring = Measuring::default();
+        let token = token.map(Arc::from);
+        let context =
+            Context { current, reloads, token, looking, live, measuring: measuring.clone() };
         let stopped = stop.clone().cancelled_owned();
         let serving = TaskTracker::new().spawn(async move {
             axum::serve(ear, router(context)).with_graceful_shutdown(stopped).await
         });
-        Ok(Self { address, leave, has_left, stop, serving })
+        Ok(Self { address, leave, has_left, stop, measuring, serving })
+    }
+
+    /// Has checks ask there: the gateway's own listeners for clients.
+    pub fn asks(&self, gateway: warm::Gateway) {
+        // It is said once, when the gateway begins.
+        let _known = self.measuring.gateway.set(gateway);
     }
 
     /// Where operators connect to.
@@ -157,6 +171,8 @@ fn router(context: Context) -> Router {
         .route("/shadow", get(shadow))
         .route("/busiest", get(busiest::busiest))
         .route("/explain", get(explain::by_parameters).post(explain::by_content))
+        .route("/test/performance", get(measure::performance))
+        .route("/test/hit-rate", get(measure::hit_rate))
         .route("/reload", post(reload::reload))
         .route("/purge", post(purge::purge))
         .route("/purge/{id}", get(purge::receipts))

@@ -30,6 +30,14 @@ impl Gateway {
         }))
     }
 
+    /// The name of the route that takes a `GET` without any fields of this path.
+    pub fn route_for_get(&self, authority: &str, path: &str) -> Option<&str> {
+        match self.routes.find(authority, path, &Method::GET, &HeaderMap::new()) {
+            Found::Route { place, .. } => self.plans.get(place).map(|plan| &*plan.name),
+            Found::MethodNotAllowed(_) | Found::NotFound => None,
+        }
+    }
+
     /// What the route's path captured. Few hits need it, so it is looked for once more.
     pub(super) fn captures<'a>(&'a self, presented: &'a Presented) -> Vec<(&'a str, &'a str)> {
         let Presented { authority, head, .. } = presented;

@@ -251,6 +251,11 @@ impl Warmer {
 }
 
 impl Asked {
+    /// The gateway as it asks itself, if there is such a listener.
+    pub(super) fn reachable(self) -> Option<warm::Gateway> {
+        self.plain.or(self.secure).map(|_| self.gateway())
+    }
+
     fn gateway(self) -> warm::Gateway {
         let gateway = warm::Gateway::new(self.plain.map(authority));
         match self.secure {

@@ -45,6 +45,16 @@ impl Page {
             _ => Err("cannot be asked for"),
         }
     }
+
+    /// The authority that it names.
+    pub fn authority(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
+    }
+
+    /// Its path, as it is sent.
+    pub fn path(&self) -> &str {
+        self.target.path()
+    }
 }
 
 /// The URL that it was, what of it does not matter left aside.

@@ -117,7 +117,8 @@ mod stored;
 mod browser;
 mod dashboard;
 
-// What a configuration would have made of what was asked before.
+// What a configuration would have made of what was asked before; and checks of the one that runs.
+mod measure;
 mod simulate;
 
 // What is stored before anybody asks for it.
