@@ -1,14 +1,11 @@
 //! What a policy says of a request, for operators who ask: called in the same way and within the same
 //! limits, but neither counted nor remembered.
 
-use std::sync::Arc;
-
 use super::answers::{self, KeyAnswer, StoringAnswer};
 use super::bindings::key;
 use super::failure::Failure;
-use super::policy::{Policy, missing};
+use super::policy::Policy;
 use super::text::rejoined;
-use super::wants::shown_by_key;
 use super::{KeySpace, Seen, SeenResponse};
 
 /// What `key` says of a request.
@@ -27,7 +24,7 @@ impl Policy {
     pub async fn explain_key(&self, space: KeySpace<'_>, seen: &Seen<'_>) -> ExplainedKey {
         let known = self.known(space, seen);
         let is_remembered = known.is_some();
-        let decision = self.decide_key(seen).await;
+        let decision = self.decide_key(&self.sandbox.uncounted(), seen).await;
         let parts = match &decision {
             Ok(key::Decision::Parts(parts)) => {
                 let text = |text: &str| rejoined(text).into_owned();
@@ -43,13 +40,6 @@ impl Policy {
         ExplainedKey { answer, is_remembered, parts }
     }
 
-    async fn decide_key(&self, seen: &Seen<'_>) -> Result<key::Decision, Failure> {
-        let export = self.exports.key.ok_or_else(|| missing("key"))?;
-        let request = self.wants.request(seen, shown_by_key(seen.method));
-        let arguments = (Arc::clone(&self.prepared), request);
-        self.sandbox.call_uncounted(export, arguments, self.time, answers::check_key).await
-    }
-
     /// Asks how to store a response.
     ///
     /// # Errors
@@ -59,14 +49,6 @@ impl Policy {
         seen: &Seen<'_>,
         response: &SeenResponse<'_>,
     ) -> Result<StoringAnswer, Failure> {
-        let export = self.exports.storing.ok_or_else(|| missing("storing"))?;
-        let request = self.wants.request(seen, seen.method);
-        let response = self.wants.response(response).await;
-        let arguments = (Arc::clone(&self.prepared), request, response);
-        let decision = self
-            .sandbox
-            .call_uncounted(export, arguments, self.time, answers::check_storing)
-            .await?;
-        Ok(answers::storing(&decision))
+        self.decide_storing(&self.sandbox.uncounted(), seen, response).await
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Lane {
 }
 
 /// What one policy may have of the lane.
+#[derive(Clone)]
 pub(super) struct Share {
     number: u64,
     places: Arc<Semaphore>,

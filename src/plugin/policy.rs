@@ -8,6 +8,7 @@ use http::HeaderName;
 use super::answers::{self, Invalidated, KeyAnswer, StoringAnswer};
 use super::bindings::Configured;
 use super::bindings::invalidation::{Cause, Write};
+use super::bindings::key;
 use super::counters::Snapshot;
 use super::exports::{Exports, Prepared};
 use super::failure::Failure;
@@ -150,15 +151,24 @@ impl Policy {
     /// Asks under which key the response is stored, and remembers the answer; a failure is never
     /// remembered. Ask [`remembered`](Self::remembered) first.
     pub async fn key(&self, space: KeySpace<'_>, seen: &Seen<'_>) -> Result<KeyAnswer, Failure> {
-        let export = self.exports.key.ok_or_else(|| missing("key"))?;
-        let request = self.wants.request(seen, shown_by_key(seen.method));
-        let arguments = (Arc::clone(&self.prepared), request);
-        let decision = self.sandbox.call(export, arguments, self.time, answers::check_key).await?;
+        let decision = self.decide_key(&self.sandbox, seen).await?;
         let answer = answers::key(space, seen, self.wants.wants_query(), &decision);
         if let Some(memo) = &self.memo {
             memo.keep(|packed| self.wants.pack(space, seen, packed), answer.clone());
         }
         Ok(answer)
+    }
+
+    /// Has the plugin called for a key.
+    pub(super) async fn decide_key(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        seen: &Seen<'_>,
+    ) -> Result<key::Decision, Failure> {
+        let export = self.exports.key.ok_or_else(|| missing("key"))?;
+        let request = self.wants.request(seen, shown_by_key(seen.method));
+        let arguments = (Arc::clone(&self.prepared), request);
+        sandbox.call(export, arguments, self.time, answers::check_key).await
     }
 
     /// Asks how to store a response that may be stored.
@@ -167,12 +177,21 @@ impl Policy {
         seen: &Seen<'_>,
         response: &SeenResponse<'_>,
     ) -> Result<StoringAnswer, Failure> {
+        self.decide_storing(&self.sandbox, seen, response).await
+    }
+
+    /// Has the plugin called for how to store a response.
+    pub(super) async fn decide_storing(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        seen: &Seen<'_>,
+        response: &SeenResponse<'_>,
+    ) -> Result<StoringAnswer, Failure> {
         let export = self.exports.storing.ok_or_else(|| missing("storing"))?;
         let request = self.wants.request(seen, seen.method);
         let response = self.wants.response(response).await;
         let arguments = (Arc::clone(&self.prepared), request, response);
-        let decision =
-            self.sandbox.call(export, arguments, self.time, answers::check_storing).await?;
+        let decision = sandbox.call(export, arguments, self.time, answers::check_storing).await?;
         Ok(answers::storing(&decision))
     }
 

@@ -36,6 +36,7 @@ const MOST_LINES: u32 = 16;
 const LONGEST_LINE: usize = 1024;
 
 /// A plugin ready to be instantiated, and what every call of it is given.
+#[derive(Clone)]
 pub(super) struct Sandbox {
     pub(super) policy: Arc<str>,
     pub(super) instance: InstancePre<State>,
@@ -72,24 +73,9 @@ impl Sandbox {
         })
     }
 
-    /// The same for an operator who asks what the plugin would say: nothing is counted.
-    pub(super) async fn call_uncounted<Arguments, Answer>(
-        self: &Arc<Self>,
-        export: Export<Arguments, Answer>,
-        arguments: Arguments,
-        time: Duration,
-        check: fn(&Answer) -> Result<(), Failure>,
-    ) -> Result<Answer, Failure>
-    where
-        Arguments: ComponentNamedList + Lower + Send + 'static,
-        Answer: ComponentType + Lift + Send + 'static,
-    {
-        let sandbox = Arc::clone(self);
-        let call = async move {
-            let (result, _) = sandbox.run(export, arguments, clock::instant() + time).await;
-            result.and_then(|answer| check(&answer).map(|()| answer))
-        };
-        self.lane.run(&self.share, Box::pin(call)).await.unwrap_or(Err(Failure::Busy))
+    /// One whose calls are not counted, for an operator who asks what the plugin would say.
+    pub(super) fn uncounted(&self) -> Arc<Self> {
+        Arc::new(Self { counters: Arc::default(), ..self.clone() })
     }
 
     /// The call itself, and what it left behind.
