@@ -1,5 +1,6 @@
 //! Calls to a gateway's admin listener.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::runtime::Builder;
 use crate::config::{self, Faults};
 use crate::telemetry::with_causes;
 
-use super::{Exit, listener, shown};
+use super::{Exit, listener, raw, say, shown};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,12 +41,43 @@ pub(super) struct Admin {
     token_file: Option<PathBuf>,
 }
 
+/// Whom to ask for figures, and how to print them.
+#[derive(Debug, Args)]
+pub(super) struct Asked {
+    #[command(flatten)]
+    admin: Admin,
+
+    /// Print the gateway's answer as it came.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Why nothing became of a call (RFC 9457).
 #[derive(Debug, Deserialize)]
 struct Problem {
     detail: String,
     #[serde(default)]
     faults: Vec<String>,
+}
+
+impl Asked {
+    /// Prints the answer to a `GET`: as it came, or by `text`.
+    pub(super) fn print(
+        &self,
+        call: &str,
+        text: fn(&Value) -> String,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Exit {
+        match self.admin.get(call, Duration::ZERO) {
+            Err((exit, why)) => say(err, exit, &why),
+            Ok(content) if self.json => raw(out, Exit::Done, &content),
+            Ok(content) => {
+                let told: Value = serde_json::from_slice(&content).unwrap_or_default();
+                say(out, Exit::Done, &text(&told))
+            }
+        }
+    }
 }
 
 impl Admin {

@@ -222,10 +222,10 @@ enum Command {
     ///
     /// Of two routes that match a request the upper one answers it.
     #[command(after_help = routes::EXAMPLES)]
-    Routes(routes::Arguments),
+    Routes(admin::Asked),
     /// The figures of a running gateway, as tables.
     #[command(after_help = stats::EXAMPLES)]
-    Stats(stats::Arguments),
+    Stats(admin::Asked),
     /// Watch a running gateway: rates, hit rates, the busiest routes and URLs, the upstreams.
     ///
     /// On a terminal, written anew each second; q ends it. With `--once` plain text, for scripts.
@@ -312,8 +312,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check(table) => check::check(table.file(), &mut out, &mut err),
         Command::Config(arguments) => config::config(&arguments, &mut out, &mut err),
-        Command::Routes(arguments) => routes::routes(&arguments, &mut out, &mut err),
-        Command::Stats(arguments) => stats::stats(&arguments, &mut out, &mut err),
+        Command::Routes(asked) => routes::routes(&asked, &mut out, &mut err),
+        Command::Stats(asked) => stats::stats(&asked, &mut out, &mut err),
         Command::Top(arguments) => top::top(&arguments, &mut out, &mut err),
         Command::Completions { shell } => completions(shell, &mut out),
         Command::Schema => say(&mut out, Exit::Done, SCHEMA.trim_end()),

@@ -1,14 +1,12 @@
 //! `larder routes`: the route table of a running gateway, the most specific first.
 
 use std::io::Write;
-use std::time::Duration;
 
-use clap::Args;
 use serde_json::Value;
 
-use super::admin::Admin;
+use super::Exit;
+use super::admin::Asked;
 use super::table::{Side, Table};
-use super::{Exit, raw, say};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -17,27 +15,9 @@ Examples:
   larder routes --admin http://10.0.0.7:9080 --token-file token --json
       The same of another one, as JSON.";
 
-/// Arguments of `larder routes`.
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    admin: Admin,
-
-    /// Print the gateway's answer as it came.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Prints the table.
-pub(super) fn routes(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    match arguments.admin.get("/routes", Duration::ZERO) {
-        Err((exit, why)) => say(err, exit, &why),
-        Ok(content) if arguments.json => raw(out, Exit::Done, &content),
-        Ok(content) => {
-            let told: Value = serde_json::from_slice(&content).unwrap_or_default();
-            say(out, Exit::Done, &text(&told))
-        }
-    }
+pub(super) fn routes(asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    asked.print("/routes", text, out, err)
 }
 
 fn text(told: &Value) -> String {

@@ -3,14 +3,12 @@
 #![expect(clippy::indexing_slicing, reason = "a member that is not there is null")]
 
 use std::io::Write;
-use std::time::Duration;
 
-use clap::Args;
 use serde_json::Value;
 
-use super::admin::Admin;
+use super::Exit;
+use super::admin::Asked;
 use super::table::{Side, Table};
-use super::{Exit, raw, say};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -19,27 +17,9 @@ Examples:
   larder stats --json | jq .routes
       Those of its routes, as JSON.";
 
-/// Arguments of `larder stats`.
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    admin: Admin,
-
-    /// Print the gateway's answer as it came.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Prints them.
-pub(super) fn stats(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    match arguments.admin.get("/stats", Duration::ZERO) {
-        Err((exit, why)) => say(err, exit, &why),
-        Ok(content) if arguments.json => raw(out, Exit::Done, &content),
-        Ok(content) => {
-            let told: Value = serde_json::from_slice(&content).unwrap_or_default();
-            say(out, Exit::Done, &text(&told))
-        }
-    }
+pub(super) fn stats(asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    asked.print("/stats", text, out, err)
 }
 
 fn text(told: &Value) -> String {
