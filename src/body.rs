@@ -88,16 +88,12 @@ impl Body {
         *self = Self::Metered(Box::new(Metered::new(body, outcomes, entry)));
     }
 
-    /// For an answer to `HEAD`: none of what is at hand. An upstream has sent nothing anyway.
-    #[must_use]
-    pub fn without_text(self) -> Self {
+    /// For an answer to `HEAD`: leaves none of what is at hand. An upstream has sent nothing anyway.
+    pub fn remove_text(&mut self) {
         match self {
-            Self::Whole(_) => Self::empty(),
-            Self::Metered(mut metered) => {
-                metered.remove_text();
-                Self::Metered(metered)
-            }
-            passing => passing,
+            Self::Whole(octets) => octets.clear(),
+            Self::Metered(metered) => metered.remove_text(),
+            _ => {}
         }
     }
 }

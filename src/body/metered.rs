@@ -35,9 +35,9 @@ impl Metered {
         &self.body
     }
 
-    /// See [`Body::without_text`].
+    /// See [`Body::remove_text`].
     pub(super) fn remove_text(&mut self) {
-        self.body = std::mem::replace(&mut self.body, Body::empty()).without_text();
+        self.body.remove_text();
     }
 
     pub(super) fn poll_frame(

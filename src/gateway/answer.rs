@@ -57,21 +57,24 @@ impl Answer {
         matches!(self.state, State::Now(_))
     }
 
-    /// With a change to the response.
-    pub(super) fn map(
-        self,
-        change: impl FnOnce(Response<Body>) -> Response<Body> + Send + 'static,
-    ) -> Self {
-        let Self { state, place, outcome } = self;
-        let state = match state {
-            State::Now(response) => State::Now(response.map(change)),
-            State::Later(response) => State::Later(Box::pin(async move { change(response.await) })),
-        };
-        Self { state, place, outcome }
+    /// With a change to the response: at once, if that is at hand.
+    #[must_use]
+    pub fn map(mut self, change: impl FnOnce(&mut Response<Body>) + Send + 'static) -> Self {
+        if let Some((response, _)) = self.at_hand() {
+            change(response);
+            return self;
+        }
+        let (place, outcome) = (self.place, self.outcome);
+        let changed = Self::later(async move {
+            let mut response = self.await;
+            change(&mut response);
+            response
+        });
+        Self { place, outcome, ..changed }
     }
 
     /// What this comes to.
-    pub(super) fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
+    pub fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
         Self { state: State::Later(Box::pin(response)), place: None, outcome: None }
     }
 }

@@ -80,10 +80,9 @@ pub(super) fn space(mut space: String, route: &Route) -> String {
 /// it wishes that response to be selectively reused for subsequent requests." Who chooses an upstream by
 /// a field does the same as one that answers by it. Here the key tells routes apart, so only who is
 /// before this gateway has to be told, and nothing is stored by it.
-pub(super) fn vary(mut response: Response<Body>, names: &HeaderValue) -> Response<Body> {
+pub(super) fn vary(response: &mut Response<Body>, names: &HeaderValue) {
     let fields: &mut HeaderMap = response.headers_mut();
     if !fields.get_all(VARY).iter().any(|value| value == "*") {
         fields.append(VARY, names.clone());
     }
-    response
 }

@@ -40,11 +40,10 @@ struct Pending {
 }
 
 impl Pending {
-    fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
+    fn answered(mut self, response: &mut Response<Body>) {
         if let Some(begun) = self.begun.take() {
-            begun.finish(&self.outcomes, None, &mut response);
+            begun.finish(&self.outcomes, None, response);
         }
-        response
     }
 }
 

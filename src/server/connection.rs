@@ -8,10 +8,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::body::Body;
+use crate::gateway::Answer;
 use crate::gateway::Peer;
 use crate::interim::Interims;
 use crate::tunnel::Ground;
@@ -234,7 +236,7 @@ fn service(
     switch: Option<Switch>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
-    Response = hyper::Response<Body>,
+    Response = Response<Body>,
     Error = Infallible,
     Future: Send,
 > + use<> {
@@ -252,29 +254,49 @@ fn service(
         let is_head = request.method() == Method::HEAD;
         // Its client is to come back by another connection.
         let is_last = is_http1 && current.is_leaving();
-        let answer = current.answer(request, peer.clone());
-        // Nothing comes before an answer that is at hand.
-        let interims = if answer.is_at_hand() { None } else { peer.interims.clone() };
-        async move {
-            let response = match interims {
-                Some(interims) => interims.before(answer).await,
-                None => answer.await,
-            };
+        let finish = move |response: &mut Response<Body>| {
             if let Some(switch) = switch {
                 let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 switch.settle(if is_other { Next::Other } else { Next::Http });
             }
-            let response = if is_last { last(response) } else { response };
+            if is_last {
+                say_last(response);
+            }
             // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
-            Ok(if is_head { response.map(Body::without_text) } else { response })
-        }
+            if is_head {
+                response.body_mut().remove_text();
+            }
+        };
+        let answer = current.answer(request, peer.clone());
+        Served(match &peer.interims {
+            // Nothing comes before an answer that is at hand.
+            Some(interims) if !answer.is_at_hand() => {
+                let interims = interims.clone();
+                Answer::later(async move {
+                    let mut response = interims.before(answer).await;
+                    finish(&mut response);
+                    response
+                })
+            }
+            _ => answer.map(finish),
+        })
     })
 }
 
-/// A response after which the connection is closed (RFC 9112 §9.6).
-fn last(mut response: hyper::Response<Body>) -> hyper::Response<Body> {
+/// An answer as hyper wants it. Nothing is wrapped around it that would have to be moved, too.
+struct Served(Answer);
+
+impl Future for Served {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(Ok)
+    }
+}
+
+/// Says that the connection is closed after a response (RFC 9112 §9.6).
+fn say_last(response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
