@@ -335,19 +335,26 @@ impl Gateway {
     ) -> Answer {
         let presented = self.presented(place, head, authority, peer);
         self.route_stats(&presented).requests.count();
-        let gateway = Arc::clone(self);
+        // None for a hit: threads that count references to one thing wait for one another.
+        let gateway = || Arc::clone(self);
         match self.course(&presented, Announced::of(&content)) {
             Course::Cache => self.answer_from_cache(presented),
-            Course::Query => Answer::later(async move { gateway.query(presented, content).await }),
+            Course::Query => {
+                let gateway = gateway();
+                Answer::later(async move { gateway.query(presented, content).await })
+            }
             Course::Refuse(refusal) => Answer::now(*refusal),
             Course::Switch(protocol) => self.switch(presented, protocol),
             Course::AskByPost => {
+                let gateway = gateway();
                 Answer::later(async move { gateway.ask_by_post(presented, content).await })
             }
             Course::Purge(soft) => {
+                let gateway = gateway();
                 Answer::later(async move { gateway.purge_asked(&presented, soft).await })
             }
             Course::Pass(why) => {
+                let gateway = gateway();
                 Answer::later(async move { gateway.pass(presented, content, why).await })
             }
         }
