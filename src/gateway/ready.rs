@@ -14,11 +14,11 @@ use http::header::AGE;
 
 use crate::semantics;
 use crate::semantics::CacheStatus;
-use crate::stored::StoredResponse;
+use crate::stored::{Fields, StoredResponse};
 
 use super::coded::Shape;
 
-/// How many maps a worker keeps: some 600 KiB of them.
+/// How many maps a worker keeps: some 800 KiB of them.
 const SLOTS: usize = 512;
 
 thread_local! {
@@ -40,6 +40,8 @@ struct Ready {
     owner: Weak<StoredResponse>,
     /// Of what it was sent as.
     shape: usize,
+    /// In memory of its own: to clone a value counts a reference, and workers that count those to the
+    /// same memory wait for one another.
     fields: HeaderMap,
     /// In seconds, as `Age` and `Cache-Status` in `fields` say.
     age: u64,
@@ -68,7 +70,7 @@ pub(super) fn head(
     READY.with_borrow_mut(|slots| {
         // The lowest bits are the same in all addresses.
         let Some(slot) = slots.get_mut(((address >> 6) ^ number) % SLOTS) else {
-            return build(stored, age, &CacheStatus::hit(ttl), shape);
+            return build(&stored.fields, age, &CacheStatus::hit(ttl), shape);
         };
         if let Some(ready) = &mut slot.ready
             && std::ptr::eq(ready.owner.as_ptr(), Arc::as_ptr(stored))
@@ -79,24 +81,26 @@ pub(super) fn head(
             }
             return ready.fields.clone();
         }
-        let fields = build(stored, age, &CacheStatus::hit(ttl), shape);
-        if slot.asked == asked {
-            let owner = Arc::downgrade(stored);
-            slot.ready = Some(Ready { owner, shape: number, fields: fields.clone(), age, ttl });
+        if slot.asked != asked {
+            slot.asked = asked;
+            return build(&stored.fields, age, &CacheStatus::hit(ttl), shape);
         }
-        slot.asked = asked;
+        let own = stored.fields.copied();
+        let fields = build(&own, age, &CacheStatus::hit(ttl), shape);
+        let owner = Arc::downgrade(stored);
+        slot.ready = Some(Ready { owner, shape: number, fields: fields.clone(), age, ttl });
         fields
     })
 }
 
 /// The same without keeping anything, and for any outcome.
 pub(super) fn build(
-    stored: &StoredResponse,
+    stored: &Fields,
     age: u64,
     status: &CacheStatus,
     shape: &Shape<'_>,
 ) -> HeaderMap {
-    let mut fields = stored.fields.to_map(2);
+    let mut fields = stored.to_map(2);
     // Stored, since a 304 need not repeat them; and not for clients.
     semantics::remove_surrogate_tags(&mut fields);
     shape.change(&mut fields);

@@ -77,7 +77,7 @@ fn at_age(
     status: &CacheStatus,
 ) -> Response<Body> {
     let shape = Shape::of(presented.coder.as_deref(), stored);
-    let fields = ready::build(stored, age, status, &shape);
+    let fields = ready::build(&stored.fields, age, status, &shape);
     from_stored(presented, stored, fields, shape)
 }
 

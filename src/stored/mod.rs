@@ -360,6 +360,12 @@ impl Fields {
         Ok(Self(Bytes::copy_from_slice(&out)))
     }
 
+    /// The same in memory of its own.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields.
     pub fn from_bytes(octets: Bytes) -> Option<Self> {
         let mut at = 0;
