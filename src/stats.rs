@@ -45,10 +45,6 @@ impl Counter {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct RouteStats {
-    /// Requests that came for this route.
-    pub requests: Counter,
-    /// Answered from L1.
-    pub l1_hits: Counter,
     /// L1 was asked, and the answer came from elsewhere.
     pub l1_misses: Counter,
     /// Answered from L2.
@@ -366,9 +362,10 @@ impl Layer {
 
 impl Figures {
     fn of(stats: &RouteStats) -> Self {
+        let tally = stats.outcomes.tally();
         let mut figures = Self {
-            total_requests: stats.requests.value(),
-            l1_hits: stats.l1_hits.value(),
+            total_requests: tally.requests,
+            l1_hits: tally.l1_hits,
             l1_misses: stats.l1_misses.value(),
             l2_hits: stats.l2_hits.value(),
             l2_misses: stats.l2_misses.value(),
@@ -387,7 +384,7 @@ impl Figures {
             l2_errors_stale: stats.l2_errors_stale.value(),
             l2_errors_failed: stats.l2_errors_failed.value(),
             hit_rate: 0.0,
-            tally: stats.outcomes.tally(),
+            tally,
         };
         figures.rate();
         figures
@@ -439,10 +436,10 @@ mod tests {
     fn rates_are_percent_of_requests_and_of_look_ups() {
         let stats = Stats::default();
         for _ in 0..3 {
-            stats.route("a").requests.count();
-            stats.route("a").l1_hits.count();
+            stats.route("a").outcomes.request();
+            stats.route("a").outcomes.l1_hit();
         }
-        stats.route("b").requests.count();
+        stats.route("b").outcomes.request();
         stats.route("b").l1_misses.count();
         stats.route("b").l2_hits.count();
         stats.unrouted.count();
@@ -465,10 +462,10 @@ mod tests {
         let stats = Stats::default();
         let in_use = stats.route("0");
         for number in 0..MOST_FORMER + 10 {
-            stats.route(&number.to_string()).requests.count();
+            stats.route(&number.to_string()).outcomes.request();
         }
         stats.tidy();
-        in_use.requests.count();
+        in_use.outcomes.request();
         let snapshot = stats.snapshot();
         assert_eq!(snapshot.routes.len(), MOST_FORMER + 1);
         assert_eq!(snapshot.routes["0"].total_requests, 2);

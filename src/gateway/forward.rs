@@ -170,7 +170,7 @@ impl Gateway {
                 self.look_in_l1(&errand.presented, &errand.key)
         {
             drop(lead);
-            self.route_stats(&errand.presented).l1_hits.count();
+            self.route_stats(&errand.presented).outcomes.l1_hit();
             return Ok(respond::hit(&errand.presented, &stored, age, ttl));
         }
         let again = with_fleet.then(|| Box::new(errand.clone()));

@@ -334,7 +334,7 @@ impl Gateway {
         peer: Peer,
     ) -> Answer {
         let presented = self.presented(place, head, authority, peer);
-        self.route_stats(&presented).requests.count();
+        self.route_stats(&presented).outcomes.request();
         // None for a hit: threads that count references to one thing wait for one another.
         let gateway = || Arc::clone(self);
         match self.course(&presented, Announced::of(&content)) {
@@ -367,7 +367,7 @@ impl Gateway {
             let figures = self.route_stats(&presented);
             match self.look_in_l1(&presented, &key) {
                 Looked::Serve { stored, age, ttl, confirmed } => {
-                    figures.l1_hits.count();
+                    figures.outcomes.l1_hit();
                     self.note_hit(&presented);
                     if !confirmed {
                         return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
@@ -375,7 +375,7 @@ impl Gateway {
                     return Answer::hit(respond::hit(&presented, &stored, age, ttl));
                 }
                 Looked::ServeStale { stored, age, ttl } => {
-                    figures.l1_hits.count();
+                    figures.outcomes.l1_hit();
                     self.note_hit(&presented);
                     let response = self.serve_stale(presented, key, stored, age, ttl);
                     return Answer::now(response);

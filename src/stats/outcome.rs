@@ -165,12 +165,24 @@ pub struct Outcomes {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Part {
+    requests: Counter,
+    l1_hits: Counter,
     sent: Counter,
     /// By outcome and class. Of most there are none.
     times: [[OnceLock<Box<Times>>; CLASSES.len()]; OUTCOMES.len()],
 }
 
 impl Outcomes {
+    /// A request came.
+    pub fn request(&self) {
+        self.part().requests.count();
+    }
+
+    /// One was answered from L1.
+    pub fn l1_hit(&self) {
+        self.part().l1_hits.count();
+    }
+
     /// A response head was there after so long.
     pub fn count(&self, outcome: Outcome, class: Class, time: Duration) {
         let times = &self.part().times;
@@ -199,6 +211,8 @@ impl Outcomes {
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for part in self.parts.iter().filter_map(OnceLock::get) {
+            tally.requests += part.requests.value();
+            tally.l1_hits += part.l1_hits.value();
             tally.sent += part.sent.value();
             for (outcome, by_class) in OUTCOMES.into_iter().zip(&part.times) {
                 for (class, times) in CLASSES.into_iter().zip(by_class) {
@@ -215,6 +229,10 @@ impl Outcomes {
 /// What requests came to at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// Requests that came, answered or not.
+    pub requests: u64,
+    /// Those that were answered from L1.
+    pub l1_hits: u64,
     /// Octets of content that went to clients.
     pub sent: u64,
     /// Those that there were.
@@ -224,6 +242,8 @@ pub struct Tally {
 impl Tally {
     /// Adds those of another.
     pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.l1_hits += other.l1_hits;
         self.sent += other.sent;
         for (kind, spread) in &other.by {
             self.by.entry(*kind).or_default().add(spread);
