@@ -177,7 +177,11 @@ impl Server {
         for number in 0..count {
             let (connections, incoming) = mpsc::unbounded_channel();
             workers.push(Worker { connections, open: Arc::default() });
-            let (setting, more) = (setting.clone(), setting.connections.token());
+            let more = setting.connections.token();
+            // Each connection asks them whenever it is woken, and workers that ask the same ones wait
+            // for one another.
+            let (leave, stop) = (leave.child_token(), stop.child_token());
+            let setting = Setting { leave, stop, ..setting.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
             let thread = std::thread::Builder::new()
