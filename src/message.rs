@@ -407,7 +407,8 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
         let port = port.strip_prefix(':').or(port.is_empty().then_some(""));
         (format!("[{address}]"), port.ok_or(NOT_A_HOST)?)
     } else {
-        let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+        let end = authority.bytes().position(|octet| octet == b':').unwrap_or(authority.len());
+        let (host, port) = authority.split_at(end);
         let is_host = host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
         // RFC 1035 §2.3.4: no name is longer.
         if host.is_empty() || host.len() > 255 || !is_host {
@@ -416,7 +417,7 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
         let mut lower = String::with_capacity(authority.len());
         lower.push_str(host);
         lower.make_ascii_lowercase();
-        (lower, port)
+        (lower, port.strip_prefix(':').unwrap_or_default())
     };
     if port.is_empty() {
         return Ok(host);
@@ -425,10 +426,9 @@ pub fn normal_authority(scheme: &str, authority: &str) -> Result<String, &'stati
     let digits = Some(port).filter(|port| port.bytes().all(|c| c.is_ascii_digit()));
     let number = digits.and_then(|port| port.parse::<u16>().ok()).ok_or("not a port")?;
     if !matches!((scheme, number), ("http", 80) | ("https", 443)) {
-        // `080` and `80` are one port.
-        let port = port.trim_start_matches('0');
         host.push(':');
-        host.push_str(if port.is_empty() { "0" } else { port });
+        // As a number: `080` and `80` are one port.
+        host.push_str(itoa::Buffer::new().format(number));
     }
     Ok(host)
 }
