@@ -35,6 +35,8 @@ STREAMS = {
 }
 # Idle connections, and those to begin with, by which everything has been used once.
 IDLE, FIRST = 10_000, 500
+# Seconds after which a connection of HTTP/1.1 is idle, and a little more.
+MOMENT = 1.5
 PIECE = 256 << 10
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -133,6 +135,7 @@ def idle(starter, secured, count):
             def open_more(count):
                 for _ in range(count):
                     connections.enter_context(opened(connected(server, context)))
+                time.sleep(MOMENT)
                 return measure.settled(server)
 
             before = open_more(FIRST)

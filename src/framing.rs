@@ -108,6 +108,11 @@ impl Framing {
         Ok(None)
     }
 
+    /// Whether what has come is whole requests, and no part of another.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Start && self.line.is_empty()
+    }
+
     /// Takes a line, or what has come of one; what comes behind it is handed back.
     fn read_line<'a>(&mut self, octets: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let Some((line, rest)) = split_line(octets) else {

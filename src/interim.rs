@@ -141,6 +141,13 @@ pub struct Stream<S> {
     is_within: bool,
 }
 
+impl<S> Stream<S> {
+    /// What they are written to.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Stream<S> {
     fn poll_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.interims.0.waits.load(Ordering::Acquire) {

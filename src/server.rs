@@ -11,6 +11,7 @@ mod connection;
 mod door;
 mod flood;
 mod guarded;
+mod idle;
 mod parting;
 mod patience;
 mod proxy;

@@ -4,6 +4,7 @@
 //! TLS by the handshake.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,14 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -27,12 +29,13 @@ use tracing::debug;
 use crate::body::Body;
 use crate::gateway::Answer;
 use crate::gateway::Peer;
-use crate::interim::Interims;
+use crate::interim::{self, Interims};
 use crate::tunnel::Ground;
 
 use super::flood::Frames;
 use super::guarded::Guarded;
-use super::parting::part;
+use super::idle::Idle;
+use super::parting::{leave, part};
 use super::patience::Patience;
 use super::proxy;
 use super::stall::Stall;
@@ -115,7 +118,8 @@ async fn serve_secure(
             }
         }
     };
-    let Some(stream) = in_time(handshake, setting).await? else { return Ok(()) };
+    // It takes more room than an idle connection does later.
+    let Some(stream) = Box::pin(in_time(handshake, setting)).await? else { return Ok(()) };
     let connection = stream.get_ref().1;
     let client = Client { certificate: tls.client_cert(connection), ..client };
     if connection.alpn_protocol() == Some(b"h2") {
@@ -131,7 +135,7 @@ async fn in_time<T>(
     beginning: impl Future<Output = io::Result<T>>,
     setting: &Setting,
 ) -> io::Result<Option<T>> {
-    let beginning = tokio::time::timeout(setting.header_timeout, beginning);
+    let beginning = timeout(setting.header_timeout, beginning);
     tokio::select! {
         begun = beginning => begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some),
         () = setting.stop.cancelled() => Ok(None),
@@ -160,22 +164,53 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = client.address;
-    let (interims, switch) = (Interims::default(), Switch::default());
-    let stream = Guarded::new(stream, Strict::default(), switch.clone(), stall(setting));
+    let (interims, switch, idle) = (Interims::default(), Switch::default(), Idle::default());
+    let guard = Strict::default();
+    let stream = Guarded::new(stream, guard, switch.clone(), stall(setting), idle.clone());
     let io = TokioIo::new(interims.over(stream));
     let service = service(setting, client, Some(interims), Some(switch));
-    let connection = http1::Builder::new()
-        .timer(Patience::of(setting.header_timeout))
-        .header_read_timeout(setting.header_timeout)
-        .max_buf_size(MAX_HEAD)
-        // The buffer may overshoot by what comes in one read.
-        .max_header_size(MAX_HEAD)
-        // `max_headers` stays at hyper's 100, for which it has room on its stack. For any other
-        // number it allocates twice 4 KiB for each request: up to a ninth of a hit.
-        .serve_connection(io, service)
-        .with_upgrades();
-    let end = http1::UpgradeableConnection::graceful_shutdown;
-    drive(Box::pin(connection), end, address, &setting.stop).await;
+    requests(io, service, &idle, address, setting.header_timeout, &setting.stop).await;
+}
+
+/// Serves one request of HTTP/1.1 after the other. Between them, hyper has a connection only for a moment.
+async fn requests<S, F>(
+    mut io: TokioIo<interim::Stream<Guarded<S, Strict>>>,
+    mut service: F,
+    idle: &Idle,
+    peer: SocketAddr,
+    header_timeout: Duration,
+    stop: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Unpin,
+{
+    loop {
+        let connection = http1::Builder::new()
+            .timer(Patience::of(header_timeout, idle.clone()))
+            .header_read_timeout(header_timeout)
+            .max_buf_size(MAX_HEAD)
+            // The buffer may overshoot by what comes in one read.
+            .max_header_size(MAX_HEAD)
+            // `max_headers` stays at hyper's 100, for which it has room on its stack. For any other
+            // number it allocates twice 4 KiB for each request: up to a ninth of a hit.
+            .serve_connection(io, service)
+            .with_upgrades();
+        let end = http1::UpgradeableConnection::graceful_shutdown;
+        let driven = drive(Box::pin(connection), end, || idle.is_idle(), peer, stop).await;
+        let Some(parts) = driven.and_then(|idle| Pin::into_inner(idle).into_parts()) else {
+            return;
+        };
+        (io, service) = (parts.io, parts.service);
+        let more = io.inner_mut().get_mut().wait();
+        let has_more = tokio::select! {
+            biased;
+            () = stop.cancelled() => false,
+            more = timeout(header_timeout.saturating_sub(idle.moment()), more) => matches!(more, Ok(Ok(true))),
+        };
+        if !has_more {
+            return Box::pin(leave(io.into_inner())).await;
+        }
+    }
 }
 
 async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
@@ -184,7 +219,8 @@ where
 {
     let address = client.address;
     let frames = Frames::after(PREFACE.len(), setting.max_resets);
-    let stream = Guarded::new(stream, frames, Switch::default(), stall(setting));
+    let (switch, idle) = (Switch::default(), Idle::default());
+    let stream = Guarded::new(stream, frames, switch, stall(setting), idle);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     if setting.current.gateway().offers_websocket() {
         builder.enable_connect_protocol();
@@ -197,23 +233,25 @@ where
         .serve_connection(TokioIo::new(stream), service(setting, client, None, None));
     // What comes until the client knows is answered.
     let end = http2::Connection::graceful_shutdown;
-    drive(Box::pin(connection), end, address, &setting.leave).await;
+    drive(Box::pin(connection), end, || false, address, &setting.leave).await;
 }
 
 fn stall(setting: &Setting) -> Stall {
     Stall::after(setting.send_timeout)
 }
 
-/// Serves a connection to its end; once it is to `stop`, to the end of what runs on it.
+/// Serves a connection to its end; once it is to `stop`, to the end of what runs on it. One that is idle is
+/// handed back.
 ///
 /// It is on the heap, as a future has room for each place that it is moved through, for the larger of the
 /// protocols: four times what an idle connection needs.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<Box<C>>,
     end: impl FnOnce(Pin<&mut C>),
+    is_idle: impl Fn() -> bool,
     peer: SocketAddr,
     stop: &CancellationToken,
-) {
+) -> Option<Pin<Box<C>>> {
     let ended = tokio::select! {
         biased;
         // First, so that an answer which comes at the same time says `Connection: close`.
@@ -221,12 +259,19 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             end(connection.as_mut());
             connection.await
         }
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Pending if is_idle() => Poll::Ready(None),
+            polled => polled.map(Some),
+        }) => match ended {
+            Some(ended) => ended,
+            None => return Some(connection),
+        },
     };
     // It is the client's doing, or the price of an upstream that broke off.
     if let Err(error) = ended {
         debug!(%error, %peer, "connection ended early");
     }
+    None
 }
 
 fn service(
@@ -234,12 +279,8 @@ fn service(
     client: Client,
     interims: Option<Interims>,
     switch: Option<Switch>,
-) -> impl hyper::service::Service<
-    hyper::Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send,
-> + use<> {
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<>
+{
     let current = Arc::clone(&setting.current);
     let Client { address, scheme, redirect, certificate, open } = client;
     let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims, notes: None };
@@ -298,5 +339,161 @@ impl Future for Served {
 fn say_last(response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
+    use tokio::sync::Notify;
+    use tokio::task::yield_now;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// A stream that tells for how many octets there was room when it was last read.
+    struct Measured {
+        inner: DuplexStream,
+        room: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Measured {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.room.store(buffer.remaining(), Ordering::Relaxed);
+            Pin::new(&mut self.inner).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Measured {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.inner).poll_write(cx, octets)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    /// A connection that is idle at once.
+    struct Stage {
+        client: DuplexStream,
+        room: Arc<AtomicUsize>,
+        stop: CancellationToken,
+    }
+
+    impl Stage {
+        /// Each request gets this answer, once that may be.
+        fn new(answer: &'static str, may: &Arc<Notify>, header_timeout: Duration) -> Self {
+            let (client, inner) = duplex(64);
+            let (room, stop) = (Arc::default(), CancellationToken::new());
+            let idle = Idle::after(Duration::ZERO);
+            let stream = Measured { inner, room: Arc::clone(&room) };
+            let (guard, stall) = (Strict::default(), Stall::after(HOUR));
+            let stream = Guarded::new(stream, guard, Switch::default(), stall, idle.clone());
+            let io = TokioIo::new(Interims::default().over(stream));
+            let (may, stopped) = (Arc::clone(may), stop.clone());
+            let service = service_fn(move |_| {
+                let may = Arc::clone(&may);
+                async move {
+                    may.notified().await;
+                    Ok(Response::new(Body::Whole(answer.into())))
+                }
+            });
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            TaskTracker::new().spawn(async move {
+                requests(io, service, &idle, peer, header_timeout, &stopped).await;
+            });
+            Self { client, room, stop }
+        }
+
+        async fn send(&mut self, octets: &[u8]) {
+            self.client.write_all(octets).await.unwrap();
+            for _ in 0..100 {
+                yield_now().await;
+            }
+        }
+
+        async fn hear(&mut self, answer: &str) {
+            let mut came = String::new();
+            while !came.ends_with(answer) {
+                came.push(self.client.read_u8().await.unwrap().into());
+            }
+        }
+
+        fn has_buffer(&self) -> bool {
+            self.room.load(Ordering::Relaxed) >= 4096
+        }
+
+        async fn await_idle(&self) {
+            for _ in 0..1_000_000 {
+                if !self.has_buffer() {
+                    return;
+                }
+                yield_now().await;
+            }
+            panic!("it has its buffer still");
+        }
+    }
+
+    #[tokio::test]
+    async fn between_requests_there_is_no_buffer() {
+        let may = Arc::new(Notify::new());
+        let mut stage = Stage::new("abcd", &may, HOUR);
+        for pieces in [&[REQUEST][..], &[REQUEST], &[b"\r\nG", &REQUEST[1..20], &REQUEST[20..]]] {
+            for piece in pieces {
+                stage.send(piece).await;
+                assert!(stage.has_buffer(), "{piece:?}");
+            }
+            may.notify_one();
+            stage.hear("abcd").await;
+            stage.await_idle().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_is_sent_whole() {
+        let answer: &str = Box::leak("a".repeat(1000).into_boxed_str());
+        let may = Arc::new(Notify::new());
+        let mut stage = Stage::new(answer, &may, HOUR);
+        for _ in 0..3 {
+            may.notify_one();
+            stage.send(REQUEST).await;
+            assert!(stage.has_buffer());
+            stage.hear(answer).await;
+            stage.await_idle().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_as_others_do() {
+        for (header_timeout, is_stopped) in [(Duration::from_millis(20), false), (HOUR, true)] {
+            let may = Arc::new(Notify::new());
+            let mut stage = Stage::new("abcd", &may, header_timeout);
+            may.notify_one();
+            stage.send(REQUEST).await;
+            stage.hear("abcd").await;
+            stage.await_idle().await;
+            if is_stopped {
+                stage.stop.cancel();
+            }
+            assert_eq!(stage.client.read(&mut [0]).await.unwrap(), 0);
+        }
     }
 }

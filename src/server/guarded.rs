@@ -9,9 +9,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tracing::debug;
 
+use super::idle::Idle;
 use super::stall::{Stall, Way};
 use super::switch::{Next, Switch};
 
@@ -32,6 +33,11 @@ pub(super) trait Guard {
 
     /// So many octets more were sent.
     fn sent(&mut self, _count: usize) {}
+
+    /// Whether what has come so far is whole requests.
+    fn is_between(&self) -> bool {
+        false
+    }
 }
 
 /// Where a guard does not read on.
@@ -57,6 +63,7 @@ pub(super) struct Guarded<S, G> {
     guard: G,
     switch: Switch,
     stall: Stall,
+    idle: Idle,
     /// What has come and is not yet to be read. No more is taken before it is.
     held: BytesMut,
     /// What `held` is, and what comes behind it, is not known.
@@ -68,9 +75,18 @@ pub(super) struct Guarded<S, G> {
 }
 
 impl<S, G: Guard> Guarded<S, G> {
-    pub(super) fn new(inner: S, guard: G, switch: Switch, stall: Stall) -> Self {
-        let held = BytesMut::new();
-        Self { inner, guard, switch, stall, held, is_waiting: false, is_other: false, end: None }
+    pub(super) fn new(inner: S, guard: G, switch: Switch, stall: Stall, idle: Idle) -> Self {
+        Self {
+            inner,
+            guard,
+            switch,
+            stall,
+            idle,
+            held: BytesMut::new(),
+            is_waiting: false,
+            is_other: false,
+            end: None,
+        }
     }
 
     fn written(
@@ -91,6 +107,15 @@ impl<S, G: Guard> Guarded<S, G> {
 }
 
 impl<S: AsyncRead + Unpin, G: Guard + Unpin> Guarded<S, G> {
+    /// Waits for the next octets where nobody else does, and holds the first of them. False at the end of
+    /// the stream.
+    pub(super) async fn wait(&mut self) -> io::Result<bool> {
+        let mut first = [0; 16];
+        let count = self.inner.read(&mut first).await?;
+        self.held.extend_from_slice(first.get(..count).unwrap_or_default());
+        Ok(count > 0)
+    }
+
     /// Looks whether the client has gone, while it is not known what it sends.
     fn poll_held(
         &mut self,
@@ -145,7 +170,10 @@ impl<S: AsyncRead + Unpin, G: Guard + Unpin> AsyncRead for Guarded<S, G> {
         }
         if self.end.is_none() {
             let before = buffer.filled().len();
-            ready!(self.poll_inner(cx, buffer))?;
+            let polled = self.poll_inner(cx, buffer);
+            let is_quiet = polled.is_pending() && self.guard.is_between() && !self.stall.is_on();
+            self.idle.set_quiet(is_quiet);
+            ready!(polled)?;
             let came = buffer.filled().get(before..).unwrap_or_default();
             let count = came.len();
             match self.guard.read(came) {

@@ -31,6 +31,11 @@ pub(super) async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     drop(timeout(PATIENCE, parting).await);
 }
 
+/// Sends no more where nothing is being sent either way.
+pub(super) async fn leave(mut stream: impl AsyncWrite + Unpin) {
+    drop(timeout(PATIENCE, stream.shutdown()).await);
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::duplex;

@@ -3,7 +3,8 @@
 //! hyper asks for a timer when it begins to wait for a head and drops it when the head has come. To
 //! register one with the runtime for each request and to take it back is work that nearly always
 //! comes to nothing. So what hyper gets is a deadline, and the connection's one timer goes off at
-//! that of some earlier head: only then is it set anew.
+//! that of some earlier head: only then is it set anew. On its way it tells when a head has been waited for
+//! so long that the connection is idle.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,19 +15,27 @@ use std::time::{Duration, Instant};
 use hyper::rt;
 use tokio::time::Sleep;
 
+use super::idle::Idle;
+
 /// For one connection, which one task drives.
-pub(super) struct Patience(Arc<Mutex<Pin<Box<Sleep>>>>);
+pub(super) struct Patience {
+    timer: Arc<Mutex<Pin<Box<Sleep>>>>,
+    idle: Idle,
+}
 
 /// Ends at its moment, or with the connection's next head.
 struct Deadline {
     at: Instant,
+    /// From when on the connection is idle, until it is.
+    idle_at: Option<Instant>,
     timer: Arc<Mutex<Pin<Box<Sleep>>>>,
+    idle: Idle,
 }
 
 impl Patience {
     /// For heads that may take so long. Must be called on the runtime that drives the connection.
-    pub(super) fn of(limit: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(limit)))))
+    pub(super) fn of(limit: Duration, idle: Idle) -> Self {
+        Self { timer: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(limit)))), idle }
     }
 }
 
@@ -36,7 +45,9 @@ impl rt::Timer for Patience {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
-        Box::pin(Deadline { at: deadline, timer: Arc::clone(&self.0) })
+        let idle_at = Some(self.now() + self.idle.moment()).filter(|idle_at| *idle_at < deadline);
+        let (timer, idle) = (Arc::clone(&self.timer), self.idle.clone());
+        Box::pin(Deadline { at: deadline, idle_at, timer, idle })
     }
 }
 
@@ -45,8 +56,19 @@ impl rt::Sleep for Deadline {}
 impl Future for Deadline {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let at = self.at.into();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(idle_at) = self.idle_at {
+            ready!(self.poll_until(idle_at, cx));
+            self.idle_at = None;
+            self.idle.set_waited(true);
+        }
+        self.poll_until(self.at, cx)
+    }
+}
+
+impl Deadline {
+    fn poll_until(&self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let at = at.into();
         let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
         if timer.deadline() > at {
             timer.as_mut().reset(at);
@@ -60,6 +82,12 @@ impl Future for Deadline {
     }
 }
 
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.idle.set_waited(false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hyper::rt::Timer as _;
@@ -70,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_that_passed_does_not_end_a_later_one() {
-        let patience = Patience::of(Duration::ZERO);
+        let patience = Patience::of(Duration::ZERO, Idle::default());
         for _ in 0..2 {
             patience.sleep_until(patience.now()).await;
             let later = patience.sleep_until(patience.now() + HOUR);
@@ -80,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_before_that_of_the_timer_is_kept() {
-        let patience = Patience::of(HOUR);
+        let patience = Patience::of(HOUR, Idle::default());
         let later = patience.sleep_until(patience.now() + HOUR);
         assert!(tokio::time::timeout(Duration::ZERO, later).await.is_err());
         patience.sleep_until(patience.now()).await;

@@ -27,6 +27,11 @@ impl Stall {
         Self { limit, since: None }
     }
 
+    /// Whether something that was to be sent could not be.
+    pub(super) fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// What comes of one try to send: an error once none has come to anything for so long.
     pub(super) fn watch<T>(
         &mut self,

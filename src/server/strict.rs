@@ -26,6 +26,10 @@ impl Guard for Strict {
             Err(Unclear { at, why }) => Some(Stop::End { at, why }),
         }
     }
+
+    fn is_between(&self) -> bool {
+        self.0.is_between()
+    }
 }
 
 #[cfg(test)]
@@ -36,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::server::guarded::Guarded;
+    use crate::server::idle::Idle;
     use crate::server::stall::Stall;
     use crate::server::switch::Switch;
 
@@ -49,6 +54,7 @@ mod tests {
                 Strict::default(),
                 Switch::default(),
                 Stall::after(Duration::MAX),
+                Idle::default(),
             );
             let mut read = Vec::new();
             loop {

@@ -1,0 +1,57 @@
+//! A connection of HTTP/1.1 between two requests, without the room that a request takes.
+//!
+//! hyper keeps two buffers of 8 KiB each for as long as a connection lasts. A connection that has waited a
+//! moment for its next request gives them back: hyper's connection is taken apart, and put together again
+//! when something comes. What is told here is when that may be done: hyper waits for a head, which nothing
+//! has come of, and all that was written has gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Requests that follow one another in less than this find the connection as it was.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Whether one connection is idle. Clones are the same connection, which one task drives.
+#[derive(Clone)]
+pub(super) struct Idle(Arc<Shared>);
+
+struct Shared {
+    moment: Duration,
+    is_quiet: AtomicBool,
+    has_waited: AtomicBool,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self::after(MOMENT)
+    }
+}
+
+impl Idle {
+    /// A new connection. It is idle once it has waited for so long.
+    pub(super) fn after(moment: Duration) -> Self {
+        let (is_quiet, has_waited) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Shared { moment, is_quiet, has_waited }))
+    }
+
+    /// How long it has waited when it is idle.
+    pub(super) fn moment(&self) -> Duration {
+        self.0.moment
+    }
+
+    /// Whether nothing has come since the last request ended, and nothing waits to be written.
+    pub(super) fn set_quiet(&self, is_quiet: bool) {
+        self.0.is_quiet.store(is_quiet, Ordering::Relaxed);
+    }
+
+    /// Whether hyper is waiting for a head, and has for [`Self::moment`].
+    pub(super) fn set_waited(&self, has_waited: bool) {
+        self.0.has_waited.store(has_waited, Ordering::Relaxed);
+    }
+
+    /// Whether hyper needs no room for it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.has_waited.load(Ordering::Relaxed) && self.0.is_quiet.load(Ordering::Relaxed)
+    }
+}
