@@ -9,7 +9,10 @@
 //!
 //! One thread that never sleeps, because a timer is coarser than what is measured: give it a core
 //! of its own. With `rest` it does whenever there is nothing to do, for those with whom it shares one;
-//! then its times are worth little. It wants 200s with `Content-Length`; anything else ends the run with an error.
+//! then its times are worth little. It wants answers of one status, 200, 206 or 304, with `Content-Length` where there
+//! is content; anything else ends the run with an error.
+//!
+//! A request whose first line ends in `HTTP/2` is sent by HTTP/2, without TLS and without content.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -19,6 +22,10 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use http2::Frames;
+
+mod http2;
 
 /// Without any answer for so long, the server is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,7 +79,8 @@ struct Outcome {
 
 impl Plan {
     fn run(&self) -> Result<Outcome, Box<dyn Error>> {
-        let connect = || Connection::open(self.address);
+        let is_second = self.request.lines().next().is_some_and(|line| line.ends_with(" HTTP/2"));
+        let connect = || Connection::open(self.address, is_second);
         let mut idle: VecDeque<Connection> =
             (0..self.connections).map(|_| connect()).collect::<Result<_, _>>()?;
         let mut busy: Vec<Connection> = Vec::with_capacity(self.connections);
@@ -163,28 +171,49 @@ struct Connection {
     due: Instant,
     /// When it was.
     sent: Instant,
-    /// What has come of the response head.
-    head: Vec<u8>,
-    /// How much of the body is still to come; none while the head is.
-    missing: Option<usize>,
+    answer: Answer,
+    /// Of the first answer, and so of all.
+    status: Option<u16>,
+}
+
+/// What of an answer has come, in either version.
+enum Answer {
+    First(Message),
+    Second(Frames),
+}
+
+/// What the last octets have brought.
+struct Progress {
+    status: Option<u16>,
+    is_done: bool,
 }
 
 impl Connection {
-    fn open(address: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address)?;
+    fn open(address: SocketAddr, is_second: bool) -> io::Result<Connection> {
+        let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
+        let answer = if is_second {
+            stream.write_all(&Frames::opening())?;
+            Answer::Second(Frames::new())
+        } else {
+            Answer::First(Message::default())
+        };
         let now = Instant::now();
-        Ok(Connection { stream, due: now, sent: now, head: Vec::new(), missing: None })
+        Ok(Connection { stream, due: now, sent: now, answer, status: None })
     }
 
     fn send(&mut self, request: &str, due: Instant) -> io::Result<()> {
         self.due = due;
         self.sent = Instant::now();
-        self.head.clear();
-        self.missing = None;
         // With one request under way, the socket's buffer always has room for the next.
-        self.stream.write_all(request.as_bytes())
+        match &mut self.answer {
+            Answer::First(message) => {
+                *message = Message::default();
+                self.stream.write_all(request.as_bytes())
+            }
+            Answer::Second(frames) => self.stream.write_all(&frames.request(request)),
+        }
     }
 
     /// Takes what has come; true once the response is complete.
@@ -195,32 +224,69 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        let missing = if let Some(missing) = self.missing {
-            missing.checked_sub(length)
-        } else {
-            self.head.extend_from_slice(buffer.get(..length).unwrap_or_default());
-            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
-                return Ok(false);
-            };
-            let (head, body) = self.head.split_at(end + 4);
-            content_length(head)?.checked_sub(body.len())
+        let came = buffer.get(..length).unwrap_or_default();
+        let progress = match &mut self.answer {
+            Answer::First(message) => message.take(came)?,
+            Answer::Second(frames) => {
+                let mut reply = Vec::new();
+                let progress = frames.take(came, &mut reply)?;
+                self.stream.write_all(&reply)?;
+                progress
+            }
         };
-        self.missing = Some(missing.ok_or("more came than `Content-Length` says")?);
-        Ok(self.missing == Some(0))
+        if let Some(status) = progress.status
+            && *self.status.get_or_insert(status) != status
+        {
+            return Err(format!("a {status} after others").into());
+        }
+        Ok(progress.is_done)
     }
 }
 
-/// Of a 200's head.
-fn content_length(head: &[u8]) -> Result<usize, Box<dyn Error>> {
-    let head = str::from_utf8(head)?;
-    if !head.starts_with("HTTP/1.1 200 ") {
-        return Err(format!("not a 200: `{}`", head.lines().next().unwrap_or_default()).into());
+/// An answer of HTTP/1.1.
+#[derive(Default)]
+struct Message {
+    /// What has come of the head.
+    head: Vec<u8>,
+    /// How much of the content is still to come; none while the head is.
+    missing: Option<usize>,
+}
+
+impl Message {
+    fn take(&mut self, came: &[u8]) -> Result<Progress, Box<dyn Error>> {
+        let mut status = None;
+        let missing = if let Some(missing) = self.missing {
+            missing.checked_sub(came.len())
+        } else {
+            self.head.extend_from_slice(came);
+            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return Ok(Progress { status, is_done: false });
+            };
+            let (head, content) = self.head.split_at(end + 4);
+            let (number, length) = status_and_length(head)?;
+            status = Some(number);
+            length.checked_sub(content.len())
+        };
+        self.missing = Some(missing.ok_or("more came than `Content-Length` says")?);
+        Ok(Progress { status, is_done: self.missing == Some(0) })
     }
+}
+
+/// Of a head. A 304 has no content, whatever it says of its length (RFC 9110 §8.6).
+fn status_and_length(head: &[u8]) -> Result<(u16, usize), Box<dyn Error>> {
+    let head = str::from_utf8(head)?;
+    let first = head.lines().next().unwrap_or_default();
+    let status = match first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)) {
+        Some("200") => 200,
+        Some("206") => 206,
+        Some("304") => return Ok((304, 0)),
+        _ => return Err(format!("neither 200, 206 nor 304: `{first}`").into()),
+    };
     let value = head
         .lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .map(|(_, value)| value.trim())
         .ok_or("no `Content-Length`")?;
-    Ok(value.parse()?)
+    Ok((status, value.parse()?))
 }
