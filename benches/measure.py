@@ -13,6 +13,8 @@ import time
 from servers import HOST, Failure, body
 
 CONNECTIONS = 64
+# Requests under way on a connection of HTTP/2 that is kept busy: a page asks for a few at a time.
+STREAMS = 4
 # As a browser sends them; with `Host` they are seven. No cookie: Varnish would not look it up.
 FIELDS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -23,14 +25,29 @@ FIELDS = {
     "Sec-Fetch-Mode": "cors",
 }
 QUERY = "?page=2&sort=price&utm_source=newsletter"
-SIZES = {"1k": 1 << 10, "64k": 64 << 10}
+SIZES = {"1k": 1 << 10, "16k": 16 << 10, "64k": 64 << 10, "256k": 256 << 10}
 # wrk's numbers for a program; without a `request` function wrk sends the same request each time.
 REPORT = """
 done = function(summary, latency)
   local e = summary.errors
-  io.write(string.format('\\n{"requests": %d, "us": %d, "errors": %d, "p50": %d, "p99": %d}\\n',
-    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+  io.write(string.format(
+    '\\n{"requests": %d, "us": %d, "octets": %.0f, "errors": %d, "p50": %d, "p99": %d}\\n',
+    summary.requests, summary.duration, summary.bytes, e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50), latency:percentile(99)))
+end
+"""
+# For several requests in turn, which differ in a field's value.
+IN_TURN = """
+local texts, turn = {}, 0
+init = function()
+  for n = 0, %d - 1 do
+%s
+    texts[n] = wrk.format()
+  end
+end
+request = function()
+  turn = (turn + 1) %% %d
+  return texts[turn]
 end
 """
 
@@ -45,6 +62,9 @@ class Load:
 
     def _run(self, command, seconds, text=None):
         """Runs a generator and answers its last line, which is JSON."""
+        return json.loads(self._output(command, seconds, text).strip().splitlines()[-1])
+
+    def _output(self, command, seconds, text=None):
         try:
             done = subprocess.run(
                 ["taskset", "-c", str(self.core), *map(str, command)], input=text, text=True,
@@ -54,11 +74,18 @@ class Load:
             raise Failure(f"{command[0]} did not end in time") from None
         if done.returncode != 0:
             raise Failure(done.stderr.strip() or f"exit code {done.returncode}")
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        return done.stdout
 
     def asked(self):
         """How many requests the origin has answered."""
         return int(self.origin.get("/count")[1])
+
+    def calm(self):
+        """Waits until the origin has answered what others broke off."""
+        before = None
+        while (now := self.asked()) != before:
+            before = now
+            time.sleep(0.2)
 
     def check_hit(self, server, path, length, fields=FIELDS):
         """Asks until the server answers by itself, with the right octets."""
@@ -79,6 +106,79 @@ class Load:
         sample = self._wrk(server, path, seconds, fields, self.script)
         self._check_untouched(asked)
         return sample
+
+    def work(self, server, work, seconds):
+        """As many of a work's requests as the server can answer by itself: requests/s, processor time of each."""
+        asked, cpu = self.asked(), server.cpu_seconds()
+        # wrk waits for the content that a 304 does not have where it tells the length of one.
+        with_wrk = not work.is_second and work.status != 304
+        requests, taken = (self._by_wrk if with_wrk else self._by_h2load)(server, work, seconds)
+        cpu = server.cpu_seconds() - cpu
+        self._check_untouched(asked)
+        return {"cpu": cpu * 1e6 / requests, "rate": requests / taken, "busy": cpu / taken}
+
+    def _by_wrk(self, server, work, seconds):
+        script = self.script.with_name("work.lua")
+        in_turn = ""
+        if work.variants > 1:
+            lines = [f"    wrk.headers['{name}'] = ('{value}'):gsub('{{n}}', n)"
+                     for name, value in work.more.items()]
+            in_turn = IN_TURN % (work.variants, "\n".join(lines), work.variants)
+        script.write_text(REPORT + in_turn)
+        command = ["wrk", "-t1", f"-c{work.connections}", "-s", script, "--timeout", "10s", f"-d{seconds}s",
+                   *headers(work.fields()), f"http://{HOST}:{server.port}{work.path}{QUERY}"]
+        seen = self._run(command, seconds)
+        if seen["errors"] or not seen["requests"]:
+            raise Failure(f"{seen['errors']} errors in {seen['requests']} requests")
+        each = seen["octets"] / seen["requests"]
+        # The head, and less than one answer of each connection that came in part.
+        spare = 2048 + work.length * work.connections / seen["requests"]
+        if not work.length <= each <= work.length + spare:
+            raise Failure(f"{each:.0f} octets each instead of {work.length} and a head")
+        return seen["requests"], seen["us"] / 1e6
+
+    def _by_h2load(self, server, work, seconds):
+        port = server.second if work.is_second else server.port
+        command = ["h2load", "-t1", f"-c{work.connections}", f"-m{STREAMS if work.is_second else 1}", f"-D{seconds}",
+                   *([] if work.is_second else ["--h1"]), *headers(work.fields()),
+                   f"http://{HOST}:{port}{work.path}{QUERY}"]
+        said = self._output(command, seconds)
+        found = re.search(
+            rf"(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored.*?(\d+) {work.status // 100}xx.*?"
+            r"\((\d+)\) data", said, re.DOTALL)
+        if not found:
+            raise Failure(f"h2load said: {said.strip()[-200:]}")
+        done, failed, errors, of_class, octets = map(int, found.groups())
+        if failed or errors or not done or of_class < done:
+            raise Failure(f"{failed + errors} errors in {done} requests, {of_class} answers are {work.status}")
+        each = octets / done
+        # Answers that came in part are not counted as done.
+        spare = work.length * work.connections * STREAMS / done
+        if not work.length <= each <= work.length + spare:
+            raise Failure(f"{each:.0f} octets of content each instead of {work.length}")
+        return done, seconds
+
+    def first(self, server, work):
+        """A few of a work's requests, which may reach the origin, and some more, which may not."""
+        self._paced(server, work, 1000, 0.02)
+        asked = self.asked()
+        self._paced(server, work, 1000, 0.02)
+        self._check_untouched(asked)
+
+    def paced(self, server, work, rate, seconds):
+        """Latencies of a work's requests, so many a second, each from when it was due."""
+        asked = self.asked()
+        seen = self._paced(server, work, rate, seconds)
+        self._check_untouched(asked)
+        return {"rate": seen["requests"] / seen["seconds"], **seen}
+
+    def _paced(self, server, work, rate, seconds):
+        port = server.second if work.is_second else server.port
+        lines = [f"GET {work.path}{QUERY} HTTP/{'2' if work.is_second else '1.1'}", f"Host: {HOST}:{port}"]
+        lines += [f"{name}: {value}" for name, value in work.fields().items()]
+        count = max(int(rate * seconds), 1)
+        command = [self.generator, f"{HOST}:{port}", work.connections, count, work.variants, f"{rate:.1f}"]
+        return self._run(command, 10 * seconds, "\r\n".join([*lines, "", ""]))
 
     def highest(self, server, method, path, length, seconds):
         """How many requests a second it passes on at most, with content of this length."""
@@ -155,6 +255,11 @@ def fill(load, server, count):
     load.send(server, "/fill/{n}" + QUERY, count, count, cold=True)
     kept = 1 - (load.asked() - asked) / count
     return {"count": count, "octets": (after - before) / count, "kept": kept}
+
+
+def headers(fields):
+    """As wrk and h2load take them."""
+    return [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]
 
 
 def redis_hits(redis):

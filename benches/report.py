@@ -46,12 +46,9 @@ def hits(by_server):
             ratio(rounds, by_server.get("nginx", [])),
             ratio(rounds, by_server.get("constant", [])),
             f"{middle(samples, 'rate'):,.0f}",
-            f"{middle(samples, 'p50'):.0f}",
-            f"{middle(samples, 'p99'):.0f}",
             f"{middle(samples, 'busy'):.0%}",
         ])
-    head = ["server", "µs/request", "to nginx", "to constant", "requests/s", "p50 µs", "p99 µs",
-            "core busy"]
+    head = ["server", "µs/request", "to nginx", "to constant", "requests/s", "core busy"]
     return table(head, rows)
 
 
@@ -286,8 +283,11 @@ def versions(root):
         "larder": (["git", "-C", root, "describe", "--always", "--dirty"], r"^(v?[0-9a-f.]+\S*)\n"),
         "nginx": (["nginx", "-v"], r"nginx/(\S+)"),
         "varnish": (["varnishd", "-V"], r"varnish-([\d.]+)"),
+        "haproxy": (["haproxy", "-v"], r"version (\d[\d.]+)"),
+        "trafficserver": (["traffic_server", "-V"], r"Traffic Server ([\d.]+)"),
         "redis": (["redis-server", "--version"], r"v=(\S+)"),
         "wrk": (["wrk", "-v"], r"wrk (\S+)"),
+        "h2load": (["h2load", "--version"], r"nghttp2/(\S+)"),
         "rustc": (["rustc", "--version"], r"rustc (\S+)"),
     }
     return {name: found for name, how in asked.items() if (found := version(*how))}

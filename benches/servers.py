@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,10 +35,13 @@ def body(length):
 
 
 class Server:
-    """A running child on `core`. `close` ends it; so does leaving the `with`."""
+    """A running child on `core`. `close` ends it; so does leaving the `with`.
 
-    def __init__(self, name, command, port, core, folder, patience=30):
-        self.name, self.port = name, port
+    `second` is the port where it speaks HTTP/2 without TLS, if that is another one.
+    """
+
+    def __init__(self, name, command, port, core, folder, patience=30, second=None):
+        self.name, self.port, self.second = name, port, second or port
         self.output = folder / f"{name}.log"
         with open(self.output, "wb") as output:
             # A session of its own: Ctrl-C reaches `run` alone, which then ends its children.
@@ -94,7 +98,7 @@ class Server:
         return " / ".join(words[-3:]) or "it said nothing"
 
     def get(self, path, fields=None):
-        """Status and body of one request on a connection of its own."""
+        """Status and body of one request on a connection of its own, in HTTP/1.1."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
         try:
             connection.request("GET", path, headers=fields or {})
@@ -117,14 +121,32 @@ class Server:
         pages = sum(int(fields[21]) for fields in family(self.process.pid))
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def forget_most(self):
+        """From here on the most that its processes have is counted anew."""
+        for pid in members(self.process.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def most_of_all(self):
+        """The sum of the most octets of memory that each of its processes has had in use."""
+        return sum(most(pid) for pid in members(self.process.pid))
+
     def most_resident(self):
         """The most octets of memory that its process has had in use."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) << 10
+        return most(self.process.pid)
+
+
+def most(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) << 10
 
 
 def family(parent):
     """A process and its descendants: of each, the fields of /proc/PID/stat from the third on."""
+    return list(members(parent).values())
+
+
+def members(parent):
+    """The same by the numbers of the processes."""
     stats = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -137,7 +159,7 @@ def family(parent):
     found = [parent]
     for pid in found:
         found += [child for child, fields in stats.items() if int(fields[1]) == pid]
-    return [stats[pid] for pid in found if pid in stats]
+    return {pid: stats[pid] for pid in found if pid in stats}
 
 
 class Starter:
@@ -151,17 +173,25 @@ class Starter:
     def start(self, name):
         """One of the compared servers, on the servers' core."""
         port = free_port()
+        # These two speak one version of HTTP on a port, the others find out.
+        second = free_port() if name.startswith(("nginx", "haproxy")) else None
         command = {
             "constant": self._constant,
-            "nginx": self._nginx,
-            "nginx-sendfile": lambda port: self._nginx(port, name="nginx-sendfile", sendfile=True),
-            "nginx-proxy": lambda port: self._nginx(port, name="nginx-proxy", caches=False),
+            "nginx": lambda port: self._nginx(port, second),
+            "nginx-sendfile": lambda port: self._nginx(port, second, name="nginx-sendfile", sendfile=True),
+            "nginx-proxy": lambda port: self._nginx(port, second, name="nginx-proxy", caches=False),
             "varnish": self._varnish,
+            "haproxy": lambda port: self._haproxy(port, second),
+            "trafficserver": self._trafficserver,
             "larder": self._larder,
             "larder-policy": lambda port: self._larder(port, policy=True),
             "larder-log": lambda port: self._larder(port, name="larder-log", log=True),
         }[name](port)
-        return Server(name, command, port, self.server_core, self.folder)
+        return Server(name, command, port, self.server_core, self.folder, second=second)
+
+    def _own_folder(self, name):
+        """Another one for each start."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
 
     def start_origin(self):
         """The constant server behind the caches. It idles during hits, so the load's core does."""
@@ -228,14 +258,14 @@ upstream = "origin"
         file.write_text(config)
         return [self.binaries / "larder", "run", "--config", file]
 
-    def _nginx(self, port, name="nginx", sendfile=False, caches=True):
-        folder = self.folder / name
-        folder.mkdir()
+    def _nginx(self, port, second, name="nginx", sendfile=False, caches=True):
+        folder = self._own_folder(name)
         temporary = "\n".join(
             f"  {kind}_temp_path {folder}/{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         file = folder / "nginx.conf"
+        # A range of what is stored has to be allowed, as the origin does not say `Accept-Ranges`.
         # Measured: `sendfile` costs small bodies 40 % and saves large ones 30 %; with `tcp_nopush`
         # large ones wait 40 ms for a delayed acknowledgement. As root, a worker of another user
         # could not enter the temporary folder.
@@ -243,6 +273,7 @@ upstream = "origin"
   proxy_cache bench;
   open_file_cache max=10000 inactive=1h;
   open_file_cache_valid 1h;
+  proxy_force_ranges on;
   proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:64m max_size=1g inactive=1h
                    use_temp_path=off;
 """ if caches else ""
@@ -268,9 +299,9 @@ http {{
   }}
   server {{
     listen {HOST}:{port};
+    listen {HOST}:{second} http2;
     location / {{ sendfile {"on" if sendfile else "off"}; proxy_pass http://origin; }}
-    location /64k {{ sendfile on; proxy_pass http://origin; }}
-    location /vary/64k {{ sendfile on; proxy_pass http://origin; }}
+    location ~ (64|256)k$ {{ sendfile on; proxy_pass http://origin; }}
   }}
 }}
 """)
@@ -278,6 +309,81 @@ http {{
 
     def _varnish(self, port):
         # No jail: it would change to a user who cannot enter the temporary folder.
-        return ["varnishd", "-F", "-j", "none", "-T", "none", "-n", self.folder / "varnish",
+        return ["varnishd", "-F", "-j", "none", "-T", "none", "-n", self._own_folder("varnish"),
                 "-a", f"{HOST}:{port}", "-b", f"{HOST}:{self.origin.port}",
-                "-s", "malloc,1g", "-p", "thread_pools=1"]
+                "-s", "malloc,1g", "-p", "thread_pools=1", "-p", "feature=+http2"]
+
+    def _haproxy(self, port, second):
+        file = self.folder / "haproxy.cfg"
+        # Its cache holds nothing larger than it is told, and by default a buffer less what may be added to
+        # a head, which is less than 16 KiB. `process-vary`: what varies is not stored without.
+        file.write_text(f"""
+global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  timeout http-request 10s
+  timeout http-keep-alive 1h
+cache bench
+  total-max-size 1024
+  max-object-size {1 << 20}
+  max-age 3600
+  process-vary on
+frontend all
+  bind {HOST}:{port}
+  bind {HOST}:{second} proto h2
+  http-request cache-use bench
+  http-response cache-store bench
+  default_backend origin
+backend origin
+  http-reuse always
+  server origin {HOST}:{self.origin.port}
+""")
+        return ["haproxy", "-db", "-f", file]
+
+    def _trafficserver(self, port):
+        folder = self._own_folder("trafficserver")
+        for name in ("conf", "log", "run", "cache"):
+            (folder / name).mkdir()
+        places = {
+            **dict.fromkeys(("prefix", "exec_prefix"), "/usr"), "bindir": "/usr/bin", "sbindir": "/usr/sbin",
+            "includedir": "/usr/include", "datadir": "/usr/share/trafficserver",
+            "libdir": "/usr/lib/trafficserver", "libexecdir": "/usr/lib/trafficserver/modules",
+            "sysconfdir": folder / "conf", "logdir": folder / "log", "cachedir": folder / "cache",
+            **dict.fromkeys(("localstatedir", "runtimedir"), folder / "run"),
+        }
+        text = "".join(f"{name}: {place}\n" for name, place in places.items())
+        (folder / "runroot.yaml").write_text(text)
+        # One thread for connections, which accepts them too; one for files, as all hits lie in the RAM cache; no
+        # log, and no field that the others do not add. It keeps five variants of a response by default. The user
+        # stays who it is: another one could not enter the temporary folder.
+        settings = {
+            "http.server_ports": f"STRING {port}:ip-in={HOST}",
+            "exec_thread.autoconfig": "INT 0",
+            "exec_thread.limit": "INT 1",
+            "exec_thread.affinity": "INT 0",
+            "accept_threads": "INT 0",
+            "task_threads": "INT 1",
+            "cache.threads_per_disk": "INT 1",
+            "cache.ram_cache.size": "INT 512M",
+            "cache.limits.http.max_alts": "INT 16",
+            "log.logging_enabled": "INT 0",
+            "http.insert_request_via_str": "INT 0",
+            "http.insert_response_via_str": "INT 0",
+            "http.keep_alive_no_activity_timeout_in": "INT 3600",
+            "crash_log_helper": "STRING NULL",
+            "admin.user_id": "STRING #-1",
+        }
+        (folder / "conf/records.config").write_text(
+            "".join(f"CONFIG proxy.config.{name} {value}\n" for name, value in settings.items()))
+        (folder / "conf/remap.config").write_text(f"map / http://{HOST}:{self.origin.port}/\n")
+        (folder / "conf/storage.config").write_text(f"{folder}/cache 256M\n")
+        (folder / "conf/ip_allow.yaml").write_text(
+            "ip_allow:\n  - apply: in\n    ip_addrs: 127.0.0.1\n    action: allow\n    methods: ALL\n")
+        for name in ("cache", "hosting", "parent", "plugin", "socks", "splitdns", "ssl_multicert", "volume"):
+            (folder / f"conf/{name}.config").touch()
+        return ["env", f"TS_RUNROOT={folder}/runroot.yaml", "traffic_server", "--run-root"]
