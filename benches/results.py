@@ -59,6 +59,31 @@ def overview(works):
     return report.table(["µs/request", *names], rows)
 
 
+def ratios(samples):
+    """Of processor time to nginx's, by work and server."""
+    found = {}
+    works = {**samples.get("hits", {}), "a miss": samples.get("misses", {}).get("requests", {})}
+    for work, by_server in works.items():
+        base = by_server.get("nginx") or by_server.get("nginx-proxy") or []
+        for name, rounds in by_server.items():
+            pairs = [it["cpu"] / other["cpu"] for it, other in zip(rounds, base) if it and other]
+            if pairs and rounds is not base:
+                found[f"{work}, {name}"] = median(pairs)
+    return found
+
+
+def repeated(before, samples):
+    """How far the ratios are from those of the run before, in a sentence; nothing where there is none."""
+    now, then = ratios(samples), ratios(before.get("samples", {}))
+    moved = sorted(((abs(now[name] / then[name] - 1), name) for name in now if name in then), reverse=True)
+    if not moved:
+        return ""
+    near = sum(share <= 0.1 for share, _ in moved)
+    most = "; ".join(f"{name}: {share:.0%}" for share, name in moved[:3])
+    return (f"Of {len(moved)} ratios of processor time to nginx's, {near} are within 10 % of those of the run before "
+            f"({before.get('when', 'of unknown date')}). They moved most for: {most}.")
+
+
 def write(root, bench):
     """Tables, plot and samples into the tree."""
     samples, folder = bench.samples, root / "docs/benchmarks"
@@ -75,16 +100,20 @@ def write(root, bench):
     # Of the works, those that differ in more than the number of connections.
     shown = {name.replace(", 64 connections", ""): found for name, found in works.items() if ", 64 conn" in name}
     (folder / "cost.svg").write_text(plot.bars(COST, shown or works))
-    (folder / "samples.json").write_text(
-        json.dumps({**bench.about, "notes": bench.notes, "samples": samples}, indent=1, default=str) + "\n")
-    where, picture = _where(bench), f"![{COST}, by server and kind of request]"
+    file, when = folder / "samples.json", datetime.now(timezone.utc)
+    again = repeated(json.loads(file.read_text()) if file.exists() else {}, samples)
+    everything = {"when": f"{when:%Y-%m-%d %H:%M}", **bench.about, "notes": bench.notes, "samples": samples}
+    file.write_text(json.dumps(everything, indent=1, default=str) + "\n")
+    if again:
+        bench.say(again)
+    where, picture = _where(bench, when), f"![{COST}, by server and kind of request]"
     parts = ["# Results", where, f"{picture}(cost.svg)"]
     for heading, text in (
             ("Aims", aims(samples)), ("Processor time", overview(works)),
             ("Hits", hits.table(samples.get("hits", {}))),
             ("Latency of hits, at half of each one's highest rate", latency.table(samples.get("latency", {}))),
             ("Misses", misses.table(samples["misses"]) if samples.get("misses", {}).get("requests") else ""),
-            ("Notes", "\n".join(f"- {note}" for note in bench.notes))):
+            ("Notes", "\n".join(f"- {note}" for note in [*bench.notes, *filter(None, [again])]))):
         if text:
             parts += [f"## {heading}", text]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
@@ -100,11 +129,11 @@ def write(root, bench):
     bench.say(f"written: README.md and {folder.relative_to(root)}")
 
 
-def _where(bench):
+def _where(bench, when):
     """When, by which command, on what."""
     machine, (rounds, seconds) = bench.about["machine"], bench.options.compared
     programs = ", ".join(f"{name} {found}" for name, found in bench.about["versions"].items())
     command = shlex.join(["benches/run", *(it for it in sys.argv[1:] if it not in ("--skip-build", "--no-install"))])
-    return (f"`{command}`, {datetime.now(timezone.utc):%-d %B %Y}: {machine['processor']}, {machine['cores']} cores, "
+    return (f"`{command}`, {when:%-d %B %Y}: {machine['processor']}, {machine['cores']} cores, "
             f"Linux {machine['kernel']}; {machine['roles']}; load average before {machine['load']:.1f}. {programs}. "
             f"Medians of {rounds} rounds of {seconds} s.")
