@@ -12,6 +12,8 @@
 //! | `/variants/…` | the same with `Vary: Accept-Language` |
 //! | `/fill/{n}` | 1 KiB, for any `n` |
 //! | `/small/{n}` | 16 octets with few fields and `Cache-Tag: small`, for any `n` |
+//! | `/mixed/{n}` | 64 octets to 64 KiB, as `n` has it: of every doubling between them equally often, 9.6 KiB in the mean |
+//! | `/paced/{n}` | 1 KiB, one answer every 10 ms: those who ask more often wait for each other |
 //! | `/no-store/1k`, `/no-store/16k`, … | the first ones, not to be stored |
 //! | `/large/{n}`, `/no-store/large/{n}` | `n` octets, in pieces of 64 KiB; may be stored, or not |
 //! | `/endless/{n}` | the same without `Content-Length`; may be stored |
@@ -27,8 +29,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -41,7 +43,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// Between two paced answers: a hundred a second.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Long enough for the first octets to be seen by those who share the origin's core.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -76,6 +81,9 @@ async fn serve(address: SocketAddr, head_limit: Option<Duration>) -> Result<(), 
         let service = service_fn(move |request: Request<Incoming>| {
             let constants = Arc::clone(&constants);
             async move {
+                if request.uri().path().starts_with("/paced/") {
+                    constants.turn().await;
+                }
                 let response = constants.answer(&request);
                 let mut content = request.into_body();
                 while let Some(frame) = content.frame().await {
@@ -111,6 +119,8 @@ struct Constants {
     /// The longest content that is at hand; shorter ones are its beginning.
     large: Bytes,
     answered: AtomicU64,
+    /// When the next paced answer may leave.
+    next: Mutex<Instant>,
 }
 
 impl Constants {
@@ -145,6 +155,7 @@ impl Constants {
             tiny: Bytes::from_static(b"abcdefghijklmnop"),
             large: (b'a'..=b'z').cycle().take(256 << 10).collect(),
             answered: AtomicU64::new(0),
+            next: Mutex::new(Instant::now()),
         }
     }
 
@@ -161,6 +172,8 @@ impl Constants {
         };
         let response = if let Some(length) = length(kind) {
             selected(head, &self.large.slice(..length), request.headers())
+        } else if kind.starts_with("/mixed/") {
+            whole(head, self.mixed(kind))
         } else if kind.starts_with("/small/") {
             whole(&self.head_with_tag, self.tiny.clone())
         } else if let Some(content) = self.pieces(kind) {
@@ -172,6 +185,29 @@ impl Constants {
         };
         self.answered.fetch_add(1, Ordering::Relaxed);
         response
+    }
+
+    /// As long as the number at the end of the path has it.
+    fn mixed(&self, path: &str) -> Bytes {
+        let number =
+            path.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0_u64);
+        // Neighbours are to differ.
+        let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (doublings, part) = ((scattered >> 32) % 10, (scattered >> 16) & 0xffff);
+        let least = 64 << doublings;
+        let length = usize::try_from(least + ((least * part) >> 16)).unwrap_or(0);
+        self.large.slice(..length.min(self.large.len()))
+    }
+
+    /// Waits until it is one's turn, in the order of asking.
+    async fn turn(&self) {
+        let due = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = (*next).max(Instant::now());
+            *next = due + PACE;
+            due
+        };
+        sleep_until(due).await;
     }
 
     /// Content that is longer than anybody wants at hand.
@@ -205,7 +241,7 @@ fn length(kind: &str) -> Option<usize> {
         "/16k" => Some(16 << 10),
         "/64k" => Some(64 << 10),
         "/256k" => Some(256 << 10),
-        _ => kind.starts_with("/fill/").then_some(1 << 10),
+        _ => (kind.starts_with("/fill/") || kind.starts_with("/paced/")).then_some(1 << 10),
     }
 }
 

@@ -1,18 +1,23 @@
 //! A load generator with a fixed schedule of arrivals: latency counts from the moment when a
 //! request was due, so a slow answer also counts for those that had to wait behind it.
 //!
-//! `load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [rest]]` reads one HTTP/1.1 request from standard input
+//! `load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [WORD…]]` reads one HTTP/1.1 request from standard input
 //! and sends it COUNT times. `{n}` in it becomes the number of the request modulo DISTINCT. With
 //! RATE, that many requests are due each second and the next idle connection takes the next one;
-//! without, each connection sends as soon as it has its answer. The result is one line of JSON,
+//! without, or with `-`, each connection sends as soon as it has its answer. The result is one line of JSON,
 //! times in microseconds: `late` is how long after its time a request was sent.
 //!
 //! One thread that never sleeps, because a timer is coarser than what is measured: give it a core
-//! of its own. With `rest` it does whenever there is nothing to do, for those with whom it shares one;
-//! then its times are worth little. It wants answers of one status, 200, 206 or 304, with `Content-Length` where there
+//! of its own. It wants answers of one status, 200, 206 or 304, with `Content-Length` where there
 //! is content; anything else ends the run with an error.
 //!
-//! A request whose first line ends in `HTTP/2` is sent by HTTP/2, without TLS and without content.
+//! A request whose first line ends in `HTTP/2` is sent by HTTP/2, without TLS and without content. The words:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | `rest` | it sleeps whenever there is nothing to do, for those with whom it shares a core; then its times are worth less |
+//! | `zipf=S` | `{n}` is drawn, below DISTINCT: the k-th number is asked for k^-S times as often as the first; all alike with 0 |
+//! | `seed=N` | other draws than with another N; the same with the same |
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -34,23 +39,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_micros(50);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const USAGE: &str = "usage: load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [rest]] < REQUEST";
+    const USAGE: &str = "usage: load ADDRESS CONNECTIONS COUNT DISTINCT [RATE [WORD...]] < REQUEST";
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, connections, count, distinct, rate @ ..] = arguments.as_slice() else {
+    let [address, connections, count, distinct, more @ ..] = arguments.as_slice() else {
         return Err(USAGE.into());
     };
+    let (rate, words) =
+        more.split_first().map_or((None, more), |(rate, words)| (Some(rate), words));
+    let (mut rests, mut exponent, mut seed) = (false, None, 0);
+    for word in words {
+        match word.split_once('=') {
+            None if word == "rest" => rests = true,
+            Some(("zipf", number)) => exponent = Some(number.parse()?),
+            Some(("seed", number)) => seed = number.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let distinct = distinct.parse()?;
     let mut request = String::new();
     io::stdin().read_to_string(&mut request)?;
-    let plan = Plan {
+    let mut plan = Plan {
         address: address.parse()?,
         connections: connections.parse()?,
         count: count.parse()?,
-        distinct: distinct.parse()?,
-        gap: match rate.first() {
+        numbers: match exponent {
+            Some(exponent) => Numbers::Drawn(Zipf::new(distinct, exponent, seed)),
+            None => Numbers::InTurn(distinct.max(1)),
+        },
+        gap: match rate.filter(|rate| *rate != "-") {
             Some(rate) => Some(Duration::try_from_secs_f64(1.0 / rate.parse::<f64>()?)?),
             None => None,
         },
-        rests: rate.get(1).is_some_and(|word| word == "rest"),
+        rests,
         request,
     };
     let outcome = plan.run()?;
@@ -63,7 +83,7 @@ struct Plan {
     address: SocketAddr,
     connections: usize,
     count: u32,
-    distinct: u32,
+    numbers: Numbers,
     /// Between two arrivals; none sends as fast as the connections allow.
     gap: Option<Duration>,
     rests: bool,
@@ -78,7 +98,7 @@ struct Outcome {
 }
 
 impl Plan {
-    fn run(&self) -> Result<Outcome, Box<dyn Error>> {
+    fn run(&mut self) -> Result<Outcome, Box<dyn Error>> {
         let is_second = self.request.lines().next().is_some_and(|line| line.ends_with(" HTTP/2"));
         let connect = || Connection::open(self.address, is_second);
         let mut idle: VecDeque<Connection> =
@@ -131,22 +151,70 @@ impl Plan {
         Ok(Outcome { elapsed: start.elapsed(), latencies, late })
     }
 
-    fn number(&self, n: u32) -> String {
-        self.request.replace("{n}", &(n % self.distinct.max(1)).to_string())
+    fn number(&mut self, n: u32) -> String {
+        let number = match &mut self.numbers {
+            Numbers::InTurn(distinct) => n % *distinct,
+            Numbers::Drawn(zipf) => zipf.draw(),
+        };
+        self.request.replace("{n}", &number.to_string())
+    }
+}
+
+/// What `{n}` becomes.
+enum Numbers {
+    /// The numbers below this one, over and over.
+    InTurn(u32),
+    Drawn(Zipf),
+}
+
+/// Draws numbers, the lower the more often.
+struct Zipf {
+    /// How often a number or a lower one is drawn, by the number.
+    sums: Vec<f64>,
+    state: u64,
+}
+
+impl Zipf {
+    fn new(distinct: u32, exponent: f64, seed: u64) -> Self {
+        let mut sum = 0.0;
+        let weights = (1..=distinct.max(1)).map(|place| f64::from(place).powf(-exponent));
+        let sums = weights.map(|weight| {
+            sum += weight;
+            sum
+        });
+        Self { sums: sums.collect(), state: seed }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
+    fn draw(&mut self) -> u32 {
+        // SplitMix64: any seed will do, and nothing is to be guessed from it.
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.state;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let share = (bits >> 11) as f64 / (1_u64 << 53) as f64;
+        let sought = share * self.sums.last().copied().unwrap_or_default();
+        let place = self.sums.partition_point(|sum| *sum <= sought);
+        u32::try_from(place.min(self.sums.len().saturating_sub(1))).unwrap_or(u32::MAX)
     }
 }
 
 impl Outcome {
+    #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^52")]
     fn json(mut self) -> String {
         self.latencies.sort_unstable();
         self.late.sort_unstable();
         let [p50, p99, p999, max] =
             [0.5, 0.99, 0.999, 1.0].map(|share| percentile(&self.latencies, share));
-        let late = percentile(&self.late, 0.99);
+        let [late, late_p999] = [0.99, 0.999].map(|share| percentile(&self.late, share));
         let (requests, seconds) = (self.latencies.len(), self.elapsed.as_secs_f64());
+        let all: Duration = self.latencies.iter().sum();
+        let mean = 1e6 * all.as_secs_f64() / (requests.max(1) as f64);
         format!(
-            "{{\"requests\": {requests}, \"seconds\": {seconds:.6}, \"p50\": {p50:.1}, \
-             \"p99\": {p99:.1}, \"p999\": {p999:.1}, \"max\": {max:.1}, \"late_p99\": {late:.1}}}"
+            "{{\"requests\": {requests}, \"seconds\": {seconds:.6}, \"mean\": {mean:.1}, \
+             \"p50\": {p50:.1}, \"p99\": {p99:.1}, \"p999\": {p999:.1}, \"max\": {max:.1}, \
+             \"late_p99\": {late:.1}, \"late_p999\": {late_p999:.1}}}"
         )
     }
 }

@@ -218,16 +218,16 @@ class Load:
             "p99": seen["p99"],
         }
 
-    def send(self, server, path, count, distinct=1, rate=None, cold=False):
+    def send(self, server, path, count, distinct=1, rate=None, cold=False, words=(),
+             connections=CONNECTIONS, by=()):
         """`count` requests, due at `rate` a second if given; `{n}` in `path` numbers them.
 
-        `cold` requests may reach the origin.
+        `cold` requests may reach the origin. `words` are the generator's own; `by` is what starts it.
         """
         lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}:{server.port}"]
         lines += [f"{name}: {value}" for name, value in FIELDS.items()]
-        command = [self.generator, f"{HOST}:{server.port}", CONNECTIONS, count, distinct]
-        if rate:
-            command.append(f"{rate:.1f}")
+        command = [*by, self.generator, f"{HOST}:{server.port}", connections, count, distinct]
+        command += [f"{rate:.1f}" if rate else "-", *words]
         # A server may be ten times slower than planned, or than 1000 requests/s.
         limit = 10 * count / (rate or 10_000)
         asked = self.asked()
