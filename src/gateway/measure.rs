@@ -129,20 +129,30 @@ fn outcome(response: &Response<Body>) -> Outcome {
     if let Some(outcome) = response.extensions().get::<Outcome>() {
         return *outcome;
     }
+    if let Some(why) = Told::forward_at_sight(response.headers()) {
+        return forwarded(why);
+    }
     let Some(told) = Told::of(response.headers()) else { return Outcome::Refused };
     match told.forward() {
         _ if told.is_stale_hit() => Outcome::ServedStale,
         _ if told.is_hit() => Outcome::HitL1,
         _ if told.is_collapsed() => Outcome::Collapsed,
-        Some("uri-miss") => Outcome::UriMiss,
-        Some("vary-miss") => Outcome::VaryMiss,
-        Some("miss") => Outcome::Miss,
-        Some("stale") => Outcome::Stale,
-        Some("partial") => Outcome::Partial,
-        Some("request") => Outcome::Request,
-        Some("method") => Outcome::Method,
-        Some("bypass") => Outcome::Bypass,
-        Some(_) | None => Outcome::Refused,
+        why => forwarded(why.unwrap_or_default()),
+    }
+}
+
+/// What a request came to that went forward for this reason, and had the answer for itself.
+fn forwarded(why: &str) -> Outcome {
+    match why {
+        "uri-miss" => Outcome::UriMiss,
+        "vary-miss" => Outcome::VaryMiss,
+        "miss" => Outcome::Miss,
+        "stale" => Outcome::Stale,
+        "partial" => Outcome::Partial,
+        "request" => Outcome::Request,
+        "method" => Outcome::Method,
+        "bypass" => Outcome::Bypass,
+        _ => Outcome::Refused,
     }
 }
 
