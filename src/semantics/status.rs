@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{Cursor, Write};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -21,10 +20,6 @@ const HIT: &str = "larder; hit; ttl=";
 
 /// How many characters of a detail, or of a key, are shown.
 const LONGEST_DETAIL: usize = 128;
-
-/// More than the longest item: 87 octets of parameters, a `ttl` of 22, and a quoted detail of which
-/// every character is escaped.
-const LONGEST_ITEM: usize = 384;
 
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,11 +139,48 @@ impl CacheStatus {
             item.extend_from_slice(itoa::Buffer::new().format(limited(ttl)).as_bytes());
             return HeaderValue::from_maybe_shared(Bytes::from(item)).ok();
         }
-        // On the stack, so that only the value itself is allocated.
-        let mut item = Cursor::new([0; LONGEST_ITEM]);
-        write!(item, "{self}").ok()?;
-        let length = usize::try_from(item.position()).ok()?;
-        HeaderValue::from_bytes(item.get_ref().get(..length)?).ok()
+        // As long as it is, so that nothing but the value is allocated.
+        let mut length = 0;
+        self.pieces(|piece| length += piece.len());
+        let mut item = Vec::with_capacity(length);
+        self.pieces(|piece| item.extend_from_slice(piece.as_bytes()));
+        HeaderValue::from_maybe_shared(Bytes::from(item)).ok()
+    }
+
+    /// The item, piece by piece: formatting costs most responses more than what they say.
+    fn pieces(&self, mut piece: impl FnMut(&str)) {
+        piece(NAME);
+        if self.hit {
+            piece("; hit");
+        } else {
+            if let Some(forward) = self.forward {
+                piece("; fwd=");
+                piece(forward.as_str());
+            }
+            if let Some(status) = self.forward_status {
+                piece("; fwd-status=");
+                piece(status.as_str());
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            piece("; ttl=");
+            piece(itoa::Buffer::new().format(limited(ttl)));
+        }
+        if self.stored && !self.hit {
+            piece("; stored");
+        }
+        match self.collapsed.filter(|_| !self.hit) {
+            Some(true) => piece("; collapsed"),
+            Some(false) => piece("; collapsed=?0"),
+            None => {}
+        }
+        match self.detail.as_deref() {
+            None | Some("") => {}
+            Some(detail) => {
+                piece("; detail=");
+                if is_token(detail) { piece(detail) } else { piece(&Quoted(detail).to_string()) }
+            }
+        }
     }
 }
 
@@ -160,46 +192,19 @@ fn limited(ttl: i64) -> i64 {
 
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAME)?;
-        if self.hit {
-            f.write_str("; hit")?;
-        } else {
-            if let Some(forward) = self.forward {
-                f.write_str("; fwd=")?;
-                f.write_str(forward.as_str())?;
-            }
-            if let Some(status) = self.forward_status {
-                f.write_str("; fwd-status=")?;
-                f.write_str(status.as_str())?;
-            }
-        }
-        if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={}", limited(ttl))?;
-        }
-        if self.stored && !self.hit {
-            f.write_str("; stored")?;
-        }
-        match self.collapsed.filter(|_| !self.hit) {
-            Some(true) => f.write_str("; collapsed")?,
-            Some(false) => f.write_str("; collapsed=?0")?,
-            None => {}
-        }
-        match self.detail.as_deref() {
-            None | Some("") => Ok(()),
-            Some(detail) => write_detail(f, detail),
-        }
+        let mut written = Ok(());
+        self.pieces(|piece| written = written.and_then(|()| f.write_str(piece)));
+        written
     }
 }
 
-/// A token where it can be one, else a string (RFC 9651 §3.3.3, §3.3.4).
-fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
-    let is_token = detail.len() <= LONGEST_DETAIL
+/// Whether a detail can be a token (RFC 9651 §3.3.4); else it is a string.
+fn is_token(detail: &str) -> bool {
+    let is_of_token =
+        |octet: u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&octet);
+    detail.len() <= LONGEST_DETAIL
         && detail.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*')
-        && detail.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:/".contains(c));
-    if is_token {
-        return write!(f, "; detail={detail}");
-    }
-    write!(f, "; detail={}", Quoted(detail))
+        && detail.bytes().all(is_of_token)
 }
 
 /// The first characters of a text as a string (RFC 9651 §3.3.3).
