@@ -159,9 +159,9 @@ impl Gateway {
                 let upgrade = presented.upgrade.as_deref();
                 let outgoing =
                     Outgoing { method, target, authority, fields, content, interim, key, upgrade };
-                let begun = clock::instant();
+                let noted = presented.peer.notes.as_ref().map(|notes| (notes, clock::instant()));
                 let sent = upstream.send(outgoing).await;
-                if let Some(notes) = &presented.peer.notes {
+                if let Some((notes, begun)) = noted {
                     notes.upstream(upstream.name(), begun.elapsed(), sent.is_err());
                 }
                 sent

@@ -138,14 +138,14 @@ impl Group {
     }
 
     /// The server that is to be asked first. If all have as many requests as they may, that is waited
-    /// for, in line.
+    /// for, in line. `now`: the request begins.
     ///
     /// # Errors
     /// [`Failure::Busy`]: too many wait already, or it took too long.
-    pub(super) async fn first(&self, hash: u64) -> Result<Call, Failure> {
+    pub(super) async fn first(&self, hash: u64, now: Instant) -> Result<Call, Failure> {
         // Who comes later does not pass those who wait.
         if self.waiting.load(Ordering::Relaxed) == 0
-            && let Some(found) = self.next(hash, &[], true).found()
+            && let Some(found) = self.next(hash, &[], true, now).found()
         {
             return found;
         }
@@ -159,25 +159,30 @@ impl Group {
                 // One that was told and has gone meanwhile passes it on. What is told while nobody
                 // waits is kept for the first who does.
                 self.beside.freed.notified().await;
-                if let Some(found) = self.next(hash, &[], true).found() {
+                if let Some(found) = self.next(hash, &[], true, Instant::now()).found() {
                     return found;
                 }
             }
         };
-        let begun = Instant::now();
         let found = timeout(self.config.max_wait, waited).await.unwrap_or(Err(Failure::Busy));
-        self.waits.count(begun.elapsed());
+        self.waits.count(now.elapsed());
         found
     }
 
     /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that
     /// are not usable as well.
-    pub(super) fn next(&self, hash: u64, tried: &[Arc<Server>], has_nothing_to_lose: bool) -> Next {
+    pub(super) fn next(
+        &self,
+        hash: u64,
+        tried: &[Arc<Server>],
+        has_nothing_to_lose: bool,
+        now: Instant,
+    ) -> Next {
         let mut members = self.members();
         let Members { servers, turns, .. } = &mut *members;
         let candidate = |server: &Arc<Server>| {
             let is_tried = tried.iter().any(|other| Arc::ptr_eq(server, other));
-            Candidate { is_tried, ..server.candidate() }
+            Candidate { is_tried, ..server.candidate(now) }
         };
         let candidates: Vec<_> = servers.iter().map(candidate).collect();
         let by = match self.config.balance {
@@ -189,7 +194,7 @@ impl Group {
         };
         match balance::choose(&candidates, by, has_nothing_to_lose) {
             Choice::Place(place) => match servers.get(place) {
-                Some(server) => Next::Call(Call::begin(Arc::clone(server))),
+                Some(server) => Next::Call(Call::begin(Arc::clone(server), now)),
                 None => Next::Nobody,
             },
             Choice::Full => Next::Full,
@@ -199,8 +204,8 @@ impl Group {
 
     /// The server that would be asked first, if one may have a request now: nobody's turn is taken.
     pub(super) fn foretell(&self, hash: u64) -> Option<ServerHealth> {
-        let members = self.members();
-        let candidates: Vec<_> = members.servers.iter().map(|it| it.candidate()).collect();
+        let (members, now) = (self.members(), Instant::now());
+        let candidates: Vec<_> = members.servers.iter().map(|it| it.candidate(now)).collect();
         let mut turns = members.turns.clone();
         let by = match self.config.balance {
             Balance::RoundRobin => By::Turns(&mut turns),

@@ -188,37 +188,39 @@ impl Upstream {
     /// As [`Upstream::send`], however long it takes in all.
     async fn send_at_leisure(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
-        self.budget.request();
+        let now = Instant::now();
+        self.budget.request(now);
         self.figures.requests.count();
         let mut tries = Tries { may_repeat: outgoing.may_repeat(), ..Tries::default() };
         let mut asked = Vec::new();
         let mut last: Option<Response<Reply>> = None;
-        let mut call = self.group.first(hash).await?;
+        let mut call = self.group.first(hash, now).await?;
         loop {
-            asked.push(Arc::clone(call.server()));
-            // An answer that was not taken is better than none.
-            let begun = Instant::now();
+            let (server, begun) = (Arc::clone(call.server()), call.begun());
             let result = call.ask(&outgoing).await;
+            let now = Instant::now();
             if result.is_ok() {
-                self.figures.heads.count(begun.elapsed());
+                self.figures.heads.count(now - begun);
             }
+            // An answer that was not taken is better than none.
             let result = result.or_else(|failure| last.take().ok_or(failure));
             let came = result.as_ref().map(Response::status);
             tries.is_whole = outgoing.content.is_whole();
             let Some(again) = retry::again(came, tries, &self.retries) else { return result };
+            asked.push(server);
             let next = match again {
-                Again::Unsent => self.group.next(hash, &asked, true).call(),
-                Again::Elsewhere => self.group.next(hash, &asked, false).call(),
+                Again::Unsent => self.group.next(hash, &asked, true, now).call(),
+                Again::Elsewhere => self.group.next(hash, &asked, false, now).call(),
                 Again::Anywhere => {
-                    let next = self.group.next(hash, &asked, false).call();
-                    next.or_else(|| self.group.next(hash, &[], true).call())
+                    let next = self.group.next(hash, &asked, false, now).call();
+                    next.or_else(|| self.group.next(hash, &[], true, now).call())
                 }
             };
             let Some(next) = next else { return result };
             if again == Again::Unsent {
                 self.figures.passed_over.count();
             } else {
-                if !self.budget.allows(&self.retries) {
+                if !self.budget.allows(&self.retries, now) {
                     self.figures.retries_denied.count();
                     return result;
                 }

@@ -86,18 +86,18 @@ impl Budget {
     }
 
     /// Counts a request.
-    pub(super) fn request(&self) {
-        self.at_now(|window, second| window.of(second).0 += 1);
+    pub(super) fn request(&self, now: Instant) {
+        self.at(now, |window, second| window.of(second).0 += 1);
     }
 
     /// Counts a retry, if there may be one more.
-    pub(super) fn allows(&self, rules: &Retries) -> bool {
-        self.at_now(|window, second| window.allows(second, rules))
+    pub(super) fn allows(&self, rules: &Retries, now: Instant) -> bool {
+        self.at(now, |window, second| window.allows(second, rules))
     }
 
-    fn at_now<T>(&self, take: impl FnOnce(&mut Window, u64) -> T) -> T {
+    fn at<T>(&self, now: Instant, take: impl FnOnce(&mut Window, u64) -> T) -> T {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        take(&mut window, self.made.elapsed().as_secs())
+        take(&mut window, now.saturating_duration_since(self.made).as_secs())
     }
 }
 

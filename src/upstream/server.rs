@@ -220,8 +220,8 @@ impl Server {
     }
 
     /// What it may be chosen by.
-    pub(super) fn candidate(&self) -> Candidate {
-        let now = self.now();
+    pub(super) fn candidate(&self, now: Instant) -> Candidate {
+        let now = now.saturating_duration_since(self.made);
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let record = self.record();
         Candidate {
@@ -358,15 +358,20 @@ impl Server {
 }
 
 impl Call {
-    pub(super) fn begin(server: Arc<Server>) -> Self {
+    pub(super) fn begin(server: Arc<Server>, now: Instant) -> Self {
         server.in_flight.fetch_add(1, Ordering::Relaxed);
-        let began = server.now();
+        let began = now.saturating_duration_since(server.made);
         server.record().standing.asked(began);
         Self { server, began, is_told: false, unwanted: None }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// When it began.
+    pub(super) fn begun(&self) -> Instant {
+        self.server.made + self.began
     }
 
     /// The content of the response has broken off.
