@@ -6,6 +6,10 @@
 //! Of HTTP/2 another connection is opened when those that are there have as many exchanges as the server
 //! takes, or have said that they end (`GOAWAY`, RFC 9113 §6.8). One is opened at a time, and who finds no
 //! room waits for it.
+//!
+//! Each has a task. One of HTTP/1.1 that is driven by whoever has its exchange saves three of the six tasks
+//! that run for a request, but none of its instructions (82,049 instead of 82,242) and no time: what is to
+//! wake them in turn costs as much.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
