@@ -10,8 +10,8 @@ use serde_json::{Map, Value as Json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::Source;
 use super::schema::{PARSED, resolved};
+use super::source::Source;
 use super::{Place, env, sections, shown};
 
 const HIDDEN: &str = "[hidden]";

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Wrong};
 use super::load::{self, Look};
-use super::reader::{Source, Table, Value};
+use super::reader::{Table, Value};
+use super::source::Source;
 use super::{nearest, sections, shown};
 
 /// So many patterns, and files by all of them.

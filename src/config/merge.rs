@@ -7,7 +7,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::Source;
+use super::source::Source;
 use super::{Place, shown};
 
 /// Tables of which each has a name that the user gives.

@@ -8,8 +8,8 @@
 //! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`,
 //!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch`, `warm`,
 //!   `access_log` and `tracing` walk through it, with the help of `reader`, which replaces what is wrong by
-//!   its default and goes on; `include` has found the files that it includes before that, and `merge` made
-//!   one of all;
+//!   its default, reports it to `source`, and goes on; `include` has found the files that it includes before
+//!   that, and `merge` made one of all;
 //! - `address`, `amount`, `network`, `pattern`, `server_url`, `setting`, `value` and `env` each know one kind of
 //!   value;
 //! - `changes` tells two configurations apart, when one takes the place of the other;
@@ -50,6 +50,7 @@ mod server_url;
 mod servers;
 mod setting;
 mod shown;
+mod source;
 mod supervisor;
 mod tracing;
 mod upgrade;

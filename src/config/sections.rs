@@ -10,8 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Wrong;
 use super::load::Look;
-use super::reader::{Source, Table, Value};
+use super::reader::{Table, Value};
 use super::servers::{Redis, Servers};
+use super::source::Source;
 use super::{
     Admin, Cache, Config, Draft, InForce, Jwt, L1, L2, Mongodb, Network, Plugin, Policy, Server,
     Upstream,

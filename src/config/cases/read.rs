@@ -7,7 +7,8 @@ use toml::de::DeValue;
 use super::message::{self, change, request, response, texts};
 use super::{Case, Cases, Cause, Covered, MaxAge, Public, Question, Stored};
 use crate::config::fault::Wrong;
-use crate::config::reader::{Source, Table, Value};
+use crate::config::reader::{Table, Value};
+use crate::config::source::Source;
 use crate::config::{Faults, Setting, sections, setting};
 
 /// A file has at most so many cases.
