@@ -9,8 +9,8 @@ use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
@@ -61,21 +61,24 @@ struct Problem {
 }
 
 impl Asked {
-    /// Prints the answer to a `GET`: as it came, or by `text`.
+    /// Prints the answer to a `GET`: as it came, or by `text`, which knows none of an answer of another
+    /// server.
     pub(super) fn print(
         &self,
         call: &str,
-        text: fn(&Value) -> String,
+        text: fn(&Value) -> Option<String>,
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> Exit {
-        match self.admin.get(call, Duration::ZERO) {
-            Err((exit, why)) => say(err, exit, &why),
-            Ok(content) if self.json => raw(out, Exit::Done, &content),
-            Ok(content) => {
-                let told: Value = serde_json::from_slice(&content).unwrap_or_default();
-                say(out, Exit::Done, &text(&told))
-            }
+        let content = match self.admin.get(call, Duration::ZERO) {
+            Err((exit, why)) => return say(err, exit, &why),
+            Ok(content) => content,
+        };
+        let told = serde_json::from_slice(&content).ok();
+        match told.as_ref().and_then(text) {
+            None => say(err, Exit::Failed, &self.admin.refused(StatusCode::OK, &content)),
+            Some(_) if self.json => raw(out, Exit::Done, &content),
+            Some(text) => say(out, Exit::Done, &text),
         }
     }
 }
@@ -115,7 +118,12 @@ impl Admin {
         let exchange = self.exchange(token, call, content);
         let why = match tokio::time::timeout(TIMEOUT + wait, exchange).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => with_causes(error.as_ref()),
+            Ok(Err(error)) => {
+                let hint = "\n  hint: a gateway listens there if its file has `[admin]`; --admin says where else";
+                let is_client = error.downcast_ref::<ClientError>();
+                let is_absent = is_client.is_some_and(ClientError::is_connect);
+                with_causes(error.as_ref()) + if is_absent { hint } else { "" }
+            }
             Err(_) => format!("none within {} s", (TIMEOUT + wait).as_secs()),
         };
         Err(format!("no answer of `{}`: {why}", self.admin))

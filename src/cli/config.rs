@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::{Args, Subcommand};
+use http::StatusCode;
+use serde_json::Value;
 
 use crate::config::Draft;
 
@@ -57,8 +60,7 @@ struct Show {
 pub(super) fn config(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let Command::Show(show) = &arguments.command;
     if show.running {
-        let call = if show.json { "/config" } else { "/config?format=toml" };
-        return match show.admin.get(call, Duration::ZERO) {
+        return match running(show) {
             Ok(content) => raw(out, Exit::Done, content.trim_ascii_end()),
             Err((exit, why)) => say(err, exit, &why),
         };
@@ -68,4 +70,16 @@ pub(super) fn config(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn W
         Ok(config) if show.json => say(out, Exit::Done, &config.in_force.to_json().to_string()),
         Ok(config) => say(out, Exit::Done, config.in_force.to_toml().trim()),
     }
+}
+
+/// The configuration of a gateway, or what to end with and why there is none.
+fn running(show: &Show) -> Result<Bytes, (Exit, String)> {
+    let get = |call| show.admin.get(call, Duration::ZERO);
+    let json = get("/config")?;
+    // Any text may be TOML, so this tells whether a gateway says it.
+    let told: Option<Value> = serde_json::from_slice(&json).ok();
+    if !told.is_some_and(|told| told.get("config").is_some_and(Value::is_object)) {
+        return Err((Exit::Failed, show.admin.refused(StatusCode::OK, &json)));
+    }
+    if show.json { Ok(json) } else { get("/config?format=toml") }
 }

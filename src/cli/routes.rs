@@ -20,7 +20,9 @@ pub(super) fn routes(asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) ->
     asked.print("/routes", text, out, err)
 }
 
-fn text(told: &Value) -> String {
+/// None of what is no answer of a gateway.
+fn text(told: &Value) -> Option<String> {
+    let routes = told["routes"].as_array()?;
     let mut table = Table::new(&[
         ("route", Side::Left),
         ("host", Side::Left),
@@ -30,14 +32,14 @@ fn text(told: &Value) -> String {
         ("policies", Side::Left),
         ("ttl", Side::Right),
     ]);
-    for route in told["routes"].as_array().into_iter().flatten() {
+    for route in routes {
         let name = route["name"].as_str().unwrap_or_default().to_owned();
         let path = route["path"].as_str().unwrap_or_default().to_owned();
         let ttl = route["ttl_seconds"].as_u64().map_or("-".to_owned(), |ttl| format!("{ttl}s"));
         let (hosts, methods) = (list(&route["hosts"], "any"), list(&route["methods"], "any"));
         table.row([name, hosts, path, methods, origin(route), policies(route), ttl]);
     }
-    table.lines(usize::MAX).join("\n")
+    Some(table.lines(usize::MAX).join("\n"))
 }
 
 fn list(names: &Value, none: &str) -> String {
@@ -81,7 +83,7 @@ mod tests {
               "key": [], "ttl_seconds": null },
         ]});
         assert_eq!(
-            text(&told),
+            text(&told).unwrap(),
             "route   host  path          methods  answered by      policies                 ttl\n\
              users   a,b   /users/{id}   GET      api              key=k,l invalidation=w  300s\n\
              orders  any   /orders/{id}  any      shop:app.orders  -                          -"

@@ -22,7 +22,9 @@ pub(super) fn stats(asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> 
     asked.print("/stats", text, out, err)
 }
 
-fn text(told: &Value) -> String {
+/// None of what is no answer of a gateway.
+fn text(told: &Value) -> Option<String> {
+    told["total_requests"].as_u64()?;
     let mut text = format!(
         "{} requests, {} % from the cache, {} to upstreams, {} without a route\n\
          Until the head of the response: {} ms for half of them, {} ms for 99 in a hundred",
@@ -39,7 +41,7 @@ fn text(told: &Value) -> String {
             text.push_str(&table.lines(usize::MAX).join("\n"));
         }
     }
-    text
+    Some(text)
 }
 
 /// A table of the members of an object, whose columns are figures of each.
@@ -176,7 +178,7 @@ mod tests {
             "upstreams": {}, "policies": {},
             "changes": { "shop.app": { "watching": true, "events": 2, "late": false, "lost": 0 } },
         });
-        let text = text(&told);
+        let text = text(&told).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],

@@ -114,11 +114,11 @@ async fn watch(
 async fn sample(admin: &Admin, token: Option<String>) -> Result<Sample, String> {
     let call = async |call: &'static str| {
         let (code, content) = admin.call(token.clone(), call, None, Duration::ZERO).await?;
-        let told = serde_json::from_slice(&content).unwrap_or(Value::Null);
+        let told: Value = serde_json::from_slice(&content).unwrap_or_default();
         Ok::<_, String>((code, told, content))
     };
     let (code, stats, content) = call("/stats").await?;
-    if code != StatusCode::OK {
+    if code != StatusCode::OK || !view::are_figures(&stats) {
         return Err(admin.refused(code, &content));
     }
     let (_, health, _) = call("/health").await?;

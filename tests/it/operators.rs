@@ -100,7 +100,7 @@ async fn a_terminal_is_drawn_on_and_given_back() {
     let origin = Origin::start().await;
     let gateway = gateway(&origin, "").await;
     let admin = format!("http://{}", gateway.admin());
-    for end in ["q", "ctrl-c", "sigterm"] {
+    for end in ["q", "ctrl-c", "sigterm", "sigint"] {
         let ran = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/top/terminal.py"))
             .args([env!("CARGO_BIN_EXE_larder"), &admin, end])
@@ -174,5 +174,42 @@ fn without_a_gateway_they_fail() {
             "{command}: {}",
             ran.err
         );
+    }
+}
+
+/// Another server may be there, with pages or with JSON of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_no_gateways_are_errors() {
+    let calls = ["/stats", "/routes", "/health", "/health/live", "/config", "/busiest"];
+    let explain = "explain http://shop.example/a";
+    let commands = [
+        "stats",
+        "stats --json",
+        "routes",
+        "routes --json",
+        "top --once",
+        "health",
+        "config show --running",
+        "config show --running --json",
+        explain,
+        "purge --all",
+    ];
+    for content in ["<!doctype html><p>Hello", "[]", "{}", "null", "{\"status\":\"UP\"}", ""] {
+        let other = Origin::start().await;
+        for call in calls {
+            other.on(call).reply(ok(content));
+        }
+        for call in ["/explain", "/purge"] {
+            other.on(call).method("POST").reply(ok(content));
+        }
+        for command in commands {
+            let arguments: Vec<&str> = command.split(' ').collect();
+            let url = other.url();
+            let arguments = [&arguments[..], &["--admin", &url]].concat();
+            let ran = larder(Path::new("/"), &arguments);
+            assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{command}: {content}");
+            let expected = "answers 200 OK as no admin listener of Larder does";
+            assert!(ran.err.contains(expected), "{command}: {content}: {}", ran.err);
+        }
     }
 }

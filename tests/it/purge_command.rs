@@ -198,7 +198,11 @@ async fn what_is_refused_is_told() {
     let address = gateway.address().to_string();
     for (admin, told) in [
         (format!("http://{address}"), "answers 200 OK as no admin listener of Larder does\n"),
-        ("http://127.0.0.1:1".to_owned(), "Connection refused (os error 111)\n"),
+        (
+            "http://127.0.0.1:1".to_owned(),
+            "Connection refused (os error 111)\n  hint: a gateway listens there if its file has `[admin]`; \
+             --admin says where else\n",
+        ),
     ] {
         let arguments = ["purge".to_owned(), "--all".to_owned(), format!("--admin={admin}")];
         // The origin answers on this thread.

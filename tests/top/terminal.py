@@ -1,6 +1,6 @@
 """Runs `larder top` on a real terminal: terminal.py LARDER ADMIN END
 
-END is how it is ended: `q`, `ctrl-c` or `sigterm`. Prints what is wrong; nothing is good.
+END is how it is ended: `q`, `ctrl-c`, `sigterm` or `sigint`. Prints what is wrong; nothing is good.
 """
 
 import fcntl
@@ -58,8 +58,8 @@ for frame in frames:
 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 3, 10, 0, 0))
 seen = b""
 read_until(b"larder: pa\x1b[K")
-if end == "sigterm":
-    os.kill(child, signal.SIGTERM)
+if end in ("sigterm", "sigint"):
+    os.kill(child, signal.Signals[end.upper()])
 else:
     os.write(main, {"q": b"xq", "ctrl-c": b"\x03"}[end])
 read_until(b"\x1b[?25h\x1b[?1049l")

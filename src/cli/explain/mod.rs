@@ -154,7 +154,8 @@ impl Arguments {
         let answer = admin.call(token, "/explain", Some(asked), Duration::ZERO).await;
         let (status, content) = answer.map_err(Refusal::Failed)?;
         if status == StatusCode::OK
-            && let Ok(told) = serde_json::from_slice(&content)
+            && let Ok(told) = serde_json::from_slice::<Value>(&content)
+            && told.get("outcome").is_some()
         {
             return Ok(told);
         }

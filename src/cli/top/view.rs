@@ -22,6 +22,11 @@ pub(super) struct Sample {
     pub(super) busiest: Value,
 }
 
+/// Whether this is of a gateway's `GET /stats`.
+pub(super) fn are_figures(stats: &Value) -> bool {
+    stats["total_requests"].is_u64()
+}
+
 /// What happened between two looks, in lines of at most so many characters.
 pub(super) fn lines(former: &Sample, sample: &Sample, columns: usize) -> Vec<String> {
     let seconds = (sample.at - former.at).as_secs_f64().max(0.001);
