@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock;
 use crate::gateway::NoRanking;
-use crate::warm::{Answer, Asker, Gateway, OutOfReach, Page};
+use crate::warm::{self, Answer, Asker, Gateway, OutOfReach, Page};
 
 use super::parameters::Parameters;
 use super::{Context, problem};
@@ -83,14 +83,19 @@ impl Default for Measuring {
 }
 
 impl Measuring {
-    /// What asks, with these directives.
-    fn asker(&self, directives: Option<&'static str>) -> Result<Asker, Refusal> {
+    /// What asks, with these fields and directives.
+    fn asker(
+        &self,
+        fields: &HeaderMap,
+        directives: Option<&'static str>,
+    ) -> Result<Asker, Refusal> {
         let gateway = self.gateway.get().ok_or_else(|| {
             let why = "no listener for clients answers without the PROXY protocol or a certificate of the client";
             Refusal::Unavailable(why.to_owned())
         })?;
-        let field = directives.map(|it| (CACHE_CONTROL, HeaderValue::from_static(it)));
-        Ok(Asker::new(gateway.clone(), field))
+        let fields = fields.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let directives = directives.map(|it| (CACHE_CONTROL, HeaderValue::from_static(it)));
+        Ok(Asker::new(gateway.clone(), fields.chain(directives)))
     }
 
     /// The right to check. Dropping it gives it to the next one.
@@ -124,18 +129,19 @@ pub(super) async fn hit_rate(State(context): State<Context>, uri: Uri) -> Respon
 
 /// The same URL with the cache and past it.
 async fn compare(context: &Context, uri: &Uri) -> Result<Response, Refusal> {
-    let parameters = Parameters::of(uri.query(), &["url", "iterations"]).map_err(Refusal::Bad)?;
+    let parameters = read(uri, &["url", "iterations", "header"])?;
     let url = parameters
         .text("url")
         .ok_or_else(|| bad("say by `url` what to ask for: ?url=http://shop.example/books/1"))?;
     let page = page(url)?;
     let iterations = count(&parameters, "iterations", 10, MOST_ITERATIONS)?;
-    let route = route_of(context, &page)?;
+    let fields = fields(&parameters)?;
+    let route = route_of(context, &page, &fields)?;
     let _turn = context.measuring.turn()?;
     // `no-cache` has it fetched, and `no-store` what comes of it kept out of the cache, so that the check
     // leaves there what was there.
-    let past = context.measuring.asker(Some("no-cache, no-store"))?;
-    let by_cache = context.measuring.asker(None)?;
+    let past = context.measuring.asker(&fields, Some("no-cache, no-store"))?;
+    let by_cache = context.measuring.asker(&fields, None)?;
     let begun = clock::instant();
     let mut first = Run::default();
     let (mut with, mut without) = (Run::default(), Run::default());
@@ -166,13 +172,13 @@ async fn compare(context: &Context, uri: &Uri) -> Result<Response, Refusal> {
 
 /// Requests of which four in five go to one URL in five.
 async fn play(context: &Context, uri: &Uri) -> Result<Response, Refusal> {
-    let parameters = Parameters::of(uri.query(), &["requests", "url", "distinct"]);
-    let parameters = parameters.map_err(Refusal::Bad)?;
+    let parameters = read(uri, &["requests", "url", "distinct", "header"])?;
     let requests = count(&parameters, "requests", 100, MOST_REQUESTS)?;
     let distinct = count(&parameters, "distinct", 100, MOST_DISTINCT)?;
-    let pages = pages(context, &parameters, distinct).await?;
+    let fields = fields(&parameters)?;
+    let pages = pages(context, &parameters, distinct, &fields).await?;
     let _turn = context.measuring.turn()?;
-    let asker = context.measuring.asker(None)?;
+    let asker = context.measuring.asker(&fields, None)?;
     let begun = clock::instant();
     let mut run = Run::default();
     let mut seen = vec![false; pages.len()];
@@ -206,8 +212,11 @@ async fn pages(
     context: &Context,
     parameters: &Parameters,
     distinct: usize,
+    fields: &HeaderMap,
 ) -> Result<Vec<Page>, Refusal> {
-    let Some(url) = parameters.text("url") else { return busiest(context, distinct).await };
+    let Some(url) = parameters.text("url") else {
+        return busiest(context, distinct, fields).await;
+    };
     if !url.contains("{n}") {
         return Err(bad(
             "`url` has `{n}` where each URL has a number: http://shop.example/books/{n}",
@@ -216,14 +225,14 @@ async fn pages(
     let mut pages = Vec::new();
     for number in 1..=distinct {
         let page = page(&url.replace("{n}", &number.to_string()))?;
-        route_of(context, &page)?;
+        route_of(context, &page, fields)?;
         pages.push(page);
     }
     Ok(pages)
 }
 
 /// The ranking is the fleet's: what has no route here is left aside.
-async fn busiest(context: &Context, most: usize) -> Result<Vec<Page>, Refusal> {
+async fn busiest(context: &Context, most: usize, fields: &HeaderMap) -> Result<Vec<Page>, Refusal> {
     let ranking = context.current.gateway().busiest().await.map_err(|why| match why {
         NoRanking::NotWanted => {
             bad(&format!("{why}; or say by `url` what to ask for: http://shop.example/books/{{n}}"))
@@ -231,12 +240,27 @@ async fn busiest(context: &Context, most: usize) -> Result<Vec<Page>, Refusal> {
         NoRanking::NotKept(_) => Refusal::Unavailable(why.to_string()),
     })?;
     let pages = ranking.iter().filter_map(|(url, _)| Page::of(url).ok());
-    let pages = pages.filter(|page| route_of(context, page).is_ok()).take(most);
+    let pages = pages.filter(|page| route_of(context, page, fields).is_ok()).take(most);
     let pages: Vec<_> = pages.collect();
     if pages.is_empty() {
         return Err(bad("clients have asked for nothing yet: say by `url` what to ask for"));
     }
     Ok(pages)
+}
+
+/// The parameters of a check.
+fn read(uri: &Uri, known: &[&str]) -> Result<Parameters, Refusal> {
+    Parameters::of_several(uri.query(), known, Some("header")).map_err(Refusal::Bad)
+}
+
+/// What its requests have besides their own: a route may be chosen by it, or a response.
+fn fields(parameters: &Parameters) -> Result<HeaderMap, Refusal> {
+    let mut fields = HeaderMap::new();
+    for text in parameters.texts("header") {
+        let field = warm::field(text).map_err(|why| bad(&format!("a `header` {why}")))?;
+        fields.append(field.0, field.1);
+    }
+    Ok(fields)
 }
 
 fn page(url: &str) -> Result<Page, Refusal> {
@@ -251,10 +275,10 @@ fn count(parameters: &Parameters, name: &str, usual: usize, most: usize) -> Resu
     count.ok_or_else(|| bad(&format!("`{name}` is a number from 1 to {most}")))
 }
 
-/// The route that takes a `GET` of this page. Without one there is nothing to ask.
-fn route_of(context: &Context, page: &Page) -> Result<String, Refusal> {
+/// The route that takes a `GET` of this page with these fields. Without one there is nothing to ask.
+fn route_of(context: &Context, page: &Page, fields: &HeaderMap) -> Result<String, Refusal> {
     let gateway = context.current.gateway();
-    let route = gateway.route_for_get(page.authority(), page.path());
+    let route = gateway.route_for_get(page.authority(), page.path(), fields);
     route.map(str::to_owned).ok_or_else(|| bad("no route of this gateway takes a GET of `url`"))
 }
 

@@ -8,14 +8,26 @@ use percent_encoding::percent_decode_str;
 
 use super::wanted::MAX_TEXT;
 
-/// Each as often as it stands there: once.
+/// So often one may stand there that may stand there several times.
+pub(super) const MOST_OF_ONE: usize = 20;
+
+/// Each as often as it stands there: once, but for those that may stand there several times.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// Those of a query, of which only these names are known.
     pub(super) fn of(query: Option<&str>, known: &[&str]) -> Result<Self, String> {
-        let mut all = Vec::new();
+        Self::of_several(query, known, None)
+    }
+
+    /// As [`Parameters::of`], where one of them may stand there several times.
+    pub(super) fn of_several(
+        query: Option<&str>,
+        known: &[&str],
+        several: Option<&str>,
+    ) -> Result<Self, String> {
+        let mut all: Vec<(String, String)> = Vec::new();
         let parameters = query.into_iter().flat_map(|query| query.split('&'));
         for parameter in parameters.filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -24,7 +36,12 @@ impl Parameters {
                 let known = known.join("`, `");
                 return Err(format!("there is no parameter `{name}` here; there is `{known}`"));
             }
-            if all.iter().any(|(before, _)| before == name) {
+            let before = all.iter().filter(|(before, _)| before == name).count();
+            if several == Some(name) && before >= MOST_OF_ONE {
+                let most = MOST_OF_ONE;
+                return Err(format!("the parameter `{name}` stands more than {most} times"));
+            }
+            if several != Some(name) && before > 0 {
                 return Err(format!("the parameter `{name}` stands twice"));
             }
             let value = percent_decode_str(value).decode_utf8();
@@ -41,6 +58,11 @@ impl Parameters {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(known, value)| known == name && !value.is_empty())?;
         Some(value)
+    }
+
+    /// All its values.
+    pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// What its value says, if it is there.
@@ -71,6 +93,13 @@ mod tests {
         ] {
             assert!(of(query).unwrap_err().contains(expected), "{query:.64}");
         }
+        let several = |query| Parameters::of_several(Some(query), &["name", "limit"], Some("name"));
+        let read = several("name=a&limit=1&name=b").unwrap();
+        assert_eq!(read.texts("name").collect::<Vec<_>>(), ["a", "b"]);
+        assert!(several("limit=1&limit=1").unwrap_err().contains("stands twice"));
+        let many = "name=a&".repeat(MOST_OF_ONE);
+        assert!(several(&many).is_ok());
+        assert!(several(&format!("{many}name=a")).unwrap_err().contains("more than 20 times"));
         assert!(of("limit=300").unwrap().read::<u8>("limit").unwrap_err().starts_with("`limit`: "));
         assert!(of("limit=x").unwrap().read::<u8>("limit").is_err());
     }

@@ -30,9 +30,9 @@ impl Gateway {
         }))
     }
 
-    /// The name of the route that takes a `GET` without any fields of this path.
-    pub fn route_for_get(&self, authority: &str, path: &str) -> Option<&str> {
-        match self.routes.find(authority, path, &Method::GET, &HeaderMap::new()) {
+    /// The name of the route that takes a `GET` of this path with these fields.
+    pub fn route_for_get(&self, authority: &str, path: &str, fields: &HeaderMap) -> Option<&str> {
+        match self.routes.find(authority, path, &Method::GET, fields) {
             Found::Route { place, .. } => self.plans.get(place).map(|plan| &*plan.name),
             Found::MethodNotAllowed(_) | Found::NotFound => None,
         }

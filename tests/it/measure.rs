@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::sent;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok};
+use crate::support::pki::Pki;
 use crate::support::until;
 
 async fn told(gateway: &Gateway, call: &str) -> Value {
@@ -94,6 +95,91 @@ async fn checks_are_made_one_at_a_time() {
     told(&gateway, call).await;
 }
 
+/// A listener with TLS is asked with it: for what is told by `https`, and for all where there is no other.
+#[tokio::test]
+async fn a_listener_with_tls_is_asked_with_tls() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("shop", &["shop.example"], "shop");
+    let folder = pki.folder().display();
+    let tls =
+        format!("tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}");
+    let gateway = Gateway::setup(&origin).server(&format!("workers = 1\n{tls}")).start().await;
+    for target in ["/a", "/1"] {
+        origin.on(target).reply(ok("1").max_age(60));
+    }
+    let call = "/test/performance?url=https://shop.example/a&iterations=2";
+    let measured = told(&gateway, call).await;
+    assert_eq!(measured["with_cache"]["hits"], json!(2), "{measured:#}");
+    // It is what clients are answered with.
+    let asked = ["--write-out", " %header{cache-status}", "--header", "host: shop.example"];
+    let got = pki.curl(gateway.address(), "shop.example", "/a", &asked).await;
+    assert!(got.starts_with("1 larder; hit"), "{got}");
+    let call = "/test/hit-rate?requests=5&distinct=1&url=https://shop.example/{n}";
+    let played = told(&gateway, call).await;
+    assert_eq!((&played["stored"], &played["hits"]), (&json!(1), &json!(4)), "{played:#}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_ask_itself_says_so() {
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).server("workers = 1\nproxy_protocol = true");
+    let gateway = setup.start().await;
+    for call in ["performance?url=http://h/a", "hit-rate?url=http://h/{n}"] {
+        let got = gateway.admin("GET", &format!("/test/{call}")).send().await.code(503);
+        assert_eq!(got.field("content-type").as_deref(), Some("application/problem+json"));
+        let problem: Value = serde_json::from_slice(&got.body).unwrap();
+        let detail = "no listener for clients answers without the PROXY protocol or a certificate of the client";
+        assert_eq!(problem["detail"], json!(detail), "{call}");
+    }
+    assert_eq!(origin.asked().len(), 0);
+}
+
+#[tokio::test]
+async fn fields_choose_a_route_and_a_response() {
+    let origin = Origin::start().await;
+    let route = "[[routes]]\nname = \"beta\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+                 headers = { X-Beta = \"1\" }\n";
+    let gateway = Gateway::setup(&origin).routes(route).start().await;
+    for target in ["/a", "/1"] {
+        origin.on(target).reply(ok("1").max_age(60).field("vary", "accept-language"));
+    }
+    let fields = "header=X-Beta:%201&header=Accept-Language:de";
+    let call = format!("/test/performance?url=http://shop.example/a&iterations=1&{fields}");
+    let measured = told(&gateway, &call).await;
+    assert_eq!((&measured["route"], &measured["with_cache"]["hits"]), (&json!("beta"), &json!(1)));
+    let asked = origin.last("/a");
+    assert_eq!(asked.field("accept-language").as_deref(), Some("de"));
+    for (value, status) in [("de", "hit"), ("fr", "fwd=vary-miss; stored")] {
+        let ask = gateway.ask("GET", "/a").field("host", "shop.example").field("x-beta", "1");
+        ask.field("accept-language", value).send().await.status(status);
+    }
+    let call =
+        format!("/test/hit-rate?requests=3&distinct=1&url=http://shop.example/{{n}}&{fields}");
+    let played = told(&gateway, &call).await;
+    assert_eq!((&played["stored"], &played["hits"]), (&json!(1), &json!(2)), "{played:#}");
+
+    let many = "&header=A:b".repeat(21);
+    for (parameter, detail) in [
+        ("", "no route of this gateway takes a GET of `url`"),
+        ("&header=X-Beta:2", "no route of this gateway takes a GET of `url`"),
+        ("&header=", "a `header` is not a field such as `Accept-Language: de`"),
+        ("&header=X-Beta", "a `header` is not a field such as `Accept-Language: de`"),
+        ("&header=X-Beta:1%0a1", "a `header` is not a field such as `Accept-Language: de`"),
+        (
+            "&header=Host:a",
+            "a `header` names a field that the request does not have or sets itself",
+        ),
+        (&many, "the parameter `header` stands more than 20 times"),
+    ] {
+        for call in ["performance?url=http://h/a", "hit-rate?url=http://h/{n}"] {
+            let call = format!("/test/{call}{parameter}");
+            let got = gateway.admin("GET", &call).send().await.code(400);
+            let problem: Value = serde_json::from_slice(&got.body).unwrap();
+            assert_eq!(problem["detail"], json!(detail), "{call}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_understood_is_refused() {
     let origin = Origin::start().await;
@@ -113,7 +199,7 @@ async fn what_is_not_understood_is_refused() {
         ("performance?url=http://h/a/%ff", "`url` is not UTF-8"),
         (
             "performance?uri=http://h/a/1",
-            "there is no parameter `uri` here; there is `url`, `iterations`",
+            "there is no parameter `uri` here; there is `url`, `iterations`, `header`",
         ),
         (
             "hit-rate?url=http://h/a/1",
