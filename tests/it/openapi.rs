@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::client::Ask;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, ok};
 use crate::support::program::Running;
 use crate::support::tool;
 
@@ -65,13 +65,21 @@ async fn every_call_is_answered_as_the_document_says() {
          [warm]\nbusiest = 10\n\
          [upstreams.origin]\nservers = [\"{}\"]\n\
          [policies.no-tracking]\nplugin = \"bundled:normalise-query\"\n\
-         [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\nkey = \"no-tracking\"\n",
+         [policies.other]\nplugin = \"bundled:normalise-query\"\n\
+         [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nhost = \"shop.example\"\nupstream = \"origin\"\n\
+         [[routes]]\nname = \"books\"\npath = \"/books/{{id}}\"\nhost = \"shop.example\"\n\
+         upstream = \"origin\"\nkey = \"no-tracking\"\nshadow = \"other\"\n",
         origin.url()
     ))
     .await;
+    for target in ["/books/42", "/books/42?utm_source=a"] {
+        let reply = ok("1").max_age(600).etag("1").field("vary", "accept-language");
+        origin.on(target).reply(reply.field("cache-tag", "x"));
+    }
+    let clients = format!("http://{}", gateway.address());
     let checked = tokio::process::Command::new(tool("schemas/bin/python"))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi/check.py"))
-        .args([&format!("http://{}", gateway.admin()), "s3cret"])
+        .args([&format!("http://{}", gateway.admin()), "s3cret", &clients])
         .output()
         .await
         .unwrap();
