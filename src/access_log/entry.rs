@@ -1,8 +1,9 @@
 //! One request, and the line that it becomes. What a client sent is escaped, so that no line is another's,
 //! and `Authorization`, `Cookie` and contents are in none.
 
+mod line;
+
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use serde::Serialize;
 
 use super::AccessLog;
 use crate::clock;
@@ -235,6 +235,7 @@ impl Entry {
         match log.format {
             LogFormat::Json => self.json(&mut line, sent, end),
             LogFormat::Combined => line.extend(self.combined(sent).bytes()),
+            LogFormat::Text => line.extend(self.text(sent, end).bytes()),
         }
         line.push(b'\n');
         log.put(&line);
@@ -337,84 +338,6 @@ impl Entry {
         }
     }
 
-    fn json(&self, line: &mut Vec<u8>, sent: u64, end: End) {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            time: String,
-            client: IpAddr,
-            method: &'a str,
-            scheme: &'a str,
-            host: Option<Cow<'a, str>>,
-            target: Cow<'a, str>,
-            protocol: &'a str,
-            status: Option<u16>,
-            bytes: u64,
-            duration_seconds: f64,
-            head_seconds: Option<f64>,
-            l2_seconds: Option<f64>,
-            upstream_seconds: Option<f64>,
-            end: &'a str,
-            outcome: &'a str,
-            cache_status: Option<Cow<'a, str>>,
-            route: Option<&'a str>,
-            key: Option<&'a str>,
-            trace_id: Option<String>,
-            user_agent: Option<Cow<'a, str>>,
-            referrer: Option<Cow<'a, str>>,
-        }
-        let answered = self.answered.as_ref();
-        let shown = Line {
-            time: clock::text(self.asked.at),
-            client: self.asked.client,
-            method: self.method.as_str(),
-            scheme: self.asked.scheme,
-            host: text(self.host.as_ref()).or(self
-                .uri
-                .authority()
-                .map(|it| it.as_str().rsplit('@').next().unwrap_or_default().into())),
-            target: self.target(),
-            protocol: self.protocol(),
-            status: answered.map(|it| it.status.as_u16()),
-            bytes: sent,
-            duration_seconds: seconds(self.asked.begun.elapsed()),
-            head_seconds: answered.map(|it| seconds(it.head)),
-            l2_seconds: noted(&self.notes.l2),
-            upstream_seconds: noted(&self.notes.upstream),
-            end: end.as_str(),
-            outcome: answered.map_or(Outcome::Abandoned, |it| it.outcome).as_str(),
-            cache_status: text(answered.and_then(|it| it.cache_status.as_ref())),
-            route: Some(&*self.route).filter(|it| !it.is_empty()),
-            key: self.notes.key.get().map(|key| match key.find('?') {
-                Some(end) if !self.shows_queries() => key.get(..end).unwrap_or_default(),
-                _ => key,
-            }),
-            trace_id: self.trace_id(),
-            user_agent: text(self.agent.as_ref()),
-            referrer: self.referrer(),
-        };
-        // Texts and finite numbers always have a form.
-        drop(serde_json::to_writer(line, &shown));
-    }
-
-    /// As Apache's `combined` has it.
-    fn combined(&self, sent: u64) -> String {
-        let date = httpdate::fmt_http_date(self.asked.at);
-        // `Thu, 26 Nov 2026 18:25:00 GMT`
-        let part = |from, to| date.get(from..to).unwrap_or_default();
-        let (day, month, year, time) = (part(5, 7), part(8, 11), part(12, 16), part(17, 25));
-        let (method, target, protocol) = (self.method.as_str(), self.target(), self.protocol());
-        // 499 is what others write for a client that has gone.
-        let status = self.answered.as_ref().map_or(499, |it| it.status.as_u16());
-        format!(
-            "{} - - [{day}/{month}/{year}:{time} +0000] \"{method} {} {protocol}\" {status} {sent} \
-             \"{}\" \"{}\"",
-            self.asked.client,
-            quoted(&target),
-            quoted(self.referrer().as_deref().unwrap_or("-")),
-            quoted(text(self.agent.as_ref()).as_deref().unwrap_or("-")),
-        )
-    }
-
     fn protocol(&self) -> &'static str {
         match self.version {
             Version::HTTP_10 => "HTTP/1.0",
@@ -433,18 +356,4 @@ impl Entry {
 
 fn text(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
     value.map(|value| String::from_utf8_lossy(value.as_bytes()))
-}
-
-/// What is not printable ASCII, and quotes, as `\xHH`.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
-                write!(quoted, "\\x{octet:02X}").expect("there is no end to a text");
-            }
-            _ => quoted.push(char::from(octet)),
-        }
-    }
-    quoted
 }

@@ -27,6 +27,8 @@ pub enum LogFormat {
     Json,
     /// `combined`: as other servers write it.
     Combined,
+    /// `text`: that, and everything else behind it.
+    Text,
 }
 
 /// No line needs more.
@@ -47,9 +49,10 @@ fn format(text: &str) -> Result<LogFormat, Wrong> {
     match text {
         "json" => Ok(LogFormat::Json),
         "combined" => Ok(LogFormat::Combined),
+        "text" => Ok(LogFormat::Text),
         _ => {
-            let hint = nearest::hint(text, "write one of", ["json", "combined"]);
-            Err(Wrong { complaint: "is neither `json` nor `combined`".to_owned(), hint })
+            let hint = nearest::hint(text, "write one of", ["json", "combined", "text"]);
+            Err(Wrong { complaint: "is none of `json`, `combined` and `text`".to_owned(), hint })
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The logs that Apache and nginx write if nobody says otherwise: common and combined, also with the
-//! virtual host before them, and with whatever after them.
+//! virtual host before them, and with whatever after them. Of what is after them, `host=` and `scheme=` are
+//! read, as Larder's `text` has them.
 //!
 //! `shop.example:443 192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 2326 "referer" "agent"`
 
 use std::borrow::Cow;
 
-use http::header::{REFERER, USER_AGENT};
+use http::header::{HOST, REFERER, USER_AGENT};
 
 use super::exchange::{self, Asked, Broken, Exchange, is_there};
 use super::time::Times;
@@ -41,7 +42,32 @@ impl Combined {
             exchange::add(&mut exchange.head.headers, name, &value);
             rest = after;
         }
+        read_pairs(rest, &mut exchange);
         Ok(exchange)
+    }
+}
+
+/// What Larder has behind the rest, as `name="value"` or `name=value`: of that what is wanted here and was not
+/// told before. It ends where anything else begins, which may be a client's.
+fn read_pairs(mut rest: &[u8], exchange: &mut Exchange) {
+    while let Some((name, after)) = cut(rest.trim_ascii_start(), b'=') {
+        if !name.iter().all(|octet| octet.is_ascii_lowercase() || *octet == b'_') {
+            return;
+        }
+        let end = after.iter().position(|octet| *octet == b' ').unwrap_or(after.len());
+        let bare = after.split_at(end);
+        let read =
+            if after.starts_with(b"\"") { quoted(after) } else { Some((bare.0.into(), bare.1)) };
+        let Some((value, following)) = read else { return };
+        rest = following;
+        let Some(value) = text(&value) else { continue };
+        match name {
+            b"host" if !exchange.head.headers.contains_key(HOST) => {
+                exchange::add(&mut exchange.head.headers, HOST, value.as_bytes());
+            }
+            b"scheme" => exchange.scheme = exchange.scheme.or(exchange::scheme(value)),
+            _ => {}
+        }
     }
 }
 
@@ -107,8 +133,6 @@ fn quoted(line: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use http::header::HOST;
-
     use super::*;
 
     const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
@@ -129,6 +153,19 @@ mod tests {
                 r#"1.2.3.4 - - TIME "GET / HTTP/1.1" 200 1 "-" "-" "5.6.7.8" 0.005"#,
                 "- GET / 200 1 - -",
             ),
+            (
+                r#"1.2.3.4 - - TIME "GET /a HTTP/1.1" 200 1 "-" "-" scheme="https" host="h\x5C" x="host=i" t=0.1"#,
+                "https://h\\ GET /a 200 1 - -",
+            ),
+            (
+                r#"h 1.2.3.4 - - TIME "GET /a HTTP/1.1" 200 1 "-" "-" 0.1 host=i scheme=ftp rt="#,
+                "h GET /a 200 1 - -",
+            ),
+            (
+                r#"1.2.3.4 - - TIME "GET / HTTP/1.1" 200 1 "-" "-" "x host=i" host=i"#,
+                "- GET / 200 1 - -",
+            ),
+            (r#"1.2.3.4 - - TIME "GET / HTTP/1.1" 200 1 "-" "-" host="i"#, "- GET / 200 1 - -"),
             (r#"1.2.3.4 - - TIME "GET http://i/a HTTP/1.1" 200 1"#, "http://i GET /a 200 1 - -"),
         ] {
             let line = line.replace("TIME", TIME);

@@ -115,24 +115,72 @@ async fn a_line_tells_what_became_of_a_request() {
     }
 }
 
+/// What `text` has behind `combined`.
+#[tokio::test]
+async fn a_line_of_text_tells_as_much_and_is_read_back_as_json_is() {
+    let origin = Origin::start().await;
+    for target in ["/a?b=c", "/d"] {
+        origin.on(target).reply(ok("12345").max_age(60));
+    }
+    let mut reports = Vec::new();
+    for format in ["json", "text"] {
+        let log = Log::new();
+        let gateway = log.of(Gateway::setup(&origin), &format!("format = {format:?}")).await;
+        for target in ["/a?b=c", "/a?b=c", "/d", "/none"] {
+            let ask = gateway.ask("GET", target).field("host", "[::1]:80");
+            ask.field("user-agent", "x host=\"evil\"").send().await;
+        }
+        let lines = log.lines(4).await;
+        if format == "text" {
+            let begin = "\" 200 5 \"-\" \"x host=\\x22evil\\x22\" scheme=\"http\" host=\"[::1]:80\" \
+                         cache_status=\"larder; fwd=uri-miss; stored\" route=\"all\" key=\"a?b=c\" \
+                         outcome=\"uri-miss\" end=\"complete\" duration_seconds=0.";
+            assert!(lines[0].contains(begin), "{}", lines[0]);
+            assert!(lines[0].contains(" upstream_seconds=0."), "{}", lines[0]);
+            assert!(!lines[1].contains("upstream_seconds"), "{}", lines[1]);
+            assert!(!lines[1].contains("l2_seconds"), "{}", lines[1]);
+        }
+        let text = "[upstreams.a]\nservers = [\"http://127.0.0.1:9\"]\n[[routes]]\nname = \"all\"\n\
+                    path = \"/{*rest}\"\nhost = \"[::1]\"\nttl = \"1m\"\nupstream = \"a\"\n";
+        let folder = log.folder.path();
+        std::fs::write(folder.join("gateway.toml"), text).unwrap();
+        let ran = crate::support::program::larder(folder, &["simulate", "--json", "access.log"]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{format}");
+        let report: Value = serde_json::from_str(&ran.out).unwrap();
+        let told = &report["configurations"][0];
+        assert_eq!(told["assumed"]["hosts"], 0, "{format}: {told:#}");
+        assert_eq!(told["all"]["requests"], 4, "{format}: {told:#}");
+        reports.push((told["all"].clone(), told["routes"].clone()));
+    }
+    assert_eq!(reports[0], reports[1]);
+}
+
 #[tokio::test]
 async fn nothing_secret_is_in_a_line_and_queries_can_be_left_out() {
-    let (origin, log) = (Origin::start().await, Log::new());
-    let gateway = log.of(Gateway::setup(&origin), "query = false").await;
-    origin.on("/a?token=secret").reply(ok("secret").field("set-cookie", "secret"));
-    let ask = gateway.ask("GET", "/a?token=secret").field("authorization", "Bearer secret");
-    ask.field("cookie", "a=secret").field("referer", "http://r.example/p?secret").send().await;
-    let line = &log.lines(1).await[0];
-    assert!(!line.contains("secret"), "{line}");
-    let line: Value = serde_json::from_str(line).unwrap();
-    assert_eq!(of(&line, &["target", "key", "referrer"]), json!(["/a", "a", "http://r.example/p"]));
+    for format in ["combined", "text", "json"] {
+        let (origin, log) = (Origin::start().await, Log::new());
+        let lines = format!("query = false\nformat = {format:?}");
+        let gateway = log.of(Gateway::setup(&origin), &lines).await;
+        origin.on("/a?token=secret").reply(ok("secret").field("set-cookie", "secret"));
+        let ask = gateway.ask("GET", "/a?token=secret").field("authorization", "Bearer secret");
+        ask.field("cookie", "a=secret").field("referer", "http://r.example/p?secret").send().await;
+        let line = &log.lines(1).await[0];
+        assert!(line.contains("http://r.example/p") && !line.contains("secret"), "{line}");
+        if format == "json" {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let expected = json!(["/a", "a", "http://r.example/p"]);
+            assert_eq!(of(&line, &["target", "key", "referrer"]), expected);
+        }
+    }
 }
 
 #[tokio::test]
 async fn no_client_makes_up_a_line() {
-    for (format, expected) in
-        [("json", r#""user_agent":"a\"b\\�\tc""#), ("combined", r#""GET /a HTTP/1.1" 404 "#)]
-    {
+    for (format, expected) in [
+        ("json", r#""user_agent":"a\"b\\�\tc""#),
+        ("combined", r#""GET /a HTTP/1.1" 404 "#),
+        ("text", r#" "-" "a\x22b\x5C\xEF\xBF\xBD\x09c" scheme="http" host="a" "#),
+    ] {
         let (origin, log) = (Origin::start().await, Log::new());
         let gateway = log.of(Gateway::setup(&origin), &format!("format = {format:?}")).await;
         origin.on("/a").reply(status(404));
