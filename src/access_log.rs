@@ -111,13 +111,13 @@ impl Shared {
 
     fn write(&self, mut target: Target, file: Option<&Path>) {
         let mut lines = Vec::new();
-        let (mut is_failing, mut told) = (false, 0);
+        let (mut is_failing, mut is_torn, mut told) = (false, false, 0);
         loop {
             // Before the lines are taken: those of requests that have ended are there by then.
             let is_ending = self.ending.load(Ordering::Acquire);
             if self.reopen.swap(false, Ordering::AcqRel) {
                 match Target::open(file) {
-                    Ok(opened) => target = opened,
+                    Ok(opened) => (target, is_torn) = (opened, false),
                     Err(error) => {
                         warn!(%error, "access log cannot be opened anew, the old one stays");
                     }
@@ -125,19 +125,27 @@ impl Shared {
             }
             lines.clear();
             std::mem::swap(&mut lines, &mut *self.lines());
-            // Each line has its end.
-            let count = lines.split(|octet| *octet == b'\n').count() as u64 - 1;
+            let count = ends(&lines);
+            // What is left of a line that a full disk has cut off is none of the next.
+            let is_mended = is_torn && count > 0;
+            if is_mended {
+                lines.insert(0, b'\n');
+            }
+            let (done, ended) = target.write(&lines);
+            let done = lines.get(..done).unwrap_or_default();
+            is_torn = done.last().map_or(is_torn, |last| *last != b'\n');
+            let whole = ends(done).saturating_sub(is_mended.into());
             let counts = &self.stats.access_log;
-            match target.write(&lines) {
+            counts.written.add(whole);
+            counts.dropped.add(count.saturating_sub(whole));
+            match ended {
                 Ok(()) => {
-                    counts.written.add(count);
                     if is_failing && count > 0 {
                         info!("access log is written again");
                         is_failing = false;
                     }
                 }
                 Err(error) => {
-                    counts.dropped.add(count);
                     if !is_failing {
                         warn!(%error, "access log cannot be written, lines are lost");
                         is_failing = true;
@@ -157,6 +165,11 @@ impl Shared {
     }
 }
 
+/// How many lines have their end.
+fn ends(lines: &[u8]) -> u64 {
+    lines.split(|octet| *octet == b'\n').count() as u64 - 1
+}
+
 /// What is written to.
 enum Target {
     File(File),
@@ -170,13 +183,21 @@ impl Target {
         Ok(Self::File(OpenOptions::new().create(true).append(true).open(file)?))
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.write_all(lines),
-            Self::Standard(standard) => {
-                standard.write_all(lines)?;
-                standard.flush()
+    /// How many octets were written, and why not all.
+    fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        let to: &mut dyn Write = match self {
+            Self::File(file) => file,
+            Self::Standard(standard) => standard,
+        };
+        let mut done = 0;
+        while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
+            match to.write(rest) {
+                Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (done, Err(error)),
             }
         }
+        (done, to.flush())
     }
 }

@@ -281,6 +281,47 @@ async fn lines_without_room_are_counted() {
     assert_eq!(gateway.stats().await["access_log"], json!({ "written": 0, "dropped": 1 }));
 }
 
+/// A disk that is full takes a part of a line. What follows once there is room is not the rest of it.
+#[tokio::test]
+async fn a_line_that_was_cut_off_spoils_none_after_it() {
+    let origin = Origin::start().await;
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
+         upstream = \"origin\"\n[access_log]\nfile = \"access.log\"\nformat = \"combined\"\n",
+        origin.url()
+    );
+    let mut running = Running::with_short_files(&toml, 4).await;
+    let file = running.folder().join("access.log");
+    let get = async || {
+        raw(running.address(), b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await
+    };
+    for _ in 0..100 {
+        get().await;
+    }
+    let counted = async || running.stats().await["access_log"].clone();
+    let whole = loop {
+        let told = counted().await;
+        let [written, dropped] = ["written", "dropped"].map(|it| told[it].as_u64().unwrap());
+        if written + dropped == 100 {
+            break written;
+        }
+    };
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.len() == 4096 && !text.ends_with('\n'), "the last one is cut off: {text}");
+    assert_eq!(lines(&file).len() as u64, whole + 1);
+    // There is room for more.
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(3000).unwrap();
+    let kept = lines(&file).len();
+    get().await;
+    until("there is another line", || lines(&file).len() == kept + 1).await;
+    let last = lines(&file).pop().unwrap();
+    assert!(last.starts_with("127.0.0.1 - - [") && last.ends_with(r#" "-" "-""#), "{last}");
+    running.says("access log is written again").await;
+    let told = running.stats().await["access_log"].clone();
+    assert_eq!(told, json!({ "written": whole + 1, "dropped": 100 - whole }));
+}
+
 #[tokio::test]
 async fn a_file_that_was_moved_away_is_begun_anew_by_a_signal() {
     let origin = Origin::start().await;
