@@ -24,13 +24,19 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The schema, as a file in this folder.
+fn schema(folder: &Path) -> PathBuf {
+    let schema = folder.join("gateway.schema.json");
+    let ran = larder(folder, &["schema"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    fs::write(&schema, ran.out).unwrap();
+    schema
+}
+
 /// What the validator says of each file, by its name.
 fn validated(files: &[PathBuf]) -> Vec<(PathBuf, String)> {
     let folder = tempfile::tempdir().unwrap();
-    let schema = folder.path().join("gateway.schema.json");
-    let ran = larder(folder.path(), &["schema"]);
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
-    fs::write(&schema, ran.out).unwrap();
+    let schema = schema(folder.path());
     let ran = Command::new(tool("schemas/bin/python"))
         .arg(root().join("tests/schema/validate.py"))
         .arg(&schema)
@@ -45,6 +51,22 @@ fn validated(files: &[PathBuf]) -> Vec<(PathBuf, String)> {
     });
     let told: Vec<_> = told.collect();
     assert_eq!(told.len(), files.len());
+    told
+}
+
+/// What Taplo says of these files, which checks them as an editor does: nothing is good.
+fn complaints(files: &[PathBuf]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = Command::new(tool("taplo/bin/taplo"))
+        .args(["check", "--no-auto-config", "--schema"])
+        .arg(format!("file://{}", schema(folder.path()).display()))
+        .args(files)
+        .current_dir(folder.path())
+        .env("RUST_LOG", "error")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.success(), told.is_empty(), "{told}");
     told
 }
 
@@ -91,6 +113,8 @@ fn good_files_and_the_examples_of_the_documentation_are_valid() {
     assert!(all.len() > 25, "{all:?}");
     let wrong: Vec<_> = validated(&all).into_iter().filter(|(_, said)| said != "valid").collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let complaints = complaints(&all);
+    assert!(complaints.is_empty(), "{complaints}");
 }
 
 #[test]
@@ -99,5 +123,7 @@ fn files_with_a_fault_of_their_form_are_not_valid() {
         let name = file.file_stem().unwrap().to_str().unwrap();
         let is_beyond = BEYOND_SCHEMAS.contains(&name);
         assert_eq!(said == "valid", is_beyond, "{name}: {said}");
+        let complaints = complaints(std::slice::from_ref(&file));
+        assert_eq!(complaints.is_empty(), is_beyond, "{name}: {complaints}");
     }
 }
