@@ -1,13 +1,15 @@
 //! Spans of requests, as a collector is told them, and the trace that a forward request is a part of.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
-use crate::support::{nobody, until};
+use crate::support::{nobody, tool, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -127,6 +129,50 @@ async fn an_upstream_in_trouble_is_an_error() {
         assert_eq!(span["status"], json!({ "code": 2 }), "{span}");
     }
     assert_eq!(spans(&collector).len(), 2);
+}
+
+/// Not by what is known of the form here, but by the definition that collectors are made from.
+#[tokio::test]
+async fn what_is_told_is_of_the_form_that_opentelemetry_defines() {
+    let (origin, collector) = (Origin::start().await, collector().await);
+    let gateway = tracing(Gateway::setup(&origin), &collector, "1").await;
+    origin.on("/a").reply(status(502));
+    let ask = gateway.ask("GET", "/a").field("traceparent", &parent("01"));
+    ask.field("tracestate", "other=1").field("user-agent", "\u{e9}\"\\").send().await.code(502);
+    gateway.ask("PURGEE", "/a?secret").send().await;
+    gateway.drain().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let contents = collector.asked().into_iter().enumerate().map(|(number, asked)| {
+        let file = folder.path().join(number.to_string());
+        std::fs::write(&file, &asked.body).unwrap();
+        file
+    });
+    let parsed = Command::new(tool("otlp/bin/python"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/parse.py"))
+        .args(contents)
+        .output()
+        .await
+        .unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&parsed.stdout), String::from_utf8_lossy(&parsed.stderr));
+    assert!(parsed.status.success(), "{out}\n{err}");
+    let spans: Vec<Vec<&str>> = out.lines().map(|line| line.split('|').collect()).collect();
+    let of = |name: &str| {
+        let found = spans.iter().find(|span| span[0] == name);
+        found.unwrap_or_else(|| panic!("no `{name}`:\n{out}"))
+    };
+    let own = of("GET all");
+    assert_eq!(own[1..4], ["SPAN_KIND_SERVER", "STATUS_CODE_ERROR", TRACE]);
+    assert_eq!(own[5], PARENT);
+    let agent = "user_agent.original=\u{e9}\"\\";
+    for attribute in ["http.response.status_code=502", "larder.end=complete", agent] {
+        assert!(own.contains(&attribute), "no `{attribute}`: {own:?}");
+    }
+    let upstream = of("upstream origin");
+    assert_eq!((upstream[1], upstream[5]), ("SPAN_KIND_CLIENT", own[4]));
+    let other = of("_OTHER all");
+    assert_eq!((other[2], other[5]), ("STATUS_CODE_UNSET", "-"));
 }
 
 #[tokio::test]
