@@ -3,13 +3,16 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::support::client::{Ask, Http2};
@@ -219,7 +222,7 @@ async fn what_does_not_start_changes_nothing() {
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let open = tempfile::tempdir().unwrap();
-    let is_open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let is_open = PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(open.path(), is_open).unwrap();
     let more = |address| format!("[[server.listeners]]\nlisten = \"{address}\"");
     let policy = "[policies.p]\nplugin = \"none.wasm\"\n";
@@ -387,4 +390,77 @@ async fn the_disk_goes_with_the_listeners() {
     }
     stage.origin.saw("/b", 1);
     drop(last);
+}
+
+/// Says `T` at a socket as another user, or listens as one: the argument says which. Tells what comes of it.
+const ANOTHER_USER: &str = "
+import os, socket, sys
+path, does = sys.argv[1:]
+there = socket.socket(socket.AF_UNIX)
+if does == 'listens':
+    there.bind(path)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+if does == 'listens':
+    there.listen()
+    print('listening', flush=True)
+    client, _ = there.accept()
+    print(client.recv(1))
+else:
+    there.connect(path)
+    try:
+        there.send(b'T')
+        data, passed, _, _ = there.recvmsg(64, socket.CMSG_SPACE(64))
+        print(data, len(passed))
+    except ConnectionError:
+        print(b'', 0)
+";
+
+fn another_user(path: &Path, does: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", ANOTHER_USER]).arg(path).arg(does);
+    command
+}
+
+/// The socket's mode keeps others away; and where it was opened to them, who they are.
+#[tokio::test]
+async fn another_user_gets_no_listeners_and_is_not_believed() {
+    let mut stage = Stage::new("", "").await;
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    // Others may get there, and see the socket.
+    std::fs::set_permissions(stage.folder.path(), mode(0o755)).unwrap();
+    let mut larder = stage.first().await;
+    let socket = stage.socket();
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can become another user.
+        return;
+    }
+    let ran = another_user(&socket, "connects").output().await.unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(!ran.status.success() && told.contains("PermissionError"), "{told}");
+
+    std::fs::set_permissions(&socket, mode(0o666)).unwrap();
+    let ran = another_user(&socket, "connects").output().await.unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{told}");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "b'' 0\n", "no word, and no socket");
+    let why = larder.logs(GOES_ON).await["error"].to_string();
+    assert!(why.contains("it is of another user, 65534"), "{why}");
+
+    // The other way round: somebody else has taken the place, and gets no connection of ours.
+    larder.signal("TERM");
+    assert_eq!(larder.exit_code().await, Some(0));
+    let mut listens = another_user(&socket, "listens");
+    let mut listens = listens.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut said = BufReader::new(listens.stdout.take().unwrap()).lines();
+    assert_eq!(said.next_line().await.unwrap().as_deref(), Some("listening"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gateway.toml"), stage.toml("")).unwrap();
+    let path = folder.path().to_owned();
+    let ran = tokio::task::spawn_blocking(move || larder_run(&path)).await.unwrap();
+    assert_eq!(ran.0, Some(1), "{}", ran.1);
+    assert!(ran.1.contains("who listens there is another user, 65534"), "{}", ran.1);
+    assert_eq!(said.next_line().await.unwrap().as_deref(), Some("b''"), "it is told nothing");
 }
