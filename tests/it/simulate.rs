@@ -18,14 +18,17 @@ use crate::support::plugin::fixture;
 use crate::support::program::{Ran, larder};
 use crate::support::until;
 
-/// Some routes with and without policies and lifetimes.
+/// Some routes with and without policies and lifetimes. A call may take long where the machine is busy, and a
+/// log does not tell of one that took too long.
 const ROUTES: &str = r#"
 [policies.no-tracking]
 plugin = "bundled:normalise-query"
 config = { drop = ["utm_*"] }
+time   = "1s"
 
 [policies.writes]
 plugin = "bundled:rest-writes"
+time   = "1s"
 
 [[routes]]
 name         = "books"
