@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from fleet import Wire, cpu_seconds
-from mongodb import start_larder, start_mongodb, stats, tools, written
-from servers import HOST, Failure
+from fleet import Wire, cpu_seconds, stats
+from mongodb import start_larder, start_mongodb, tools, written
+from servers import Failure
 
 # So many writes are looked for at each gateway.
 WRITES = 300

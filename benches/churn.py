@@ -9,9 +9,9 @@ how often L1 is filled anew, by which sizes, so both are divided by 64: 1.35 mil
 from statistics import median
 
 import report
-from disk import stats
+from fleet import stats
 from measure import QUERY, settled
-from servers import HOST, free_port
+from servers import route, to_origin
 
 DAY, SCALE = 86_400 * 1000, 64
 ROOM = 16_384 // SCALE
@@ -20,26 +20,8 @@ STEPS = 20
 
 
 def start(starter):
-    port, admin = free_port(), free_port()
-    config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-[admin]
-listen = "{HOST}:{admin}"
-[cache.l1]
-capacity = "{ROOM}MiB"
-ttl      = "1h"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
-    server = starter.start_by(config, "churn", port)
-    server.admin = admin
-    return server
+    l1 = f'[cache.l1]\ncapacity = "{ROOM}MiB"\nttl = "1h"\n'
+    return starter.start_with_admin("churn", l1 + to_origin(starter.origin.port, route()))
 
 
 def measure(bench):

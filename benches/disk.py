@@ -4,13 +4,12 @@ The same requests are played to caches that are computed: the least recently use
 the oldest (FIFO), of as many responses as the disk has room for. `report.disk` makes the table.
 """
 
-import json
 import random
 from collections import OrderedDict
 from itertools import accumulate
 
-from fleet import Wire
-from servers import HOST, Failure, free_port
+from fleet import Wire, stats
+from servers import Failure, route, to_origin
 
 # Different responses, and requests for them.
 RESPONSES, REQUESTS = 80_000, 200_000
@@ -30,13 +29,7 @@ def trace(count):
 
 
 def start(starter, name, capacity, l1):
-    port, admin = free_port(), free_port()
-    config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-[admin]
-listen = "{HOST}:{admin}"
+    return starter.start_with_admin(name, f"""
 [cache.l1]
 capacity = "{l1}KiB"
 ttl      = "1h"
@@ -44,24 +37,7 @@ ttl      = "1h"
 disk     = "{starter.folder / name}"
 capacity = "{capacity}KiB"
 timeout  = "1s"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
-    server = starter.start_by(config, name, port)
-    server.admin = admin
-    return server
-
-
-def stats(server):
-    wire = Wire(server.admin)
-    try:
-        return json.loads(wire.ask("GET", "/stats")[1])
-    finally:
-        wire.close()
+""" + to_origin(starter.origin.port, route()))
 
 
 def play(server, numbers):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from servers import HOST, Failure, free_port
+from servers import HOST, Failure, route, to_origin
 
 # Of the look-ups in L2, a round.
 LOOK_UPS = 20_000
@@ -126,17 +126,7 @@ class Purger(threading.Thread):
 
 def start(starter, name, redis, core, capacity="256MiB"):
     """A gateway of the fleet; it knows the fleet when this returns."""
-    port, admin = free_port(), free_port()
-    config = f"""
-[server]
-listen  = "{HOST}:{port}"
-name    = "{name}"
-workers = 1
-watch   = false
-
-[admin]
-listen = "{HOST}:{admin}"
-
+    server = starter.start_with_admin(name, f"""
 [cache]
 namespace = "{NAMESPACE}"
 
@@ -147,19 +137,9 @@ ttl      = "1h"
 [cache.l2]
 redis   = "redis://{HOST}:{redis.port}"
 timeout = "1s"
-
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
-    server = starter.start_by(config, name, port, core)
-    server.admin = admin
+""" + to_origin(starter.origin.port, route()), f'name = "{name}"\nwatch = false', core)
     for _ in range(200):
-        if stats(server)["log_in_step"]:
+        if l2(server)["log_in_step"]:
             return server
         time.sleep(0.05)
     server.close()
@@ -167,18 +147,22 @@ upstream = "origin"
 
 
 def stats(server):
-    """What a gateway tells of its L2."""
+    """What a gateway tells of itself."""
     wire = Wire(server.admin)
     try:
-        return json.loads(wire.ask("GET", "/stats")[1])["store"]["l2"]
+        return json.loads(wire.ask("GET", "/stats")[1])
     finally:
         wire.close()
+
+
+def l2(server):
+    return stats(server)["store"]["l2"]
 
 
 def settled(server):
     """Waits until nothing is on its way to Redis."""
     for _ in range(600):
-        if stats(server)["writing"] == 0:
+        if l2(server)["writing"] == 0:
             return
         time.sleep(0.05)
     raise Failure("L2 is never written")

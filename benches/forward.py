@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import measure
-from servers import HOST, Failure, body, free_port
+from servers import HOST, Failure, body, free_port, route, to_origin
 
 # The compared servers, and what they are asked: method, path, and the length of the request's content.
 SERVERS = ["larder", "nginx-proxy"]
@@ -56,13 +56,7 @@ header_timeout  = "10m"
 watch           = false
 [cache.l1]
 capacity = "64MiB"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
+""" + to_origin(starter.origin.port, route())
     return starter.start_by(config, name, port)
 
 

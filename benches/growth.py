@@ -14,7 +14,7 @@ from statistics import median
 import report
 from fleet import cpu_seconds
 from measure import QUERY
-from servers import HOST, Failure, Server, free_port
+from servers import Failure, Server, free_port, head, route, to_origin
 
 FAMILIES = {
     "routes": (1, 100, 10_000),
@@ -125,7 +125,7 @@ def walk(bench, octets):
 
 def routes(starter, number):
     return started(starter, f"growth-routes-{number}", "".join(
-        route(place) for place in range(number)))
+        numbered(place) for place in range(number)))
 
 
 def policies(starter, number):
@@ -134,17 +134,12 @@ def policies(starter, number):
 [policies.p{place}]
 plugin = "bundled:normalise-query"
 config = {{ drop = ["utm_*", "p{place}"] }}
-""" + route(place) + f'key = "p{place}"\n' for place in range(number))
+""" + numbered(place, f'key = "p{place}"') for place in range(number))
     return started(starter, f"growth-policies-{number}", text)
 
 
-def route(place):
-    return f"""
-[[routes]]
-name     = "r{place}"
-path     = "/fill/r{place}/{{*rest}}"
-upstream = "origin"
-"""
+def numbered(place, more=""):
+    return route(f"r{place}", f"/fill/r{place}", more)
 
 
 def started(starter, name, text):
@@ -154,32 +149,15 @@ def started(starter, name, text):
 
 
 def configuration(starter, port, capacity):
-    return f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-watch   = false
-compiled_cache = "compiled"
-
-[cache.l1]
-capacity = "{capacity}"
-ttl      = "1h"
-
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-"""
+    text = head(port, more='watch = false\ncompiled_cache = "compiled"')
+    return text + f'[cache.l1]\ncapacity = "{capacity}"\nttl = "1h"\n' + to_origin(starter.origin.port)
 
 
 def stored(starter, number):
     """So many are there from the start: to fetch them would take much of an hour."""
     port, name = free_port(), f"growth-stored-{number}"
     file = starter.folder / f"{name}.toml"
-    file.write_text(configuration(starter, port, f"{64 + number * 2 // 1024}MiB") + """
-[[routes]]
-name     = "everything"
-path     = "/{*rest}"
-upstream = "origin"
-""")
+    file.write_text(configuration(starter, port, f"{64 + number * 2 // 1024}MiB") + route())
     command = [starter.binaries / "examples/full", file, number]
     return Server(name, command, port, starter.server_core, starter.folder, patience=600)
 

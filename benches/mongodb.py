@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from fleet import Wire
+from fleet import Wire, stats
 from servers import HOST, Failure, Server, free_port
 
 # The collection answers so late.
@@ -119,13 +119,7 @@ def written(root, mongodb, *what):
 
 def start_larder(starter, mongodb, name="documents", redis=None):
     """A gateway of the documents; with Redis, one of a fleet that is told of changes."""
-    port, admin = free_port(), free_port()
     config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-[admin]
-listen = "{HOST}:{admin}"
 [mongodb.shop]
 uri = "mongodb://{HOST}:{mongodb}/?directConnection=true"
 [[routes]]
@@ -144,9 +138,7 @@ mongodb     = "shop"
 database    = "app"
 collections = ["users"]
 """
-    server = starter.start_by(config, f"larder-{name}", port)
-    server.admin = admin
-    return server
+    return starter.start_with_admin(f"larder-{name}", config)
 
 
 def documents(starter, root, quick):
@@ -209,11 +201,3 @@ def reads(larder, count):
 def served(larder):
     """How many requests went on to MongoDB so far."""
     return stats(larder)["upstream_requests"]
-
-
-def stats(larder):
-    wire = Wire(larder.admin)
-    try:
-        return json.loads(wire.ask("GET", "/stats")[1])
-    finally:
-        wire.close()

@@ -13,7 +13,7 @@ import subprocess
 
 import measure
 from reload import PLUGINS, ROUTES
-from servers import HOST, Failure, Server, body, free_port
+from servers import Failure, Server, body, free_port, head, route, to_origin
 
 SECRET = "0123456789abcdef0123456789abcdef"
 # The compared servers: what the only route of each says. All are sent the same requests.
@@ -85,9 +85,9 @@ def languages(binaries, root):
 def token():
     """Of a tenant, for the century."""
     encode = lambda octets: base64.urlsafe_b64encode(octets).rstrip(b"=")
-    head = encode(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
+    first = encode(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
     claims = {"sub": "ada", "tenant": "acme", "iat": 1700000000, "exp": 4102444800}
-    signed = head + b"." + encode(json.dumps(claims).encode())
+    signed = first + b"." + encode(json.dumps(claims).encode())
     mac = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     return (signed + b"." + encode(mac)).decode()
 
@@ -99,32 +99,14 @@ def fields():
 
 def start(starter, name):
     """One of the servers of `HITS`."""
-    text = POLICIES.format(secret=SECRET) + f"""
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-{HITS[name]}
-"""
-    return started(starter, name, text)
+    return started(starter, name, POLICIES.format(secret=SECRET) + route(more=HITS[name]))
 
 
 def started(starter, name, text, compiled="off"):
     port = free_port()
     file = starter.folder / f"policies-{len(list(starter.folder.glob('*.toml')))}.toml"
-    file.write_text(f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-watch   = false
-compiled_cache = "{compiled}"
-
-[cache.l1]
-ttl = "1h"
-
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-{text}""")
+    more = f'watch = false\ncompiled_cache = "{compiled}"'
+    file.write_text(head(port, more=more) + '[cache.l1]\nttl = "1h"\n' + to_origin(starter.origin.port) + text)
     command = [starter.binaries / "larder", "run", "--config", file]
     return Server(name, command, port, starter.server_core, starter.folder)
 
@@ -162,12 +144,6 @@ def routes(with_policies):
         text += f"\n[policies.p{number}]\nplugin = \"bundled:{plugin}\"\nconfig = {{ {config} }}\n"
     for number in range(ROUTES):
         place = number % PLUGINS
-        text += f"""
-[[routes]]
-name     = "r{number}"
-path     = "/fill/r{number}/{{*rest}}"
-upstream = "origin"
-"""
-        if with_policies:
-            text += f'{SHARED[place][0]} = "p{place}"\n'
+        policy = f'{SHARED[place][0]} = "p{place}"' if with_policies else ""
+        text += route(f"r{number}", f"/fill/r{number}", policy)
     return text

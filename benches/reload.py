@@ -10,7 +10,7 @@ import threading
 import time
 from statistics import median
 
-from servers import HOST, Failure, Server, body, free_port
+from servers import HOST, Failure, Server, body, free_port, head, route, to_origin
 
 ROUTES = 100
 PLUGINS = 10
@@ -103,35 +103,17 @@ def configuration(port, admin, origin, round):
 
     L1 is full soon: what routes stored before they became cold takes room there for a while.
     """
-    text = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-watch   = false
-compiled_cache = "compiled"
-
-[admin]
-listen = "{HOST}:{admin}"
-
-[cache.l1]
-capacity = "4MiB"
-
-[upstreams.origin]
-servers = ["http://{HOST}:{origin}"]
-"""
+    text = head(port, admin, 'watch = false\ncompiled_cache = "compiled"') + '[cache.l1]\ncapacity = "4MiB"\n'
     for number in range(PLUGINS):
         text += f'[policies.p{number}]\nplugin = "p{number}.wasm"\ntime = "5s"\n'
+    return text + to_origin(origin, *in_turn(round, lambda number: f'key = "p{number % PLUGINS}"'))
+
+
+def in_turn(round, more=lambda number: ""):
+    """A hundred routes, of which one has another line in each round."""
     for number in range(ROUTES):
-        text += f"""
-[[routes]]
-name     = "r{number}"
-path     = "/fill/r{number}/{{*rest}}"
-upstream = "origin"
-key      = "p{number % PLUGINS}"
-"""
-        if number == round % ROUTES:
-            text += 'ttl = "1m"\n'
-    return text
+        ttl = '\nttl = "1m"' if number == round % ROUTES else ""
+        yield route(f"r{number}", f"/fill/r{number}", more(number) + ttl)
 
 
 def reload(admin):

@@ -42,6 +42,22 @@ def body(length):
     return (ALPHABET * (length // len(ALPHABET) + 1))[:length]
 
 
+def head(port, admin=None, more=""):
+    """How a `gateway.toml` begins: one worker, and who listens where. `more` are lines of `[server]`."""
+    text = f'[server]\nlisten = "{HOST}:{port}"\nworkers = 1\n{more}\n'
+    return text + (f'[admin]\nlisten = "{HOST}:{admin}"\n' if admin else "")
+
+
+def to_origin(port, *routes):
+    """The upstream `origin`, which listens there, and these routes to it."""
+    return f'[upstreams.origin]\nservers = ["http://{HOST}:{port}"]\n' + "".join(routes)
+
+
+def route(name="everything", path="", more=""):
+    """A route to `origin`: all there is below a path. `more` are further lines."""
+    return f'[[routes]]\nname = "{name}"\npath = "{path}/{{*rest}}"\nupstream = "origin"\n{more}\n'
+
+
 class Server:
     """A running child on `core`. `close` ends it; so does leaving the `with`.
 
@@ -227,35 +243,28 @@ class Starter:
         command = [self.binaries / "larder", "run", "--config", file]
         return Server(name, command, port, self.server_core if core is None else core, self.folder)
 
+    def start_with_admin(self, name, text, more="", core=None):
+        """The same with an admin listener, whose port is its `admin`; `text` comes behind the `head`."""
+        port, admin = free_port(), free_port()
+        server = self.start_by(head(port, admin, more) + text, name, port, core)
+        server.admin = admin
+        return server
+
     def _constant(self, port):
         # Larder limits the time for a request head by default; the baseline pays for that too.
         return [self.binaries / "examples/constant", f"{HOST}:{port}", 10_000]
 
     def _larder(self, port, policy=False, name=None, capacity="1GiB", redis=None, log=False):
-        config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-compiled_cache = "off"
-
+        config = head(port, more='compiled_cache = "off"') + f"""
 [cache.l1]
 capacity = "{capacity}"
 ttl      = "1h"
 
-[upstreams.origin]
-servers = ["http://{HOST}:{self.origin.port}"]
-
 [policies.no-tracking]
 plugin = "bundled:normalise-query"
 config = {{ drop = ["utm_*", "fbclid"] }}
-
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
 """
-        if policy:
-            config += 'key      = "no-tracking"\n'
+        config += to_origin(self.origin.port, route(more='key = "no-tracking"' if policy else ""))
         if redis:
             # A slow moment of the machine must not turn a hit into a miss.
             config += f'\n[cache.l2]\nredis   = "redis://{HOST}:{redis.port}"\ntimeout = "1s"\n'

@@ -14,9 +14,9 @@ from statistics import median
 import fleet
 import reload
 import report
-from disk import stats
+from fleet import stats
 from measure import QUERY
-from servers import HOST, Failure, free_port
+from servers import Failure, free_port, head, route, to_origin
 
 # Hits a second, for so long.
 RATE, SECONDS, QUICK_SECONDS = 4000, 4, 2
@@ -70,34 +70,9 @@ def start(starter):
 
 def configuration(starter, port, admin, round):
     """A hundred routes, of which one has other lines each time; and all else by one more."""
-    text = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-watch   = false
-compiled_cache = "off"
-[admin]
-listen = "{HOST}:{admin}"
-[cache.l1]
-capacity = "{ROOM}MiB"
-ttl      = "1h"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
-    for number in range(reload.ROUTES):
-        text += f"""
-[[routes]]
-name     = "r{number}"
-path     = "/fill/r{number}/{{*rest}}"
-upstream = "origin"
-"""
-        if number == round % reload.ROUTES:
-            text += 'ttl = "1m"\n'
-    return text
+    text = head(port, admin, 'watch = false\ncompiled_cache = "off"')
+    text += f'[cache.l1]\ncapacity = "{ROOM}MiB"\nttl = "1h"\n'
+    return text + to_origin(starter.origin.port, route(), *reload.in_turn(round))
 
 
 def situations(bench, server):

@@ -7,7 +7,7 @@ from statistics import median
 
 import policies
 import report
-from servers import HOST, Failure, Server, free_port
+from servers import Failure, Server, free_port, head, to_origin
 
 ROUNDS, QUICK_ROUNDS = 9, 3
 PATIENCE = 60
@@ -56,16 +56,8 @@ def measure(bench):
 
 
 def configuration(starter, port, folder):
-    return f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-compiled_cache = "{folder}"
-[cache.l1]
-ttl = "1h"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-"""
+    text = head(port, more=f'compiled_cache = "{folder}"')
+    return text + '[cache.l1]\nttl = "1h"\n' + to_origin(starter.origin.port)
 
 
 def table(found):

@@ -7,31 +7,14 @@ import selectors
 import socket
 import time
 
-from servers import HOST, Failure, free_port
+from servers import HOST, Failure, route, to_origin
 
 VIEWERS = (0, 1, 100)
 
 
 def start(starter):
-    port, admin = free_port(), free_port()
-    config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-[admin]
-listen = "{HOST}:{admin}"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-"""
-    config += "".join(f"""
-[[routes]]
-name     = "r{number}"
-path     = "/r{number}/{{*rest}}"
-upstream = "origin"
-""" for number in range(10))
-    server = starter.start_by(config, "viewers", port)
-    server.admin = admin
-    return server
+    routes = (route(f"r{number}", f"/r{number}") for number in range(10))
+    return starter.start_with_admin("viewers", to_origin(starter.origin.port, *routes))
 
 
 def costs(starter, quick):

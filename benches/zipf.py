@@ -8,9 +8,9 @@ first. The generator's draws have a seed, so that they are the same in each run.
 import fleet
 import measure as measuring
 import report
-from disk import stats
+from fleet import stats
 from measure import QUERY
-from servers import HOST, free_port
+from servers import HOST, route, to_origin
 
 RESPONSES, QUICK_RESPONSES = 1_000_000, 50_000
 STEEPNESS = 0.9
@@ -24,29 +24,14 @@ PATH = "/fill/{n}"
 
 
 def start(starter, redis, octets):
-    port, admin = free_port(), free_port()
-    config = f"""
-[server]
-listen  = "{HOST}:{port}"
-workers = 1
-[admin]
-listen = "{HOST}:{admin}"
+    return starter.start_with_admin("zipf", f"""
 [cache.l1]
 capacity = "{octets // 1024}KiB"
 ttl      = "1h"
 [cache.l2]
 redis   = "redis://{HOST}:{redis.port}"
 timeout = "1s"
-[upstreams.origin]
-servers = ["http://{HOST}:{starter.origin.port}"]
-[[routes]]
-name     = "everything"
-path     = "/{{*rest}}"
-upstream = "origin"
-"""
-    server = starter.start_by(config, "zipf", port)
-    server.admin = admin
-    return server
+""" + to_origin(starter.origin.port, route()))
 
 
 def measure(bench):
