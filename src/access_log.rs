@@ -127,17 +127,17 @@ impl Shared {
             std::mem::swap(&mut lines, &mut *self.lines());
             let count = ends(&lines);
             // What is left of a line that a full disk has cut off is none of the next.
-            let is_mended = is_torn && count > 0;
-            if is_mended {
+            if is_torn && count > 0 {
                 lines.insert(0, b'\n');
             }
             let (done, ended) = target.write(&lines);
-            let done = lines.get(..done).unwrap_or_default();
+            let (done, rest) = lines.split_at(done);
             is_torn = done.last().map_or(is_torn, |last| *last != b'\n');
-            let whole = ends(done).saturating_sub(is_mended.into());
+            // Where nothing was written, the end that mends is among them.
+            let lost = ends(rest).min(count);
             let counts = &self.stats.access_log;
-            counts.written.add(whole);
-            counts.dropped.add(count.saturating_sub(whole));
+            counts.written.add(count - lost);
+            counts.dropped.add(lost);
             match ended {
                 Ok(()) => {
                     if is_failing && count > 0 {
@@ -167,7 +167,7 @@ impl Shared {
 
 /// How many lines have their end.
 fn ends(lines: &[u8]) -> u64 {
-    lines.split(|octet| *octet == b'\n').count() as u64 - 1
+    lines.iter().map(|octet| u64::from(*octet == b'\n')).sum()
 }
 
 /// What is written to.
