@@ -149,7 +149,7 @@ def started(starter, name, text):
 
 
 def configuration(starter, port, capacity):
-    text = head(port, more='watch = false\ncompiled_cache = "compiled"')
+    text = head(port, more='watch = false\ncompiled_cache = "growth-compiled"')
     return text + f'[cache.l1]\ncapacity = "{capacity}"\nttl = "1h"\n' + to_origin(starter.origin.port)
 
 
