@@ -1,6 +1,6 @@
 """From a write to the first read that shows it, and changes at a rate.
 
-Two gateways share a Redis, and so the log; one of them watches. `report.changes` makes the table.
+Two gateways share a Redis, and so the log; one of them watches. `mongodb.py` makes the table.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from database import start_larder, start_mongodb, tools, written
 from fleet import Wire, cpu_seconds, stats
-from mongodb import start_larder, start_mongodb, tools, written
 from servers import Failure
 
 # So many writes are looked for at each gateway.

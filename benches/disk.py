@@ -1,13 +1,14 @@
 """How many requests a tier on a disk answers, which makes room by end of life and not by use.
 
 The same requests are played to caches that are computed: the least recently used leaves first (LRU), or
-the oldest (FIFO), of as many responses as the disk has room for. `report.disk` makes the table.
+the oldest (FIFO), of as many responses as the disk has room for.
 """
 
 import random
 from collections import OrderedDict
 from itertools import accumulate
 
+import report
 from fleet import Wire, stats
 from servers import Failure, route, to_origin
 
@@ -20,6 +21,11 @@ SHARE = 0.1
 PARTS = (0, 0.1)
 # Told at first what one takes, with so many.
 PROBE = 500
+
+
+def measure(bench):
+    bench.say("disk: more responses than it has room for")
+    bench.samples["disk"] = rates(bench.starter, bench.options.quick)
 
 
 def trace(count):
@@ -86,3 +92,11 @@ def rates(starter, quick):
     for name, by_use in (("computed: LRU", True), ("computed: FIFO", False)):
         told["found"][name] = computed(numbers, room, by_use) / len(numbers)
     return told
+
+
+def table(it):
+    """What each cache answers of the same requests."""
+    rows = [[name, f"{share:.1%}"] for name, share in it["found"].items()]
+    about = (f"{it['requests']:,} requests for {it['responses']:,} responses of 1 KiB, which take "
+             f"{it['octets']:,.0f} octets each; the disk has room for {it['room']:,} of them.")
+    return about + "\n\n" + report.table(["cache", "answered"], rows)

@@ -1,8 +1,9 @@
 """What a fleet costs: L2 beside bare Redis, and the invalidation log beside what it covers.
 
-Two gateways share a Redis. Each figure stands beside its aim; `report.fleet` makes the table.
+Two gateways share a Redis. Each figure stands beside its aim.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -12,8 +13,11 @@ import time
 from pathlib import Path
 from statistics import median
 
+import report
+from measure import SIZES
 from servers import HOST, Failure, route, to_origin
 
+NEEDS = {"wrk", "redis-server"}
 # Of the look-ups in L2, a round.
 LOOK_UPS = 20_000
 # So many purges tell what one costs, and so many of them are measured together.
@@ -23,6 +27,41 @@ RATE = 1000
 NAMESPACE = "bench"
 # What `constant` gives each of its small answers.
 TAG = "small"
+
+
+def measure(bench):
+    starter, load, count = bench.starter, bench.load, bench.options.stored
+    server_core, load_core, redis_core = bench.options.cores
+    samples = {}
+    with contextlib.ExitStack() as stack:
+        bench.say("fleet: look-ups in L2")
+        # This load comes from the measured process itself: the load's core is free.
+        redis = stack.enter_context(starter.start_redis(load_core))
+        samples["look-ups"] = look_ups(bench.binaries, redis, server_core, 2 * bench.options.rounds + 1)
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(starter.start_redis())
+        near, far = (stack.enter_context(start(starter, name, redis, core))
+                     for name, core in (("fleet-a", redis_core), ("fleet-b", server_core)))
+        bench.say("fleet: from one gateway to the other")
+        samples["spread"] = spread(near, far, 100 * bench.options.rounds)
+        load.check_hit(far, bench.path("1k"), SIZES["1k"])
+        samples["hits"] = bench.interleaved(
+            "fleet-hits", situations(near, far), lambda situation: hits_while_purging(bench, situation))
+    with contextlib.ExitStack() as stack:
+        fleets = {}
+        capacity = f"{max(64, min(count * 2 // 1024, 512))}MiB"
+        for name, number in (("one", 1), ("all", count)):
+            bench.say(f"fleet: storing {number:,} small responses")
+            redis = stack.enter_context(starter.start_redis(name=f"redis-{name}"))
+            server = stack.enter_context(start(starter, f"fleet-{name}", redis, server_core, capacity))
+            fleets[name] = server, redis
+            samples[name] = store(load, server, redis, number)
+        bench.say("fleet: purging them")
+        samples["purges"] = purges(fleets)
+        missed, asked = gone(fleets["all"][0], load, count)
+        if missed != asked:
+            raise Failure(f"{asked - missed} of {asked} were not gone after the purge")
+    bench.samples["fleet"] = samples
 
 
 class Wire:
@@ -122,6 +161,19 @@ class Purger(threading.Thread):
         if self.failure:
             raise Failure(f"purges failed: {self.failure}")
         return self.rate
+
+
+def hits_while_purging(bench, situation):
+    purger = Purger(situation.admin) if situation.admin else None
+    if purger:
+        purger.start()
+    try:
+        seen = bench.load.saturate(situation.server, bench.path("1k"), bench.options.seconds)
+    finally:
+        rate = purger.stop() if purger else 0
+    if purger and rate < 0.95 * RATE:
+        raise Failure(f"{rate:.0f} purges a second instead of {RATE}")
+    return seen
 
 
 def start(starter, name, redis, core, capacity="256MiB"):
@@ -305,3 +357,63 @@ def store(load, server, redis, count):
             "all": keys.ask("DBSIZE")}
     keys.close()
     return told
+
+
+def table(samples):
+    """Each cost beside its aim; the last column compares the worst of a row with it."""
+    ways = samples["look-ups"]
+    rows = []
+
+    def row(what, found, aim, digits=2, worst=max, least=False):
+        shown = ", ".join(f"{name} {value:.{digits}f}".strip() for name, value in found.items())
+        bound = worst(found.values())
+        beside = aim / bound if least else bound / aim
+        rows.append([what, shown, f"{'>' if least else '<'} {aim}", f"{beside:.2f}"])
+
+    def to_get(crowd, cost):
+        pairs = zip(ways[crowd]["look-up"], ways[crowd]["get"])
+        return median(cost(a) / cost(b) for a, b in pairs)
+
+    row("a look-up in L2, to a bare `GET`: time", {
+        "by one": to_get("one", lambda it: it[0]), "by 64": to_get("many", lambda it: it[0])}, 1.3)
+    row("the same: processor time, Redis' included", {
+        "by one": to_get("one", lambda it: it[1] + it[2]),
+        "by 64": to_get("many", lambda it: it[1] + it[2])}, 1.3)
+    spread = samples["spread"]
+    row("from a purge to another gateway's L1, ms", {
+        "median": median(spread["reached"]),
+        "p99": sorted(spread["reached"])[len(spread["reached"]) * 99 // 100]}, 5,
+        worst=lambda spans: next(iter(spans)))
+    one, every = samples["purges"]["one"], samples["purges"]["all"]
+    row(f"a purge of {samples['all']['responses']:,} responses, to one of 1", {
+        name: median(a[key] / b[key] for a, b in zip(every, one))
+        for name, key in (("time", "time"), ("processor time", "cpu"))}, 1.1)
+    hits = samples["hits"]
+    found = {}
+    for name, rounds in hits.items():
+        pairs = [(a, b) for a, b in zip(rounds, hits["none"]) if a and b]
+        if name != "none" and pairs:
+            # Of a second: what all took, less what as many hits take without purges.
+            found[f"by the {name}"] = median(
+                1 - (a["cpu"] - b["cpu"]) * a["rate"] / 1e6 for a, b in pairs)
+    if found:
+        row("hits of a busy core that are left by 1,000 purges a second", found, 0.9, worst=min,
+            least=True)
+    costs = report.table(["cost", "measured", "aim", "worst to aim"], rows)
+    return costs + "\n\n" + kept(samples["all"], every)
+
+
+def kept(stored, purges):
+    """What Redis keeps of many responses, and what purges of them took."""
+    receipts = [name for name in stored["others"] if ":receipt:" in name]
+    others = [f"`{name}` ({kind})" for name, kind in sorted(stored["others"].items())
+              if name not in receipts]
+    if receipts:
+        others.append(f"{len(receipts):,} receipts of the last hour's purges")
+    missing = stored["asked"] - stored["responses"]
+    missing = f" ({missing:,} more were not written in time)" if missing else ""
+    return (f"{stored['responses']:,} stored responses of 16 octets{missing} take "
+            f"{stored['octets']:,.0f} octets of Redis each, of its {stored['all']:,} keys. The others are "
+            f"{', '.join(others)}. The first purge of all that is stored took "
+            f"{purges[0]['first']:.2f} ms, the median of all {report.middle(purges, 'time'):.2f} ms, with "
+            f"{report.middle(purges, 'cpu'):.0f} µs of processor time, Redis' included.")

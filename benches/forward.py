@@ -1,21 +1,24 @@
 """What it costs to pass on what no cache answers: beside nginx as a plain proxy, and in memory.
 
 Requests that all reach the origin, contents of any length in both directions, and connections on which
-nothing happens. `report.forward` makes the table.
+nothing happens.
 """
 
 import contextlib
 import http.client
 import resource
+import shutil
 import socket
 import ssl
 import struct
 import subprocess
 import time
 
-import measure
+import report
+from measure import settled
 from servers import HOST, Failure, body, free_port, route, to_origin
 
+NEEDS = {"wrk", "nginx"}
 # The compared servers, and what they are asked: method, path, and the length of the request's content.
 SERVERS = ["larder", "nginx-proxy"]
 REQUESTS = {
@@ -24,7 +27,7 @@ REQUESTS = {
     "a POST of 1 KiB, 1 KiB": ("POST", "/no-store/1k", 1 << 10),
 }
 # How long a content is, and a longer one beside it.
-LENGTHS = (10 << 20, 10 << 30)
+LENGTHS, QUICK_LENGTHS = (10 << 20, 10 << 30), (10 << 20, 1 << 30)
 # What streams: method and path; of an upload the request's content.
 STREAMS = {
     "not to be stored": ("GET", "/no-store/large/{length}"),
@@ -34,11 +37,33 @@ STREAMS = {
     "an upload in chunks": ("PUT", "/no-store/1k"),
 }
 # Idle connections, and those to begin with, by which everything has been used once.
-IDLE, FIRST = 10_000, 500
+IDLE, QUICK_IDLE, FIRST = 10_000, 1000, 500
 # Seconds after which a connection of HTTP/1.1 is idle, and a little more.
 MOMENT = 1.5
 PIECE = 256 << 10
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def measure(bench):
+    samples = {"requests": {}}
+    names = [name for name in SERVERS if name.startswith("larder") or shutil.which("nginx")]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(bench.starter.start(name)) for name in names]
+        for what, (method, path, length) in REQUESTS.items():
+            # The same rate for all: who is faster finds those around it awake more often, and
+            # to wake them is a large part of what a request costs.
+            rate = min(bench.load.highest(server, method, path, length, 2) for server in servers) / 2
+            samples["requests"][what] = bench.interleaved(
+                f"forward, {what}", servers,
+                lambda server: bench.load.forward(server, method, path, length, rate, bench.options.seconds))
+    bench.say("forward: memory of streams")
+    samples["lengths"] = QUICK_LENGTHS if bench.options.quick else LENGTHS
+    samples["streams"] = streams(bench.starter, samples["lengths"])
+    bench.say("forward: memory of idle connections")
+    samples["count"] = QUICK_IDLE if bench.options.quick else raise_limit()
+    secured = certificate(bench.starter.folder)
+    samples["idle"] = idle(bench.starter, secured, samples["count"])
+    bench.samples["forward"] = samples
 
 
 def start(starter, name, secured=None):
@@ -130,7 +155,7 @@ def idle(starter, secured, count):
                 for _ in range(count):
                     connections.enter_context(opened(connected(server, context)))
                 time.sleep(MOMENT)
-                return measure.settled(server)
+                return settled(server)
 
             before = open_more(FIRST)
             found[name] = (open_more(count) - before) / count
@@ -200,3 +225,31 @@ def raise_limit():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return min(IDLE, hard - FIRST - 100)
+
+
+def table(samples):
+    """Requests beside nginx, and memory, each beside its aim."""
+    rows = []
+    for what, by_server in samples["requests"].items():
+        for name, rounds in by_server.items():
+            found = [sample for sample in rounds if sample]
+            if found:
+                rows.append([
+                    what, name, f"{report.middle(found, 'cpu'):.1f}",
+                    report.ratio(rounds, by_server.get("nginx-proxy", [])),
+                    f"{report.middle(found, 'rate'):,.0f}", f"{report.middle(found, 'busy'):.0%}"])
+    head = ["request and its answer", "server", "µs/request", "to nginx (aim: 1.20)", "requests/s",
+            "core busy"]
+    requests = report.table(head, rows)
+    lengths = [f"{length >> 20:,} MiB" for length in samples["lengths"]]
+    rows = []
+    for what, peaks in samples["streams"].items():
+        most = [it["peak"] for it in peaks]
+        rows.append([what, *(f"{peak / 2**20:.1f}" for peak in most), f"{most[-1] / most[0]:.2f}",
+                     f"{peaks[-1]['seconds']:.1f}"])
+    head = ["what streams", *(f"most memory at {length}, MiB" for length in lengths), "ratio",
+            f"seconds for {lengths[-1]}"]
+    streams = report.table(head, rows)
+    rows = [[what, f"{octets / 1024:.1f}"] for what, octets in samples["idle"].items()]
+    idle = report.table([f"{samples['count']:,} idle connections", "KiB each (aim: < 20)"], rows)
+    return "\n\n".join([requests, streams, idle])

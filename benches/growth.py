@@ -61,10 +61,7 @@ def measure(bench):
                 if family != "stored":
                     bench.load.send(case.server, case.path, 2 * case.distinct, case.distinct, cold=True)
             told["beside"][family] = {case.name: case.beside for case in cases}
-            name = f"growth: {family}"
-            told["hits"][family] = bench.interleaved(
-                name, cases, lambda case: hits(bench, case))
-            del bench.samples[name]
+            told["hits"][family] = bench.interleaved(f"growth: {family}", cases, lambda case: hits(bench, case))
             sizes = {case.name: case.server.resident() for case in cases if case.name.endswith("all")}
         told["walk"][family] = {name: (octets, walk(bench, octets)) for name, octets in sizes.items()}
     bench.samples["growth"] = told

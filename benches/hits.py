@@ -7,6 +7,9 @@ import works
 from servers import Failure
 
 
+NEEDS = {"wrk", "h2load"}
+
+
 def measure(bench):
     samples = bench.samples["hits"] = {}
     with contextlib.ExitStack() as stack:
@@ -31,4 +34,23 @@ def ready(bench, servers, work):
 
 
 def table(samples):
-    return "\n\n".join(f"**{name}**\n\n{report.hits(by_server)}" for name, by_server in samples.items())
+    return "\n\n".join(f"**{name}**\n\n{_one(by_server)}" for name, by_server in samples.items())
+
+
+def _one(by_server):
+    """`by_server`: a list of samples per server, one a round, `None` for one that failed."""
+    rows = []
+    for name, rounds in by_server.items():
+        samples = [sample for sample in rounds if sample]
+        if not samples:
+            continue
+        rows.append([
+            name,
+            f"{report.middle(samples, 'cpu'):.1f}",
+            report.ratio(rounds, by_server.get("nginx", [])),
+            report.ratio(rounds, by_server.get("constant", [])),
+            f"{report.middle(samples, 'rate'):,.0f}",
+            f"{report.middle(samples, 'busy'):.0%}",
+        ])
+    head = ["server", "µs/request", "to nginx", "to constant", "requests/s", "core busy"]
+    return report.table(head, rows)

@@ -8,6 +8,9 @@ import works
 from servers import Failure
 
 
+NEEDS = {"wrk", "h2load"}
+
+
 def wanted(work):
     """Other numbers of connections tell of queues at the load as much as of servers, and the other sizes
     of HTTP/2 of its framing, which the processor time says better."""

@@ -242,21 +242,6 @@ class Load:
             raise Failure(f"{missed} requests were no hits")
 
 
-def fill(load, server, count):
-    """Stores `count` distinct 1 KiB responses; answers the octets of memory that each has taken."""
-    spare = 1000
-    # What comes with the first requests, like connections and buffers, is no part of the price.
-    load.send(server, "/fill/first-{n}" + QUERY, 20_000, spare, cold=True)
-    before = settled(server)
-    load.send(server, "/fill/{n}" + QUERY, count, count, cold=True)
-    after = settled(server)
-    # The last ones and the first ones alike must still be there: the same numbers in a row again.
-    asked = load.asked()
-    load.send(server, "/fill/{n}" + QUERY, count, count, cold=True)
-    kept = 1 - (load.asked() - asked) / count
-    return {"count": count, "octets": (after - before) / count, "kept": kept}
-
-
 def headers(fields):
     """As wrk and h2load take them."""
     return [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]

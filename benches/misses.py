@@ -10,6 +10,7 @@ import measure as single
 import report
 from servers import HOST, Failure
 
+NEEDS = {"wrk"}
 SERVERS = ["larder", "nginx-proxy", "varnish", "haproxy", "trafficserver"]
 SMALL, LARGE = 1 << 10, 10 << 20
 # The origin has a core with those who ask: it pauses, or it would go on sending before the first octet was seen.

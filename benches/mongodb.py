@@ -1,24 +1,19 @@
-"""What MongoDB behind the cache costs, and what it saves.
+"""What MongoDB behind the cache costs, what it saves, and how soon changes are seen (`changes.py`)."""
 
-A server of MongoDB's protocol, from the tests' tools, holds the documents. A proxy before it makes it
-as slow as a busy one far away. `report.mongodb` makes the table.
-"""
-
-import json
-import os
 import random
-import socket
-import subprocess
 import threading
 import time
-from pathlib import Path
+from statistics import median
 
+import changes
+import report
+from database import DOCUMENTS, Late, start_larder, start_mongodb
 from fleet import Wire, stats
-from servers import HOST, Failure, Server, free_port
+from servers import Failure
 
+NEEDS = {"redis-server"}
 # The collection answers so late.
 DELAY = 0.12
-DOCUMENTS = 20_000
 READS = 100_000
 CLIENTS = 32
 # Documents are asked for as in a Pareto distribution of shape 1.16: a fifth of them gets 80 % of the reads.
@@ -27,118 +22,12 @@ STEEPNESS = 1 / (1 - 1 / 1.16)
 LOOKS = 200
 
 
-class Late(threading.Thread):
-    """Passes connections on to a port. What comes back comes so many seconds later, however much it is."""
-
-    def __init__(self, port, delay):
-        super().__init__(daemon=True)
-        self.to, self.delay = port, delay
-        self.listener = socket.create_server((HOST, 0))
-        self.port = self.listener.getsockname()[1]
-
-    def run(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection((HOST, self.to))
-            for it in (client, server):
-                it.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self.forth, args=(client, server), daemon=True).start()
-            threading.Thread(target=self.back, args=(server, client), daemon=True).start()
-
-    def forth(self, client, server):
-        while came := receive(client):
-            server.sendall(came)
-        server.close()
-
-    def back(self, server, client):
-        waiting, more = [], threading.Condition()
-
-        def deliver():
-            while True:
-                with more:
-                    more.wait_for(lambda: waiting)
-                    due, came = waiting.pop(0)
-                time.sleep(max(0, due - time.monotonic()))
-                if not came:
-                    return client.close()
-                try:
-                    client.sendall(came)
-                except OSError:
-                    return None
-
-        threading.Thread(target=deliver, daemon=True).start()
-        came = True
-        while came:
-            came = receive(server)
-            with more:
-                waiting.append((time.monotonic() + self.delay, came))
-                more.notify()
-
-
-def receive(connection):
-    try:
-        return connection.recv(1 << 16)
-    except OSError:
-        return b""
-
-
-def tools(root):
-    """The tests' own installation, or where `tests/run` puts it."""
-    program = root / "target/tools/mongodb/bin/secantusd-py"
-    if not program.exists():
-        raise Failure("no server of MongoDB's protocol: `tests/run` installs it")
-    return program.parent
-
-
-def start_mongodb(starter, root, name="mongodb"):
-    port, folder = free_port(), starter.folder / name
-    command = [tools(root) / "secantusd-py", "--host", HOST, "--port", port, "--storage-path", folder]
-    server = Server(f"{name}-server", command, port, starter.load_core, starter.folder)
-    try:
-        written(root, server, "fill", DOCUMENTS)
-    except BaseException:
-        server.close()
-        raise
-    return server
-
-
-def written(root, mongodb, *what):
-    """What `writes.py` says when it has done this."""
-    command = [tools(root) / "python", Path(__file__).with_name("writes.py"), mongodb.port, *what]
-    # Nothing of a run stays in the source tree.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600,
-                          check=False, env=environment)
-    if done.returncode:
-        raise Failure(f"{what[0]}: {done.stderr.strip().splitlines()[-1][:200]}")
-    return json.loads(done.stdout)
-
-
-def start_larder(starter, mongodb, name="documents", redis=None):
-    """A gateway of the documents; with Redis, one of a fleet that is told of changes."""
-    config = f"""
-[mongodb.shop]
-uri = "mongodb://{HOST}:{mongodb}/?directConnection=true"
-[[routes]]
-name     = "users"
-path     = "/users/{{id}}"
-document = {{ mongodb = "shop", database = "app", collection = "users", find = {{ _id = "{{id}}" }} }}
-ttl      = "1h"
-"""
-    if redis:
-        config += f"""
-[cache.l2]
-redis   = "redis://{HOST}:{redis.port}"
-timeout = "1s"
-[[changes]]
-mongodb     = "shop"
-database    = "app"
-collections = ["users"]
-"""
-    return starter.start_with_admin(f"larder-{name}", config)
+def measure(bench):
+    bench.say("mongodb: documents")
+    found = documents(bench.starter, bench.root, bench.options.quick)
+    bench.samples["mongodb"] = found
+    bench.say("mongodb: changes")
+    found.update(changes.changes(bench.starter, bench.root, bench.options.quick))
 
 
 def documents(starter, root, quick):
@@ -201,3 +90,32 @@ def reads(larder, count):
 def served(larder):
     """How many requests went on to MongoDB so far."""
     return stats(larder)["upstream_requests"]
+
+
+def table(samples):
+    """Each figure beside its aim."""
+    collection, l1 = (median(samples[name]) for name in ("collection", "l1"))
+    share = samples["served"] / samples["reads"]
+    rows = [
+        ["a document from the collection, ms", f"{collection * 1e3:.0f}", "–"],
+        ["the same from L1, ms", f"{l1 * 1e3:.2f}", "–"],
+        ["so many times faster from L1", f"{collection / l1:.0f}", "> 150"],
+        [f"reads that reach MongoDB, of {samples['reads']:,}", f"{share:.1%}", "< 20 %"],
+    ]
+    for name, spans in samples.get("fresh", {}).items():
+        rows.append([f"from a committed write to a read that shows it, through {name}, ms",
+                     f"median {median(spans):.1f}, p99 {sorted(spans)[len(spans) * 99 // 100]:.1f}",
+                     "median < 20"])
+    for kind, what in (("written", "writes"), ("scripted", "changes")):
+        for it in samples.get(kind, []):
+            rows += [
+                [f"{it['due']:,} {what} a second for {it['spell']} s: changes that the log took, a second",
+                 f"{it['rate']:,.0f}", "all"],
+                ["the same: how far the log is behind, ms",
+                 f"at first {it['first']:.1f}, at the end {it['last']:.1f}, at most {it['worst']:.0f}",
+                 "does not grow"],
+                ["the same: the gateway's share of a core", f"{it['cpu'] * it['rate'] / 1e6:.0%}", "–"],
+            ]
+            if "writes" in it:
+                rows[-3][1] += f" of {it['writes']:,.0f}, which the server took"
+    return report.table(["cost", "measured", "aim"], rows)

@@ -1,20 +1,23 @@
 """What policies cost: calls and loading by themselves, hits of routes with them, and memory.
 
-Each figure stands beside its aim; `report.policies` makes the table. The names that the measurements
-have here are those in it.
+Each figure stands beside its aim. The names that the measurements have here are those in the table.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import subprocess
+from statistics import median
 
-import measure
+import report
+from measure import FIELDS, QUERY, SIZES, settled
 from reload import PLUGINS, ROUTES
 from servers import Failure, Server, body, free_port, head, route, to_origin
 
+NEEDS = {"wrk"}
 SECRET = "0123456789abcdef0123456789abcdef"
 # The compared servers: what the only route of each says. All are sent the same requests.
 HITS = {
@@ -57,6 +60,24 @@ SHARED = [
 ]
 
 
+def measure(bench):
+    load, folder = bench.load, bench.starter.folder / "code"
+    folder.mkdir(mode=0o700)
+    bench.say("policies: calls and loading")
+    rounds, core = 2 * bench.options.rounds + 1, bench.options.cores[0]
+    found = calls(bench.binaries, bench.root, folder, core, rounds)
+    sent, path = fields(), bench.path("1k")
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(start(bench.starter, name)) for name in HITS]
+        for server in servers:
+            load.check_hit(server, path, SIZES["1k"], sent)
+            load.saturate(server, path, 1, sent)  # Warm up.
+        hits = bench.interleaved(
+            "policies-hits", servers, lambda server: load.saturate(server, path, bench.options.seconds, sent))
+    bench.say("policies: memory")
+    bench.samples["policies"] = {"calls": found, "hits": hits, "memory": memory(bench.starter)}
+
+
 def calls(binaries, root, folder, core, rounds):
     """Medians by cost and plugin."""
     command = [binaries / "examples/policies", rounds, folder, *languages(binaries, root)]
@@ -94,7 +115,7 @@ def token():
 
 def fields():
     """Those of every measurement, and the token."""
-    return {**measure.FIELDS, "X-Token": token()}
+    return {**FIELDS, "X-Token": token()}
 
 
 def start(starter, name):
@@ -123,7 +144,7 @@ def memory(starter):
             for number in range(ROUTES):
                 for turn in range(2):
                     ask(server, number)
-            found[name] = measure.settled(server)
+            found[name] = settled(server)
     return found
 
 
@@ -131,8 +152,8 @@ def ask(server, number):
     """Some of a route's paths, as two sorts of clients."""
     for page in range(5):
         for language in ("en", "de"):
-            path = f"/fill/r{number}/{page}{measure.QUERY}"
-            sent = {**measure.FIELDS, "Accept-Language": language, "Cookie": "currency=EUR"}
+            path = f"/fill/r{number}/{page}{QUERY}"
+            sent = {**FIELDS, "Accept-Language": language, "Cookie": "currency=EUR"}
             status, content = server.get(path, sent)
             if status != 200 or content != body(1 << 10):
                 raise Failure(f"wrong answer: {status}, {len(content)} octets")
@@ -147,3 +168,48 @@ def routes(with_policies):
         policy = f'{SHARED[place][0]} = "p{place}"' if with_policies else ""
         text += route(f"r{number}", f"/fill/r{number}", policy)
     return text
+
+
+def table(samples):
+    """Each cost beside its aim; the last column compares the worst of the row with it."""
+    calls, memory = samples["calls"], samples["memory"]
+    # What is written in other languages has a size of its own.
+    ours, others = ({cost: {plugin: span for plugin, span in found.items()
+                            if (plugin in ("C", "JavaScript")) == is_other}
+                     for cost, found in calls.items()} for is_other in (False, True))
+    more = {how: memory[how] - memory["without"] for how in ("compiled anew", "compiled before")}
+    bounds = [
+        ("a remembered key, ns", calls["remembered"], 1, 200),
+        ("a remembered key, one of 5,000 in turn, ns", calls["remembered, many"], 1, 200),
+        ("`key` in a fresh instance, µs", ours["key"], 1000, 8),
+        ("the same in other languages, µs", others["key"], 1000, 8),
+        ("`storing`, 4 KiB of JSON, µs", calls["storing"], 1000, None),
+        ("`invalidation`, µs", calls["invalidation"], 1000, None),
+        ("loading, compiled before, ms", ours["loaded"], 1, 5),
+        ("loading, compiled anew, ms", ours["compiled"], 1, None),
+        ("loading other languages, compiled before, ms", others["loaded"], 1, None),
+        ("100 routes with 10 policies, MiB more than without", more, 2**20, 64),
+    ]
+    rows = []
+    for what, found, unit, aim in bounds:
+        if found:
+            shown = ", ".join(f"{name} {span / unit:.{0 if what.endswith('ns') else 1}f}"
+                              for name, span in found.items())
+            worst = f"{max(found.values()) / unit / aim:.2f}" if aim else "–"
+            rows.append([what, shown, f"< {aim}" if aim else "–", worst])
+    hits = samples["hits"]
+    served = [("hits per second of processor time, to those without", lambda a, b: b["cpu"] / a["cpu"])]
+    # Where the core was not busy, something else was the limit.
+    if all(report.middle([it for it in rounds if it] or [{"busy": 0}], "busy") > 0.9
+           for rounds in hits.values()):
+        served.append(("hits per second, to those without", lambda a, b: a["rate"] / b["rate"]))
+    for what, ratio_of in served:
+        found = {}
+        for name, rounds in hits.items():
+            pairs = [(a, b) for a, b in zip(rounds, hits["none"]) if a and b]
+            if name != "none" and pairs:
+                found[name] = median(ratio_of(a, b) for a, b in pairs)
+        if found:
+            shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items())
+            rows.append([what, shown, "> 0.95", f"{0.95 / min(found.values()):.2f}"])
+    return report.table(["cost", "measured", "aim", "worst to aim"], rows)

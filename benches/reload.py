@@ -47,6 +47,12 @@ class Client(threading.Thread):
             time.sleep(BREATH)
 
 
+def measure(bench):
+    bench.say(f"reload: {bench.options.reloads:,} reloads under load")
+    plugin = bench.root / "plugins/bundled/normalise-query.wasm"
+    bench.samples["reload"] = endure(bench.starter, plugin, bench.options.reloads)
+
+
 def endure(starter, plugin, count):
     """So many reloads. `plugin` is the module that all plugins are versions of."""
     folder = starter.folder / "reload"
@@ -129,3 +135,10 @@ def reload(admin):
         raise Failure(f"not reloaded: {error}") from error
     finally:
         connection.close()
+
+
+def table(it):
+    return (f"{it['count']:,} reloads of {ROUTES} routes with {PLUGINS} plugins, one of which was another each time: "
+            f"{it['seconds'] * 1000:.0f} ms in the median, {it['longest'] * 1000:.0f} ms at most. "
+            f"None of {it['requests']:,} requests failed. Memory was {it['before'] / 2**20:.1f} MiB in the second "
+            f"tenth of them and {it['after'] / 2**20:.1f} MiB in the last ({it['after'] / it['before'] - 1:+.1%}).")

@@ -1,6 +1,6 @@
 """A server of MongoDB's protocol that has nothing but changes, as many a second as it is told.
 
-`mongodb.py` starts it with the Python that knows BSON. It prints its port. A line with a rate and a
+`changes.py` starts it with the Python that knows BSON. It prints its port. A line with a rate and a
 number of changes makes it print when the first is due, by the system's clock; the others follow on
 schedule, whether or not anybody reads them. It answers as a mongod does: a reader gets at once what
 has come since its last answer, and waits where that is nothing.

@@ -1,15 +1,18 @@
-"""What it costs that operators watch: the feed of the dashboard, to nobody and to a hundred at once.
-
-`report.viewers` makes the table.
-"""
+"""What it costs that operators watch: the feed of the dashboard, to nobody and to a hundred at once."""
 
 import selectors
 import socket
 import time
 
+import report
 from servers import HOST, Failure, route, to_origin
 
 VIEWERS = (0, 1, 100)
+
+
+def measure(bench):
+    bench.say("viewers: of the dashboard")
+    bench.samples["viewers"] = costs(bench.starter, bench.options.quick)
 
 
 def start(starter):
@@ -59,3 +62,9 @@ def read(viewers, seconds):
             for key, _ in selector.select(left):
                 octets += len(key.fileobj.recv(1 << 20))
     return octets
+
+
+def table(found):
+    """What those who watch cost."""
+    rows = [[f"{count}", f"{it['share']:.2%}", f"{it['octets']:,.0f}"] for count, it in found.items()]
+    return report.table(["viewers", "of a core", "octets a second to each"], rows)

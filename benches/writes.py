@@ -1,4 +1,4 @@
-"""Writes documents, and looks at gateways meanwhile. `mongodb.py` runs it with the Python that has
+"""Writes documents, and looks at gateways meanwhile. `database.py` runs it with the Python that has
 MongoDB's driver, and reads the JSON that it prints.
 
     writes.py MONGODB fill COUNT

@@ -12,6 +12,7 @@ from fleet import stats
 from measure import QUERY
 from servers import HOST, route, to_origin
 
+NEEDS = {"redis-server"}
 RESPONSES, QUICK_RESPONSES = 1_000_000, 50_000
 STEEPNESS = 0.9
 # The share of the responses that L1 has room for.
