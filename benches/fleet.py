@@ -46,7 +46,8 @@ def measure(bench):
         samples["spread"] = spread(near, far, 100 * bench.options.rounds)
         load.check_hit(far, bench.path("1k"), SIZES["1k"])
         samples["hits"] = bench.interleaved(
-            "fleet-hits", situations(near, far), lambda situation: hits_while_purging(bench, situation))
+            "fleet-hits", situations(near, far), lambda situation: hits_while_purging(bench, situation),
+            bench.options.seconds)
     with contextlib.ExitStack() as stack:
         fleets = {}
         capacity = f"{max(64, min(count * 2 // 1024, 512))}MiB"

@@ -45,7 +45,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def measure(bench):
-    samples = {"requests": {}}
+    samples, seconds = {"requests": {}}, bench.options.seconds
     names = [name for name in SERVERS if name.startswith("larder") or shutil.which("nginx")]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(bench.starter.start(name)) for name in names]
@@ -55,7 +55,7 @@ def measure(bench):
             rate = min(bench.load.highest(server, method, path, length, 2) for server in servers) / 2
             samples["requests"][what] = bench.interleaved(
                 f"forward, {what}", servers,
-                lambda server: bench.load.forward(server, method, path, length, rate, bench.options.seconds))
+                lambda server: bench.load.forward(server, method, path, length, rate, seconds), seconds)
     bench.say("forward: memory of streams")
     samples["lengths"] = QUICK_LENGTHS if bench.options.quick else LENGTHS
     samples["streams"] = streams(bench.starter, samples["lengths"])

@@ -162,14 +162,27 @@ def stored(starter, number):
 START = {"routes": routes, "policies": policies, "stored": stored}
 
 
+def beside(told, family, name):
+    """Round by round, what a hit costs in a case, and in the one that it is compared with."""
+    by_case = told["hits"][family]
+    return [(a["cpu"], b["cpu"]) for a, b in zip(by_case[name], by_case[told["beside"][family][name]]) if a and b]
+
+
+def worst(told, family):
+    """The largest number of a family, and the worst ratio of all its numbers where the same is asked for; `None`
+    where nothing is to be compared."""
+    compared = {name: beside(told, family, name) for name, other in told["beside"].get(family, {}).items()
+                if name.endswith(" few") and name != other}
+    ratios = {int(name.split()[0]): median(a / b for a, b in pairs) for name, pairs in compared.items() if pairs}
+    return (max(ratios), max(ratios.values())) if ratios else None
+
+
 def table(told):
     """Each number beside the smallest of its family."""
     rows = []
     for family, by_case in told["hits"].items():
         for name, rounds in by_case.items():
-            samples = [sample for sample in rounds if sample]
-            pairs = [(a["cpu"], b["cpu"])
-                     for a, b in zip(rounds, by_case[told["beside"][family][name]]) if a and b]
+            samples, pairs = [sample for sample in rounds if sample], beside(told, family, name)
             if not pairs:
                 continue
             number, kind, *others = name.split()

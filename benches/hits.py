@@ -18,7 +18,7 @@ def measure(bench):
             rounds, seconds = bench.options.compared
             samples[work.name] = bench.in_turn(
                 f"hits: {work.name}", ready(bench, servers, work),
-                lambda server: bench.load.work(server, work, seconds), rounds)
+                lambda server: bench.load.work(server, work, seconds), rounds, seconds)
 
 
 def ready(bench, servers, work):

@@ -28,7 +28,7 @@ def measure(bench):
         if found < count:
             raise Failure(f"Redis was asked for {found} of {count} responses")
         rate = full["requests"] / full["seconds"]
-        latencies = bench.interleaved("l2", [server], lambda server: paced(load, server, rate / 2, seconds))
+        latencies = bench.interleaved("l2", [server], lambda server: paced(load, server, rate / 2, seconds), seconds)
     bench.samples["l2"] = {
         "rate": rate,
         "larder": (after[0] - before[0]) * 1e6 / count,

@@ -34,7 +34,7 @@ def measure(bench):
                     bench.fail(f"latency: {work.name}, {server.name}", failure)
             samples[work.name] = bench.in_turn(
                 f"latency: {work.name}", [server for server in servers if server.name in rates],
-                lambda server: bench.load.paced(server, work, rates[server.name], seconds), rounds)
+                lambda server: bench.load.paced(server, work, rates[server.name], seconds), rounds, seconds)
 
 
 def table(samples):

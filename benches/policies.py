@@ -61,7 +61,7 @@ SHARED = [
 
 
 def measure(bench):
-    load, folder = bench.load, bench.starter.folder / "code"
+    load, folder, seconds = bench.load, bench.starter.folder / "code", bench.options.seconds
     folder.mkdir(mode=0o700)
     bench.say("policies: calls and loading")
     rounds, core = 2 * bench.options.rounds + 1, bench.options.cores[0]
@@ -73,7 +73,7 @@ def measure(bench):
             load.check_hit(server, path, SIZES["1k"], sent)
             load.saturate(server, path, 1, sent)  # Warm up.
         hits = bench.interleaved(
-            "policies-hits", servers, lambda server: load.saturate(server, path, bench.options.seconds, sent))
+            "policies-hits", servers, lambda server: load.saturate(server, path, seconds, sent), seconds)
     bench.say("policies: memory")
     bench.samples["policies"] = {"calls": found, "hits": hits, "memory": memory(bench.starter)}
 

@@ -1,16 +1,20 @@
-"""What the comparison with peers came to: beside its aims, and written to `docs/benchmarks` and the README."""
+"""What measurements came to: beside their aims, and written to `docs/benchmarks` and the README.
+
+`docs/benchmarks/samples.json` has the last run of each part, and when, how and on what it was made. Tables and plot are
+of all that is there, so that a run which measures some parts leaves the others as they are.
+"""
 
 import json
-import shlex
-import sys
-from datetime import datetime, timezone
+from datetime import datetime
 from statistics import median
 
-import hits
-import latency
+import growth
+import memory
 import misses
 import plot
 import report
+import slow
+from parts import MODULES
 
 OURS = "larder-policy"
 SMALL, LARGE = "1 KiB, 64 connections, HTTP/1.1", "256 KiB, 64 connections, HTTP/1.1"
@@ -20,7 +24,7 @@ COST = "Processor time of a request, µs (the shorter the better)"
 
 
 def aims(samples):
-    """Each aim of the comparison, where it was measured: a Markdown table, or nothing."""
+    """Each aim, where it was measured: a Markdown table, or nothing."""
     costs, times, missed = (samples.get(part, {}) for part in ("hits", "latency", "misses"))
     rows = []
 
@@ -29,11 +33,13 @@ def aims(samples):
         if pairs:
             row(f"{what}, to {peer}", median(a[key] / b[key] for a, b in pairs), most, 2)
 
-    def row(what, found, most, digits, unit=""):
+    def row(what, found, aim, digits, unit="", is_least=False):
         shown = round(found, digits)
-        rows.append([what, f"{shown:.{digits}f}{unit}", f"≤ {most:g}{unit}", "met" if shown <= most else "not met"])
+        met = shown >= aim if is_least else shown <= aim
+        rows.append([what, f"{shown:,.{digits}f}{unit}", f"{'≥' if is_least else '≤'} {aim:,g}{unit}",
+                     "met" if met else "not met"])
 
-    for peer, most in (("nginx", 0.5), ("varnish", 0.5), ("haproxy", 0.85), ("constant", 1.1)):
+    for peer, most in (("nginx", 0.5), ("varnish", 0.5), ("haproxy", 0.85), ("constant", 1.1), ("larder", 1.05)):
         beside("a hit of 1 KiB, processor time", costs.get(SMALL, {}), OURS, peer, "cpu", most)
     beside("a hit of 256 KiB, processor time", costs.get(LARGE, {}), OURS, "nginx", "cpu", 1.0)
     beside("a hit of 1 KiB at half load, p99.9", times.get(SMALL, {}), OURS, "nginx", "p999", 1.0)
@@ -46,7 +52,16 @@ def aims(samples):
     if found:
         # Flat: less for all the streams than a single one is long.
         row(f"memory for {misses.STREAMS} streams of 10 MiB", median(found) / 2**20, 10, 1, " MiB")
-    return report.table(["Larder with `normalise-query`; misses without", "measured", "aim", ""], rows) if rows else ""
+    for family, what in (("stored", "stored responses"), ("routes", "routes")):
+        if found := growth.worst(samples.get("growth", {"beside": {}}), family):
+            row(f"a hit beside up to {found[0]:,} {what}, processor time, to the fewest", found[1], growth.AIM, 2)
+    if found := samples.get("memory"):
+        row("memory of a stored response beyond its body", found["octets"] - memory.LENGTH, memory.AIM, 0, " octets")
+    if found := samples.get("slow"):
+        row("before a slow origin, requests/s", found["rate"], slow.RATE, 0, is_least=True)
+        row("the same, mean latency", found["mean"], slow.MEAN, 2, " ms")
+    head = ["Larder with `normalise-query`; misses and growth without", "measured", "aim", ""]
+    return report.table(head, rows) if rows else ""
 
 
 def overview(works):
@@ -59,12 +74,27 @@ def overview(works):
     return report.table(["µs/request", *names], rows)
 
 
-def ratios(samples):
+def works(samples):
+    """What is compared by processor time: samples by work and server, where there are any."""
+    found = dict(samples.get("hits", {}))
+    if samples.get("misses", {}).get("requests"):
+        found["a miss, 1 KiB, 64 connections, HTTP/1.1"] = {
+            name.removesuffix("-proxy"): rounds for name, rounds in samples["misses"]["requests"].items()}
+    return {name: by_server for name, by_server in found.items() if measured(by_server)}
+
+
+def measured(samples):
+    """Whether there is any figure in them: those of a round that failed are `None`."""
+    if isinstance(samples, dict):
+        samples = list(samples.values())
+    return any(map(measured, samples)) if isinstance(samples, (list, tuple)) else samples is not None
+
+
+def ratios(runs):
     """Of processor time to nginx's, by work and server."""
     found = {}
-    works = {**samples.get("hits", {}), "a miss": samples.get("misses", {}).get("requests", {})}
-    for work, by_server in works.items():
-        base = by_server.get("nginx") or by_server.get("nginx-proxy") or []
+    for work, by_server in works(samples_of(runs)).items():
+        base = by_server.get("nginx", [])
         for name, rounds in by_server.items():
             pairs = [it["cpu"] / other["cpu"] for it, other in zip(rounds, base) if it and other]
             if pairs and rounds is not base:
@@ -72,68 +102,101 @@ def ratios(samples):
     return found
 
 
-def repeated(before, samples):
+def repeated(before, runs):
     """How far the ratios are from those of the run before, in a sentence; nothing where there is none."""
-    now, then = ratios(samples), ratios(before.get("samples", {}))
+    now, then = ratios(runs), ratios(before)
     moved = sorted(((abs(now[name] / then[name] - 1), name) for name in now if name in then), reverse=True)
     if not moved:
         return ""
     near = sum(share <= 0.1 for share, _ in moved)
     most = "; ".join(f"{name}: {share:.0%}" for share, name in moved[:3])
+    when = ", ".join(sorted({before[part]["when"] for part in ("hits", "misses") if part in runs and part in before}))
     return (f"Of {len(moved)} ratios of processor time to nginx's, {near} are within 10 % of those of the run before "
-            f"({before.get('when', 'of unknown date')}). They moved most for: {most}.")
+            f"({when}). They moved most for: {most}.")
 
 
-def write(root, bench):
-    """Tables, plot and samples into the tree."""
-    samples, folder = bench.samples, root / "docs/benchmarks"
-    works = dict(samples.get("hits", {}))
-    if samples.get("misses", {}).get("requests"):
-        works["a miss, 1 KiB, 64 connections, HTTP/1.1"] = {
-            name.removesuffix("-proxy"): found for name, found in samples["misses"]["requests"].items()}
-    works = {name: by_server for name, by_server in works.items()
-             if any(it for rounds in by_server.values() for it in rounds)}
-    if not works:
-        bench.say("nothing written: no part of the comparison was measured")
+def samples_of(runs):
+    return {part: run["samples"] for part, run in runs.items()}
+
+
+def write(bench):
+    """What was measured, in the place of what there was of these parts; then tables and plot of all parts."""
+    runs = {part: run for part, run in bench.runs.items() if measured(run["samples"])}
+    if not runs:
+        bench.say("nothing written: nothing was measured")
         return
-    folder.mkdir(exist_ok=True)
-    # Of the works, those that differ in more than the number of connections.
-    shown = {name.replace(", 64 connections", ""): found for name, found in works.items() if ", 64 conn" in name}
-    (folder / "cost.svg").write_text(plot.bars(COST, shown or works))
-    file, when = folder / "samples.json", datetime.now(timezone.utc)
-    again = repeated(json.loads(file.read_text()) if file.exists() else {}, samples)
-    everything = {"when": f"{when:%Y-%m-%d %H:%M}", **bench.about, "notes": bench.notes, "samples": samples}
-    file.write_text(json.dumps(everything, indent=1, default=str) + "\n")
-    if again:
+    file = bench.root / "docs/benchmarks/samples.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    if again := repeated(before, runs):
         bench.say(again)
-    where, picture = _where(bench, when), f"![{COST}, by server and kind of request]"
-    parts = ["# Results", where, f"{picture}(cost.svg)"]
-    for heading, text in (
-            ("Aims", aims(samples)), ("Processor time", overview(works)),
-            ("Hits", hits.table(samples.get("hits", {}))),
-            ("Latency of hits, at half of each one's highest rate", latency.table(samples.get("latency", {}))),
-            ("Misses", misses.table(samples["misses"]) if samples.get("misses", {}).get("requests") else ""),
-            ("Notes", "\n".join(f"- {note}" for note in [*bench.notes, *filter(None, [again])]))):
-        if text:
-            parts += [f"## {heading}", text]
+        first = next(part for part in runs if part in ("hits", "misses"))
+        runs[first]["notes"] = [*runs[first]["notes"], again]
+    known = {**before, **runs}
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({part: known[part] for part in MODULES if part in known}, indent=1, default=str) + "\n")
+    if not show(bench.root, json.loads(file.read_text())):
+        bench.say(f"README.md is left as it is: it lacks the line `{BEGIN}` or `{END}`")
+    bench.say(f"written, with {', '.join(runs)} anew: README.md and {file.parent.relative_to(bench.root)}")
+
+
+def show(root, runs):
+    """Tables and plot of all these. Answers whether the README has a place for its own."""
+    folder, samples, head = root / "docs/benchmarks", samples_of(runs), next(iter(runs.values()))
+    cost, compared, reached = "", works(samples), aims(samples)
+    if compared:
+        # Of the works, those that differ in more than the number of connections.
+        shown = {name.replace(", 64 connections", ""): by_server
+                 for name, by_server in compared.items() if ", 64 conn" in name}
+        (folder / "cost.svg").write_text(plot.bars(COST, shown or compared))
+        cost = f"![{COST}, by server and kind of request](cost.svg)\n\n{overview(compared)}"
+    notes = dict.fromkeys(note for run in runs.values() for note in run["notes"])
+    texts = {
+        "Aims": reached, "Processor time": cost,
+        **{MODULES[part][0]: f"{where(run, head)}.\n\n{MODULES[part][1].table(run['samples'])}"
+           for part, run in runs.items()},
+        "Notes": "\n".join(f"- {note}" for note in notes),
+    }
+    parts = ["# Results", f"{on(head)}.", *(f"## {heading}\n\n{text}" for heading, text in texts.items() if text)]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n")
-    readme = root / "README.md"
+    # Those of one run together.
+    made = {}
+    for part, run in runs.items():
+        made.setdefault(origin(run, head), []).append(part)
+    made = "\n".join(f"- {', '.join(parts)}: {it}" for it, parts in made.items())
+    cost = cost.replace("(cost.svg)", "(docs/benchmarks/cost.svg)")
+    return tell(root / "README.md", [f"{on(head)}.", made, cost, reached])
+
+
+def tell(readme, parts):
+    """Puts these between the lines that are for them. Answers whether they are there."""
     before, begin, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        bench.say(f"README.md is left as it is: it lacks the line `{BEGIN}` or `{END}`")
-        return
-    parts = [where, f"{picture}(docs/benchmarks/cost.svg)", overview(works), aims(samples)]
-    text = "\n\n".join(part for part in parts if part)
-    readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
-    bench.say(f"written: README.md and {folder.relative_to(root)}")
+    if begin and end:
+        text = "\n\n".join(part for part in parts if part)
+        readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    return begin and end
 
 
-def _where(bench, when):
-    """When, by which command, on what."""
-    machine, (rounds, seconds) = bench.about["machine"], bench.options.compared
-    programs = ", ".join(f"{name} {found}" for name, found in bench.about["versions"].items())
-    command = shlex.join(["benches/run", *(it for it in sys.argv[1:] if it not in ("--skip-build", "--no-install"))])
-    return (f"`{command}`, {when:%-d %B %Y}: {machine['processor']}, {machine['cores']} cores, "
-            f"Linux {machine['kernel']}; {machine['roles']}; load average before {machine['load']:.1f}. {programs}. "
-            f"Medians of {rounds} rounds of {seconds} s.")
+def where(run, head):
+    """Where it is from, and in which rounds."""
+    found = origin(run, head)
+    if run["rounds"]:
+        found += ", one round" if run["rounds"] == 1 else f", medians of {run['rounds']} rounds"
+        found += f" of {run['seconds']} s" if run["seconds"] else ""
+    return found
+
+
+def origin(run, head):
+    """By which command, when, of which Larder; and on what, if not on that of `head`."""
+    when = datetime.strptime(run["when"], "%Y-%m-%d %H:%M")
+    found = (f"`{run['command']}`, {when:%-d %B %Y}, larder {run['versions'].get('larder', 'unknown')}, "
+             f"load average before {run['machine']['load']:.1f}")
+    return found if on(run) == on(head) else f"{found}, on {on(run)}"
+
+
+def on(run):
+    """The machine and the programs, but for Larder."""
+    machine = run["machine"]
+    programs = ", ".join(f"{name} {found}" for name, found in run["versions"].items() if name != "larder")
+    return (f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}; {machine['roles']}; "
+            f"{programs}")

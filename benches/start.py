@@ -38,6 +38,7 @@ def measure(bench):
     starter = bench.starter
     folder = starter.folder / "start-compiled"
     rounds = QUICK_ROUNDS if bench.options.quick else ROUNDS
+    bench.turns = rounds, None
     found = {"without policies": [], "compiled anew": [], "compiled before": []}
     for number in range(rounds):
         bench.say(f"start: round {number + 1} of {rounds}")
