@@ -15,7 +15,7 @@ def measure(bench):
     with contextlib.ExitStack() as stack:
         servers = bench.start_servers(stack)
         for work in works.chosen(bench.options):
-            rounds, seconds = bench.options.compared
+            rounds, seconds = bench.options.compared["hits"]
             samples[work.name] = bench.in_turn(
                 f"hits: {work.name}", ready(bench, servers, work),
                 lambda server: bench.load.work(server, work, seconds), rounds, seconds)

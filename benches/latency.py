@@ -19,7 +19,7 @@ def wanted(work):
 
 def measure(bench):
     samples = bench.samples["latency"] = {}
-    rounds, seconds = bench.options.compared
+    rounds, seconds = bench.options.compared["latency"]
     with contextlib.ExitStack() as stack:
         servers = bench.start_servers(stack)
         for work in filter(wanted, works.chosen(bench.options)):

@@ -25,7 +25,7 @@ STREAMS = 8
 
 def measure(bench):
     samples = bench.samples["misses"] = {}
-    rounds, seconds = bench.options.compared
+    rounds, seconds = bench.options.compared["misses"]
     with contextlib.ExitStack() as stack:
         names = [name for name in SERVERS if name.removesuffix("-proxy") in bench.names]
         servers = bench.start_servers(stack, names)
