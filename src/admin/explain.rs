@@ -11,6 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -20,9 +23,11 @@ use super::purge::is_json;
 use super::wanted::Members;
 use super::{Context, faulty, problem};
 
-/// The longest URL or field, and the longest content, in octets.
+/// The longest URL or field, in octets.
 const LONGEST: usize = 8192;
-const MAX_CONTENT: usize = 256 << 10;
+
+/// So much may come besides the content that is asked about.
+const BESIDES: usize = 256 << 10;
 
 /// So many fields a request may have.
 const MOST_FIELDS: usize = 100;
@@ -35,6 +40,7 @@ struct Asked {
     url: Option<String>,
     method: Option<Method>,
     fields: HeaderMap,
+    content: Option<Bytes>,
     faults: Vec<String>,
 }
 
@@ -67,7 +73,8 @@ pub(super) async fn by_parameters(State(context): State<Context>, uri: Uri) -> R
     answer(&context, asked, "write `?url=http://HOST/PATH`, percent-encoded").await
 }
 
-/// `POST /explain`, with the same as an object: `{"url": "…", "method": "…", "fields": ["Name: value"]}`.
+/// `POST /explain`, with the same as an object, and with the request's content:
+/// `{"url": "…", "method": "…", "fields": ["Name: value"], "content": "…"}`.
 pub(super) async fn by_content(State(context): State<Context>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     if head.uri.query().is_some_and(|query| !query.is_empty()) {
@@ -77,9 +84,15 @@ pub(super) async fn by_content(State(context): State<Context>, request: Request)
         let detail = "the content is to be JSON: send it as application/json";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
     }
-    let Ok(body) = to_bytes(body, MAX_CONTENT).await else {
-        let detail = "the content did not come whole, or has more than 256 KiB";
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
+    let asked = context.current.gateway().longest_asked();
+    // In JSON a text without control characters, or base64, is no more than twice as long.
+    let most = BESIDES + 2 * asked;
+    let Ok(body) = to_bytes(body, most).await else {
+        let detail = format!(
+            "the call did not come whole, or has more than {most} octets: no route reads more than {asked} \
+             of a request's content (`max_query_body`)"
+        );
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
     };
     match serde_json::from_slice::<Members>(&body) {
         Ok(Members(members)) => {
@@ -105,7 +118,17 @@ impl Asked {
             match (name.as_str(), value) {
                 ("url", Value::String(url)) => asked.take_url(&url),
                 ("method", Value::String(method)) => asked.take_method(&method),
-                ("url" | "method", _) => asked.faults.push(format!("`{name}` is not a string")),
+                ("content", Value::String(text)) => asked.take_content(text.into()),
+                ("content_base64", Value::String(text)) => match STANDARD.decode(text) {
+                    Ok(octets) => asked.take_content(octets.into()),
+                    Err(error) => {
+                        let fault = format!("`content_base64` is not base64, padded: {error}");
+                        asked.faults.push(fault);
+                    }
+                },
+                ("url" | "method" | "content" | "content_base64", _) => {
+                    asked.faults.push(format!("`{name}` is not a string"));
+                }
                 ("fields", Value::Array(lines)) => {
                     for (at, line) in lines.iter().enumerate() {
                         let place = format!("fields[{at}]");
@@ -119,7 +142,8 @@ impl Asked {
                     asked.faults.push("`fields` is not an array of strings".to_owned());
                 }
                 _ => asked.faults.push(format!(
-                    "there is no member `{}`; there are `url`, `method` and `fields`",
+                    "there is no member `{}`; there are `url`, `method`, `fields`, `content` and \
+                     `content_base64`",
                     cut(&name)
                 )),
             }
@@ -142,6 +166,13 @@ impl Asked {
             }
             Ok(method) => self.method = Some(method),
             Err(_) => self.faults.push("`method` is no method: write one such as `GET`".to_owned()),
+        }
+    }
+
+    fn take_content(&mut self, content: Bytes) {
+        if self.content.replace(content).is_some() {
+            let fault = "`content` and `content_base64` are two contents: write one of them";
+            self.faults.push(fault.to_owned());
         }
     }
 
@@ -169,14 +200,14 @@ impl Asked {
 }
 
 async fn answer(context: &Context, asked: Asked, hint: &str) -> Response {
-    let Asked { url, method, fields, mut faults } = asked;
+    let Asked { url, method, fields, content, mut faults } = asked;
     let Some(url) = url.filter(|_| faults.is_empty()) else {
         if faults.is_empty() {
             faults.push(format!("`url` is missing: {hint}"));
         }
         return faulty(&faults, SO);
     };
-    let question = Question { method: method.unwrap_or_default(), url, fields };
+    let question = Question { method: method.unwrap_or_default(), url, fields, content };
     match context.current.gateway().explain(&question, Extent::Whole).await {
         // It says what somebody's request would come to, at this moment.
         Ok(told) => ([(CACHE_CONTROL, "no-store")], Json(told)).into_response(),

@@ -209,6 +209,9 @@ pub struct Cache {
     pub disk: Option<Disk>,
 }
 
+/// No route reads more octets of a request's content before it looks for a response: 16 MiB.
+pub const MAX_QUERY_BODY: u64 = 16 << 20;
+
 /// `[cache.l1]`.
 #[derive(Clone, Debug)]
 pub struct L1 {
@@ -423,7 +426,8 @@ pub struct Route {
     pub on_l2_error: OnL2Error,
     /// `max_body`: a larger response is passed through unstored; default 8 MiB, at most 1 GiB.
     pub max_body: usize,
-    /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most 16 MiB.
+    /// `max_query_body`: a `QUERY` with larger content is passed through; default 64 KiB, at most
+    /// [`MAX_QUERY_BODY`].
     pub max_query_body: usize,
     /// `max_request_body`: a request with more content is refused, at most 1024 GiB; none by default.
     pub max_request_body: u64,

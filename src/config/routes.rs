@@ -10,7 +10,10 @@ use toml::de::DeValue;
 use super::fault::Wrong;
 use super::pattern::Piece;
 use super::reader::{Table, Value};
-use super::{Collapsing, Forward, Grant, Jwt, OnError, Origin, Place, Policy, Route, Upstream};
+use super::{
+    Collapsing, Forward, Grant, Jwt, MAX_QUERY_BODY, OnError, Origin, Place, Policy, Route,
+    Upstream,
+};
 use super::{address, conditions, document, messages, nearest, pattern, shown, upgrade, value};
 
 /// What a route with `purge` takes besides its own methods.
@@ -138,7 +141,7 @@ fn route(
         on_lag: table.read("on_lag", default.on_lag, value::on_lag),
         on_l2_error: table.read("on_l2_error", default.on_l2_error, value::on_l2_error),
         max_body: table.memory("max_body", default.max_body, 0..=1 << 30),
-        max_query_body: table.memory("max_query_body", default.max_query_body, 0..=16 << 20),
+        max_query_body: table.memory("max_query_body", default.max_query_body, 0..=MAX_QUERY_BODY),
         max_policy_body: table.memory("max_policy_body", default.max_policy_body, 0..=64 << 20),
         variants: table.count("variants", default.variants, 1..=1000),
         collapse: collapsing(table, has_l2).unwrap_or(default.collapse),

@@ -18,9 +18,6 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// There is no content.
-    pub(super) const NOTHING: Self = Self { at_least: 0, is_none: true };
-
     pub(super) fn of(content: &Incoming) -> Self {
         Self { at_least: content.size_hint().lower(), is_none: content.is_end_stream() }
     }

@@ -55,22 +55,30 @@ pub fn may_answer(method: &Method, fields: &HeaderMap) -> Result<(), Forward> {
         return Err(Forward::Method);
     }
     // A request has few fields: to compare each name is quicker than to look for each of these.
-    if bypassing(fields).is_some() { Err(Forward::Bypass) } else { Ok(()) }
+    if bypassing_read(fields).is_some() { Err(Forward::Bypass) } else { Ok(()) }
 }
 
-/// The first field because of which only the origin can answer a request.
-pub fn bypassing(fields: &HeaderMap) -> Option<&HeaderName> {
+/// The first field because of which only the origin can answer a request with this method.
+pub fn bypassing<'a>(method: &Method, fields: &'a HeaderMap) -> Option<&'a HeaderName> {
+    if *method == Method::QUERY { bypassing_query(fields) } else { bypassing_read(fields) }
+}
+
+fn bypassing_read(fields: &HeaderMap) -> Option<&HeaderName> {
     fields.keys().find(|name| is_for_the_origin(name, fields))
 }
 
 /// The same for a `QUERY`, to which content belongs.
+fn bypassing_query(fields: &HeaderMap) -> Option<&HeaderName> {
+    fields.keys().find(|name| match **name {
+        CONTENT_LENGTH | TRANSFER_ENCODING => false,
+        RANGE | IF_RANGE => true,
+        _ => is_for_the_origin(name, fields),
+    })
+}
+
+/// A `QUERY` says what its content is, once.
 fn may_query(fields: &HeaderMap) -> bool {
-    let mut are_allowed = fields.keys().map(|name| match *name {
-        CONTENT_LENGTH | TRANSFER_ENCODING => true,
-        RANGE | IF_RANGE => false,
-        _ => !is_for_the_origin(name, fields),
-    });
-    fields.get_all(CONTENT_TYPE).iter().count() == 1 && are_allowed.all(|is_allowed| is_allowed)
+    fields.get_all(CONTENT_TYPE).iter().count() == 1 && bypassing_query(fields).is_none()
 }
 
 /// The same for a `POST` that may be a read by its route's word. Conditions are not for a cache here

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -26,6 +27,7 @@ impl Assembly {
         method: Method,
         url: String,
         fields: HeaderMap,
+        content: Option<Bytes>,
     ) -> Result<Value, &'static str> {
         let Self { parts, routes, .. } = self;
         let tasks = store::Tasks {
@@ -33,12 +35,16 @@ impl Assembly {
             tracker: TaskTracker::new(),
             end: CancellationToken::new(),
         };
-        // Without a second tier nothing is connected to.
-        let cache = Cache { l2: None, disk: None, ..parts.config.cache.clone() };
+        // Without a second tier nothing is connected to. A first one stands for it: a gateway has a cache.
+        let own = &parts.config.cache;
+        let mut cache = Cache { l2: None, disk: None, ..own.clone() };
+        if own.l2.is_some() || own.disk.is_some() {
+            cache.l1.capacity = u64::MAX;
+        }
         let store = Arc::new(Store::new(&cache, parts.config.server.name.as_deref(), tasks));
         let lasting = Lasting::new(store, TaskTracker::new(), Clock::System);
         let gateway = Gateway::new(&parts.config, parts.equipment(routes, &lasting));
-        let question = Question { method, url, fields };
+        let question = Question { method, url, fields, content };
         let told = gateway.explain(&question, Extent::Key).await?;
         Ok(serde_json::to_value(told).unwrap_or_default())
     }

@@ -531,7 +531,7 @@ async fn what_cannot_be_explained_is_told() {
         (
             "{\"uri\":\"http://h/\"}",
             422,
-            "there is no member `uri`; there are `url`, `method` and `fields`",
+            "there is no member `uri`; there are `url`, `method`, `fields`, `content` and `content_base64`",
         ),
     ] {
         let ask = gateway.admin("POST", "/explain").field("content-type", "application/json");

@@ -17,11 +17,14 @@ fn tables(origin: &Origin) -> String {
         "[upstreams.shop]\nservers = [\"{}\"]\n\
          [policies.tenant]\nplugin = \"bundled:tenant\"\ntime = \"10s\"\n\
          config = {{ field = \"x-tenant\" }}\n\
+         [policies.graphql]\nplugin = \"bundled:graphql\"\ntime = \"10s\"\n\
          [[routes]]\nname = \"shop\"\npath = \"/{{*rest}}\"\nupstream = \"shop\"\n\
          [[routes]]\nname = \"downloads\"\npath = \"/downloads/{{*rest}}\"\nupstream = \"shop\"\n\
          max_body = \"1KiB\"\n\
          [[routes]]\nname = \"tenants\"\npath = \"/tenants/{{*rest}}\"\nupstream = \"shop\"\n\
-         key = \"tenant\"\n",
+         key = \"tenant\"\n\
+         [[routes]]\nname = \"graphql\"\npath = \"/graphql\"\nupstream = \"shop\"\n\
+         key = \"graphql\"\ngrants = [\"post\"]\n",
         origin.url()
     )
 }
@@ -237,6 +240,7 @@ fn its_help_teaches() {
         "--offline",
         "--json",
         "-H, --header <FIELD>",
+        "-d, --data <TEXT|@FILE>",
         "[default: gateway.toml]",
         "0 explained",
     ] {

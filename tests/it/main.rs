@@ -175,6 +175,7 @@ mod access_log;
 mod admin;
 mod explain;
 mod explain_command;
+mod explain_content;
 mod health;
 mod metrics;
 mod openapi;

@@ -5,17 +5,21 @@
 
 mod tree;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use crate::config::{self, Config, Draft, Faults};
+use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
 use crate::service::Assembly;
 
 use super::admin::{Admin, is_problem};
@@ -27,6 +31,8 @@ Examples:
       Why the gateway of `gateway.toml` answers a GET of it as it does.
   larder explain HEAD http://shop.example/catalogue/1 -H 'Accept-Language: de'
       The same for another request.
+  larder explain /graphql -H 'Content-Type: application/json' --data @asked.json
+      The same for a POST that may be a read: its content decides, as that of a QUERY does.
   larder explain /catalogue/1 --offline
       Which route and which key, without a gateway.";
 
@@ -34,13 +40,18 @@ Examples:
 #[derive(Debug, Args)]
 #[command(override_usage = "larder explain [OPTIONS] [METHOD] URL", after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The request: a method, if it is not GET, and a URL. One that begins with `/` is of `[server] listen`.
+    /// The request: a method, if it is not GET (with --data, POST), and a URL. One that begins with `/` is of
+    /// `[server] listen`.
     #[arg(value_name = "METHOD URL", required = true, num_args = 1..=2)]
     request: Vec<String>,
 
     /// A field of the request, as `Name: value`; as often as needed.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
     fields: Vec<(HeaderName, HeaderValue)>,
+
+    /// Its content: a text, or `@FILE`, `@-` for standard input; as it is, with no field of its own.
+    #[arg(short = 'd', long, value_name = "TEXT|@FILE")]
+    data: Option<String>,
 
     /// The gateway's route table.
     #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
@@ -67,11 +78,15 @@ pub(super) struct Arguments {
 pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let (method, url) = match &*arguments.request {
         [method, url] => (method.as_str(), url.as_str()),
-        [url] => ("GET", url.as_str()),
+        [url] => (if arguments.data.is_some() { "POST" } else { "GET" }, url.as_str()),
         _ => return say(err, Exit::Faulty, "write a URL, and a method before it if it is not GET"),
     };
     let Ok(method) = method.parse::<Method>() else {
         return say(err, Exit::Faulty, &format!("`{method}` is no method"));
+    };
+    let content = match arguments.data.as_deref().map(content).transpose() {
+        Ok(content) => content,
+        Err(why) => return say(err, Exit::Faulty, &why),
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -79,9 +94,9 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
     };
     let told = runtime.block_on(async {
         if arguments.offline {
-            arguments.by_file(method, url).await
+            arguments.by_file(method, url, content).await
         } else {
-            arguments.by_gateway(&method, url).await
+            arguments.by_gateway(&method, url, content.as_deref()).await
         }
     });
     match told {
@@ -113,16 +128,26 @@ impl From<Faults> for Refusal {
 }
 
 impl Arguments {
-    async fn by_file(&self, method: Method, url: &str) -> Result<Value, Refusal> {
+    async fn by_file(
+        &self,
+        method: Method,
+        url: &str,
+        content: Option<Bytes>,
+    ) -> Result<Value, Refusal> {
         let draft = Draft::load(&self.config);
         let url = whole(url, &draft.config);
         let assembly = Assembly::new(draft, &self.config.display().to_string())?;
         let fields: HeaderMap = self.fields.iter().cloned().collect();
-        let told = assembly.explain(method, url.clone(), fields).await;
+        let told = assembly.explain(method, url.clone(), fields, content).await;
         told.map_err(|why| Refusal::Faulty(format!("`{url}` {why}")))
     }
 
-    async fn by_gateway(&self, method: &Method, url: &str) -> Result<Value, Refusal> {
+    async fn by_gateway(
+        &self,
+        method: &Method,
+        url: &str,
+        content: Option<&[u8]>,
+    ) -> Result<Value, Refusal> {
         // The file is not needed where all is said.
         let is_needed = self.admin.is_none() || url.starts_with('/');
         let config = if is_needed { Some(config::load(&self.config)?) } else { None };
@@ -147,9 +172,12 @@ impl Arguments {
             .fields
             .iter()
             .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
-        let asked = json!({
+        let mut asked = json!({
             "url": url, "method": method.as_str(), "fields": lines.collect::<Vec<_>>(),
         });
+        if let (Some((name, value)), Some(members)) = (content.map(member), asked.as_object_mut()) {
+            members.insert(name.to_owned(), value.into());
+        }
         let admin = Admin::at(uri);
         let answer = admin.call(token, "/explain", Some(asked), Duration::ZERO).await;
         let (status, content) = answer.map_err(Refusal::Failed)?;
@@ -193,6 +221,35 @@ fn reachable(address: SocketAddr) -> Result<Uri, Refusal> {
     }
     let uri = format!("http://{}", nearby(address)).parse();
     uri.map_err(|_| Refusal::Faulty(format!("`{address}` cannot be called")))
+}
+
+/// What `--data` names. A file is read as far as to see that it is too long.
+fn content(data: &str) -> Result<Bytes, String> {
+    let Some(name) = data.strip_prefix('@') else { return Ok(data.to_owned().into()) };
+    let source: io::Result<Box<dyn Read>> = match name {
+        "-" => Ok(Box::new(io::stdin())),
+        name => File::open(name).map(|file| Box::new(file) as Box<dyn Read>),
+    };
+    let mut octets = Vec::new();
+    let read = source.and_then(|source| source.take(MAX_QUERY_BODY + 1).read_to_end(&mut octets));
+    match read {
+        Err(error) => Err(format!("--data `{data}` cannot be read: {error}")),
+        Ok(_) if octets.len() as u64 > MAX_QUERY_BODY => Err(format!(
+            "--data `{data}` has more than 16 MiB, and no route reads more of a request (`max_query_body`)"
+        )),
+        Ok(_) => Ok(octets.into()),
+    }
+}
+
+/// A content as a member of what the gateway is asked. What JSON would make longer than base64 does is no
+/// text.
+fn member(content: &[u8]) -> (&'static str, String) {
+    let is_text =
+        |text: &&str| !text.chars().any(|it| it.is_control() && !matches!(it, '\t' | '\n' | '\r'));
+    match str::from_utf8(content).ok().filter(is_text) {
+        Some(text) => ("content", text.to_owned()),
+        None => ("content_base64", STANDARD.encode(content)),
+    }
 }
 
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {

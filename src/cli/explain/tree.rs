@@ -19,6 +19,9 @@ pub(super) fn text(told: &Value) -> String {
     if !directives.is_empty() {
         tree.branch("asks", &directives);
     }
+    if !request["content_octets"].is_null() {
+        tree.branch("content", &count(&request["content_octets"], "octet"));
+    }
     route(&mut tree, &told["route"]);
     policies(&mut tree, told);
     if !told["key"].is_null() {

@@ -10,7 +10,7 @@ use crate::stored::StoredResponse;
 use super::forwarded::Going;
 use super::secrets::Secrets;
 use super::stored::{Subject, tier};
-use super::{Explanation, Extent, answered, outcome, shape};
+use super::{Explanation, Extent, answered, outcome, past, shape};
 use crate::gateway::forward::{passes_by, status};
 use crate::gateway::key::{Key, Keyed};
 use crate::gateway::look::{Looked, Missing};
@@ -38,7 +38,7 @@ impl Gateway {
                 let shown = secrets.hide(&reason);
                 let status = CacheStatus {
                     detail: Some(shown.to_string().into()),
-                    ..CacheStatus::forward(Forward::Bypass)
+                    ..CacheStatus::forward(past(&presented))
                 };
                 let why = format!("a policy lets it go past the cache: {shown}");
                 return self.tell_past(told, &presented, &status, why);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Explanation, Extent};
+use super::{Contents, Explanation, Extent};
 use crate::body::Body;
 use crate::gateway::bearer::is_bearer;
 use crate::gateway::course::Announced;
@@ -70,10 +70,10 @@ impl Gateway {
         let authority = self.received(&mut copy, &mut whose);
         let place = authority.ok().and_then(|it| self.place(&it, &copy, &whose).ok());
         let answer = Answer::later(async move {
-            let announced = Announced::of(&content);
+            let contents = Contents::unread(Announced::of(&content));
             let (copy, whose) = (head.clone(), peer.clone());
             // Before it is answered: that changes what is there.
-            let told = gateway.explain_received(copy, whose, announced, Extent::Whole).await;
+            let told = gateway.explain_received(copy, whose, contents, Extent::Whole).await;
             let mut response: Response<Body> = gateway.answer_to(head, content, peer).await;
             add(response.headers_mut(), &told);
             response

@@ -18,7 +18,8 @@
 //!   "gateway": "shop-1",
 //!   "request": {
 //!     "method": "GET", "url": "http://shop.example/catalogue/1?utm_source=x",
-//!     "directives": ["no-cache"], "fields": ["accept-language", "authorization"]
+//!     "directives": ["no-cache"], "fields": ["accept-language", "authorization"],
+//!     "content_octets": null
 //!   },
 //!   "route": {
 //!     "name": "catalogue", "path": "/catalogue/{*rest}", "captures": {"rest": "1"},
@@ -67,9 +68,8 @@
 //! - `covers`: `tag`, `group`, `key`, `name`, `path`, `target`, `route`, `pattern`, `all` or `mark`;
 //!   `cause`: `write`, `purge`, `change`, `trouble` or `null`.
 //! - `outcome.does`: `hit`, `hit-stale`, `forward`, `answer` (Larder's own response, with its `status`),
-//!   `purge`, `tunnel`, or `unknown` where the content decides, which an explanation does not see; without a
-//!   gateway (`--offline`) `key`. `cache_status` is the item as it begins;
-//!   after a forward request it says more.
+//!   `purge`, `tunnel`, or `unknown` where the content decides and was not given; without a gateway
+//!   (`--offline`) `key`. `cache_status` is the item as it begins; after a forward request it says more.
 //!
 //! No value of `Authorization`, `Cookie` or `Set-Cookie` is told, and no content. Where a policy has put
 //! one of them into a key, it is shown as `***`.
@@ -82,6 +82,7 @@ mod secrets;
 mod shape;
 mod stored;
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -109,6 +110,15 @@ pub struct Question {
     pub url: String,
     /// Its fields. `Host` is the URL's, unless there is one.
     pub fields: HeaderMap,
+    /// Its content. `None`: that was not said, and is none where it decides nothing.
+    pub content: Option<Bytes>,
+}
+
+/// What is known of the content of a request that is explained.
+pub(super) struct Contents {
+    pub(super) announced: Announced,
+    /// Whole, if it is at hand.
+    pub(super) octets: Option<Bytes>,
 }
 
 /// How far an explanation goes.
@@ -130,7 +140,7 @@ impl Gateway {
         question: &Question,
         extent: Extent,
     ) -> Result<Explanation, &'static str> {
-        let Question { method, url, fields } = question;
+        let Question { method, url, fields, content } = question;
         let (authority, target) = message::of_url(url)?;
         let mut request = Request::new(());
         *request.method_mut() = method.clone();
@@ -152,7 +162,13 @@ impl Gateway {
             interims: None,
             notes: None,
         };
-        Ok(self.explain_received(request.into_parts().0, peer, Announced::NOTHING, extent).await)
+        let contents = Contents::of(content.clone());
+        Ok(self.explain_received(request.into_parts().0, peer, contents, extent).await)
+    }
+
+    /// The longest content that any route reads of a request that asks by it.
+    pub fn longest_asked(&self) -> usize {
+        self.plans.iter().map(|plan| plan.max_query_body).max().unwrap_or_default()
     }
 
     /// The same for a request as it came.
@@ -160,9 +176,10 @@ impl Gateway {
         &self,
         mut head: Parts,
         mut peer: Peer,
-        content: Announced,
+        contents: Contents,
         extent: Extent,
     ) -> Explanation {
+        let Contents { announced, octets } = contents;
         let secrets = Secrets::of(&head.headers);
         let mut told = Explanation {
             at: clock::text(self.now()),
@@ -172,6 +189,7 @@ impl Gateway {
                 url: head.uri.to_string(),
                 directives: directives(&RequestDirectives::of(&head.headers)),
                 fields: head.headers.keys().map(ToString::to_string).collect(),
+                content_octets: octets.as_ref().map(Bytes::len),
             },
             ..Explanation::default()
         };
@@ -194,7 +212,7 @@ impl Gateway {
             }
         };
         let presented = self.presented(place, head, authority, peer);
-        match self.course(&presented, content) {
+        match self.course(&presented, announced) {
             Course::Cache => self.tell_cached(&mut told, presented, &secrets, extent).await,
             Course::Refuse(refusal) => {
                 told.outcome = answered(&refusal, "the route does not take the request");
@@ -214,28 +232,62 @@ impl Gateway {
             }
             Course::Pass(why) => self.tell_passed(&mut told, &presented, why),
             Course::AskByPost | Course::Query => {
-                told.outcome.does = "unknown";
-                let why = "its content is part of the key, and an explanation does not see it";
-                why.clone_into(&mut told.outcome.why);
+                self.tell_asked(&mut told, presented, octets, &secrets, extent).await;
             }
         }
         told
     }
 
+    /// What becomes of a request that asks by its content.
+    async fn tell_asked(
+        &self,
+        told: &mut Explanation,
+        mut presented: Presented,
+        content: Option<Bytes>,
+        secrets: &Secrets,
+        extent: Extent,
+    ) {
+        let Some(content) = content else {
+            told.outcome.does = "unknown";
+            let why = "its content decides, and was not given: `larder explain --data` gives it, or \
+                       `content` of `POST /explain`";
+            why.clone_into(&mut told.outcome.why);
+            return;
+        };
+        let most = self.plan(&presented).max_query_body;
+        if content.len() > most {
+            let status = CacheStatus {
+                detail: Some("query-too-large".into()),
+                ..CacheStatus::forward(past(&presented))
+            };
+            let why = format!(
+                "{} octets of content are more than the {most} that the route reads of a request \
+                 (`max_query_body`)",
+                content.len()
+            );
+            return self.tell_past(told, &presented, &status, why);
+        }
+        presented.content = Some(content);
+        self.tell_cached(told, presented, secrets, extent).await;
+    }
+
     /// What becomes of a request that goes past the cache.
     fn tell_passed(&self, told: &mut Explanation, presented: &Presented, why: Forward) {
-        let fields = &presented.head.headers;
-        let reason = match (why, semantics::bypassing(fields)) {
+        let Parts { method, headers: fields, .. } = &presented.head;
+        let reason = match (why, semantics::bypassing(method, fields)) {
             (Forward::Bypass, Some(name)) => {
                 format!("only the origin can answer a request with `{name}`")
             }
             (Forward::Bypass, None) if !self.store.has_l1() && !self.store.has_l2() => {
                 "there is no cache: both tiers are off".to_owned()
             }
+            (Forward::Bypass, None) if *method == Method::QUERY => {
+                "a `QUERY` is for the origin, unless it has one `Content-Type`".to_owned()
+            }
             (Forward::Bypass, None) => {
                 "only the origin can answer a request with content".to_owned()
             }
-            _ => format!("{}: {}", presented.head.method, why.explained()),
+            _ => format!("{method}: {}", why.explained()),
         };
         self.tell_past(told, presented, &CacheStatus::forward(why), reason);
     }
@@ -264,6 +316,25 @@ impl Gateway {
         told.outcome = outcome("forward", status, reason);
         told.forward = Some(self.tell_passing(presented));
     }
+}
+
+impl Contents {
+    fn of(octets: Option<Bytes>) -> Self {
+        let length = octets.as_ref().map_or(0, Bytes::len);
+        let announced = Announced { at_least: length as u64, is_none: length == 0 };
+        Self { announced, octets }
+    }
+
+    /// It has not been read.
+    pub(super) fn unread(announced: Announced) -> Self {
+        Self { announced, octets: None }
+    }
+}
+
+/// How a request goes forward that asks, and is not let into the cache: a `POST` as the write that it may
+/// be.
+fn past(presented: &Presented) -> Forward {
+    if presented.head.method == Method::POST { Forward::Method } else { Forward::Bypass }
 }
 
 /// What Larder answers by itself.
