@@ -100,7 +100,7 @@ async fn a_terminal_is_drawn_on_and_given_back() {
     let origin = Origin::start().await;
     let gateway = gateway(&origin, "").await;
     let admin = format!("http://{}", gateway.admin());
-    for end in ["q", "ctrl-c", "sigterm", "sigint"] {
+    for end in ["q", "ctrl-c", "sigterm", "sigint", "panic"] {
         let ran = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/top/terminal.py"))
             .args([env!("CARGO_BIN_EXE_larder"), &admin, end])

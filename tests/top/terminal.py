@@ -1,6 +1,6 @@
 """Runs `larder top` on a real terminal: terminal.py LARDER ADMIN END
 
-END is how it is ended: `q`, `ctrl-c`, `sigterm` or `sigint`. Prints what is wrong; nothing is good.
+END is how it is ended: `q`, `ctrl-c`, `sigterm`, `sigint`, or `panic`. Prints what is wrong; nothing is good.
 """
 
 import fcntl
@@ -26,6 +26,9 @@ if child == 0:
     for fd in range(3):
         os.dup2(terminal, fd)
     os.environ.clear()
+    if end == "panic":
+        # No thread can have such a stack, so the one that reads keys does not start.
+        os.environ["RUST_MIN_STACK"] = str(1 << 60)
     os.execv(larder, ["larder", "top", "--admin", admin, "--interval", "50ms"])
 
 seen = b""
@@ -40,6 +43,24 @@ def read_until(wanted, patience=30):
             sys.exit(f"`{wanted}` is never drawn, but {seen[-2000:]}")
         seen += os.read(main, 65536)
 
+
+def ends_with(code):
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) != code:
+        print(f"it ends with {os.waitstatus_to_exitcode(status)}")
+    if termios.tcgetattr(terminal) != before:
+        print("the terminal is not as it was")
+
+
+ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
+if end == "panic":
+    read_until(b"panicked at")
+    if ENTER not in seen or LEAVE not in seen.split(ENTER)[1].split(b"panicked at")[0]:
+        print(f"the message is on the other screen: {seen}")
+    # What is written late would stop it otherwise.
+    read_until(b"RUST_BACKTRACE")
+    ends_with(101)
+    sys.exit()
 
 read_until(b"requests since")
 while_drawn = termios.tcgetattr(terminal)
@@ -62,9 +83,5 @@ if end in ("sigterm", "sigint"):
     os.kill(child, signal.Signals[end.upper()])
 else:
     os.write(main, {"q": b"xq", "ctrl-c": b"\x03"}[end])
-read_until(b"\x1b[?25h\x1b[?1049l")
-_, status = os.waitpid(child, 0)
-if os.waitstatus_to_exitcode(status) != 0:
-    print(f"it ends with {os.waitstatus_to_exitcode(status)}")
-if termios.tcgetattr(terminal) != before:
-    print("the terminal is not as it was")
+read_until(LEAVE)
+ends_with(0)

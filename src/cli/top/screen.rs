@@ -4,6 +4,8 @@
 //! sequences give; a library for terminals would bring ten crates for it.
 
 use std::io::{self, Write};
+use std::panic;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
@@ -13,10 +15,13 @@ use rustix::termios::{
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
-/// The terminal, ours until this is dropped: then it is as it was, also where a panic drops it.
+/// The terminal as it was, while it is ours. A panic looks for it from wherever it happens.
+static FORMER: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// The terminal, ours until this is dropped: then it is as it was. After a panic it is so before the message,
+/// which would be gone with the other screen.
 pub(super) struct Screen<'a> {
     out: &'a mut dyn Write,
-    former: Termios,
 }
 
 impl<'a> Screen<'a> {
@@ -27,13 +32,19 @@ impl<'a> Screen<'a> {
     pub(super) fn open(out: &'a mut dyn Write) -> io::Result<Self> {
         let former = tcgetattr(io::stdin())?;
         let mut own = former.clone();
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |what| {
+            give_back();
+            tell(what);
+        }));
         // Keys one by one, unseen, Ctrl-C and Ctrl-Z among them: a stopped program would leave the
         // terminal like this.
         own.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
         own.special_codes[SpecialCodeIndex::VMIN] = 1;
         own.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Now, &own)?;
-        let screen = Self { out, former };
+        let screen = Self { out };
+        *FORMER.lock().unwrap_or_else(PoisonError::into_inner) = Some(former);
         screen.out.write_all(ENTER.as_bytes())?;
         screen.out.flush()?;
         Ok(screen)
@@ -58,9 +69,17 @@ impl<'a> Screen<'a> {
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Makes the terminal what it was, once. Past what buffers standard output: it may be that which panics.
+fn give_back() {
+    let former = FORMER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(former) = former {
         // A terminal that is gone cannot be given back.
-        drop(self.out.write_all(LEAVE.as_bytes()).and_then(|()| self.out.flush()));
-        let _restored = tcsetattr(io::stdin(), OptionalActions::Now, &self.former);
+        let _written = rustix::io::write(io::stdout(), LEAVE.as_bytes());
+        let _restored = tcsetattr(io::stdin(), OptionalActions::Now, &former);
     }
 }
 
