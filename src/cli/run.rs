@@ -182,7 +182,19 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
         let config = Config::for_upstream(url, listen, admin)?;
         return Assembly::new(Draft { config, faults: Vec::new() }, "--upstream");
     }
-    Assembly::read(Source { file: table.file().to_owned(), listen: *listen })
+    let file = table.file();
+    let read = Assembly::read(Source { file: file.to_owned(), listen: *listen });
+    // Without the file there is no other fault.
+    if matches!(file.try_exists(), Ok(false)) { read.map_err(without_file) } else { read }
+}
+
+/// The same fault, and what needs no file.
+fn without_file(faults: Faults) -> Faults {
+    const HINT: &str = "`larder run --upstream URL` caches one API without a file, and `larder demo` shows the \
+                        whole at work";
+
+    let faults = faults.into_iter().map(|fault| fault.with_hint(HINT.to_owned()));
+    faults.collect::<Vec<_>>().into()
 }
 
 #[cfg(test)]

@@ -227,11 +227,17 @@ fn a_file_that_is_not_there_is_a_fault() {
     ] {
         let ran = larder(folder.path(), arguments);
         assert_eq!(ran.code, Some(2));
-        assert_eq!(
-            ran.err,
-            "gateway.toml: the file cannot be read: No such file or directory (os error 2)\n1 fault\n"
-        );
+        let told =
+            "gateway.toml: the file cannot be read: No such file or directory (os error 2)\n";
+        let hint = "  hint: `larder run --upstream URL` caches one API without a file, and `larder demo` \
+                    shows the whole at work\n";
+        let hint = if arguments[0] == "run" { hint } else { "" };
+        assert_eq!(ran.err, format!("{told}{hint}1 fault\n"));
     }
+    // Whoever has one knows why.
+    fs::write(folder.path().join("gateway.toml"), "a").unwrap();
+    let ran = larder(folder.path(), &["run"]);
+    assert!(ran.code == Some(2) && !ran.err.contains("--upstream"), "{}", ran.err);
 }
 
 #[test]
