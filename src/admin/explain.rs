@@ -3,10 +3,7 @@
 //!
 //! Who asks is read strictly: a field that was mistyped would explain another request.
 
-use std::collections::HashSet;
-
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -19,9 +16,8 @@ use serde_json::Value;
 
 use crate::gateway::{Extent, Question};
 
-use super::purge::is_json;
-use super::wanted::Members;
-use super::{Context, faulty, problem};
+use super::content::{Refused, cut};
+use super::{Context, content, faulty, problem};
 
 /// The longest URL or field, in octets.
 const LONGEST: usize = 8192;
@@ -80,41 +76,27 @@ pub(super) async fn by_content(State(context): State<Context>, request: Request)
     if head.uri.query().is_some_and(|query| !query.is_empty()) {
         return problem(StatusCode::BAD_REQUEST, "there are no parameters beside a content");
     }
-    if !is_json(&head.headers) {
-        let detail = "the content is to be JSON: send it as application/json";
-        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-    }
     let asked = context.current.gateway().longest_asked();
     // In JSON a text without control characters, or base64, is no more than twice as long.
     let most = BESIDES + 2 * asked;
-    let Ok(body) = to_bytes(body, most).await else {
-        let detail = format!(
-            "the call did not come whole, or has more than {most} octets: no route reads more than {asked} \
-             of a request's content (`max_query_body`)"
-        );
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, &detail);
+    let too_long = format!(
+        "the call did not come whole, or has more than {most} octets: no route reads more than {asked} of a \
+         request's content (`max_query_body`)"
+    );
+    let body = match content::read(&head.headers, body, most, &too_long).await {
+        Ok(body) => body,
+        Err(refusal) => return *refusal,
     };
-    match serde_json::from_slice::<Members>(&body) {
-        Ok(Members(members)) => {
-            let hint = "write `{\"url\": \"http://HOST/PATH\"}`";
-            answer(&context, Asked::of_members(members), hint).await
-        }
-        Err(error) if error.is_data() => {
-            faulty(&["the content is not a JSON object".to_owned()], SO)
-        }
-        Err(error) => problem(StatusCode::BAD_REQUEST, &format!("not JSON: {error}")),
+    match Asked::of_content(&body) {
+        Ok(asked) => answer(&context, asked, "write `{\"url\": \"http://HOST/PATH\"}`").await,
+        Err(refused) => refused.into_response(SO),
     }
 }
 
 impl Asked {
-    fn of_members(members: Vec<(String, Value)>) -> Self {
+    fn of_content(content: &[u8]) -> Result<Self, Refused> {
         let mut asked = Self::default();
-        let mut known = HashSet::new();
-        for (name, value) in members {
-            if !known.insert(name.clone()) {
-                asked.faults.push(format!("the member `{}` stands twice", cut(&name)));
-                continue;
-            }
+        for (name, value) in content::members(content, &mut asked.faults)? {
             match (name.as_str(), value) {
                 ("url", Value::String(url)) => asked.take_url(&url),
                 ("method", Value::String(method)) => asked.take_method(&method),
@@ -148,7 +130,7 @@ impl Asked {
                 )),
             }
         }
-        asked
+        Ok(asked)
     }
 
     fn take_url(&mut self, url: &str) {
@@ -213,8 +195,4 @@ async fn answer(context: &Context, asked: Asked, hint: &str) -> Response {
         Ok(told) => ([(CACHE_CONTROL, "no-store")], Json(told)).into_response(),
         Err(why) => faulty(&[format!("`url` {why}")], SO),
     }
-}
-
-fn cut(name: &str) -> String {
-    name.chars().take(64).collect()
 }

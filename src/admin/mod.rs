@@ -12,6 +12,7 @@
 
 mod busiest;
 mod configuration;
+mod content;
 mod dashboard;
 mod ear;
 mod explain;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::config;
+
+use super::content::cut;
+
 /// Nobody waits longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -20,7 +24,7 @@ impl Options {
         let parameters = query.into_iter().flat_map(|query| query.split('&'));
         let parameters: Vec<_> = parameters.filter(|parameter| !parameter.is_empty()).collect();
         if let Some(unknown) = parameters.iter().map(name).find(|name| !known.contains(name)) {
-            let unknown: String = unknown.chars().take(64).collect();
+            let unknown = cut(unknown);
             let known = known.join("` and `");
             return Err(format!("there is no parameter `{unknown}` here; there is `{known}`"));
         }
@@ -69,13 +73,7 @@ fn truth(value: &str) -> Result<bool, String> {
 }
 
 fn span(value: &str) -> Result<Duration, String> {
-    let (count, unit) = value.split_at(value.bytes().take_while(u8::is_ascii_digit).count());
-    let span = match (count.parse(), unit) {
-        (Ok(count), "ms") => Some(Duration::from_millis(count)),
-        (Ok(count), "s") => Some(Duration::from_secs(count)),
-        _ => None,
-    };
-    let span = span.filter(|span| *span <= LONGEST);
+    let span = config::span(value, Duration::ZERO..=LONGEST);
     span.ok_or_else(|| "`wait` is a time such as `1s` or `500ms`, at most `30s`".to_owned())
 }
 

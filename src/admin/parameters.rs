@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use super::content::cut;
 use super::wanted::MAX_TEXT;
 
 /// So often one may stand there that may stand there several times.
@@ -32,7 +33,7 @@ impl Parameters {
         for parameter in parameters.filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if !known.contains(&name) {
-                let name: String = name.chars().take(64).collect();
+                let name = cut(name);
                 let known = known.join("`, `");
                 return Err(format!("there is no parameter `{name}` here; there is `{known}`"));
             }

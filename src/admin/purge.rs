@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -21,11 +20,13 @@ use crate::store::{Applied, Invalidation, PurgeId, Purged, Receipts, Scope};
 
 use super::named::Named;
 use super::options::{Options, without_options};
-use super::wanted::{MAX_TEXT, Refused, Wanted};
-use super::{Context, faulty, problem};
+use super::wanted::{MAX_TEXT, Wanted};
+use super::{Context, content, faulty, problem};
 
 /// The longest content, in octets.
 const MAX_CONTENT: usize = 1 << 20;
+
+const SO: &str = "nothing was purged";
 
 /// So many records of the log one purge may come to: a tag is one of each upstream.
 const MAX_RECORDS: usize = 10_000;
@@ -37,23 +38,19 @@ pub(super) async fn purge(State(context): State<Context>, request: Request) -> R
         Ok(options) => options,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
-    if !is_json(&head.headers) {
-        let detail = "the content is to be JSON: send it as application/json";
-        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-    }
-    let Ok(body) = to_bytes(body, MAX_CONTENT).await else {
-        let detail = "the content did not come whole, or has more than 1 MiB";
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
+    let too_long = "the content did not come whole, or has more than 1 MiB";
+    let body = match content::read(&head.headers, body, MAX_CONTENT, too_long).await {
+        Ok(body) => body,
+        Err(refusal) => return *refusal,
     };
     let wanted = match Wanted::parse(&body) {
         Ok(wanted) => wanted,
-        Err(Refused::NotJson(why)) => return problem(StatusCode::BAD_REQUEST, &why),
-        Err(Refused::Faulty(faults)) => return faulty(&faults, "nothing was purged"),
+        Err(refused) => return refused.into_response(SO),
     };
     let options = Options { soft: wanted.soft, ..options };
     match scopes(&context.current.gateway(), wanted) {
         Ok(scopes) => answer(&context, scopes, options).await,
-        Err(faults) => faulty(&faults, "nothing was purged"),
+        Err(faults) => faulty(&faults, SO),
     }
 }
 
@@ -181,13 +178,6 @@ fn scopes(gateway: &Gateway, wanted: Wanted) -> Result<Vec<Scope>, Vec<String>> 
         ));
     }
     if faults.is_empty() { Ok(scopes) } else { Err(faults) }
-}
-
-/// RFC 8259 has no parameters for it, and whoever sends some means UTF-8.
-pub(super) fn is_json(fields: &HeaderMap) -> bool {
-    let kind = fields.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default();
-    kind.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// What follows `call`, as it was sent and decoded, and the call's own parameters.

@@ -1,10 +1,8 @@
 //! The content of `POST /purge`: what is to be purged.
 
-use std::collections::HashSet;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+
+use super::content::{Refused, cut, members};
 
 /// The longest tag, name or pattern, and the longest URL, in octets.
 pub(super) const MAX_TEXT: usize = 1024;
@@ -33,37 +31,13 @@ pub(super) struct Wanted {
     pub(super) soft: bool,
 }
 
-/// Why a content is none.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    NotJson(String),
-    /// All that is wrong.
-    Faulty(Vec<String>),
-}
-
-/// The members of an object, each as often as it stands there.
-pub(super) struct Members(pub(super) Vec<(String, Value)>);
-
 impl Wanted {
     /// Reads a content.
     pub(super) fn parse(content: &[u8]) -> Result<Self, Refused> {
-        let Members(members) = serde_json::from_slice(content).map_err(|error| {
-            if error.is_data() {
-                return Refused::Faulty(vec!["the content is not a JSON object".to_owned()]);
-            }
-            Refused::NotJson(format!("not JSON: {error}"))
-        })?;
-        let mut wanted = Self::default();
         let mut faults = Vec::new();
-        let mut known = HashSet::new();
-        for (name, value) in members {
-            if known.contains(&name) {
-                let name: String = name.chars().take(64).collect();
-                faults.push(format!("the member `{name}` stands twice"));
-                continue;
-            }
+        let mut wanted = Self::default();
+        for (name, value) in members(content, &mut faults)? {
             wanted.take(&name, value, &mut faults);
-            known.insert(name);
         }
         let lists = wanted.lists();
         let count: usize = lists.iter().map(|list| list.len()).sum();
@@ -123,7 +97,7 @@ impl Wanted {
                 (!is_name).then_some("is no route's name")
             }),
             _ => {
-                let name: String = name.chars().take(64).collect();
+                let name = cut(name);
                 return faults.push(format!("there is no member `{name}`; there are {MEMBERS}"));
             }
         };
@@ -144,27 +118,6 @@ impl Wanted {
 
 fn too_long(text: &str) -> Option<&'static str> {
     (text.len() > MAX_TEXT).then_some("has more than 1024 octets")
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self(Vec::new()))
-    }
-}
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
-        while let Some(member) = map.next_entry()? {
-            self.0.push(member);
-        }
-        Ok(self)
-    }
 }
 
 #[cfg(test)]

@@ -14,12 +14,11 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::runtime::Builder;
 
 use crate::config::{self, Faults};
 use crate::telemetry::with_causes;
 
-use super::{Exit, listener, raw, say, shown};
+use super::{Exit, listener, raw, runtime, say, shown};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -97,8 +96,7 @@ impl Admin {
     /// The content of the answer to a `GET`, or what to end with and why there is none.
     pub(super) fn get(&self, call: &str, wait: Duration) -> Result<Bytes, (Exit, String)> {
         let token = self.token().map_err(|faults| (Exit::Faulty, faults.to_string()))?;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| (Exit::Failed, format!("no runtime: {error}")))?;
+        let runtime = runtime().map_err(|why| (Exit::Failed, why))?;
         match runtime.block_on(self.call(token, call, None, wait)) {
             Ok((StatusCode::OK, content)) => Ok(content),
             Ok((status, content)) => Err((Exit::Failed, self.refused(status, &content))),

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
-use tokio::runtime::Builder;
 
 use super::admin::Admin;
-use super::{Exit, say, shown};
+use super::{Exit, runtime, say, shown};
 
 /// Arguments of `larder health`.
 #[derive(Debug, Args)]
@@ -45,9 +44,9 @@ impl Status {
 
 /// Asks, and prints the status.
 pub(super) fn health(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let admin = &arguments.admin;
     // Nobody needs a token to be told that much.

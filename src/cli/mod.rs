@@ -30,6 +30,7 @@ use std::sync::LazyLock;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use http::Uri;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::SCHEMA;
 use crate::telemetry;
@@ -333,6 +334,12 @@ fn completions(shell: Shell, out: &mut dyn Write) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "larder", &mut script);
     raw(out, Exit::Done, script.trim_ascii_end())
+}
+
+/// What a command waits on, by its own thread.
+fn runtime() -> Result<Runtime, String> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("no runtime: {error}"))
 }
 
 /// Prints a line. A terminal that is gone cannot be told so.

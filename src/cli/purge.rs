@@ -11,10 +11,11 @@ use clap::{ArgGroup, Args};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::runtime::Builder;
+
+use crate::config;
 
 use super::admin::{Admin, is_problem};
-use super::{Exit, raw, say, shown};
+use super::{Exit, raw, runtime, say, shown};
 
 /// Nobody waits longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -88,9 +89,9 @@ pub(super) fn purge(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wr
         Ok(token) => token,
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
     };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let (status, content) = match runtime.block_on(call(arguments, token)) {
         Ok(answer) => answer,
@@ -149,13 +150,7 @@ impl Told {
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
-    let (count, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-    let wait = match (count.parse(), unit) {
-        (Ok(count), "ms") => Some(Duration::from_millis(count)),
-        (Ok(count), "s") => Some(Duration::from_secs(count)),
-        _ => None,
-    };
-    let wait = wait.filter(|wait| *wait <= LONGEST_WAIT);
+    let wait = config::span(text, Duration::ZERO..=LONGEST_WAIT);
     wait.ok_or_else(|| "write a time such as `1s` or `500ms`, at most `30s`".to_owned())
 }
 

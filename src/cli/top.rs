@@ -11,14 +11,14 @@ use std::time::Duration;
 use clap::Args;
 use http::StatusCode;
 use serde_json::Value;
-use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::config;
 
 use super::admin::Admin;
 use super::run::Signals;
-use super::{Exit, say};
+use super::{Exit, runtime, say};
 
 use self::screen::Screen;
 use self::view::Sample;
@@ -56,9 +56,9 @@ pub(super) fn top(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Writ
         let why = "this needs a terminal\n  hint: --once prints it as plain text";
         return say(err, Exit::Faulty, why);
     }
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let watched = runtime.block_on(async {
         let mut first = sample(&arguments.admin, token.clone()).await?;
@@ -142,14 +142,6 @@ fn keys() -> mpsc::Receiver<u8> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let (count, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-    let interval = match (count.parse(), unit) {
-        (Ok(count), "ms") => Some(Duration::from_millis(count)),
-        (Ok(count), "s") => Some(Duration::from_secs(count)),
-        (Ok(1), "m") => Some(Duration::from_mins(1)),
-        _ => None,
-    };
-    let bounds = Duration::from_millis(50)..=Duration::from_mins(1);
-    let interval = interval.filter(|interval| bounds.contains(interval));
+    let interval = config::span(text, Duration::from_millis(50)..=Duration::from_mins(1));
     interval.ok_or_else(|| "write a time such as `1s`, from `50ms` to `1m`".to_owned())
 }

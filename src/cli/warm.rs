@@ -8,14 +8,13 @@ use clap::{ArgGroup, Args, value_parser};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::runtime::Builder;
 
 use crate::clock;
 use crate::warm::{self, Answer, Asker, Gateway, Page, Place, Sources, Speed, Tally, Trust};
 
 use super::admin::Admin;
 use super::run::Signals;
-use super::{Exit, front, say, shown};
+use super::{Exit, front, runtime, say, shown};
 
 /// The longest text that is read from standard input.
 const LARGEST: u64 = 50 << 20;
@@ -99,9 +98,9 @@ pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wri
         Ok(token) => token.flatten(),
         Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
     };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let outcome = match runtime.block_on(run(arguments, token, err)) {
         Ok(outcome) => outcome,

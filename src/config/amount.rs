@@ -48,6 +48,11 @@ pub(super) fn duration(text: &str, bounds: RangeInclusive<Duration>) -> Result<D
     within(value, bounds, ["shorter", "longer"], show_duration)
 }
 
+/// The same, for who says himself what to write instead.
+pub fn span(text: &str, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+    duration(text, bounds).ok()
+}
+
 /// A size in octets within bounds.
 pub(super) fn size(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, Wrong> {
     let (number, unit) = split(text).ok_or_else(|| {

@@ -17,13 +17,12 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
 
 use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
 use crate::service::Assembly;
 
 use super::admin::{Admin, is_problem};
-use super::{Exit, listener, raw, say};
+use super::{Exit, listener, raw, runtime, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,9 +87,9 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
         Ok(content) => content,
         Err(why) => return say(err, Exit::Faulty, &why),
     };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return say(err, Exit::Failed, &format!("no runtime: {error}")),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let told = runtime.block_on(async {
         if arguments.offline {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::ask::Asked;
 use super::project::{self, Project};
 use super::verdict;
+use crate::cli::runtime;
 use crate::config::cases::Cases;
 use crate::config::{Place, Policy, Setting};
 use crate::plugin::{Compiled, Engine, LoadError};
@@ -41,8 +42,7 @@ impl Subject {
         let unfit = |error: LoadError| format!("{}: {error}", project.shown);
         let engine = Engine::new(1).map_err(unfit)?;
         let compiled = Compiled::read(&engine, &project.plugin).map_err(unfit)?;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = Rc::new(runtime.map_err(|error| format!("no runtime: {error}"))?);
+        let runtime = Rc::new(runtime()?);
         Ok(Self { project, engine, compiled, cases, file, runtime })
     }
 

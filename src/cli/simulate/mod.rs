@@ -17,13 +17,13 @@ use http::HeaderValue;
 use serde_json::json;
 
 use crate::clock;
-use crate::config::Faults;
+use crate::config::{self, Faults};
 use crate::service;
 use crate::simulation::{
     self, Exchange, Fields, Format, Logs, Report, Role, Settings, Subject, Told,
 };
 
-use super::{Exit, say, shown};
+use super::{Exit, runtime, say, shown};
 
 /// So many exchanges go from thread to thread at once, and so many of those wait.
 const BATCH: usize = 1024;
@@ -237,11 +237,10 @@ impl<'s> Worker<'s> {
         let (loads, loaded) = sync_channel(1);
         let run = move || {
             simulation::quietly(|warnings| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = match runtime {
+                let runtime = match runtime() {
                     Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _gone = loads.send(Err((Exit::Failed, format!("no runtime: {error}"))));
+                    Err(why) => {
+                        let _gone = loads.send(Err((Exit::Failed, why)));
                         return None;
                     }
                 };
@@ -318,22 +317,8 @@ impl Written {
 
 /// A time with its unit.
 fn span(text: &str) -> Result<Duration, String> {
-    const YEAR: u64 = 365 * 86_400_000;
-
-    let (count, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-    let unit = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    let millis = count.parse::<u64>().ok().zip(unit);
-    let millis = millis.and_then(|(count, unit)| count.checked_mul(unit));
-    let millis = millis.filter(|millis| (1..=YEAR).contains(millis));
-    let millis = millis.ok_or("write a time such as `30s`, `5m` or `1h`, at most `365d`")?;
-    Ok(Duration::from_millis(millis))
+    let span = config::span(text, Duration::from_millis(1)..=Duration::from_hours(365 * 24));
+    span.ok_or_else(|| "write a time such as `30s`, `5m` or `1h`, at most `365d`".to_owned())
 }
 
 impl Progress {
