@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::admin::Admin;
-use super::{Exit, runtime, say, shown};
+use super::{Exit, runtime, say};
 
 /// Arguments of `larder health`.
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub(super) fn health(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn W
     let answer = runtime.block_on(admin.call(None, "/health", None, Duration::ZERO));
     let (status, content) = match answer {
         Ok(answer) => answer,
-        Err(why) => return say(err, Exit::Failed, &shown(&why)),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     match serde_json::from_slice::<Told>(&content) {
         Ok(told) => {

@@ -32,7 +32,7 @@ use clap_complete::Shell;
 use http::Uri;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::SCHEMA;
+use crate::config::{Faults, SCHEMA};
 use crate::telemetry;
 
 /// What a command came to.
@@ -286,11 +286,11 @@ struct Run {
     upstream: Option<String>,
 
     /// Where clients connect to, instead of `[server] listen`; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// With `--upstream`: where operators connect to; a loopback address.
-    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "upstream")]
     admin: Option<SocketAddr>,
 }
 
@@ -334,6 +334,20 @@ fn completions(shell: Shell, out: &mut dyn Write) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "larder", &mut script);
     raw(out, Exit::Done, script.trim_ascii_end())
+}
+
+/// What is wrong with a configuration; where its file is not there, also what can be done without one.
+fn with_hint(faults: Faults, file: &Path, hint: &str) -> Faults {
+    if !matches!(file.try_exists(), Ok(false)) {
+        return faults;
+    }
+    let faults = faults.into_iter().map(|fault| fault.with_hint(hint.to_owned()));
+    faults.collect::<Vec<_>>().into()
+}
+
+/// Where to listen.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, such as `127.0.0.1:8080`".to_owned())
 }
 
 /// What a command waits on, by its own thread.

@@ -1,21 +1,22 @@
 //! `larder run`: assemble, serve, drain.
 
 use std::future::pending;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Draft, Faults};
 use crate::server::Drained;
-use crate::service::{Assembly, Next, Service, Source, Supervised};
+use crate::service::{Assembly, Next, NotStarted, Service, Source, Supervised};
 use crate::telemetry::with_causes;
 
-use super::{Exit, Run, say};
+use super::{Exit, Run, say, with_hint};
 
 /// Serves until a signal.
 pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
@@ -33,9 +34,10 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
         };
         match assembly.start_in_place(supervised, Clock::System).await {
-            Err(error) => say(err, Exit::Failed, &with_causes(&error)),
+            Err(error) => say(err, Exit::Failed, &(with_causes(&error) + advice(&error))),
             Ok(mut service) => {
-                info!(address = %service.address(), admin = ?service.admin_address(), "listening");
+                let admin = service.admin_address().map(display);
+                info!(address = %service.address(), admin, "listening");
                 for address in service.addresses().iter().skip(1) {
                     info!(%address, "listening here, too");
                 }
@@ -47,6 +49,22 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             }
         }
     })
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &NotStarted) -> &'static str {
+    let NotStarted::Listening { source, .. } = error else { return "" };
+    match source.kind() {
+        ErrorKind::AddrInUse => {
+            "\n  hint: another process listens there: end it, write another `listen`, or have it taken over by \
+             `[server] takeover`"
+        }
+        ErrorKind::AddrNotAvailable => "\n  hint: this machine has no such address",
+        ErrorKind::PermissionDenied => {
+            "\n  hint: a port below 1024 takes root, or the capability CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    }
 }
 
 /// Waits for the signal to end, or for a process that takes this one's place; each SIGHUP until then has
@@ -175,6 +193,9 @@ impl Signals {
 }
 
 fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
+    const HINT: &str = "`larder run --upstream URL` caches one API without a file, and `larder demo` shows the \
+                        whole at work";
+
     let Run { table, upstream, listen, admin } = arguments;
     if let Some(url) = upstream {
         let admin = admin.map(|listen| Admin { listen, token: None });
@@ -184,17 +205,7 @@ fn assemble(arguments: &Run) -> Result<Assembly, Faults> {
     }
     let file = table.file();
     let read = Assembly::read(Source { file: file.to_owned(), listen: *listen });
-    // Without the file there is no other fault.
-    if matches!(file.try_exists(), Ok(false)) { read.map_err(without_file) } else { read }
-}
-
-/// The same fault, and what needs no file.
-fn without_file(faults: Faults) -> Faults {
-    const HINT: &str = "`larder run --upstream URL` caches one API without a file, and `larder demo` shows the \
-                        whole at work";
-
-    let faults = faults.into_iter().map(|fault| fault.with_hint(HINT.to_owned()));
-    faults.collect::<Vec<_>>().into()
+    read.map_err(|faults| with_hint(faults, file, HINT))
 }
 
 #[cfg(test)]

@@ -241,6 +241,16 @@ fn a_file_that_is_not_there_is_a_fault() {
 }
 
 #[test]
+fn an_address_that_is_none_is_a_fault() {
+    for flag in ["--listen", "--admin"] {
+        let arguments = ["run", "--upstream", "http://127.0.0.1:3000", flag, "8080"];
+        let ran = larder(root(), &arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+        assert!(ran.err.contains("port, such as `127.0.0.1:8080`"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn an_upstream_that_is_none_is_a_fault() {
     let ran = larder(root(), &["run", "--upstream", "localhost:3000/api"]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
@@ -436,10 +446,9 @@ fn a_port_that_is_taken_is_told() {
     let address = taken.local_addr().unwrap().to_string();
     let ran = larder(root(), &["run", "--upstream", "http://127.0.0.1:9", "--listen", &address]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
-    assert_eq!(
-        ran.err,
-        format!("`{address}` cannot be listened on: Address already in use (os error 98)\n")
-    );
+    let told = format!("`{address}` cannot be listened on: Address already in use (os error 98)\n");
+    assert!(ran.err.starts_with(&told), "{}", ran.err);
+    assert!(ran.err.contains("\n  hint: another process listens there: "), "{}", ran.err);
     let admin = ["--listen", "127.0.0.1:0", "--admin", &address];
     let ran = larder(root(), &[&["run", "--upstream", "http://127.0.0.1:9"][..], &admin].concat());
     assert_eq!(ran.code, Some(1), "{}", ran.err);

@@ -213,7 +213,11 @@ async fn what_is_wrong_is_told_and_is_its_exit_code() {
             2,
             "`[admin] listen` has port 0: say by --admin where the gateway listens",
         ),
-        (&["--config", "none.toml", "http://h/"], 2, "none.toml"),
+        (
+            &["--config", "none.toml", "http://h/"],
+            2,
+            "hint: --config FILE names another; with --admin",
+        ),
         (&["--offline", "shop.example/a"], 2, "is not an absolute URL with http or https"),
         (&["G T", "http://h/"], 2, "`G T` is no method"),
         (&["-H", "nonsense", "http://h/"], 2, "write `Name: value`"),

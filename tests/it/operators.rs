@@ -164,7 +164,7 @@ async fn what_is_in_force_is_shown_of_a_file_and_of_a_gateway() {
 
 #[test]
 fn without_a_gateway_they_fail() {
-    for command in ["routes", "stats", "top --once", "config show --running"] {
+    for command in ["routes", "stats", "top --once", "health", "config show --running"] {
         let arguments: Vec<&str> = command.split(' ').collect();
         let arguments = [&arguments[..], &["--admin", "http://127.0.0.1:1"]].concat();
         let ran = larder(Path::new("/"), &arguments);
@@ -174,6 +174,7 @@ fn without_a_gateway_they_fail() {
             "{command}: {}",
             ran.err
         );
+        assert!(ran.err.contains("\n  hint: a gateway listens there if"), "{command}: {}", ran.err);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
 use crate::service::Assembly;
 
 use super::admin::{Admin, is_problem};
-use super::{Exit, listener, raw, runtime, say};
+use super::{Exit, listener, raw, runtime, say, with_hint};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -149,7 +149,9 @@ impl Arguments {
     ) -> Result<Value, Refusal> {
         // The file is not needed where all is said.
         let is_needed = self.admin.is_none() || url.starts_with('/');
-        let config = if is_needed { Some(config::load(&self.config)?) } else { None };
+        let config = is_needed.then(|| config::load(&self.config)).transpose();
+        let hint = "--config FILE names another; with --admin URL, and a whole URL to explain, none is needed";
+        let config = config.map_err(|faults| with_hint(faults, &self.config, hint))?;
         let own = config.as_ref().and_then(|config| config.admin.as_ref());
         let uri = match (&self.admin, own) {
             (Some(admin), _) => admin.clone(),
