@@ -26,7 +26,6 @@ use redis::{FromRedisValue, Pipeline, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -294,7 +293,9 @@ impl Connection {
                     is_down = true;
                     self.condition.becomes(State::Open, Some(&error));
                     if told.is_news(&error) {
-                        let cause = error.source().map(display);
+                        let text = error.to_string();
+                        let cause = error.source().map(ToString::to_string);
+                        let cause = cause.filter(|cause| *cause != text);
                         let hint = advice(&error);
                         warn!(redis = %self.peer, %error, cause, hint, "L2 unreachable, serving without it");
                     }

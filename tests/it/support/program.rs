@@ -149,10 +149,7 @@ impl Running {
         });
         let (listening, before) = said_after(&mut log, "listening", START).await;
         drop(before.into_iter().try_for_each(|it| again.send(it)));
-        let address = |name: &str| {
-            let text = listening[name].as_str()?;
-            text.trim_start_matches("Some(").trim_end_matches(')').parse().ok()
-        };
+        let address = |name: &str| listening[name].as_str()?.parse().ok();
         let (address, admin) = (address("address").unwrap(), address("admin"));
         Self { child, address, admin, log, folder }
     }
