@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONTENT_TYPE, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
@@ -203,7 +203,11 @@ async fn authorise(State(context): State<Context>, mut request: Request, next: N
     let refused = match &context.token {
         Some(token) if bears(fields, token) => None,
         Some(_) => {
-            let detail = "send the token as `Authorization: Bearer TOKEN`";
+            let detail = if fields.contains_key(AUTHORIZATION) {
+                "that is not the token: send it as `Authorization: Bearer TOKEN`"
+            } else {
+                "send the token as `Authorization: Bearer TOKEN`"
+            };
             let mut response = problem(StatusCode::UNAUTHORIZED, detail);
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

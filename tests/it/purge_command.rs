@@ -162,9 +162,11 @@ async fn its_token_comes_from_a_file_or_the_environment() {
     };
     assert_eq!(ran("right", &[]), (Some(0), String::new()));
     assert_eq!(ran("right", &[("LARDER_ADMIN_TOKEN", "other")]), (Some(0), String::new()));
-    let refused = "401: send the token as `Authorization: Bearer TOKEN`\n  hint: put it in \
-                   LARDER_ADMIN_TOKEN, or in a file for --token-file\n";
-    assert_eq!(ran("wrong", &TOKEN), (Some(1), refused.to_owned()));
+    let hint = "as `Authorization: Bearer TOKEN`\n  hint: put it in LARDER_ADMIN_TOKEN, or in a file for \
+                --token-file\n";
+    let wrong = format!("401: that is not the token: send it {hint}");
+    assert_eq!(ran("wrong", &TOKEN), (Some(1), wrong));
+    let refused = format!("401: send the token {hint}");
     assert_eq!(
         ran("empty", &TOKEN),
         (Some(2), "empty: there is no token in it\n1 fault\n".to_owned())
@@ -174,7 +176,7 @@ async fn its_token_comes_from_a_file_or_the_environment() {
     assert!(told.starts_with("two: what is there cannot be sent as a bearer token\n"), "{told}");
     for none in [&[][..], &[("LARDER_ADMIN_TOKEN", "")]] {
         let ran = purge(&gateway, &["--all"], none);
-        assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), refused, ""));
+        assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), refused.as_str(), ""));
     }
 }
 
