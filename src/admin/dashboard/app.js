@@ -142,11 +142,27 @@ function prefill (name) {
   url.setSelectionRange(7, 7 + location.hostname.length)
 }
 
+// Of these methods content may decide.
+const asksByContent = method => ['QUERY', 'POST'].includes(method.value)
+
+function makeRoom () {
+  const { method, content, type } = $('ask').elements
+  for (const input of [content, type]) input.parentElement.hidden = !asksByContent(method)
+}
+$('ask').addEventListener('change', makeRoom)
+// A browser may remember a method.
+makeRoom()
+
 $('ask').addEventListener('submit', async event => {
   event.preventDefault()
-  const { method, url } = event.target.elements
+  const { method, url, content, type } = event.target.elements
+  const asked = { method: method.value, url: url.value }
+  if (asksByContent(method)) {
+    if (type.value) asked.fields = [`Content-Type: ${type.value}`]
+    if (content.value) asked.content = content.value
+  }
   try {
-    const told = await call('GET', `/explain?method=${method.value}&url=${encodeURIComponent(url.value)}`)
+    const told = await call('POST', '/explain', asked)
     $('explanation').replaceChildren(...explained(told))
   } catch (error) {
     const text = error.status === 404 ? 'This gateway cannot explain requests.' : error.message
