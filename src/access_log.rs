@@ -79,14 +79,18 @@ impl AccessLog {
         self.writer.unpark();
     }
 
-    fn put(&self, line: &[u8]) {
+    /// Puts a line, which is in pieces.
+    fn put(&self, pieces: &[&[u8]]) {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut lines = self.shared.lines();
-        if lines.len() + line.len() > self.shared.most {
+        if lines.len() + length > self.shared.most {
             self.shared.stats.access_log.dropped.count();
             return;
         }
         let before = lines.len();
-        lines.extend_from_slice(line);
+        for piece in pieces {
+            lines.extend_from_slice(piece);
+        }
         // Once, where it would not last until the next time.
         let much = self.shared.most / 4;
         if before < much && lines.len() >= much {

@@ -1,22 +1,24 @@
 //! One request, and the line that it becomes. What a client sent is escaped, so that no line is another's,
 //! and `Authorization`, `Cookie` and contents are in none.
+//!
+//! What its head says is written at once: it is read anyway, and is on its way to others then.
 
 mod line;
+mod spans;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, StatusCode};
 
+use self::line::{Came, Line};
+use self::spans::Told;
 use super::AccessLog;
 use crate::clock;
-use crate::config::LogFormat;
 use crate::stats::Outcome;
-use crate::traces::{self, Context, Kind, Span, Tracer, Value};
+use crate::traces::{self, Context, Kind, Tracer};
 
 /// What whoever answers a request notes on the way.
 #[derive(Debug, Default)]
@@ -96,14 +98,9 @@ fn note(sum: &AtomicU64, time: Duration) {
     sum.fetch_add(nanoseconds.max(1), Ordering::Relaxed);
 }
 
-fn noted(sum: &AtomicU64) -> Option<f64> {
+fn noted(sum: &AtomicU64) -> Option<Duration> {
     let nanoseconds = sum.load(Ordering::Relaxed);
-    (nanoseconds > 0).then(|| seconds(Duration::from_nanos(nanoseconds)))
-}
-
-/// To the microsecond.
-fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e6
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// Who asks, and when.
@@ -153,20 +150,14 @@ impl End {
     }
 }
 
-/// A request that is to become a line.
+/// A request that is to become a line, and spans.
 pub struct Entry {
-    log: Option<Arc<AccessLog>>,
-    tracer: Option<Arc<Tracer>>,
-    asked: Asked,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    host: Option<HeaderValue>,
-    agent: Option<HeaderValue>,
-    referrer: Option<HeaderValue>,
-    trace: Option<u128>,
+    line: Option<(Arc<AccessLog>, Line)>,
+    told: Option<Box<Told>>,
+    begun: Instant,
+    is_head: bool,
     notes: Arc<Notes>,
-    route: Box<str>,
+    route: Option<Arc<str>>,
     answered: Option<Answered>,
 }
 
@@ -177,27 +168,24 @@ impl Entry {
         tracer: Option<&Arc<Tracer>>,
         request: &Request<B>,
         asked: Asked,
-    ) -> Box<Self> {
-        let fields: &HeaderMap = request.headers();
-        let field = |name: http::HeaderName| fields.get(name).cloned();
-        Box::new(Self {
-            log: log.cloned(),
-            tracer: tracer.cloned(),
-            asked,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            host: field(HOST),
-            agent: field(USER_AGENT),
-            referrer: field(REFERER),
-            trace: traces::trace_of(fields),
-            notes: Arc::new(Notes {
-                trace: tracer.map(|tracer| Context::of(fields, tracer.share())),
-                ..Notes::default()
-            }),
-            route: Box::default(),
+    ) -> Self {
+        let context = tracer.map(|tracer| Context::of(request.headers(), tracer.share()));
+        let trace = || traces::trace_of(request.headers());
+        let line = log.map(|log| {
+            let trace = context.as_ref().map(|context| context.trace).or_else(trace);
+            let came = Came { asked: &asked, request, trace, shows_queries: log.query };
+            (Arc::clone(log), Line::begin(log.format, &came))
+        });
+        let told = tracer.filter(|_| context.as_ref().is_some_and(|it| it.is_sampled));
+        Self {
+            line,
+            told: told.map(|tracer| Box::new(Told::begin(tracer, request, asked))),
+            begun: asked.begun,
+            is_head: request.method() == Method::HEAD,
+            notes: Arc::new(Notes { trace: context, ..Notes::default() }),
+            route: None,
             answered: None,
-        })
+        }
     }
 
     /// Where what is noted on the way ends up.
@@ -206,8 +194,8 @@ impl Entry {
     }
 
     /// The route that has taken it.
-    pub fn route(&mut self, name: &str) {
-        self.route = name.into();
+    pub fn route(&mut self, name: &Arc<str>) {
+        self.route = Some(Arc::clone(name));
     }
 
     /// There is a response.
@@ -220,140 +208,20 @@ impl Entry {
         let status = self.answered.as_ref().map(|it| it.status);
         let none =
             [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::SWITCHING_PROTOCOLS];
-        self.method == Method::HEAD || status.is_some_and(|status| none.contains(&status))
+        self.is_head || status.is_some_and(|status| none.contains(&status))
     }
 
     /// It has ended, and is put into the log, and told.
-    pub fn end(&self, sent: u64, end: End) {
-        if let (Some(tracer), Some(trace)) = (&self.tracer, &self.notes.trace)
-            && trace.is_sampled
-        {
-            self.told(trace, end).into_iter().for_each(|span| tracer.tell(span));
+    pub fn end(&mut self, sent: u64, end: End) {
+        if let Some(told) = self.told.take() {
+            told.end(self, end);
         }
-        let Some(log) = &self.log else { return };
-        let mut line = Vec::with_capacity(512);
-        match log.format {
-            LogFormat::Json => self.json(&mut line, sent, end),
-            LogFormat::Combined => line.extend(self.combined(sent).bytes()),
-            LogFormat::Text => line.extend(self.text(sent, end).bytes()),
-        }
-        line.push(b'\n');
-        log.put(&line);
-    }
-
-    /// Its span, and those of its steps.
-    fn told(&self, trace: &Context, end: End) -> Vec<Span> {
-        let span = |id, parent, name, kind, begin, end| Span {
-            trace: trace.trace,
-            span: id,
-            parent,
-            state: trace.state.clone(),
-            name,
-            kind,
-            begin,
-            end,
-            is_error: false,
-            attributes: Vec::new(),
-        };
-        let at = |moment: Instant| self.asked.at + moment.duration_since(self.asked.begun);
-        let steps =
-            std::mem::take(&mut *self.notes.steps.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut spans: Vec<_> = steps
-            .into_iter()
-            .map(|step| {
-                let Step { name, kind, end, took, is_error, .. } = step;
-                let (id, end) = (step.span.unwrap_or_else(traces::random), at(end));
-                let begin = end.checked_sub(took).unwrap_or(end);
-                Span { is_error, ..span(id, Some(trace.span), name, kind, begin, end) }
-            })
-            .collect();
-        let route = if self.route.is_empty() { "no route" } else { &self.route };
-        // A client may call a method anything.
-        let method = match self.method.as_str() {
-            known
-            @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "QUERY") => known,
-            _ => "_OTHER",
-        };
-        let own = span(
-            trace.span,
-            trace.parent,
-            format!("{method} {route}"),
-            Kind::Server,
-            self.asked.at,
-            at(clock::instant()),
-        );
-        let answered = self.answered.as_ref();
-        let is_error =
-            end == End::Upstream || answered.is_some_and(|it| it.status.is_server_error());
-        spans.push(Span { is_error, attributes: self.attributes(end), ..own });
-        spans
-    }
-
-    /// By the names that OpenTelemetry has, and by names of our own. No query: it may be secret.
-    fn attributes(&self, end: End) -> Vec<(&'static str, Value)> {
-        let host = text(self.host.as_ref());
-        let answered = self.answered.as_ref();
-        let outcome = answered.map_or(Outcome::Abandoned, |it| it.outcome);
-        let texts = [
-            ("http.request.method", Some(self.method.as_str().into())),
-            ("url.scheme", Some(self.asked.scheme.into())),
-            ("url.path", Some(self.uri.path().into())),
-            ("server.address", host),
-            ("client.address", Some(self.asked.client.to_string().into())),
-            ("user_agent.original", text(self.agent.as_ref())),
-            ("larder.route", Some(Cow::Borrowed(&*self.route)).filter(|it| !it.is_empty())),
-            ("larder.outcome", Some(outcome.as_str().into())),
-            ("larder.cache_status", text(answered.and_then(|it| it.cache_status.as_ref()))),
-            ("larder.end", Some(end.as_str().into())),
-        ];
-        let texts = texts.into_iter().filter_map(|(name, it): (_, Option<Cow<'_, str>>)| {
-            Some((name, Value::Text(it?.into_owned())))
-        });
-        let status = answered.map(|it| Value::Number(it.status.as_u16().into()));
-        texts.chain(status.map(|it| ("http.response.status_code", it))).collect()
-    }
-
-    fn shows_queries(&self) -> bool {
-        self.log.as_ref().is_some_and(|log| log.query)
-    }
-
-    /// The path, and the query where lines have them. No authority: it may have a password.
-    fn target(&self) -> Cow<'_, str> {
-        let path = match self.uri.path() {
-            "" if self.method == Method::OPTIONS => "*",
-            path => path,
-        };
-        match self.uri.query().filter(|_| self.shows_queries()) {
-            Some(query) => format!("{path}?{query}").into(),
-            None => path.into(),
+        if let Some((log, line)) = self.line.take() {
+            line.end(self, &log, sent, end);
         }
     }
 
-    fn referrer(&self) -> Option<Cow<'_, str>> {
-        let text = String::from_utf8_lossy(self.referrer.as_ref()?.as_bytes());
-        let end = if self.shows_queries() { None } else { text.find(['?', '#']) };
-        match end {
-            Some(end) => Some(text.get(..end).unwrap_or_default().to_owned().into()),
-            None => Some(text),
-        }
+    fn outcome(&self) -> Outcome {
+        self.answered.as_ref().map_or(Outcome::Abandoned, |it| it.outcome)
     }
-
-    fn protocol(&self) -> &'static str {
-        match self.version {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2.0",
-            _ => "HTTP/1.1",
-        }
-    }
-
-    /// That of its trace, if it came with one, or if traces are told.
-    fn trace_id(&self) -> Option<String> {
-        let own = self.notes.trace.as_ref().map(|trace| trace.trace);
-        let trace = own.or(self.trace);
-        trace.map(|trace| format!("{trace:032x}"))
-    }
-}
-
-fn text(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }

@@ -16,7 +16,7 @@ use crate::stats::Outcomes;
 pub struct Metered {
     body: Body,
     outcomes: Arc<Outcomes>,
-    entry: Option<Box<Entry>>,
+    entry: Option<Entry>,
     /// How much it is, where that is known.
     length: Option<u64>,
     sent: u64,
@@ -25,7 +25,7 @@ pub struct Metered {
 
 impl Metered {
     /// Nothing of it has gone out yet.
-    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) -> Self {
+    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Entry>) -> Self {
         let length = body.size_hint().exact();
         Self { body, outcomes, entry, length, sent: 0, end: None }
     }
@@ -65,7 +65,7 @@ impl Metered {
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        let Some(entry) = &self.entry else { return };
+        let Some(entry) = &mut self.entry else { return };
         // Who has as much as was announced does not ask for more.
         let is_whole =
             self.length == Some(self.sent) || self.body.is_end_stream() || entry.has_no_content();

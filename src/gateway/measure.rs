@@ -28,7 +28,7 @@ pub(super) fn mark(mut response: Response<Body>, outcome: Outcome) -> Response<B
 struct Begun {
     at: Instant,
     is_head: bool,
-    entry: Option<Box<Entry>>,
+    entry: Option<Entry>,
 }
 
 /// A request that is being answered. Dropping it before there is an answer is what its client does by
@@ -49,9 +49,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some(begun) = &self.begun else { return };
+        let Some(begun) = &mut self.begun else { return };
         self.outcomes.count(Outcome::Abandoned, Class::None, begun.at.elapsed());
-        if let Some(entry) = &begun.entry {
+        if let Some(entry) = &mut begun.entry {
             entry.end(0, End::Client);
         }
     }

@@ -125,7 +125,7 @@ pub struct Gateway {
 
 /// A route, and everything that it uses at hand.
 struct Plan {
-    name: Box<str>,
+    name: Arc<str>,
     /// What stands for the route in its cache keys: of requests for `http`, and for `https` URIs.
     space: Box<str>,
     secure_space: Box<str>,
