@@ -187,16 +187,6 @@ fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rules {
     }
 }
 
-fn shadow(
-    route: &Route,
-    space: &str,
-    policies: &[Arc<Policy>],
-    lasting: &Lasting,
-) -> Option<Shadow> {
-    let policy = Arc::clone(policies.get(route.shadow?)?);
-    Some(Shadow::new(policy, route, space, lasting))
-}
-
 /// A route's plan, unless it names what is not there.
 fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let Equipment { policies, tokens, lasting, .. } = equipment;
@@ -217,7 +207,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let rules = rules(config, route, kept.as_ref());
     Some(Plan {
         name: route.name.as_str().into(),
-        shadow: shadow(route, &space, policies, lasting),
+        shadow: Shadow::of(route, &space, policies, lasting),
         secure_space: key::secure(&space).into(),
         space: space.into(),
         stats: lasting.stats.route(&route.name),

@@ -40,13 +40,19 @@ pub struct Shadowed {
 }
 
 impl Shadow {
-    /// Compares with what `space`, which stands for the route in its cache keys, tells of the active
-    /// policies.
-    pub(super) fn new(policy: Arc<Policy>, route: &Route, space: &str, lasting: &Lasting) -> Self {
+    /// That of a route, if it has one. It compares with what `space`, which stands for the route in its
+    /// cache keys, tells of the active policies.
+    pub(super) fn of(
+        route: &Route,
+        space: &str,
+        policies: &[Arc<Policy>],
+        lasting: &Lasting,
+    ) -> Option<Self> {
+        let policy = Arc::clone(policies.get(route.shadow?)?);
         let calls = Arc::new(Semaphore::new(MOST_CALLS));
         let compared = key::space(space, policy.name(), &[&policy], None);
         let comparison = lasting.comparison(&route.name, compared);
-        Self { policy, share: route.shadow_share, comparison, calls }
+        Some(Self { policy, share: route.shadow_share, comparison, calls })
     }
 
     /// All requests for a path are taken, or none: a key that merges some of them is only seen to
