@@ -10,6 +10,7 @@
 //! refuses itself (folded lines, white space before a colon, `NUL`) need not be found here.
 
 use std::io::BufRead as _;
+use std::ops::ControlFlow;
 
 /// A head of so many octets hyper has refused before.
 const LONGEST_LINE: usize = 128 * 1024;
@@ -171,23 +172,66 @@ impl Framing {
 
 /// How long a head is that has all come, says nothing of content and asks for no other protocol. The usual
 /// request is one, and need not be read line by line.
+///
+/// LFs are looked for sixteen octets at a time: lines are too short for what finds one octet in long ones.
 fn plain_head(octets: &[u8]) -> Option<usize> {
+    let (blocks, last) = octets.as_chunks::<16>();
     let mut begin = 0;
-    for end in Ends::of(octets) {
-        let line = octets.get(begin..end)?.strip_suffix(b"\r")?;
-        let is_first = begin == 0;
-        if line.is_empty() {
-            return (!is_first).then_some(end + 1);
+    for block in blocks {
+        // Every second block has none, and the processor compares all sixteen octets at once.
+        if block.iter().fold(0, |found, octet| found | u8::from(*octet == b'\n')) > 0 {
+            for (word, begin) in block.as_chunks().0.iter().zip([begin, begin + 8]) {
+                let mut found = line_feeds(*word);
+                while found != 0 {
+                    let at = begin + found.trailing_zeros() as usize / 8;
+                    if let ControlFlow::Break(length) = plain_until(octets, at) {
+                        return length;
+                    }
+                    found &= found - 1;
+                }
+            }
         }
-        if !is_first && counts(line) {
-            return None;
+        begin += block.len();
+    }
+    for (at, octet) in (begin..).zip(last) {
+        if *octet == b'\n'
+            && let ControlFlow::Break(length) = plain_until(octets, at)
+        {
+            return length;
         }
-        begin = end + 1;
     }
     None
 }
 
-/// Whether [`framed`] or [`is_upgrade`] would make something of a line.
+/// The highest bits of those octets that are LFs.
+fn line_feeds(word: [u8; 8]) -> u64 {
+    const LOWER: u64 = u64::from_le_bytes([0x7f; 8]);
+    const LINE_FEEDS: u64 = u64::from_le_bytes([b'\n'; 8]);
+
+    let differs = u64::from_le_bytes(word) ^ LINE_FEEDS;
+    // Nothing is carried from one octet to the next: the sum of its lower bits has at most eight.
+    !(((differs & LOWER) + LOWER) | differs | LOWER)
+}
+
+/// Goes on behind the line with this LF, unless it ends the head, or the head is none to go on with.
+#[inline]
+fn plain_until(octets: &[u8], line_feed: usize) -> ControlFlow<Option<usize>> {
+    // No line begins with its end but the last one, which was found by the line before.
+    let is_line = line_feed > 1 && octets.get(line_feed - 1) == Some(&b'\r');
+    let next = line_feed + 1;
+    match octets.get(next) {
+        _ if !is_line => ControlFlow::Break(None),
+        Some(b'\r') => {
+            ControlFlow::Break((octets.get(next + 1) == Some(&b'\n')).then_some(next + 2))
+        }
+        Some(b'C' | b'c' | b'T' | b't' | b'U' | b'u') if octets.get(next..).is_some_and(counts) => {
+            ControlFlow::Break(None)
+        }
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// Whether [`framed`] or [`is_upgrade`] would make something of a line that begins so.
 fn counts(line: &[u8]) -> bool {
     let name: &[u8] = match line.first() {
         Some(b'C' | b'c') => b"content-length:",
@@ -196,51 +240,6 @@ fn counts(line: &[u8]) -> bool {
         _ => return false,
     };
     line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name))
-}
-
-/// Where LFs are. They are looked for eight octets at a time: lines are too short for what the standard
-/// library prepares for long ones.
-struct Ends<'a> {
-    words: std::slice::Iter<'a, [u8; 8]>,
-    last: &'a [u8],
-    /// Where the next word begins.
-    next: usize,
-    /// The highest bits of those octets of the word before that are LFs.
-    found: u64,
-}
-
-impl<'a> Ends<'a> {
-    fn of(octets: &'a [u8]) -> Self {
-        let (words, last) = octets.as_chunks();
-        Self { words: words.iter(), last, next: 0, found: 0 }
-    }
-}
-
-impl Iterator for Ends<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        const LOWER: u64 = u64::from_le_bytes([0x7f; 8]);
-        const LINE_FEEDS: u64 = u64::from_le_bytes([b'\n'; 8]);
-
-        while self.found == 0 {
-            let word = if let Some(word) = self.words.next() {
-                *word
-            } else {
-                let last = std::mem::take(&mut self.last);
-                let mut word = [0; 8];
-                word.get_mut(..last.len()).filter(|word| !word.is_empty())?.copy_from_slice(last);
-                word
-            };
-            let differs = u64::from_le_bytes(word) ^ LINE_FEEDS;
-            // Nothing is carried from one octet to the next: the sum of its lower bits has at most eight.
-            self.found = !(((differs & LOWER) + LOWER) | differs | LOWER);
-            self.next += 8;
-        }
-        let at = self.next - 8 + self.found.trailing_zeros() as usize / 8;
-        self.found &= self.found - 1;
-        Some(at)
-    }
 }
 
 /// The first line with its end, and what follows.
@@ -557,6 +556,22 @@ mod tests {
         assert!(framing.read(b"a").is_err());
     }
 
+    /// What [`plain_head`] is to answer.
+    fn plain_lines(octets: &[u8]) -> Option<usize> {
+        let mut length = 0;
+        for line in octets.split_inclusive(|octet| *octet == b'\n') {
+            let is_first = length == 0;
+            length += line.len();
+            match line.strip_suffix(b"\r\n")? {
+                b"" => return (!is_first).then_some(length),
+                // It is hyper's to refuse one that begins so.
+                line if !is_first && (line.starts_with(b"\r") || counts(line)) => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
     proptest! {
         #[test]
         fn pieces_are_one_stream(
@@ -588,11 +603,22 @@ mod tests {
         }
 
         #[test]
-        fn all_ends_are_found(
-            octets in prop::collection::vec(prop::sample::select(vec![b'\n', b'\r', 11, 0, 0x8a, 255]), 0..40),
+        fn all_line_feeds_are_found(
+            octets in prop::array::uniform8(prop::sample::select(vec![b'\n', b'\r', 11, 0, 0x8a, 255])),
         ) {
-            let ends: Vec<_> = (0..octets.len()).filter(|at| octets[*at] == b'\n').collect();
-            prop_assert_eq!(Ends::of(&octets).collect::<Vec<_>>(), ends);
+            let marks = octets.map(|octet| if octet == b'\n' { 0x80 } else { 0 });
+            prop_assert_eq!(line_feeds(octets), u64::from_le_bytes(marks));
+        }
+
+        #[test]
+        fn a_plain_head_is_one_line_by_line(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "a", "bcd: efghi", "\r\n", "\r\n", "\r\n\r\n", "\r", "\n", "Cookie: a", "content-length: 0",
+                "Transfer-Encoding:", "UPGRADE:", "TE: a",
+            ]), 0..24),
+        ) {
+            let octets = pieces.concat();
+            prop_assert_eq!(plain_head(octets.as_bytes()), plain_lines(octets.as_bytes()));
         }
     }
 }
