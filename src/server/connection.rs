@@ -7,9 +7,9 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -252,26 +252,46 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     peer: SocketAddr,
     stop: &CancellationToken,
 ) -> Option<Pin<Box<C>>> {
-    let ended = tokio::select! {
-        biased;
-        // First, so that an answer which comes at the same time says `Connection: close`.
-        () = stop.cancelled() => {
+    let mut told = pin!(stop.cancelled());
+    let mut waker: Option<Waker> = None;
+    let driven = poll_fn(|cx| {
+        // First, so that an answer which comes at the same time says `Connection: close`. The future keeps
+        // this task's waker: to poll it again each time that a request comes would cost that more than a
+        // look does.
+        let is_waiting = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_waiting && stop.is_cancelled() || !is_waiting && told.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Driven::Stopped);
+        }
+        if !is_waiting {
+            waker = Some(cx.waker().clone());
+        }
+        match connection.as_mut().poll(cx) {
+            Poll::Pending if is_idle() => Poll::Ready(Driven::Idle),
+            polled => polled.map(Driven::Ended),
+        }
+    });
+    let ended = match driven.await {
+        Driven::Ended(ended) => ended,
+        Driven::Idle => return Some(connection),
+        Driven::Stopped => {
             end(connection.as_mut());
             connection.await
         }
-        ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
-            Poll::Pending if is_idle() => Poll::Ready(None),
-            polled => polled.map(Some),
-        }) => match ended {
-            Some(ended) => ended,
-            None => return Some(connection),
-        },
     };
     // It is the client's doing, or the price of an upstream that broke off.
     if let Err(error) = ended {
         debug!(%error, %peer, "connection ended early");
     }
     None
+}
+
+/// How far a connection was driven.
+enum Driven {
+    Ended(hyper::Result<()>),
+    /// It needs no room in hyper.
+    Idle,
+    /// It is to end.
+    Stopped,
 }
 
 fn service(
