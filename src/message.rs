@@ -368,26 +368,22 @@ pub fn problem(status: StatusCode, detail: &str) -> String {
     problem.to_string()
 }
 
-/// The authority that a request is for, in lower case and without the scheme's default port; the
-/// scheme is that of the listener. The error is a reason for the log.
+/// The authority that a request is for in its `normal` form, which is [`normal_authority`]'s for the scheme
+/// of the listener, or known from before. The error is a reason for the log.
 ///
 /// HTTP/1 has to say it in exactly one `Host` (RFC 9112 §3.2), and a target in absolute form has
 /// to agree with it: the RFC lets the target win, but whoever is behind us may look at the other
 /// one. HTTP/2 says it in `:authority`, in `Host`, or in both alike.
-pub fn authority(request: &Parts, scheme: &str) -> Result<String, &'static str> {
+pub fn authority(
+    request: &Parts,
+    normal: impl Fn(&str) -> Result<String, &'static str>,
+) -> Result<String, &'static str> {
     let mut hosts = request.headers.get_all(HOST).iter();
-    let host = hosts
-        .next()
-        .map(|host| normal_authority(scheme, host.to_str().unwrap_or_default()))
-        .transpose()?;
+    let host = hosts.next().map(|host| normal(host.to_str().unwrap_or_default())).transpose()?;
     if hosts.next().is_some() {
         return Err("more than one Host");
     }
-    let named = request
-        .uri
-        .authority()
-        .map(|authority| normal_authority(scheme, authority.as_str()))
-        .transpose()?;
+    let named = request.uri.authority().map(|named| normal(named.as_str())).transpose()?;
     match (host, named) {
         (Some(host), Some(named)) if host != named => Err("Host and target name different hosts"),
         (Some(host), _) => Ok(host),
@@ -774,12 +770,16 @@ mod tests {
             (V::HTTP_2, "/", vec![], None, "neither"),
         ] {
             let lines: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            let found = authority(&request(version, target, fields(&lines)), "http").ok();
+            let found = authority(&request(version, target, fields(&lines)), of_http).ok();
             assert_eq!(found.as_deref(), expected, "{version:?} {target} {hosts:?}: {why}");
         }
         let long = "a".repeat(256);
         assert!(normal_authority("http", &long).is_err(), "bounded");
         assert_eq!(normal_authority("https", "a:443").as_deref(), Ok("a"), "by scheme");
+    }
+
+    fn of_http(authority: &str) -> Result<String, &'static str> {
+        normal_authority("http", authority)
     }
 
     proptest! {
@@ -798,7 +798,7 @@ mod tests {
                     fields.append(name, line.clone());
                 }
                 framing(Version::HTTP_11, &fields).ok();
-                authority(&request(Version::HTTP_11, "/", fields.clone()), "http").ok();
+                authority(&request(Version::HTTP_11, "/", fields.clone()), of_http).ok();
                 has_own_hop_by_hop(&fields);
                 has_come_through(&fields, b"a");
                 remove_hop_by_hop(&mut fields);

@@ -397,8 +397,9 @@ fn framing_and_authority(lines: &[HeaderValue]) {
         for target in [Uri::from_static("/")].into_iter().chain(targets) {
             request.uri = target;
             for scheme in ["http", "https"] {
-                let Ok(found) = message::authority(&request, scheme) else { continue };
-                assert_eq!(message::normal_authority(scheme, &found), Ok(found.clone()));
+                let normal = |authority: &str| message::normal_authority(scheme, authority);
+                let Ok(found) = message::authority(&request, normal) else { continue };
+                assert_eq!(normal(&found), Ok(found.clone()));
                 assert!(found.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._:[]".contains(&c)));
                 assert!(found.len() < 264 && !found.bytes().any(|c| c.is_ascii_uppercase()));
             }

@@ -1,5 +1,6 @@
 //! The request that is being answered: what came, from whom, and what of it goes on.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,11 +16,18 @@ use crate::access_log::Notes;
 use crate::interim::{self, Interims};
 use crate::message;
 use crate::plugin::Seen;
+use crate::recent::Recent;
 use crate::semantics::{self, RequestDirectives};
 use crate::upstream::Content;
 
 use super::coded::Coder;
 use super::{Gateway, switch};
+
+thread_local! {
+    /// Authorities in their normal form, which leaves out the port that is the scheme's own.
+    static OF_HTTP: RefCell<Recent<String>> = RefCell::default();
+    static OF_HTTPS: RefCell<Recent<String>> = RefCell::default();
+}
 
 /// Who sent a request, as the connection tells.
 #[derive(Clone, Debug)]
@@ -118,6 +126,15 @@ impl Presented {
     }
 }
 
+/// The authority that a request asks, in its normal form. Most ask one of few, again and again.
+pub(super) fn authority(head: &Parts, scheme: &str) -> Result<String, &'static str> {
+    let recent = if scheme == "https" { &OF_HTTPS } else { &OF_HTTP };
+    message::authority(head, |authority| {
+        let normal = |_| message::normal_authority(scheme, authority);
+        recent.with_borrow_mut(|recent| recent.get_or(authority.as_bytes(), normal))
+    })
+}
+
 impl Gateway {
     /// Reads a request's head as it came: the authority that it asks, or why it could be read in two ways.
     pub(super) fn received(
@@ -129,7 +146,7 @@ impl Gateway {
         peer.scheme = self.scheme(&head.headers, peer);
         message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
         message::framing(head.version, &head.headers)?;
-        message::authority(head, peer.scheme)
+        authority(head, peer.scheme)
     }
 
     /// A request with all that its head tells.

@@ -21,7 +21,6 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
-use crate::message;
 use crate::semantics::{self, Combined, Forward, NotStored, Times};
 use crate::stored::CacheKey;
 
@@ -30,6 +29,7 @@ use super::fetch::Fetch;
 use super::key::{Key, Keyed};
 use super::look::{Looked, Missing};
 use super::partial::Sought;
+use super::presented::authority;
 use super::shown::Source;
 use super::{Gateway, Peer, Presented};
 
@@ -128,7 +128,7 @@ impl Gateway {
             interims: None,
             notes: None,
         };
-        let authority = match message::authority(&head, scheme) {
+        let authority = match authority(&head, scheme) {
             Ok(authority) => authority,
             Err(why) => return Considered::unrouted(Way::Malformed(why)),
         };
