@@ -169,16 +169,14 @@ pub fn add_via(fields: &mut HeaderMap, received: Version) {
 /// The gateways that a request has come through (RFC 8586).
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
-/// To compare with: a constant would be made and dropped for each comparison.
-static IS_CDN_LOOP: HeaderName = CDN_LOOP;
+/// Whether a field of this name tells which gateways a request has come through.
+pub fn is_cdn_loop(name: &HeaderName) -> bool {
+    name.as_str() == "cdn-loop"
+}
 
 /// Whether a request has come through the gateway of this name before: `CDN-Loop` lists it. A quoted
 /// parameter that looks like a member is taken for one, rather than a member for a part of it.
 pub fn has_come_through(fields: &HeaderMap, gateway: &[u8]) -> bool {
-    // Few requests have it, and to compare the names of a few fields is quicker than a look-up.
-    if !fields.keys().any(|name| *name == IS_CDN_LOOP) {
-        return false;
-    }
     let lines = fields.get_all(CDN_LOOP).iter();
     let mut members = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b','));
     members.any(|member| {
@@ -296,26 +294,29 @@ fn push_address(text: &mut String, address: IpAddr) {
 /// By which certificate a client is known (RFC 9440).
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
+/// Whether a field of this name says by which certificate a client is known, or may do so.
+pub fn is_client_cert(name: &HeaderName) -> bool {
+    name.as_str().starts_with("client-cert")
+}
+
 /// Says by which certificate a client is known, if it is by one. What the client says of that itself is
 /// removed: only who has verified it may (RFC 9440 §4).
 pub fn set_client_cert(fields: &mut HeaderMap, certificate: Option<&HeaderValue>) {
-    // Few requests have them, and to compare the names of a few fields is quicker than look-ups.
-    if fields.keys().any(|name| name.as_str().starts_with(CLIENT_CERT.as_str())) {
-        fields.remove(CLIENT_CERT);
-        fields.remove("client-cert-chain");
-    }
+    fields.remove(CLIENT_CERT);
+    fields.remove("client-cert-chain");
     if let Some(certificate) = certificate {
         fields.insert(CLIENT_CERT, certificate.clone());
     }
 }
 
+/// Whether a field of this name tells where content ends.
+pub fn is_framing(name: &HeaderName) -> bool {
+    matches!(*name, TRANSFER_ENCODING | CONTENT_LENGTH)
+}
+
 /// Whether a request has exactly one framing that nobody behind us could read differently
 /// (RFC 9112 §6.3). The error is a reason for the log.
 pub fn framing(version: Version, fields: &HeaderMap) -> Result<(), &'static str> {
-    // Few requests have content, and to compare the names of a few fields is quicker than look-ups.
-    if !fields.keys().any(|name| matches!(*name, TRANSFER_ENCODING | CONTENT_LENGTH)) {
-        return Ok(());
-    }
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
     match (codings.next(), lengths.next()) {

@@ -61,10 +61,14 @@ impl Gateway {
 
     /// Whether a stored response may answer at all.
     fn may_answer(&self, presented: &Presented, content: Announced) -> Result<(), Forward> {
-        semantics::may_answer(&presented.head.method, &presented.head.headers)?;
+        let Presented { head, notable, .. } = presented;
+        let is_plain = matches!(head.method, Method::GET | Method::HEAD) && !notable.bypassing;
+        if !is_plain {
+            semantics::may_answer(&head.method, &head.headers)?;
+        }
         let is_plain_proxy = !self.store.has_l1() && !self.store.has_l2();
         // HTTP/2 may bring content that no field has announced.
-        let has_content = !content.is_none && presented.head.method != Method::QUERY;
+        let has_content = !content.is_none && head.method != Method::QUERY;
         if is_plain_proxy || has_content { Err(Forward::Bypass) } else { Ok(()) }
     }
 }

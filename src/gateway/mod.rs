@@ -1,7 +1,8 @@
 //! One request from end to end. The only place that picks a status.
 //!
 //! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `choose` says which route takes a request, `course` which way it goes; `presented` is that, `query` and `asking` read
+//! layer. `choose` says which route takes a request, `course` which way it goes; `presented` is that, `notable` what of it may be
+//! worth a closer look, `query` and `asking` read
 //! the content of one that asks by it, `key` says what a response is found by, `several` how more
 //! than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
 //! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those
@@ -36,6 +37,7 @@ mod key;
 mod look;
 mod measure;
 mod narrow;
+mod notable;
 mod onward;
 mod origin;
 mod outliving;
@@ -95,9 +97,10 @@ pub use self::stored::{Listing, Shown, Unshown, beginning, tags_of};
 use self::course::{Announced, Course};
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
+use self::notable::Notable;
 use self::onward::{Onward, Own};
 use self::origin::Origin;
-use self::presented::Presented;
+use self::presented::{Presented, Received};
 use self::shadow::Shadow;
 
 /// Answers requests by the route table of one configuration. Shared by all workers.
@@ -286,23 +289,30 @@ impl Gateway {
     /// more than its look-up does.
     fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
-        if self.takes_explain(&mut head.headers) {
+        let notable = Notable::of(&head.headers);
+        if notable.explain && self.takes_explain(&mut head.headers) {
             return self.answer_explained(head, content, peer);
         }
-        self.answer_to(head, content, peer)
+        self.answer_to(head, content, peer, notable)
     }
 
-    fn answer_to(self: &Arc<Self>, mut head: Parts, content: Incoming, mut peer: Peer) -> Answer {
-        let authority = match self.received(&mut head, &mut peer) {
-            Ok(authority) => authority,
+    fn answer_to(
+        self: &Arc<Self>,
+        mut head: Parts,
+        content: Incoming,
+        mut peer: Peer,
+        notable: Notable,
+    ) -> Answer {
+        let received = match self.received(&mut head, &mut peer, notable) {
+            Ok(received) => received,
             Err(why) => {
                 self.stats.unrouted.count();
                 return Answer::now(respond::malformed(head.version, why));
             }
         };
-        let chosen_by = self.chosen_by(&authority, &head);
-        let answer = match self.place(&authority, &head, &peer) {
-            Ok(place) => self.answer_by_route(place, head, content, authority, peer).of(place),
+        let chosen_by = self.chosen_by(&received.authority, &head);
+        let answer = match self.place(&received.authority, &head, &peer) {
+            Ok(place) => self.answer_by_route(place, head, content, received, peer).of(place),
             Err(refusal) => {
                 self.stats.unrouted.count();
                 Answer::now(*refusal)
@@ -320,10 +330,10 @@ impl Gateway {
         place: usize,
         head: Parts,
         content: Incoming,
-        authority: String,
+        received: Received,
         peer: Peer,
     ) -> Answer {
-        let presented = self.presented(place, head, authority, peer);
+        let presented = self.presented(place, head, received, peer);
         self.route_stats(&presented).outcomes.request();
         // None for a hit: threads that count references to one thing wait for one another.
         let gateway = || Arc::clone(self);

@@ -116,7 +116,8 @@ impl Gateway {
         content: Announced,
     ) -> Option<Response<Body>> {
         let head = &presented.head;
-        if message::has_come_through(&head.headers, self.own.0.as_bytes()) {
+        let has_come_through = || message::has_come_through(&head.headers, self.own.0.as_bytes());
+        if presented.notable.cdn_loop && has_come_through() {
             return Some(respond::comes_round(head.version));
         }
         let is_too_large = content.at_least > self.plan(presented).max_request_body;

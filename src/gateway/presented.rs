@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::RANGE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use serde_json::Value;
 
 use crate::access_log::Notes;
@@ -21,6 +21,7 @@ use crate::semantics::{self, RequestDirectives};
 use crate::upstream::Content;
 
 use super::coded::Coder;
+use super::notable::Notable;
 use super::{Gateway, switch};
 
 thread_local! {
@@ -56,6 +57,7 @@ pub(super) struct Presented {
     /// policy that wants to see what a write says.
     pub(super) content: Option<Bytes>,
     pub(super) authority: String,
+    pub(super) notable: Notable,
     pub(super) peer: Peer,
     pub(super) directives: RequestDirectives,
     pub(super) now: SystemTime,
@@ -67,6 +69,13 @@ pub(super) struct Presented {
     pub(super) narrowed: Option<Box<Narrowed>>,
     /// The protocol that is asked for on its connection.
     pub(super) upgrade: Option<Box<str>>,
+}
+
+/// What a request's head has told by itself.
+pub(super) struct Received {
+    /// The authority that it asks, in its normal form.
+    pub(super) authority: String,
+    pub(super) notable: Notable,
 }
 
 /// What of a request its key was made of.
@@ -100,7 +109,13 @@ impl Presented {
 
     /// Whether it has a `Range` that counts.
     pub(super) fn asks_for_part(&self) -> bool {
-        semantics::asks_for_part(&self.head.method, &self.head.headers)
+        self.notable.range && semantics::asks_for_part(&self.head.method, &self.head.headers)
+    }
+
+    /// Whether its client has a copy of the stored response, of this status and these fields, that is still
+    /// good.
+    pub(super) fn has_copy(&self, status: StatusCode, stored: &HeaderMap) -> bool {
+        self.notable.conditions && semantics::not_modified(&self.head.headers, status, stored)
     }
 
     /// Whether its own `Range` goes forward.
@@ -136,17 +151,22 @@ pub(super) fn authority(head: &Parts, scheme: &str) -> Result<String, &'static s
 }
 
 impl Gateway {
-    /// Reads a request's head as it came: the authority that it asks, or why it could be read in two ways.
+    /// Reads a request's head as it came, or says why it could be read in two ways.
     pub(super) fn received(
         &self,
         head: &mut Parts,
         peer: &mut Peer,
-    ) -> Result<String, &'static str> {
+        notable: Notable,
+    ) -> Result<Received, &'static str> {
         switch::as_get(head);
         peer.scheme = self.scheme(&head.headers, peer);
-        message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
-        message::framing(head.version, &head.headers)?;
-        authority(head, peer.scheme)
+        if notable.client_cert || peer.certificate.is_some() {
+            message::set_client_cert(&mut head.headers, peer.certificate.as_deref());
+        }
+        if notable.framing {
+            message::framing(head.version, &head.headers)?;
+        }
+        Ok(Received { authority: authority(head, peer.scheme)?, notable })
     }
 
     /// A request with all that its head tells.
@@ -154,10 +174,15 @@ impl Gateway {
         &self,
         place: usize,
         mut head: Parts,
-        authority: String,
+        received: Received,
         peer: Peer,
     ) -> Presented {
-        let directives = RequestDirectives::of(&head.headers);
+        let Received { authority, notable } = received;
+        let directives = if notable.directives {
+            RequestDirectives::of(&head.headers)
+        } else {
+            RequestDirectives::default()
+        };
         let now = self.clock.now();
         let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
         let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
@@ -167,6 +192,7 @@ impl Gateway {
             head,
             content: None,
             authority,
+            notable,
             peer,
             directives,
             now,

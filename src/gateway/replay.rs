@@ -28,8 +28,9 @@ use super::course::{Announced, Course};
 use super::fetch::Fetch;
 use super::key::{Key, Keyed};
 use super::look::{Looked, Missing};
+use super::notable::Notable;
 use super::partial::Sought;
-use super::presented::authority;
+use super::presented::{Received, authority};
 use super::shown::Source;
 use super::{Gateway, Peer, Presented};
 
@@ -128,15 +129,15 @@ impl Gateway {
             interims: None,
             notes: None,
         };
-        let authority = match authority(&head, scheme) {
-            Ok(authority) => authority,
+        let received = match authority(&head, scheme) {
+            Ok(authority) => Received { authority, notable: Notable::of(&head.headers) },
             Err(why) => return Considered::unrouted(Way::Malformed(why)),
         };
-        let place = match self.place(&authority, &head, &peer) {
+        let place = match self.place(&received.authority, &head, &peer) {
             Ok(place) => place,
             Err(refusal) => return Considered::unrouted(Way::Unrouted(refusal.status())),
         };
-        let mut presented = self.presented(place, head, authority, peer);
+        let mut presented = self.presented(place, head, received, peer);
         let (way, key, missing) = self.way_of(&mut presented).await;
         Considered { way, asked: Some(Asked { presented, key, missing }) }
     }

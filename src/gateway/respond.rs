@@ -105,7 +105,7 @@ fn from_stored(
     mut fields: HeaderMap,
     shape: Shape<'_>,
 ) -> Response<Body> {
-    if semantics::not_modified(&presented.head.headers, stored.status, &fields) {
+    if presented.has_copy(stored.status, &fields) {
         return not_modified(fields);
     }
     // What does not have what is asked for was not to be served.
@@ -164,7 +164,7 @@ fn streaming(
     semantics::remove_surrogate_tags(&mut fields);
     let coder = presented.coder.as_deref();
     let coming = coder.and_then(|coder| Some((coder, coder.of_stream(head, &mut fields)?)));
-    let mut response = if semantics::not_modified(&presented.head.headers, head.status, &fields) {
+    let mut response = if presented.has_copy(head.status, &fields) {
         not_modified(fields)
     } else if let Some((coder, coming)) = coming {
         assemble(head.status, fields, coder.shared(coming, head, seat))
@@ -205,7 +205,7 @@ pub(super) fn apart(
             let response = passing(coder, response, &status);
             let (status, fields) = (response.status(), response.headers());
             // The upstream was not told the client's own conditions.
-            if semantics::not_modified(&presented.head.headers, status, fields) {
+            if presented.has_copy(status, fields) {
                 return not_modified(response.into_parts().0.headers);
             }
             response

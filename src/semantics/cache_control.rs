@@ -41,11 +41,16 @@ pub struct RequestDirectives {
     pub stale_if_error: Option<Duration>,
 }
 
+/// Whether a field of this name gives directives of a request.
+pub fn is_directives(name: &HeaderName) -> bool {
+    matches!(*name, CACHE_CONTROL | PRAGMA)
+}
+
 impl RequestDirectives {
     /// Reads all lines. Without `Cache-Control` and `Pragma` it costs a look at each name.
     pub fn of(fields: &HeaderMap) -> Self {
         let mut found = Self::default();
-        if !fields.keys().any(|name| matches!(*name, CACHE_CONTROL | PRAGMA)) {
+        if !fields.keys().any(is_directives) {
             return found;
         }
         if fields.contains_key(CACHE_CONTROL) {

@@ -62,7 +62,7 @@ pub mod understood;
 pub mod validation;
 pub mod vary;
 
-pub use cache_control::{RequestDirectives, ResponseDirectives};
+pub use cache_control::{RequestDirectives, ResponseDirectives, is_directives};
 pub use candidates::{Candidates, Named};
 pub use compression::{Coding, Compression, Uncoded};
 pub use content::{JsonCoding, json_coding};
@@ -73,8 +73,10 @@ pub use multipart::{Multipart, multipart};
 pub use no_vary_search::NoVarySearch;
 pub use open::OF_NOBODY;
 pub use post::{Posted, answers_get};
-pub use ranges::{Span, Wanted, asks_for_part, select};
-pub use reuse::{Reuse, Trouble, bypassing, may_answer, may_ask_by_post, reuse, reuse_in_trouble};
+pub use ranges::{Span, Wanted, asks_for_part, is_range, select};
+pub use reuse::{
+    Reuse, Trouble, bypassing, may_answer, may_ask_by_post, may_bypass, reuse, reuse_in_trouble,
+};
 pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
     may_replace, part_to_store, whole_to_store,
@@ -88,7 +90,7 @@ pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use told::Told;
 pub use understood::{Chosen, Preferred};
 pub use validation::{
-    Validators, freshen, keep_in_304, matches_head, not_modified, same_representation,
+    Validators, freshen, is_condition, keep_in_304, matches_head, not_modified, same_representation,
 };
 pub use vary::{Vary, nominated_value};
 

@@ -95,12 +95,17 @@ enum Spec {
     Suffix(u64),
 }
 
+/// Whether a field of this name asks for parts.
+pub fn is_range(name: &HeaderName) -> bool {
+    *name == RANGE
+}
+
 /// Whether a request asks for parts. §14.2: "A server MUST ignore a Range header field received
 /// with a request method that is unrecognized or for which range handling is not defined", and it
 /// is defined for `GET` alone.
 pub fn asks_for_part(method: &Method, fields: &HeaderMap) -> bool {
     // Few requests do, and to compare the names of a few fields is quicker than a look-up.
-    *method == Method::GET && fields.keys().any(|name| *name == RANGE)
+    *method == Method::GET && fields.keys().any(is_range)
 }
 
 /// What of a stored response, of this status, these fields and this complete length, a `GET`

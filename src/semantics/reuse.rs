@@ -93,11 +93,20 @@ pub fn may_ask_by_post(fields: &HeaderMap) -> bool {
 
 /// Whether only the origin can answer a request because it has this field.
 fn is_for_the_origin(name: &HeaderName, fields: &HeaderMap) -> bool {
+    may_bypass(name)
+        && match *name {
+            CONTENT_LENGTH => fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0"),
+            // Keys and `Vary` would be answered from fields that the origin never sees.
+            CONNECTION => has_own_hop_by_hop(fields),
+            _ => true,
+        }
+}
+
+/// Whether a request with a field of this name may be one that only the origin can answer.
+pub fn may_bypass(name: &HeaderName) -> bool {
     match *name {
-        IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING => true,
-        CONTENT_LENGTH => fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0"),
-        // Keys and `Vary` would be answered from fields that the origin never sees.
-        CONNECTION => has_own_hop_by_hop(fields),
+        IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING | CONTENT_LENGTH
+        | CONNECTION => true,
         // Some frameworks obey these on any request. No key holds them, so what they cause must
         // not be stored.
         _ => matches!(

@@ -64,6 +64,11 @@ impl Validators {
     }
 }
 
+/// Whether a field of this name is a condition that [`not_modified`] looks at.
+pub fn is_condition(name: &HeaderName) -> bool {
+    matches!(*name, IF_NONE_MATCH | IF_MODIFIED_SINCE)
+}
+
 /// Whether a client's `GET`, `HEAD` or `QUERY` is answered by a 304 instead of the stored response, of this
 /// status and these fields, that it may be served (§4.3.2).
 ///
@@ -75,7 +80,7 @@ pub fn not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap)
     if status != StatusCode::OK {
         return false;
     }
-    if !request.keys().any(|name| matches!(*name, IF_NONE_MATCH | IF_MODIFIED_SINCE)) {
+    if !request.keys().any(is_condition) {
         return false;
     }
     if request.contains_key(IF_NONE_MATCH) {

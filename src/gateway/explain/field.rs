@@ -17,6 +17,7 @@ use super::{Contents, Explanation, Extent};
 use crate::body::Body;
 use crate::gateway::bearer::is_bearer;
 use crate::gateway::course::Announced;
+use crate::gateway::notable::Notable;
 use crate::gateway::{Answer, Gateway, Peer};
 use crate::semantics::targeted::SURROGATE_CONTROL;
 
@@ -47,13 +48,14 @@ const DISPENSABLE: [&str; 9] = [
     "/stored",
 ];
 
+/// Whether a field of this name asks for an explanation.
+pub(in crate::gateway) fn is_explain(name: &HeaderName) -> bool {
+    *name == IS_EXPLAIN
+}
+
 impl Gateway {
     /// Whether a request is to be explained. The field that asks for it is gone then, in any case.
     pub(in crate::gateway) fn takes_explain(&self, fields: &mut HeaderMap) -> bool {
-        // Few requests have it, and to compare the names of a few fields is quicker than a look-up.
-        if !fields.keys().any(|name| *name == IS_EXPLAIN) {
-            return false;
-        }
         let Some(given) = fields.remove(EXPLAIN) else { return false };
         self.token.as_deref().is_some_and(|token| is_bearer(&given, token))
     }
@@ -67,14 +69,16 @@ impl Gateway {
     ) -> Answer {
         let gateway = Arc::clone(self);
         let (mut copy, mut whose) = (head.clone(), peer.clone());
-        let authority = self.received(&mut copy, &mut whose);
-        let place = authority.ok().and_then(|it| self.place(&it, &copy, &whose).ok());
+        let notable = Notable::of(&head.headers);
+        let received = self.received(&mut copy, &mut whose, notable);
+        let place = received.ok().and_then(|it| self.place(&it.authority, &copy, &whose).ok());
         let answer = Answer::later(async move {
             let contents = Contents::unread(Announced::of(&content));
             let (copy, whose) = (head.clone(), peer.clone());
             // Before it is answered: that changes what is there.
             let told = gateway.explain_received(copy, whose, contents, Extent::Whole).await;
-            let mut response: Response<Body> = gateway.answer_to(head, content, peer).await;
+            let mut response: Response<Body> =
+                gateway.answer_to(head, content, peer, notable).await;
             add(response.headers_mut(), &told);
             response
         });

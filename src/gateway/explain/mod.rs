@@ -94,9 +94,11 @@ use crate::semantics::status::CACHE_STATUS;
 use crate::semantics::{self, CacheStatus, Forward, RequestDirectives};
 
 use super::course::{Announced, Course};
+use super::notable::Notable;
 use super::presented::Peer;
 use super::{Gateway, Presented, respond};
 
+pub(super) use self::field::is_explain;
 pub use self::shape::Explanation;
 
 use self::secrets::Secrets;
@@ -193,17 +195,18 @@ impl Gateway {
             },
             ..Explanation::default()
         };
-        let authority = match self.received(&mut head, &mut peer) {
-            Ok(authority) => authority,
+        let notable = Notable::of(&head.headers);
+        let read = match self.received(&mut head, &mut peer, notable) {
+            Ok(read) => read,
             Err(why) => {
                 told.outcome = answered(&respond::malformed(head.version, why), why);
                 return told;
             }
         };
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        told.request.url = format!("{}://{authority}{target}", peer.scheme);
-        let place = self.place(&authority, &head, &peer);
-        told.route = Some(self.tell_route(place.as_ref().ok().copied(), &authority, &head));
+        told.request.url = format!("{}://{}{target}", peer.scheme, read.authority);
+        let place = self.place(&read.authority, &head, &peer);
+        told.route = Some(self.tell_route(place.as_ref().ok().copied(), &read.authority, &head));
         let place = match place {
             Ok(place) => place,
             Err(refusal) => {
@@ -211,7 +214,7 @@ impl Gateway {
                 return told;
             }
         };
-        let presented = self.presented(place, head, authority, peer);
+        let presented = self.presented(place, head, read, peer);
         match self.course(&presented, announced) {
             Course::Cache => self.tell_cached(&mut told, presented, &secrets, extent).await,
             Course::Refuse(refusal) => {
