@@ -23,6 +23,8 @@ pub use self::entry::{Answered, Asked, End, Entry, Notes};
 
 /// Lines wait no longer than this.
 const PERIOD: Duration = Duration::from_millis(100);
+/// So many octets of them are written at once.
+const MUCH: usize = 64 << 10;
 
 /// Where lines go. Cheap to clone by its `Arc`.
 pub struct AccessLog {
@@ -91,8 +93,8 @@ impl AccessLog {
         for piece in pieces {
             lines.extend_from_slice(piece);
         }
-        // Once, where it would not last until the next time.
-        let much = self.shared.most / 4;
+        // Once, while they are in the processor's caches, and long before there is no room.
+        let much = MUCH.min(self.shared.most / 4);
         if before < much && lines.len() >= much {
             self.writer.unpark();
         }

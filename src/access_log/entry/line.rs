@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderName, Method, Request, Version};
 
 use super::{Asked, End, Entry, noted};
 use crate::access_log::AccessLog;
@@ -78,23 +78,23 @@ impl Line {
         self.raw("Z\",\"client\":\"");
         self.address(asked.client);
         self.raw("\",\"method\":");
-        self.json(Some(request.method().as_str()));
+        self.json(Some(request.method().as_str().as_bytes()));
         self.raw(",\"scheme\":");
-        self.json(Some(asked.scheme));
+        self.json(Some(asked.scheme.as_bytes()));
         self.raw(",\"host\":");
-        self.json(came.host().as_deref());
+        self.json(came.host());
         self.raw(",\"target\":");
-        self.json(Some(&came.target()));
+        self.json(Some(came.target().as_bytes()));
         self.raw(",\"protocol\":\"");
         self.raw(came.protocol());
         self.octets.push(b'"');
         self.before = self.octets.len();
         self.raw(",\"trace_id\":");
-        self.json(came.trace_id().as_deref());
+        self.json(came.trace_id().as_deref().map(str::as_bytes));
         self.raw(",\"user_agent\":");
-        self.json(came.field(USER_AGENT).as_deref());
+        self.json(came.field(USER_AGENT));
         self.raw(",\"referrer\":");
-        self.json(came.referrer().as_deref());
+        self.json(came.referrer());
         self.octets.push(b'}');
     }
 
@@ -124,9 +124,9 @@ impl Line {
             self.octets.push(b'"');
         }
         self.raw(",\"cache_status\":");
-        self.json(entry.cache_status().as_deref());
+        self.json(entry.cache_status());
         self.raw(",\"route\":");
-        self.json(entry.route.as_deref());
+        self.json(entry.route.as_deref().map(str::as_bytes));
         self.raw(",\"key\":");
         self.json(entry.key(shows_queries));
     }
@@ -139,14 +139,14 @@ impl Line {
         self.raw(" +0000] \"");
         self.raw(came.request.method().as_str());
         self.octets.push(b' ');
-        self.quoted(&came.target());
+        self.quoted(came.target().as_bytes());
         self.octets.push(b' ');
         self.raw(came.protocol());
         self.octets.push(b'"');
         self.before = self.octets.len();
         for text in [came.referrer(), came.field(USER_AGENT)] {
             self.raw(" \"");
-            self.quoted(text.as_deref().unwrap_or("-"));
+            self.quoted(text.unwrap_or(b"-"));
             self.octets.push(b'"');
         }
     }
@@ -155,17 +155,17 @@ impl Line {
     /// `combined` reads this.
     fn begin_text<B>(&mut self, came: &Came<'_, B>) {
         self.begin_combined(came);
-        self.named("scheme", Some(came.asked.scheme));
-        self.named("host", came.host().as_deref());
-        self.named("trace_id", came.trace_id().as_deref());
+        self.named("scheme", Some(came.asked.scheme.as_bytes()));
+        self.named("host", came.host());
+        self.named("trace_id", came.trace_id().as_deref().map(str::as_bytes));
     }
 
     fn end_text(&mut self, entry: &Entry, end: End, shows_queries: bool) {
-        self.named("cache_status", entry.cache_status().as_deref());
-        self.named("route", entry.route.as_deref());
+        self.named("cache_status", entry.cache_status());
+        self.named("route", entry.route.as_deref().map(str::as_bytes));
         self.named("key", entry.key(shows_queries));
-        self.named("outcome", Some(entry.outcome().as_str()));
-        self.named("end", Some(end.as_str()));
+        self.named("outcome", Some(entry.outcome().as_str().as_bytes()));
+        self.named("end", Some(end.as_str().as_bytes()));
         for (name, time) in entry.times() {
             if let Some(time) = time {
                 self.octets.push(b' ');
@@ -181,12 +181,22 @@ impl Line {
     }
 
     /// A value in JSON.
-    fn json(&mut self, text: Option<&str>) {
-        // A text always has a form, and there is no end to a line.
-        drop(serde_json::to_writer(&mut self.octets, &text));
+    fn json(&mut self, text: Option<&[u8]>) {
+        match text {
+            None => self.raw("null"),
+            Some(plain) if is_plain(plain) => {
+                self.octets.push(b'"');
+                self.octets.extend_from_slice(plain);
+                self.octets.push(b'"');
+            }
+            // A text always has a form, and there is no end to a line.
+            Some(text) => {
+                drop(serde_json::to_writer(&mut self.octets, &String::from_utf8_lossy(text)));
+            }
+        }
     }
 
-    fn named(&mut self, name: &str, value: Option<&str>) {
+    fn named(&mut self, name: &str, value: Option<&[u8]>) {
         let Some(value) = value else { return };
         self.octets.push(b' ');
         self.raw(name);
@@ -196,12 +206,16 @@ impl Line {
     }
 
     /// What is not printable ASCII, and quotes, as `\xHH`.
-    fn quoted(&mut self, text: &str) {
-        for octet in text.bytes() {
-            if matches!(octet, b'"' | b'\\' | 0..=0x1f | 0x7f..) {
-                write!(self.octets, "\\x{octet:02X}").expect("there is no end to a line");
-            } else {
+    fn quoted(&mut self, text: &[u8]) {
+        if is_plain(text) {
+            self.octets.extend_from_slice(text);
+            return;
+        }
+        for octet in String::from_utf8_lossy(text).bytes() {
+            if is_plain(&[octet]) {
                 self.octets.push(octet);
+            } else {
+                write!(self.octets, "\\x{octet:02X}").expect("there is no end to a line");
             }
         }
     }
@@ -279,13 +293,13 @@ fn apache(time: SystemTime) -> String {
 }
 
 impl<B> Came<'_, B> {
-    fn field(&self, name: HeaderName) -> Option<Cow<'_, str>> {
-        Some(lossy(self.request.headers().get(name)?))
+    fn field(&self, name: HeaderName) -> Option<&[u8]> {
+        Some(self.request.headers().get(name)?.as_bytes())
     }
 
-    fn host(&self) -> Option<Cow<'_, str>> {
+    fn host(&self) -> Option<&[u8]> {
         let asked = || self.request.uri().authority();
-        let asked = || Some(asked()?.as_str().rsplit('@').next().unwrap_or_default().into());
+        let asked = || Some(asked()?.as_str().rsplit('@').next().unwrap_or_default().as_bytes());
         self.field(HOST).or_else(asked)
     }
 
@@ -304,13 +318,9 @@ impl<B> Came<'_, B> {
         }
     }
 
-    fn referrer(&self) -> Option<Cow<'_, str>> {
-        let text = self.field(REFERER)?;
-        let end = if self.shows_queries { None } else { text.find(['?', '#']) };
-        match end {
-            Some(end) => Some(text.get(..end).unwrap_or_default().to_owned().into()),
-            None => Some(text),
-        }
+    fn referrer(&self) -> Option<&[u8]> {
+        let referrer = self.field(REFERER)?;
+        Some(if self.shows_queries { referrer } else { before(referrer, b"?#") })
     }
 
     fn protocol(&self) -> &'static str {
@@ -321,8 +331,8 @@ impl<B> Came<'_, B> {
         }
     }
 
-    fn trace_id(&self) -> Option<Cow<'_, str>> {
-        self.trace.map(|trace| format!("{trace:032x}").into())
+    fn trace_id(&self) -> Option<String> {
+        self.trace.map(|trace| format!("{trace:032x}"))
     }
 }
 
@@ -337,21 +347,26 @@ impl Entry {
         ]
     }
 
-    fn cache_status(&self) -> Option<Cow<'_, str>> {
-        self.answered.as_ref()?.cache_status.as_ref().map(lossy)
+    fn cache_status(&self) -> Option<&[u8]> {
+        Some(self.answered.as_ref()?.cache_status.as_ref()?.as_bytes())
     }
 
-    fn key(&self, shows_queries: bool) -> Option<&str> {
-        let key = self.notes.key.get()?;
-        match key.find('?') {
-            Some(end) if !shows_queries => key.get(..end),
-            _ => Some(key),
-        }
+    fn key(&self, shows_queries: bool) -> Option<&[u8]> {
+        let key = self.notes.key.get()?.as_bytes();
+        Some(if shows_queries { key } else { before(key, b"?") })
     }
 }
 
-fn lossy(value: &HeaderValue) -> Cow<'_, str> {
-    String::from_utf8_lossy(value.as_bytes())
+/// What comes before the first of these.
+fn before<'a>(octets: &'a [u8], ends: &[u8]) -> &'a [u8] {
+    octets.split(|octet| ends.contains(octet)).next().unwrap_or_default()
+}
+
+/// Whether each octet stands for itself, in JSON and in quotes. Those that do not are counted, so that there is
+/// no early end, and many are looked at together.
+fn is_plain(octets: &[u8]) -> bool {
+    let others = octets.iter().filter(|it| matches!(it, 0..=0x1f | b'"' | b'\\' | 0x7f..));
+    others.count() == 0
 }
 
 #[cfg(test)]
