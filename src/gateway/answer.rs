@@ -14,7 +14,7 @@ pub struct Answer {
     state: State,
     /// The place of the route that answers.
     place: Option<usize>,
-    /// What is known of it without a look at the response.
+    /// What that came to, where the response does not say it.
     outcome: Option<Outcome>,
 }
 
@@ -44,11 +44,16 @@ impl Answer {
         self.place
     }
 
-    /// The response that is at hand, and what is known of it.
-    pub(super) fn at_hand(&mut self) -> Option<(&mut Response<Body>, Option<Outcome>)> {
+    /// What it came to, where the response does not say it; who takes that counts it.
+    pub(super) fn take_outcome(&mut self) -> Option<Outcome> {
+        self.outcome.take()
+    }
+
+    /// The response that is at hand.
+    pub(super) fn at_hand(&mut self) -> Option<&mut Response<Body>> {
         match &mut self.state {
-            State::Now(Some(response)) => Some((response, self.outcome)),
-            State::Now(None) | State::Later(_) => None,
+            State::Now(response) => response.as_mut(),
+            State::Later(_) => None,
         }
     }
 
@@ -60,17 +65,17 @@ impl Answer {
     /// With a change to the response: at once, if that is at hand.
     #[must_use]
     pub fn map(mut self, change: impl FnOnce(&mut Response<Body>) + Send + 'static) -> Self {
-        if let Some((response, _)) = self.at_hand() {
+        if let Some(response) = self.at_hand() {
             change(response);
             return self;
         }
-        let (place, outcome) = (self.place, self.outcome);
+        let place = self.place;
         let changed = Self::later(async move {
             let mut response = self.await;
             change(&mut response);
             response
         });
-        Self { place, outcome, ..changed }
+        Self { place, ..changed }
     }
 
     /// What this comes to.
@@ -83,9 +88,14 @@ impl Future for Answer {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let outcome = self.outcome.take();
         match &mut self.state {
             State::Now(response) => {
-                Poll::Ready(response.take().expect("nothing is polled after its end"))
+                let mut response = response.take().expect("nothing is polled after its end");
+                if let Some(outcome) = outcome {
+                    response.extensions_mut().insert(outcome);
+                }
+                Poll::Ready(response)
             }
             State::Later(response) => response.as_mut().poll(cx),
         }

@@ -18,6 +18,7 @@ use crate::stored::{CacheKey, StoredResponse};
 use super::fetch::Fetch;
 use super::key::Key;
 use super::look::{Looked, Missing};
+use super::measure::told;
 use super::outliving::Outliving;
 use super::partial::Sought;
 use super::stale::UNCONFIRMED;
@@ -171,7 +172,8 @@ impl Gateway {
         {
             drop(lead);
             self.route_stats(&errand.presented).outcomes.l1_hit();
-            return Ok(respond::hit(&errand.presented, &stored, age, ttl));
+            let response = respond::hit(&errand.presented, &stored, age, ttl);
+            return Ok(told(response, &CacheStatus::hit(ttl)));
         }
         let again = with_fleet.then(|| Box::new(errand.clone()));
         let Errand { presented, key, why, confirmed, collapsed, stale, sought, .. } = errand;

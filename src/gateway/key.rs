@@ -257,11 +257,7 @@ impl Gateway {
         }
         let name = key.name(&presented);
         let answer = self.answer_by(presented, key);
-        Answer::later(async move {
-            let mut response = answer.await;
-            CacheStatus::add_key(response.headers_mut(), &name);
-            response
-        })
+        answer.map(move |response| CacheStatus::add_key(response.headers_mut(), &name))
     }
 
     /// What the route's path captured, if this policy is to see it.

@@ -1,8 +1,8 @@
 //! What each request came to, and how long that took: from its head being read to the head of the
 //! response being ready.
 //!
-//! What a response came to is what its `Cache-Status` says, but for what that has no word for, which is
-//! marked where it happens. A hit in L1 says so by itself, and no field of it is read again.
+//! Whoever makes a response leaves in it what it came to: the counterpart of what its `Cache-Status` says,
+//! or what that has no word for. A hit in L1 is so frequent that its [`Answer`] says it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,14 +13,21 @@ use hyper::body::Incoming;
 use crate::access_log::{Answered, Asked, End, Entry};
 use crate::body::Body;
 use crate::clock;
-use crate::semantics::{CACHE_STATUS, Told};
+use crate::semantics::{CACHE_STATUS, CacheStatus, Forward};
 use crate::stats::{Class, Outcome, Outcomes};
 
 use super::{Answer, Gateway, Peer};
 
-/// Says what a response came to where its `Cache-Status` does not tell.
+/// Says what a response came to, whatever was said before.
 pub(super) fn mark(mut response: Response<Body>, outcome: Outcome) -> Response<Body> {
     response.extensions_mut().insert(outcome);
+    response
+}
+
+/// Says that a response came to what its `Cache-Status` says, unless it says what it came to already: that
+/// something went wrong, `Cache-Status` has no word for.
+pub(super) fn told(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {
+    response.extensions_mut().get_or_insert_with(|| outcome(status));
     response
 }
 
@@ -77,7 +84,8 @@ impl Gateway {
         if let (Some(entry), Some(plan)) = (&mut begun.entry, plan) {
             entry.route(&plan.name);
         }
-        if let Some((response, known)) = answer.at_hand() {
+        let known = answer.take_outcome();
+        if let Some(response) = answer.at_hand() {
             begun.finish(outcomes, known, response);
             return answer;
         }
@@ -105,7 +113,9 @@ impl Begun {
         known: Option<Outcome>,
         response: &mut Response<Body>,
     ) {
-        let outcome = known.unwrap_or_else(|| outcome(response));
+        let known = known.or_else(|| response.extensions_mut().remove::<Outcome>());
+        // What Larder says by itself, without a word of the cache.
+        let outcome = known.unwrap_or(Outcome::Refused);
         let head = self.at.elapsed();
         outcomes.count(outcome, Class::of(response.status().as_u16()), head);
         let mut entry = self.entry;
@@ -124,42 +134,31 @@ impl Begun {
     }
 }
 
-/// What a response came to.
-fn outcome(response: &Response<Body>) -> Outcome {
-    if let Some(outcome) = response.extensions().get::<Outcome>() {
-        return *outcome;
+/// What a response came to whose `Cache-Status` says this.
+fn outcome(status: &CacheStatus) -> Outcome {
+    if status.hit {
+        let is_stale = status.ttl.is_some_and(|ttl| ttl < 0);
+        return if is_stale { Outcome::ServedStale } else { Outcome::HitL1 };
     }
-    if let Some(why) = Told::forward_at_sight(response.headers()) {
-        return forwarded(why);
+    if status.is_shared() {
+        return Outcome::Collapsed;
     }
-    let Some(told) = Told::of(response.headers()) else { return Outcome::Refused };
-    match told.forward() {
-        _ if told.is_stale_hit() => Outcome::ServedStale,
-        _ if told.is_hit() => Outcome::HitL1,
-        _ if told.is_collapsed() => Outcome::Collapsed,
-        why => forwarded(why.unwrap_or_default()),
-    }
-}
-
-/// What a request came to that went forward for this reason, and had the answer for itself.
-fn forwarded(why: &str) -> Outcome {
-    match why {
-        "uri-miss" => Outcome::UriMiss,
-        "vary-miss" => Outcome::VaryMiss,
-        "miss" => Outcome::Miss,
-        "stale" => Outcome::Stale,
-        "partial" => Outcome::Partial,
-        "request" => Outcome::Request,
-        "method" => Outcome::Method,
-        "bypass" => Outcome::Bypass,
-        _ => Outcome::Refused,
+    match status.forward {
+        Some(Forward::UriMiss) => Outcome::UriMiss,
+        Some(Forward::VaryMiss) => Outcome::VaryMiss,
+        Some(Forward::Miss) => Outcome::Miss,
+        Some(Forward::Stale) => Outcome::Stale,
+        Some(Forward::Partial) => Outcome::Partial,
+        Some(Forward::Request) => Outcome::Request,
+        Some(Forward::Method) => Outcome::Method,
+        Some(Forward::Bypass) => Outcome::Bypass,
+        None => Outcome::Refused,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::semantics::{CacheStatus, Forward};
 
     #[test]
     fn a_response_came_to_what_it_says() {
@@ -180,12 +179,12 @@ mod tests {
             (forward(Forward::Request), Outcome::Request),
             (forward(Forward::Method), Outcome::Method),
         ] {
-            let mut response = Response::new(Body::empty());
-            status.write_to(response.headers_mut());
-            assert_eq!(outcome(&response), expected, "{status}");
+            let says = |response: &Response<Body>| response.extensions().get().copied();
+            let response = told(Response::new(Body::empty()), &status);
+            assert_eq!(says(&response), Some(expected), "{status}");
             let response = mark(response, Outcome::Failed);
-            assert_eq!(outcome(&response), Outcome::Failed, "{status}");
+            assert_eq!(says(&response), Some(Outcome::Failed), "{status}");
+            assert_eq!(says(&told(response, &status)), Some(Outcome::Failed), "{status}");
         }
-        assert_eq!(outcome(&Response::new(Body::empty())), Outcome::Refused);
     }
 }

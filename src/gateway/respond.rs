@@ -23,7 +23,7 @@ use crate::upgrade;
 use crate::upstream::{Failure, Reply};
 
 use super::coded::{Coder, Shape};
-use super::measure::mark;
+use super::measure::{mark, told};
 use super::query::Unread;
 use super::spare::L2_ERROR;
 use super::{Presented, partial, ready};
@@ -63,22 +63,13 @@ pub(super) fn hit(
 /// A stored response, for the reason that `status` gives.
 pub(super) fn stored(
     presented: &Presented,
-    stored: &Arc<StoredResponse>,
+    stored: &StoredResponse,
     age: Duration,
     status: &CacheStatus,
 ) -> Response<Body> {
-    at_age(presented, stored, age.as_secs(), status)
-}
-
-fn at_age(
-    presented: &Presented,
-    stored: &StoredResponse,
-    age: u64,
-    status: &CacheStatus,
-) -> Response<Body> {
     let shape = Shape::of(presented.coder.as_deref(), stored);
-    let fields = ready::build(&stored.fields, age, status, &shape);
-    from_stored(presented, stored, fields, shape)
+    let fields = ready::build(&stored.fields, age.as_secs(), status, &shape);
+    told(from_stored(presented, stored, fields, shape), status)
 }
 
 /// A stored response that the upstream has just said is good.
@@ -88,15 +79,14 @@ pub(super) fn validated(
     now: SystemTime,
     status: CacheStatus,
 ) -> Response<Body> {
-    let stored = &validated.stored;
     let status = CacheStatus {
         forward_status: Some(StatusCode::NOT_MODIFIED),
         // A follower's response is stored on the leader's account.
         stored: validated.kept && !status.is_shared(),
         ..status
     };
-    let age = stored.freshness.age(now).as_secs();
-    at_age(presented, stored, age, &status)
+    let age = validated.stored.freshness.age(now);
+    stored(presented, &validated.stored, age, &status)
 }
 
 fn from_stored(
@@ -184,7 +174,7 @@ fn streaming(
         ..status
     };
     status.write_to(response.headers_mut());
-    response
+    told(response, &status)
 }
 
 /// A response that is for this request only.
@@ -203,21 +193,21 @@ pub(super) fn apart(
         Alone::Head(response, updated) => {
             let status = CacheStatus { stored: updated, ..status.clone() };
             let response = passing(coder, response, &status);
-            let (status, fields) = (response.status(), response.headers());
+            let (code, fields) = (response.status(), response.headers());
             // The upstream was not told the client's own conditions.
-            if presented.has_copy(status, fields) {
-                return not_modified(response.into_parts().0.headers);
+            if presented.has_copy(code, fields) {
+                return told(not_modified(response.into_parts().0.headers), &status);
             }
             response
         }
-        Alone::Validated(stored, why) => {
+        Alone::Validated(validated, why) => {
             let status = CacheStatus {
                 forward_status: Some(StatusCode::NOT_MODIFIED),
                 detail: Some(why.as_str().into()),
                 ..*status
             };
-            let age = stored.freshness.age(now).as_secs();
-            at_age(presented, &stored, age, &status)
+            let age = validated.freshness.age(now);
+            stored(presented, &validated, age, &status)
         }
     }
 }
@@ -233,10 +223,11 @@ pub(super) fn passing(
     semantics::remove_surrogate_tags(&mut head.headers);
     message::add_via(&mut head.headers, head.version);
     status.write_to(&mut head.headers);
-    match coder {
+    let response = match coder {
         Some(coder) => coder.passing(head.status, head.headers, reply),
         None => assemble(head.status, head.headers, Body::Passing(reply)),
-    }
+    };
+    told(response, status)
 }
 
 /// RFC 9110 §15.4.5: the client's copy is still good.
@@ -318,7 +309,7 @@ pub(super) fn switched(
         upgrade::say(&mut head.headers, protocol);
         StatusCode::SWITCHING_PROTOCOLS
     };
-    assemble(code, head.headers, Body::empty())
+    told(assemble(code, head.headers, Body::empty()), status)
 }
 
 /// A request that was not read to its end, if it has one.

@@ -37,35 +37,6 @@ impl Told {
         self.is("stored") || self.is("collapsed")
     }
 
-    /// It was stale. What is forwarded may come stale, too, and then says so.
-    pub fn is_stale_hit(&self) -> bool {
-        self.is_hit()
-            && self.0.get("ttl").and_then(BareItem::as_integer).is_some_and(|it| i64::from(it) < 0)
-    }
-
-    /// It was answered by another request's response.
-    pub fn is_collapsed(&self) -> bool {
-        self.is("collapsed")
-    }
-
-    /// Why the request went forward, if it did.
-    pub fn forward(&self) -> Option<&str> {
-        Some(self.0.get("fwd")?.as_token()?.as_str())
-    }
-
-    /// The same of the last item, where that is this cache's and says nothing of another request's response;
-    /// `None` tells nothing. Each answer that was forwarded is asked for it, and to read a list with its
-    /// parameters costs more than to write it.
-    pub fn forward_at_sight(fields: &HeaderMap) -> Option<&str> {
-        let last = fields.get_all(CACHE_STATUS).iter().next_back()?.as_bytes();
-        let mut parts = last.strip_prefix(b"larder; fwd=")?.split(|octet| *octet == b';');
-        let why = parts.next()?;
-        let is_alone = !last.contains(&b',');
-        // What is within a string may look so, too, and is then read.
-        let is_own = !parts.any(|part| part.trim_ascii_start().starts_with(b"collapsed"));
-        std::str::from_utf8(why).ok().filter(|_| is_alone && is_own)
-    }
-
     fn is(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| value.as_boolean() == Some(true))
     }
@@ -134,37 +105,6 @@ mod tests {
             let told = told.map(|told| (told.is_hit(), told.is_stored(), told.to_string()));
             let told = told.as_ref().map(|(hit, stored, text)| (*hit, *stored, text.as_str()));
             assert_eq!(told, expected, "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn why_it_went_forward_is_seen() {
-        for (lines, expected) in [
-            (&[][..], None),
-            (&["larder; hit; ttl=5"], None),
-            (&["larder; fwd=uri-miss"], Some("uri-miss")),
-            (&["larder; fwd=uri-miss; detail=no-store"], Some("uri-miss")),
-            (
-                &["other; fwd=miss", "larder; fwd=stale; fwd-status=304; ttl=60; stored"],
-                Some("stale"),
-            ),
-            (&["larder; fwd=stale", "other; fwd=miss"], None),
-            (&["larder; fwd=stale, other; fwd=miss"], None),
-            (&["larder; fwd=miss; collapsed"], None),
-            (&["larder; fwd=miss;collapsed"], None),
-            (&["larder; fwd=miss; collapsed=?0"], None),
-            (&["larder; fwd=bypass; detail=\"a; collapsed\""], None),
-            (&["larder; fwd=bypass; detail=\"a; hit\""], Some("bypass")),
-        ] {
-            let mut fields = HeaderMap::new();
-            for line in lines {
-                fields.append(CACHE_STATUS, HeaderValue::from_static(line));
-            }
-            let seen = Told::forward_at_sight(&fields);
-            assert_eq!(seen, expected, "{lines:?}");
-            let read = Told::of(&fields);
-            let read = read.as_ref().filter(|read| !read.is_hit() && !read.is_collapsed());
-            assert!(seen.is_none() || seen == read.and_then(Told::forward), "{lines:?}");
         }
     }
 
