@@ -137,13 +137,16 @@ impl Fetch {
     }
 
     async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
-        let mut fields = self.gateway.upstream_fields(&self.presented);
         let is_apart = self.gateway.collapse.is_apart(&self.lead.key);
         let (removed, added) = conditions(&self.sought, validation, is_apart);
-        for name in removed {
-            fields.remove(name);
-        }
-        fields.extend(added);
+        let fields = || {
+            let mut fields = self.gateway.upstream_fields(&self.presented);
+            for name in removed {
+                fields.remove(name);
+            }
+            fields.extend(added.iter().cloned());
+            fields
+        };
         let content = self.presented.upstream_content();
         let key = Some(&self.key.hash);
         self.gateway.forward_with(&self.presented, &fields, content, key).await

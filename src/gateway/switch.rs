@@ -78,11 +78,14 @@ impl Gateway {
             return respond::connects(version);
         }
         presented.upgrade = Some(protocol);
-        let mut fields = self.upstream_fields(&presented);
         let key = (version == Version::HTTP_2).then(Key::random);
-        if let Some(key) = &key {
-            key.ask(&mut fields);
-        }
+        let fields = || {
+            let mut fields = self.upstream_fields(&presented);
+            if let Some(key) = &key {
+                key.ask(&mut fields);
+            }
+            fields
+        };
         let reply = self.forward_with(&presented, &fields, Content::default(), None).await;
         match reply.and_then(|reply| understood(reply, key.as_ref())) {
             Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => {

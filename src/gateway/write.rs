@@ -17,7 +17,7 @@ use crate::plugin::{Scope as Named, SeenResponse};
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::{CacheKey, Mark};
-use crate::upstream::{Content, Failure, Outgoing, Reply};
+use crate::upstream::{Content, Failure, Fields, Outgoing, Reply};
 
 use super::origin::Origin;
 use super::outliving::Outliving;
@@ -143,7 +143,7 @@ impl Gateway {
     pub(super) async fn forward_with(
         &self,
         presented: &Presented,
-        fields: &HeaderMap,
+        fields: Fields<'_>,
         content: Content,
         key: Option<&CacheKey>,
     ) -> Result<Response<Reply>, Failure> {
@@ -168,7 +168,7 @@ impl Gateway {
             }
             Origin::Documents(documents) => {
                 let captures = self.captures(presented);
-                documents.answer(method, target, &captures, fields).await
+                documents.answer(method, target, &captures, &fields()).await
             }
         };
         if let Ok(reply) = &mut result {
@@ -187,7 +187,7 @@ impl Gateway {
         presented: &Presented,
         content: Content,
     ) -> Result<Response<Reply>, Failure> {
-        let fields = self.upstream_fields(presented);
+        let fields = || self.upstream_fields(presented);
         self.forward_with(presented, &fields, content, None).await
     }
 

@@ -39,7 +39,7 @@ use crate::config::{self, Health, Retries};
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
 pub use self::figures::Snapshot;
-pub use self::outgoing::Outgoing;
+pub use self::outgoing::{Fields, Outgoing};
 pub use self::reply::{Incomplete, Reply};
 pub use self::server::ServerHealth;
 pub use self::standing::ServerState;

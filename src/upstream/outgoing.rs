@@ -11,6 +11,10 @@ use crate::upgrade;
 use super::Content;
 use super::server::hash;
 
+/// Makes the same fields for each server that is asked. Hardly ever there is a second one: so none are kept
+/// to be copied.
+pub type Fields<'a> = &'a (dyn Fn() -> HeaderMap + Sync);
+
 /// A request on its way out.
 pub struct Outgoing<'a> {
     /// Its method.
@@ -20,7 +24,7 @@ pub struct Outgoing<'a> {
     /// What the client asked for.
     pub authority: &'a str,
     /// The end-to-end fields to send.
-    pub fields: &'a HeaderMap,
+    pub fields: Fields<'a>,
     /// What it carries.
     pub content: Content,
     /// Where interim responses go.
@@ -58,7 +62,7 @@ impl Outgoing<'_> {
         let mut request = Request::new(self.content.clone());
         *request.method_mut() = self.method.clone();
         *request.version_mut() = version;
-        *request.headers_mut() = self.fields.clone();
+        *request.headers_mut() = (self.fields)();
         let authority = Some(self.authority).filter(|_| own_host.is_none());
         let target = self.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         if version == Version::HTTP_2 {
@@ -83,7 +87,7 @@ impl Outgoing<'_> {
             *request.uri_mut() = Uri::from(target);
         }
         // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
-        let expects = self.fields.contains_key(EXPECT) && self.content.hold();
+        let expects = request.headers().contains_key(EXPECT) && self.content.hold();
         let held = expects.then(|| self.content.clone());
         let interim = self.interim.clone();
         if held.is_some() || interim.is_some() {
