@@ -158,18 +158,9 @@ impl Collapse {
         (Lead { collapse: Arc::clone(self), key, fetch }, seat)
     }
 
-    /// Whether the last response for this key could not be shared.
-    pub fn is_apart(&self, key: &CacheKey) -> bool {
-        self.apart.contains_key(key)
-    }
-
-    /// To put something down costs moka many times what a look-up does: not for each of the requests that
-    /// find the key there anyway.
-    fn remember(&self, key: CacheKey, now: Instant) {
-        let is_recent = |since: Instant| now.saturating_duration_since(since) < APART / 2;
-        if !self.apart.get(&key).is_some_and(is_recent) {
-            self.apart.insert(key, now);
-        }
+    /// Since when it has been known that the responses for this key cannot be shared. `None`: it is not.
+    pub fn apart_since(&self, key: &CacheKey) -> Option<Instant> {
+        self.apart.get(key)
     }
 
     fn leave(&self, key: &CacheKey, fetch: &Arc<Fetch>) {
@@ -250,9 +241,15 @@ impl State {
 
 impl Lead {
     /// The response is for the leader alone; followers must go forward themselves. So will the
-    /// requests of the next seconds, without waiting for one another.
-    pub fn apart(self) {
-        self.collapse.remember(self.key, Instant::now());
+    /// requests of the next seconds, without waiting for one another. `since`: that was known before.
+    pub fn apart(self, since: Option<Instant>) {
+        let now = Instant::now();
+        // To put something down costs moka many times what a look-up does: not for each of the requests that
+        // find the key there anyway.
+        let is_recent = |since| now.saturating_duration_since(since) < APART / 2;
+        if !since.is_some_and(is_recent) {
+            self.collapse.apart.insert(self.key, now);
+        }
         self.publish(Outcome::Apart);
     }
 

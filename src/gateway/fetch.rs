@@ -42,6 +42,8 @@ pub(super) struct Fetch {
     pub(super) lead: Lead,
     /// The fleet's turn, if this gateway has taken it.
     pub(super) turn: Option<Turn>,
+    /// Since when it has been known that responses for its key cannot be shared.
+    pub(super) apart: Option<Instant>,
     /// Where a response goes that is for the leader's client alone.
     pub(super) mine: oneshot::Sender<Alone>,
 }
@@ -131,14 +133,13 @@ impl Fetch {
         if status.is_server_error() {
             self.lead.in_trouble(status);
         } else if why != NotStored::RequestNoStore && !self.sought.is_part() {
-            self.lead.apart();
+            self.lead.apart(self.apart);
             tell_fleet(self.turn.as_ref(), Word::Apart);
         }
     }
 
     async fn send(&self, validation: &Validation) -> Result<Response<Reply>, Failure> {
-        let is_apart = self.gateway.collapse.is_apart(&self.lead.key);
-        let (removed, added) = conditions(&self.sought, validation, is_apart);
+        let (removed, added) = conditions(&self.sought, validation, self.apart.is_some());
         let fields = || {
             let mut fields = self.gateway.upstream_fields(&self.presented);
             for name in removed {

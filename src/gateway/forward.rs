@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{Method, Response};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::collapse::{Lead, Outcome, Seat, Turn};
@@ -41,6 +42,8 @@ struct Errand {
     sought: Sought,
     /// It waits for no other request's response, and none for its own.
     alone: bool,
+    /// Since when it has been known that responses for its key cannot be shared.
+    apart: Option<Instant>,
 }
 
 impl Errand {
@@ -84,7 +87,7 @@ impl Gateway {
         key: Key,
         missing: Missing,
     ) -> Response<Body> {
-        let (why, confirmed, known) = (missing.why, missing.confirmed, missing.known);
+        let (why, confirmed) = (missing.why, missing.confirmed);
         if !confirmed {
             self.route_stats(&presented).unconfirmed.count();
         }
@@ -98,18 +101,8 @@ impl Gateway {
             let (content, status) = (presented.upstream_content(), status(why, confirmed));
             return Box::pin(self.pass_reading(presented, content, status)).await;
         }
-        let sought = Sought::new(&presented, &missing);
-        // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
-        // invalidates, and a route that would rather break it says `on_lag = "serve"`.
-        let stale = missing.stale.filter(|_| confirmed);
-        let presented = Arc::new(presented);
-        let collapsed = None;
-        let alone = false;
-        let mut errand =
-            Errand { presented, key, why, confirmed, known, collapsed, stale, sought, alone };
-        let key = self.collapsed(&errand.presented, &errand.key);
-        let collapsing = self.plan(&errand.presented).collapse;
-        errand.alone = self.goes_alone(&errand.presented, &key);
+        let collapsing = self.plan(&presented).collapse;
+        let (mut errand, key) = self.errand(Arc::new(presented), key, missing);
         loop {
             let lease = self.store.lease();
             let turn = if errand.alone {
@@ -127,7 +120,9 @@ impl Gateway {
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
                         Err(unsent) => {
-                            errand = Errand { alone: true, collapsed: Some(false), ..*unsent };
+                            let apart = self.collapse.apart_since(&key);
+                            errand =
+                                Errand { alone: true, collapsed: Some(false), apart, ..*unsent };
                         }
                     }
                 }
@@ -137,20 +132,47 @@ impl Gateway {
                     }
                     // What the leader got is not for this request, nor will the next one's be.
                     (errand.alone, errand.collapsed) = (true, Some(false));
+                    errand.apart = self.collapse.apart_since(&key);
                 }
             }
         }
     }
 
-    /// Whether a request goes forward by itself, and not together with those that have this in common.
-    pub(super) fn goes_alone(&self, presented: &Presented, key: &CacheKey) -> bool {
+    /// What is known before anything is sent; and what a request has in common with those that it may go
+    /// forward with.
+    fn errand(&self, presented: Arc<Presented>, key: Key, missing: Missing) -> (Errand, CacheKey) {
+        let sought = Sought::new(&presented, &missing);
+        let Missing { why, confirmed, known, stale, .. } = missing;
+        // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
+        // invalidates, and a route that would rather break it says `on_lag = "serve"`.
+        let stale = stale.filter(|_| confirmed);
+        let common = self.collapsed(&presented, &key);
+        let apart = self.collapse.apart_since(&common);
+        let alone = apart.is_some() || self.goes_alone(&presented);
+        let collapsed = None;
+        let errand = Errand {
+            presented,
+            key,
+            why,
+            confirmed,
+            known,
+            collapsed,
+            stale,
+            sought,
+            alone,
+            apart,
+        };
+        (errand, common)
+    }
+
+    /// Whether a request goes forward by itself, whatever others got.
+    pub(super) fn goes_alone(&self, presented: &Presented) -> bool {
         // RFC 9111 §5.2.1.4: `no-cache` wants an answer that was fetched after it was asked for, and
         // that to `no-store` is for nobody else.
         presented.head.method == Method::HEAD
             || self.plan(presented).collapse == Collapsing::Off
             || presented.directives.no_cache
             || presented.directives.no_store
-            || self.collapse.is_apart(key)
     }
 
     /// Fetches, which outlives this request, and answers with what comes of it. `with_fleet`: when it is
@@ -176,7 +198,7 @@ impl Gateway {
             return Ok(told(response, &CacheStatus::hit(ttl)));
         }
         let again = with_fleet.then(|| Box::new(errand.clone()));
-        let Errand { presented, key, why, confirmed, collapsed, stale, sought, .. } = errand;
+        let Errand { presented, key, why, confirmed, collapsed, stale, sought, apart, .. } = errand;
         let (mine, alone) = oneshot::channel();
         let fetch = Fetch {
             gateway: Arc::clone(self),
@@ -186,6 +208,7 @@ impl Gateway {
             lease,
             lead,
             turn: None,
+            apart,
             mine,
         };
         let mut fetch = if with_fleet {

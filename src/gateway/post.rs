@@ -58,6 +58,7 @@ impl Gateway {
             lease,
             lead,
             turn: None,
+            apart: None,
             mine,
         };
         let (head, mut content) = reply.into_parts();

@@ -224,6 +224,7 @@ impl Gateway {
             lease: self.store.lease(),
             lead,
             turn: None,
+            apart: None,
             mine,
         };
         if fetch.presented.head.method == Method::HEAD {

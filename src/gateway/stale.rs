@@ -95,7 +95,8 @@ impl Gateway {
             // Whoever joins may want more than this request.
             let sought = Sought::whole(Some(stale), None);
             let turn = None;
-            let fetch = Fetch { gateway, presented, key, sought, lease, lead, turn, mine };
+            let apart = gateway.collapse.apart_since(&lead.key);
+            let fetch = Fetch { gateway, presented, key, sought, lease, lead, turn, apart, mine };
             // Other gateways may want it validated, too.
             if is_of_fleet && is_l2_known { fetch.run_in_turn().await } else { fetch.run().await }
         });

@@ -154,7 +154,7 @@ impl Fetch {
                     drop(taken);
                 }
                 if why != NotStored::RequestNoStore {
-                    self.lead.apart();
+                    self.lead.apart(self.apart);
                     tell_fleet(self.turn.as_ref(), Word::Apart);
                 }
             }

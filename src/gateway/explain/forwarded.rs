@@ -50,7 +50,8 @@ impl Gateway {
         }
         let common = self.collapsed(&presented, key);
         let validation = self.validation(&presented, &going.sought);
-        let (_, added) = conditions(&going.sought, &validation, self.collapse.is_apart(&common));
+        let is_apart = self.collapse.apart_since(&common).is_some();
+        let (_, added) = conditions(&going.sought, &validation, is_apart);
         let text =
             |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let added = added
@@ -58,7 +59,7 @@ impl Gateway {
             .map(|(name, value)| shape::Part { name: name.to_string(), value: text(value) });
         Some(shape::Forward {
             conditions: added.collect(),
-            collapses: !self.goes_alone(&presented, &common),
+            collapses: !is_apart && !self.goes_alone(&presented),
             ..self.tell_origin(&presented, Some(key))
         })
     }
