@@ -103,7 +103,7 @@ impl Fetch {
         match decision {
             Ok(storing) => {
                 let method = self.presented.head.method.clone();
-                self.store(&method, reply, storing).await;
+                Box::pin(self.store(&method, reply, storing)).await;
             }
             Err(why) => {
                 if let Sought::Whole { stale: Some(stale), .. } = &self.sought

@@ -83,7 +83,7 @@ impl Gateway {
     /// ones, and stores what may be stored.
     pub(super) async fn forward(
         self: &Arc<Self>,
-        mut presented: Presented,
+        mut presented: Arc<Presented>,
         key: Key,
         missing: Missing,
     ) -> Response<Body> {
@@ -94,15 +94,17 @@ impl Gateway {
         if presented.directives.only_if_cached {
             return respond::only_if_cached(why);
         }
-        if self.narrow(&mut presented, &key).is_err() {
+        if self.narrow(Arc::make_mut(&mut presented), &key).is_err() {
+            let presented = Arc::unwrap_or_clone(presented);
             return Box::pin(self.bypass(presented, "query-rewritten".into())).await;
         }
         if passes_by(&presented, &missing) {
             let (content, status) = (presented.upstream_content(), status(why, confirmed));
+            let presented = Arc::unwrap_or_clone(presented);
             return Box::pin(self.pass_reading(presented, content, status)).await;
         }
         let collapsing = self.plan(&presented).collapse;
-        let (mut errand, key) = self.errand(Arc::new(presented), key, missing);
+        let (mut errand, key) = self.errand(presented, key, missing);
         loop {
             let lease = self.store.lease();
             let turn = if errand.alone {

@@ -377,6 +377,7 @@ impl Gateway {
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.outcomes.l1_hit();
                     self.note_hit(&presented);
+                    let presented = Arc::new(presented);
                     let response = self.serve_stale(presented, key, stored, age, ttl);
                     return Answer::now(response);
                 }
@@ -386,14 +387,15 @@ impl Gateway {
                 }
             }
         }
-        let gateway = Arc::clone(self);
+        // Every future on the way has a place for it, and is moved with that.
+        let (gateway, presented) = (Arc::clone(self), Arc::new(presented));
         Answer::later(async move { gateway.answer_beyond_l1(presented, key, missing).await })
     }
 
     /// Answers what L1 did not: from L2, or from the upstream by way of the store.
     async fn answer_beyond_l1(
         self: &Arc<Self>,
-        presented: Presented,
+        presented: Arc<Presented>,
         key: Key,
         mut missing: Missing,
     ) -> Response<Body> {

@@ -15,6 +15,7 @@ use crate::body::Body;
 use crate::collapse::Outcome;
 use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Posted, Rules, Times};
+use crate::store::Lease;
 use crate::upstream::Reply;
 
 use super::fetch::Fetch;
@@ -34,12 +35,27 @@ impl Gateway {
         written: Written,
     ) -> Response<Body> {
         let Written { before, invalidated, status } = written;
-        let coder = presented.coder.clone();
         let rules = &self.plan(&presented).rules;
         let answers_get = answers_get(&presented, &reply, &times, rules);
-        let Some(Invalidated { records, receipt }) = invalidated.filter(|_| answers_get) else {
-            return respond::passing(coder.as_deref(), reply, &status);
-        };
+        match invalidated.filter(|_| answers_get) {
+            None => respond::passing(presented.coder.as_deref(), reply, &status),
+            // Rare, and large: other writes have no room for it.
+            Some(invalidated) => {
+                Box::pin(self.keep(presented, reply, times, (before, invalidated), status)).await
+            }
+        }
+    }
+
+    /// Passes on what answers a `GET`, and stores it.
+    async fn keep(
+        self: &Arc<Self>,
+        presented: Presented,
+        reply: Response<Reply>,
+        times: Times,
+        (before, Invalidated { records, receipt }): (Lease, Invalidated),
+        status: CacheStatus,
+    ) -> Response<Body> {
+        let coder = presented.coder.clone();
         let Some((presented, key)) = self.as_get(presented).await else {
             return respond::passing(coder.as_deref(), reply, &status);
         };

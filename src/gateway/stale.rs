@@ -31,7 +31,7 @@ impl Gateway {
     /// Answers at once with what is stale, and has it validated meanwhile.
     pub(super) fn serve_stale(
         self: &Arc<Self>,
-        presented: Presented,
+        presented: Arc<Presented>,
         key: Key,
         stored: Arc<StoredResponse>,
         age: Duration,
@@ -61,8 +61,13 @@ impl Gateway {
     }
 
     /// Has a stored response validated, or replaced, by a fetch of its own; unless one is under way.
-    fn revalidate(self: &Arc<Self>, presented: Presented, key: Key, stale: Arc<StoredResponse>) {
-        let mut presented = presented;
+    fn revalidate(
+        self: &Arc<Self>,
+        presented: Arc<Presented>,
+        key: Key,
+        stale: Arc<StoredResponse>,
+    ) {
+        let mut presented = Arc::unwrap_or_clone(presented);
         if self.narrow(&mut presented, &key).is_err() {
             return;
         }

@@ -62,28 +62,27 @@ impl Gateway {
     }
 
     /// Passes an unsafe request on, and invalidates what it made wrong.
-    pub(super) async fn pass_writing(
+    pub(super) fn pass_writing(
         self: &Arc<Self>,
         presented: Presented,
         content: Content,
         status: CacheStatus,
-    ) -> Response<Body> {
-        // The invalidation must happen even if the client goes away meanwhile.
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        // What a write that was begun has done is known by its answer. A call of gRPC ends with its client.
+        let is_grpc = message::is_grpc(&presented.head.headers);
+        let (waits, left) = is_grpc.then(oneshot::channel::<()>).unzip();
         let gateway = Arc::clone(self);
-        let (_waits, left) = oneshot::channel::<()>();
         let write = async move {
             let before = gateway.store.lease();
             let requested = gateway.clock.now();
-            // What a write that was begun has done is known by its answer. A call of gRPC ends with
-            // its client.
             let given_up = async {
-                if message::is_grpc(&presented.head.headers) {
-                    left.await.ok()
-                } else {
-                    std::future::pending().await
+                match left {
+                    Some(left) => left.await.ok(),
+                    None => std::future::pending().await,
                 }
             };
             let mut result = tokio::select! {
+                biased;
                 result = gateway.send(&presented, content) => result,
                 _ = given_up => Err(Failure::given_up()),
             };
@@ -97,7 +96,12 @@ impl Gateway {
                 Err(failure) => respond::failed(&failure, &status),
             }
         };
-        Outliving::new(write, &self.tasks).end().await
+        // The invalidation must happen even if the client goes away meanwhile.
+        let written = Outliving::new(write, &self.tasks);
+        async move {
+            let _waits = waits;
+            written.end().await
+        }
     }
 
     /// Passes a request on that a policy wants to go past the cache.

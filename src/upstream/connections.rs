@@ -11,7 +11,7 @@
 //! that run for a request, but none of its instructions (82,049 instead of 82,242) and no time: what is to
 //! wake them in turn costs as much.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -269,11 +269,11 @@ impl Lent {
     ) -> Result<Response<Incoming>, Unanswered> {
         let result = match &mut self.line {
             Line::Http1(sender) => {
-                in_time(sender.try_send_request(request), content, silence).await
+                in_time(pin!(sender.try_send_request(request)), content, silence).await
             }
             Line::Http2(stream) => {
                 let mut sender = stream.sender();
-                in_time(sender.try_send_request(request), content, silence).await
+                in_time(pin!(sender.try_send_request(request)), content, silence).await
             }
         };
         if matches!(result, Err(Unanswered::Failed(Failure::Timeout))) {
@@ -306,14 +306,16 @@ impl Lent {
 
 /// Waits for a response head, from the last piece of content that left.
 async fn in_time(
-    response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>>,
+    mut response: Pin<
+        &mut impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>>,
+    >,
     content: &Content,
     patience: Duration,
 ) -> Result<Response<Incoming>, Unanswered> {
-    let mut response = pin!(response);
     let mut silence = pin!(tokio::time::sleep(patience));
     loop {
         tokio::select! {
+            biased;
             result = &mut response => return result.map_err(|mut error| {
                 let is_unsent = error.take_message().is_some();
                 let error = error.into_error();

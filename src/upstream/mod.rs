@@ -165,7 +165,11 @@ impl Upstream {
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
-        let sent = self.send_in_time(outgoing).await;
+        let sent = match self.total_timeout {
+            None => self.send_at_leisure(outgoing).await,
+            // On the heap: few upstreams have a limit, and a request has no room for both ways.
+            Some(most) => Box::pin(self.send_in_time(outgoing, most)).await,
+        };
         // A request that broke off is its client's doing.
         if matches!(&sent, Err(failure) if !matches!(failure, Failure::Request(_))) {
             self.figures.failures.count();
@@ -173,11 +177,13 @@ impl Upstream {
         sent
     }
 
-    async fn send_in_time(&self, outgoing: Outgoing<'_>) -> Result<Response<Reply>, Failure> {
-        let Some(most) = self.total_timeout else { return self.send_at_leisure(outgoing).await };
+    async fn send_in_time(
+        &self,
+        outgoing: Outgoing<'_>,
+        most: Duration,
+    ) -> Result<Response<Reply>, Failure> {
         let end = Instant::now() + most;
-        // On the heap: few upstreams have a limit, and a request has no room for both ways.
-        let sent = Box::pin(tokio::time::timeout_at(end, self.send_at_leisure(outgoing))).await;
+        let sent = tokio::time::timeout_at(end, self.send_at_leisure(outgoing)).await;
         let mut response = sent.unwrap_or(Err(Failure::Timeout))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.body_mut().end_by(end);
@@ -197,7 +203,8 @@ impl Upstream {
         let mut call = self.group.first(hash, now).await?;
         loop {
             let (server, begun) = (Arc::clone(call.server()), call.begun());
-            let result = call.ask(&outgoing).await;
+            // A future is moved into each that waits for it. On the heap it is so once, and the others are small.
+            let result = Box::pin(call.ask(&outgoing)).await;
             let now = Instant::now();
             if result.is_ok() {
                 self.figures.heads.count(now - begun);
