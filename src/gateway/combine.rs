@@ -61,7 +61,7 @@ impl Fetch {
                     Came::Beginning(octets) => self.put_beginning(part, &octets),
                 }
             }
-            Err(why) => self.hand_over(reply, why),
+            Err(why) => self.hand_over(reply, why, times.received),
         }
     }
 

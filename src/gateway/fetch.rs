@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
@@ -111,7 +112,7 @@ impl Fetch {
                 {
                     self.withdraw(stale, false).await;
                 }
-                self.hand_over(reply, why);
+                self.hand_over(reply, why, times.received);
             }
         }
     }
@@ -122,9 +123,9 @@ impl Fetch {
     }
 
     /// Gives a response to the leader's client alone.
-    pub(super) fn hand_over(self, reply: Response<Reply>, why: NotStored) {
+    pub(super) fn hand_over(self, reply: Response<Reply>, why: NotStored, received: SystemTime) {
         let status = reply.status();
-        self.not_stored(Some(status), Reason::NotStored(why));
+        self.not_stored_at(received, Some(status), Reason::NotStored(why));
         // Nobody is there to take it if the client has gone.
         let taken = self.mine.send(Alone::Reply(reply, why));
         drop(taken);

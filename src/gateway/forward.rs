@@ -239,7 +239,7 @@ impl Gateway {
                     Ok(response) => self
                         .instead(&presented, stale.as_ref(), response.trouble(), &status)
                         .unwrap_or_else(|| {
-                            respond::apart(&presented, response, self.clock.now(), &status)
+                            respond::apart(&presented, response, &self.clock, &status)
                         }),
                     Err(_) => respond::lost(&status),
                 }

@@ -140,12 +140,12 @@ impl Gateway {
         message::add_via(&mut fields, presented.head.version);
         message::add_to_loop(&mut fields, &self.own.0);
         let Peer { address, scheme, .. } = presented.peer;
-        let chain = if self.trust.covers(address) {
-            self.trust.behalf(&presented.head.headers, address).chain
-        } else {
-            vec![address]
-        };
-        message::set_forwarded(&mut fields, &chain, scheme, &presented.authority);
+        let told = self.trust.covers(address).then(|| {
+            let behalf = self.trust.behalf(&presented.head.headers, address);
+            behalf.chain
+        });
+        let chain = told.as_deref().unwrap_or(std::slice::from_ref(&address));
+        message::set_forwarded(&mut fields, chain, scheme, &presented.authority);
         if self.plan(presented).onward.compressing.is_some() {
             Compressing::ask(&mut fields);
         }

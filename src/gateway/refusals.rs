@@ -2,7 +2,6 @@
 //! is refused, which no hit ever comes to.
 
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
@@ -99,9 +98,12 @@ impl Refusals {
 impl Fetch {
     /// Remembers that a response is not stored.
     pub(super) fn not_stored(&self, status: Option<StatusCode>, reason: Reason) {
-        let refusals = Arc::clone(&self.gateway.lasting.refusals);
-        let at = self.gateway.clock.now();
-        refusals.note(&self.key.hash, Refusal { at, status, reason });
+        self.not_stored_at(self.gateway.clock.now(), status, reason);
+    }
+
+    /// The same of one that came at this time.
+    pub(super) fn not_stored_at(&self, at: SystemTime, status: Option<StatusCode>, reason: Reason) {
+        self.gateway.lasting.refusals.note(&self.key.hash, Refusal { at, status, reason });
     }
 
     /// The same, if what was put is not kept.

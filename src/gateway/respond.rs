@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use serde_json::json;
 
 use crate::body::Body;
+use crate::clock::Clock;
 use crate::collapse::{Head, Seat, Validated};
 use crate::message;
 use crate::semantics::{self, CacheStatus, Forward, NotStored, Trouble};
@@ -181,7 +182,7 @@ fn streaming(
 pub(super) fn apart(
     presented: &Presented,
     alone: Alone,
-    now: SystemTime,
+    clock: &Clock,
     status: &CacheStatus,
 ) -> Response<Body> {
     let coder = presented.coder.as_deref();
@@ -206,7 +207,7 @@ pub(super) fn apart(
                 detail: Some(why.as_str().into()),
                 ..*status
             };
-            let age = validated.freshness.age(now);
+            let age = validated.freshness.age(clock.now());
             stored(presented, &validated, age, &status)
         }
     }

@@ -108,19 +108,20 @@ impl Connections {
     }
 
     /// Sends a request and waits for the response head: as long as `silence`, from the last piece of
-    /// content that left. `request` makes the message for one version of HTTP.
+    /// content that left. `request` makes the message for one version of HTTP; `now`, it begins.
     pub(super) async fn exchange(
         &self,
         request: impl Fn(Version) -> Request<Content>,
         outgoing: &Outgoing<'_>,
         silence: Duration,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Lent), Failure> {
         let content = &outgoing.content;
         let mut refusals = 0;
         loop {
-            let mut lent = self.0.load_full().lend(outgoing).await?;
+            let mut lent = self.0.load_full().lend(outgoing, now).await?;
             let request = request(lent.version());
-            match lent.send(request, content, silence).await {
+            match lent.send(request, content, silence, now).await {
                 Ok(response) => return Ok((response, lent)),
                 Err(Unanswered::Closed(_)) if lent.is_reused => {}
                 Err(Unanswered::Closed(error)) => return Err(Failure::of(error, content)),
@@ -147,7 +148,11 @@ impl Inner {
     }
 
     /// A connection for one exchange.
-    async fn lend(self: &Arc<Self>, outgoing: &Outgoing<'_>) -> Result<Lent, Failure> {
+    async fn lend(
+        self: &Arc<Self>,
+        outgoing: &Outgoing<'_>,
+        now: Instant,
+    ) -> Result<Lent, Failure> {
         // RFC 9113 §8.6: in HTTP/2 there is no `Upgrade`.
         let to_http1 = outgoing.upgrade.is_some();
         let lent = |line, is_reused| {
@@ -157,7 +162,7 @@ impl Inner {
             Lent { home, line, is_reused, progress: outgoing.content.progress() }
         };
         loop {
-            if let Some(sender) = self.idle().await {
+            if let Some(sender) = self.idle(now).await {
                 return Ok(lent(Line::Http1(sender), true));
             }
             let is_http1 = to_http1 || self.speaks_http1.load(Ordering::Relaxed);
@@ -184,10 +189,10 @@ impl Inner {
     }
 
     /// One of HTTP/1.1 that waits, the one that has for the shortest time: the others can be closed.
-    async fn idle(&self) -> Option<Sender> {
+    async fn idle(&self, now: Instant) -> Option<Sender> {
         loop {
             let (mut sender, since) = self.kept().idle.pop()?;
-            if since.elapsed() < IDLE && sender.ready().await.is_ok() {
+            if now.saturating_duration_since(since) < IDLE && sender.ready().await.is_ok() {
                 return Some(sender);
             }
         }
@@ -266,14 +271,18 @@ impl Lent {
         request: Request<Content>,
         content: &Content,
         silence: Duration,
+        now: Instant,
     ) -> Result<Response<Incoming>, Unanswered> {
+        // Others have been waited for.
+        let at_once = self.is_reused && matches!(self.line, Line::Http1(_));
+        let end = if at_once { now } else { Instant::now() } + silence;
         let result = match &mut self.line {
             Line::Http1(sender) => {
-                in_time(pin!(sender.try_send_request(request)), content, silence).await
+                in_time(pin!(sender.try_send_request(request)), content, silence, end).await
             }
             Line::Http2(stream) => {
                 let mut sender = stream.sender();
-                in_time(pin!(sender.try_send_request(request)), content, silence).await
+                in_time(pin!(sender.try_send_request(request)), content, silence, end).await
             }
         };
         if matches!(result, Err(Unanswered::Failed(Failure::Timeout))) {
@@ -304,15 +313,16 @@ impl Lent {
     }
 }
 
-/// Waits for a response head, from the last piece of content that left.
+/// Waits for a response head until `end`; or for so long, from the last piece of content that left.
 async fn in_time(
     mut response: Pin<
         &mut impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>>,
     >,
     content: &Content,
     patience: Duration,
+    end: Instant,
 ) -> Result<Response<Incoming>, Unanswered> {
-    let mut silence = pin!(tokio::time::sleep(patience));
+    let mut silence = pin!(tokio::time::sleep_until(end));
     loop {
         tokio::select! {
             biased;

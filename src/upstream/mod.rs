@@ -204,8 +204,7 @@ impl Upstream {
         loop {
             let (server, begun) = (Arc::clone(call.server()), call.begun());
             // A future is moved into each that waits for it. On the heap it is so once, and the others are small.
-            let result = Box::pin(call.ask(&outgoing)).await;
-            let now = Instant::now();
+            let (result, now) = Box::pin(call.ask(&outgoing)).await;
             if result.is_ok() {
                 self.figures.heads.count(now - begun);
             }

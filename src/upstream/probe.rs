@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::Health;
 
@@ -72,7 +72,8 @@ async fn check(server: &Server, health: &Health) -> Result<(), String> {
         key: None,
         upgrade: None,
     };
-    let answer = timeout(health.timeout, server.exchange(&outgoing, health.host.is_some())).await;
+    let exchange = server.exchange(&outgoing, health.host.is_some(), Instant::now());
+    let answer = timeout(health.timeout, exchange).await;
     match answer.unwrap_or(Err(Failure::Timeout)) {
         Ok((response, _)) if health.statuses.has(response.status()) => Ok(()),
         Ok((response, _)) => Err(format!("it answered {}", response.status().as_u16())),

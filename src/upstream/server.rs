@@ -257,8 +257,8 @@ impl Server {
     }
 
     /// Takes note of what became of a request.
-    fn learn(&self, began: Duration, result: Result<StatusCode, &Failure>) {
-        let now = self.now();
+    fn learn(&self, began: Duration, now: Instant, result: Result<StatusCode, &Failure>) {
+        let now = now.saturating_duration_since(self.made);
         let is_failure = |status| self.eject().is_some_and(|it| it.statuses.has(status));
         let why = match result {
             Ok(status) if is_failure(status) => format!("it answered {}", status.as_u16()),
@@ -341,15 +341,16 @@ impl Server {
     }
 
     /// Sends this and waits for the response head, whatever there is to be known of the server.
-    /// `preserve_host`: with the authority that is asked for, else with the server's own.
+    /// `preserve_host`: with the authority that is asked for, else with the server's own. `now`: it begins.
     pub(super) async fn exchange(
         &self,
         outgoing: &Outgoing<'_>,
         preserve_host: bool,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Lent), Failure> {
         let own_host = self.host.as_ref().filter(|_| !preserve_host);
         let request = |version| outgoing.request(&self.url, own_host, version);
-        let exchange = self.connections.exchange(request, outgoing, self.timeout).await;
+        let exchange = self.connections.exchange(request, outgoing, self.timeout, now).await;
         let (response, lent) = exchange?;
         // A connection with an answer that is not understood is given up with it: what follows nobody can
         // tell from what was asked for.
@@ -384,23 +385,34 @@ impl Call {
         self.server.came_whole();
     }
 
-    /// Sends the request and waits for the response head.
-    ///
-    /// # Errors
-    /// See [`Failure`]. Dropping the future gives the request up.
-    pub(super) async fn ask(mut self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+    /// Sends the request and waits for the response head, or for what it fails by; and says when that was.
+    /// Dropping the future gives the request up.
+    pub(super) async fn ask(
+        mut self,
+        outgoing: &Outgoing<'_>,
+    ) -> (Result<Response<Reply>, Failure>, Instant) {
         let server = &*self.server;
-        let result = server.exchange(outgoing, server.preserve_host).await;
-        server.learn(self.began, result.as_ref().map(|(response, _)| response.status()));
-        let idle_timeout = server.idle_timeout;
+        let result = server.exchange(outgoing, server.preserve_host, self.begun()).await;
+        let now = Instant::now();
+        server.learn(self.began, now, result.as_ref().map(|(response, _)| response.status()));
         self.is_told = true;
-        let (response, lent) = result?;
+        (result.map(|(response, lent)| self.reply(outgoing, response, lent)), now)
+    }
+
+    /// The response, which has this request until its end.
+    fn reply(
+        mut self,
+        outgoing: &Outgoing<'_>,
+        response: Response<Incoming>,
+        lent: Lent,
+    ) -> Response<Reply> {
+        let idle_timeout = self.server.idle_timeout;
         self.unwanted = outgoing.content.is_held().then(|| Box::new(outgoing.content.clone()));
-        Ok(if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             response.map(|_| Reply::of_switch(lent, self))
         } else {
             response.map(|incoming| Reply::new(incoming, lent, idle_timeout, self))
-        })
+        }
     }
 }
 
