@@ -24,7 +24,7 @@ pub use self::entry::{Answered, Asked, End, Entry, Notes};
 /// Lines wait no longer than this.
 const PERIOD: Duration = Duration::from_millis(100);
 /// So many octets of them are written at once.
-const MUCH: usize = 64 << 10;
+const MUCH: usize = 256 << 10;
 
 /// Where lines go. Cheap to clone by its `Arc`.
 pub struct AccessLog {
@@ -41,11 +41,18 @@ pub struct Writer {
 }
 
 struct Shared {
-    lines: Mutex<Vec<u8>>,
+    lines: Mutex<Lines>,
     most: usize,
     reopen: AtomicBool,
     ending: AtomicBool,
     stats: Arc<Stats>,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+struct Lines {
+    octets: Vec<u8>,
+    count: u64,
 }
 
 impl AccessLog {
@@ -85,17 +92,18 @@ impl AccessLog {
     fn put(&self, pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut lines = self.shared.lines();
-        if lines.len() + length > self.shared.most {
+        if lines.octets.len() + length > self.shared.most {
             self.shared.stats.access_log.dropped.count();
             return;
         }
-        let before = lines.len();
+        let before = lines.octets.len();
         for piece in pieces {
-            lines.extend_from_slice(piece);
+            lines.octets.extend_from_slice(piece);
         }
+        lines.count += 1;
         // Once, while they are in the processor's caches, and long before there is no room.
         let much = MUCH.min(self.shared.most / 4);
-        if before < much && lines.len() >= much {
+        if before < much && lines.octets.len() >= much {
             self.writer.unpark();
         }
     }
@@ -111,12 +119,12 @@ impl Writer {
 }
 
 impl Shared {
-    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, mut target: Target, file: Option<&Path>) {
-        let mut lines = Vec::new();
+        let mut lines = Lines::default();
         let (mut is_failing, mut is_torn, mut told) = (false, false, 0);
         loop {
             // Before the lines are taken: those of requests that have ended are there by then.
@@ -129,15 +137,16 @@ impl Shared {
                     }
                 }
             }
-            lines.clear();
+            lines.octets.clear();
+            lines.count = 0;
             std::mem::swap(&mut lines, &mut *self.lines());
-            let count = ends(&lines);
+            let count = lines.count;
             // What is left of a line that a full disk has cut off is none of the next.
             if is_torn && count > 0 {
-                lines.insert(0, b'\n');
+                lines.octets.insert(0, b'\n');
             }
-            let (done, ended) = target.write(&lines);
-            let (done, rest) = lines.split_at(done);
+            let (done, ended) = target.write(&lines.octets);
+            let (done, rest) = lines.octets.split_at(done);
             is_torn = done.last().map_or(is_torn, |last| *last != b'\n');
             // Where nothing was written, the end that mends is among them.
             let lost = ends(rest).min(count);
