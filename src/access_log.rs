@@ -1,8 +1,8 @@
 //! A line for each request, when it has ended.
 //!
 //! Whoever answers requests puts lines into a buffer, and a thread of its own writes them, ten times a
-//! second: a slow disk never delays a request. What does not fit is dropped, counted, and told. `entry`
-//! says what stands in a line.
+//! second or as soon as they are many: a slow disk never delays a request. What does not fit is dropped,
+//! counted, and told. `entry` says what stands in a line.
 
 mod entry;
 
