@@ -88,6 +88,24 @@ impl Body {
         *self = Self::Metered(Box::new(Metered::new(body, outcomes, entry)));
     }
 
+    /// All of it, if it is at hand.
+    pub fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(octets) => Some(octets),
+            Self::Metered(metered) => metered.body().whole(),
+            _ => None,
+        }
+    }
+
+    /// The same, on its way out: it is counted.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Whole(octets) => Some(std::mem::take(octets)),
+            Self::Metered(metered) => metered.take_whole(),
+            _ => None,
+        }
+    }
+
     /// For an answer to `HEAD`: leaves none of what is at hand. An upstream has sent nothing anyway.
     pub fn remove_text(&mut self) {
         match self {

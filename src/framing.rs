@@ -30,6 +30,8 @@ pub struct Framing {
     asks: bool,
     /// It has ended, and asks for another protocol.
     may_switch: bool,
+    /// The last piece was one plain head.
+    is_plain: bool,
 }
 
 /// What comes next.
@@ -78,11 +80,13 @@ impl Framing {
     /// [`Unclear`]. Nothing that follows on the connection can be told apart then.
     pub fn read(&mut self, piece: &[u8]) -> Result<Option<usize>, Unclear> {
         let mut rest = piece;
+        self.is_plain = false;
         while !rest.is_empty() {
             if self.state == State::Start
                 && self.line.is_empty()
                 && let Some(taken) = plain_head(rest)
             {
+                self.is_plain = taken == piece.len();
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -112,6 +116,12 @@ impl Framing {
     /// Whether what has come is whole requests, and no part of another.
     pub fn is_between(&self) -> bool {
         self.state == State::Start && self.line.is_empty()
+    }
+
+    /// Whether the last piece was the head of one request, from its beginning to its end, without content,
+    /// and that asks for no other protocol.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Takes a line, or what has come of one; what comes behind it is handed back.

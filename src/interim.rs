@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::message;
+use crate::octets;
 
 /// So many octets may wait to be written. What does not fit is left out: no client needs it.
 const ROOM: usize = 16 * 1024;
@@ -109,22 +110,14 @@ impl Sender {
         message::remove_hop_by_hop(&mut fields);
         fields.remove(CONTENT_LENGTH);
         message::add_via(&mut fields, Version::HTTP_11);
-        let mut octets = BytesMut::new();
-        octets.put_slice(b"HTTP/1.1 ");
-        octets.put_slice(status.as_str().as_bytes());
-        octets.put_slice(b" ");
-        octets.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        for (name, value) in &fields {
-            octets.put_slice(b"\r\n");
-            octets.put_slice(name.as_str().as_bytes());
-            octets.put_slice(b": ");
-            octets.put_slice(value.as_bytes());
-        }
-        octets.put_slice(b"\r\n\r\n");
+        let mut head = Vec::new();
+        octets::start(&mut head, status);
+        fields.iter().for_each(|(name, value)| octets::field(&mut head, name.as_str(), value));
+        octets::end(&mut head);
 
         let mut state = self.interims.state();
-        if state.request == self.request && state.octets.len() + octets.len() <= ROOM {
-            state.octets.unsplit(octets);
+        if state.request == self.request && state.octets.len() + head.len() <= ROOM {
+            state.octets.extend_from_slice(&head);
             self.interims.0.waits.store(true, Ordering::Release);
             if let Some(waker) = state.waker.take() {
                 waker.wake();

@@ -10,8 +10,8 @@
 //! client ─ server ─▶ gateway::answer ───────────────────────────────────────────▶ server ─ client
 //!   guarded: 400 or    │ 1 routes::find                       no route → 404, 405
 //!   GOAWAY before      │   onward: refusal                    it has been here before → 508; too much of it → 413
-//!                      │   token::Reader                      claims, where the route reads tokens
-//!                      │   switch                             another protocol, which the route allows: tunnel
+//!   shortcut: hits     │   token::Reader                      claims, where the route reads tokens
+//!   need no hyper      │   switch                             another protocol, which the route allows: tunnel
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
 //!                      │   or a POST that the route lets ask  read first, as a QUERY is
 //!                      │ 3 the route's key policies           failed → its on_error; its shadow is asked, too
@@ -55,7 +55,7 @@
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
-//! 0  access_log   message   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
+//! 0  access_log   message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
 //! ```
 //!
 //! # Invariants
@@ -84,6 +84,7 @@ pub mod config;
 pub mod framing;
 pub mod heard;
 pub mod message;
+pub mod octets;
 pub mod recent;
 pub mod stats;
 pub mod telemetry;

@@ -22,8 +22,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("framing", &[]),
     ("heard", &[]),
     ("semantics", &["message"]),
-    ("interim", &["message"]),
+    ("interim", &["message", "octets"]),
     ("message", &[]),
+    ("octets", &[]),
     ("recent", &[]),
     ("stats", &[]),
     ("telemetry", &[]),
@@ -58,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "forwarded",
             "interim",
             "message",
+            "octets",
             "plugin",
             "rewriting",
             "recent",
@@ -75,7 +77,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("changes", &["clock", "config", "documents", "gateway", "plugin", "store"]),
-    ("server", &["body", "clock", "config", "framing", "gateway", "interim", "stats", "tunnel"]),
+    (
+        "server",
+        &[
+            "body", "clock", "config", "framing", "gateway", "interim", "stats", "tunnel",
+            "upstream",
+        ],
+    ),
     ("simulation", &["clock", "gateway", "semantics", "store", "stored"]),
     (
         "admin",
@@ -128,6 +136,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
     ("h2", &["upstream"]),
+    ("httparse", &["server"]),
     ("redis", &["store"]),
     ("redb", &["store"]),
     ("mongodb", &["documents", "changes"]),

@@ -35,6 +35,14 @@ impl Metered {
         &self.body
     }
 
+    /// See [`Body::take_whole`].
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        let octets = self.body.take_whole()?;
+        self.sent += octets.len() as u64;
+        self.outcomes.sent(octets.len() as u64);
+        Some(octets)
+    }
+
     /// See [`Body::remove_text`].
     pub(super) fn remove_text(&mut self) {
         self.body.remove_text();

@@ -4,34 +4,46 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::Response;
 
 use crate::body::Body;
-use crate::stats::Outcome;
+use crate::octets;
 
-/// A future response. Small, as each request's is moved about: what is not at hand is on the heap.
+use super::hit::Hit;
+
+/// A future response. Small, as each request's is moved about: what is no hit is on the heap.
 pub struct Answer {
     state: State,
     /// The place of the route that answers.
     place: Option<usize>,
-    /// What that came to, where the response does not say it.
-    outcome: Option<Outcome>,
 }
 
 enum State {
-    Now(Option<Response<Body>>),
+    Hit(Hit),
+    Now(Box<Response<Body>>),
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+    Taken,
 }
 
 impl Answer {
+    fn new(state: State) -> Self {
+        Self { state, place: None }
+    }
+
     /// This response.
     pub(super) fn now(response: Response<Body>) -> Self {
-        Self { state: State::Now(Some(response)), place: None, outcome: None }
+        Self::new(State::Now(Box::new(response)))
     }
 
     /// This stored response, out of L1.
-    pub(super) fn hit(response: Response<Body>) -> Self {
-        Self { outcome: Some(Outcome::HitL1), ..Self::now(response) }
+    pub(super) fn hit(hit: Hit) -> Self {
+        Self::new(State::Hit(hit))
+    }
+
+    /// What this comes to.
+    pub fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
+        Self::new(State::Later(Box::pin(response)))
     }
 
     /// The answer of the route at this place.
@@ -44,22 +56,44 @@ impl Answer {
         self.place
     }
 
-    /// What it came to, where the response does not say it; who takes that counts it.
-    pub(super) fn take_outcome(&mut self) -> Option<Outcome> {
-        self.outcome.take()
+    /// The hit that it is, if nothing was changed of it.
+    pub(super) fn as_hit(&mut self) -> Option<&mut Hit> {
+        match &mut self.state {
+            State::Hit(hit) => Some(hit),
+            _ => None,
+        }
     }
 
     /// The response that is at hand.
     pub(super) fn at_hand(&mut self) -> Option<&mut Response<Body>> {
+        if let State::Hit(_) = self.state
+            && let State::Hit(hit) = std::mem::replace(&mut self.state, State::Taken)
+        {
+            self.state = State::Now(Box::new(hit.render()));
+        }
         match &mut self.state {
-            State::Now(response) => response.as_mut(),
-            State::Later(_) => None,
+            State::Now(response) => Some(response),
+            _ => None,
         }
     }
 
     /// Whether nothing is waited for.
     pub fn is_at_hand(&self) -> bool {
-        matches!(self.state, State::Now(_))
+        matches!(self.state, State::Hit(_) | State::Now(_))
+    }
+
+    /// Writes the head of the response to a `GET`, if that is at hand with all of its content, and takes that. None:
+    /// the response is to be taken instead; what has been written by then is of no use.
+    pub fn write(&mut self, head: &mut Vec<u8>) -> Option<Bytes> {
+        match &mut self.state {
+            State::Hit(hit) => hit.write(head),
+            State::Now(response) => {
+                let length = response.body().whole()?.len();
+                octets::head(head, response.status(), response.headers(), length)?;
+                response.body_mut().take_whole()
+            }
+            State::Later(_) | State::Taken => None,
+        }
     }
 
     /// With a change to the response: at once, if that is at hand.
@@ -77,27 +111,19 @@ impl Answer {
         });
         Self { place, ..changed }
     }
-
-    /// What this comes to.
-    pub fn later(response: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
-        Self { state: State::Later(Box::pin(response)), place: None, outcome: None }
-    }
 }
 
 impl Future for Answer {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let outcome = self.outcome.take();
-        match &mut self.state {
-            State::Now(response) => {
-                let mut response = response.take().expect("nothing is polled after its end");
-                if let Some(outcome) = outcome {
-                    response.extensions_mut().insert(outcome);
-                }
-                Poll::Ready(response)
-            }
-            State::Later(response) => response.as_mut().poll(cx),
+        if let State::Later(response) = &mut self.state {
+            return response.as_mut().poll(cx);
+        }
+        match std::mem::replace(&mut self.state, State::Taken) {
+            State::Hit(hit) => Poll::Ready(hit.render()),
+            State::Now(response) => Poll::Ready(*response),
+            State::Later(_) | State::Taken => unreachable!("nothing is polled after its end"),
         }
     }
 }

@@ -12,11 +12,10 @@
 use std::sync::Arc;
 
 use http::{Method, Response};
-use hyper::body::Incoming;
 
 use crate::body::Body;
 use crate::semantics::{self, CacheStatus, Forward};
-use crate::upstream::Content;
+use crate::upstream::{Arriving, Content};
 
 use super::key::Keyed;
 use super::query::Read;
@@ -36,7 +35,7 @@ impl Gateway {
     pub(super) async fn ask_by_post(
         self: &Arc<Self>,
         mut presented: Presented,
-        mut content: Incoming,
+        mut content: Arriving,
     ) -> Response<Body> {
         let plan = self.plan(&presented);
         let invalidation = plan.invalidation.as_ref();

@@ -1,10 +1,11 @@
 //! Which way a request goes, decided before anything is done with it.
 
 use http::{Method, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::body::Body;
 use crate::semantics::{self, Forward};
+use crate::upstream::Arriving;
 
 use super::{Gateway, Presented};
 
@@ -18,7 +19,7 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    pub(super) fn of(content: &Incoming) -> Self {
+    pub(super) fn of(content: &Arriving) -> Self {
         Self { at_least: content.size_hint().lower(), is_none: content.is_end_stream() }
     }
 }

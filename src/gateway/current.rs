@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::Request;
-use hyper::body::Incoming;
+
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +27,7 @@ use crate::stats::Stats;
 use crate::store::{Bookmark, Store};
 use crate::token::Reader;
 use crate::traces::Tracer;
-use crate::upstream::Upstream;
+use crate::upstream::{Arriving, Upstream};
 
 use super::coded::Workshop;
 use super::refusals::Refusals;
@@ -59,9 +60,10 @@ impl Current {
         Arc::new(Self { gateway: ArcSwap::new(gateway), is_leaving: AtomicBool::new(false) })
     }
 
-    /// Answers one request by the configuration of this moment; see [`Gateway::answer`].
-    pub fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
-        self.gateway.load().answer(request, peer)
+    /// Answers one request, which came at `begun`, by the configuration of this moment; see
+    /// [`Gateway::answer`].
+    pub fn answer(&self, request: Request<Arriving>, peer: Peer, begun: Instant) -> Answer {
+        self.gateway.load().answer(request, peer, begun)
     }
 
     /// The gateway of this moment.

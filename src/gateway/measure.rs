@@ -2,20 +2,20 @@
 //! response being ready.
 //!
 //! Whoever makes a response leaves in it what it came to: the counterpart of what its `Cache-Status` says,
-//! or what that has no word for. A hit in L1 is so frequent that its [`Answer`] says it.
+//! or what that has no word for. Of a hit in L1 it is known anyway.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::access_log::{Answered, Asked, End, Entry};
 use crate::body::Body;
-use crate::clock;
 use crate::semantics::{CACHE_STATUS, CacheStatus, Forward};
 use crate::stats::{Class, Outcome, Outcomes};
+use crate::upstream::Arriving;
 
+use super::hit::Hit;
 use super::{Answer, Gateway, Peer};
 
 /// Says what a response came to, whatever was said before.
@@ -49,7 +49,7 @@ struct Pending {
 impl Pending {
     fn answered(mut self, response: &mut Response<Body>) {
         if let Some(begun) = self.begun.take() {
-            begun.finish(&self.outcomes, None, response);
+            begun.finish(&self.outcomes, response);
         }
     }
 }
@@ -68,9 +68,16 @@ impl Gateway {
     /// Answers one request. It cannot fail: whatever goes wrong becomes a response in this layer, and
     /// nowhere else. Dropping the answer is what happens when the client goes away; a fetch that
     /// others may use, and a write that must invalidate, go on.
-    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, mut peer: Peer) -> Answer {
+    ///
+    /// `begun`: its head was read then.
+    pub fn answer(
+        self: &Arc<Self>,
+        request: Request<Arriving>,
+        mut peer: Peer,
+        begun: Instant,
+    ) -> Answer {
         let is_head = request.method() == Method::HEAD;
-        let mut begun = Begun { at: clock::instant(), is_head, entry: None };
+        let mut begun = Begun { at: begun, is_head, entry: None };
         let (log, tracer) = (self.lasting.access_log.as_ref(), self.lasting.tracer.as_ref());
         if log.is_some() || tracer.is_some() {
             let asked = self.asked(&request, &peer, begun.at);
@@ -84,16 +91,19 @@ impl Gateway {
         if let (Some(entry), Some(plan)) = (&mut begun.entry, plan) {
             entry.route(&plan.name);
         }
-        let known = answer.take_outcome();
+        if let Some(hit) = answer.as_hit() {
+            begun.finish_hit(outcomes, hit);
+            return answer;
+        }
         if let Some(response) = answer.at_hand() {
-            begun.finish(outcomes, known, response);
+            begun.finish(outcomes, response);
             return answer;
         }
         let pending = Pending { outcomes: Arc::clone(outcomes), begun: Some(begun) };
         answer.map(move |response| pending.answered(response))
     }
 
-    fn asked(&self, request: &Request<Incoming>, peer: &Peer, begun: Instant) -> Asked {
+    fn asked(&self, request: &Request<Arriving>, peer: &Peer, begun: Instant) -> Asked {
         let client = if self.trust.covers(peer.address) {
             let behalf = self.trust.behalf(request.headers(), peer.address);
             behalf.chain.first().copied().unwrap_or(peer.address)
@@ -107,29 +117,39 @@ impl Gateway {
 
 impl Begun {
     /// Counts an answer. What of its content is not at hand is counted as it goes out.
-    fn finish(
-        self,
-        outcomes: &Arc<Outcomes>,
-        known: Option<Outcome>,
-        response: &mut Response<Body>,
-    ) {
-        let known = known.or_else(|| response.extensions_mut().remove::<Outcome>());
+    fn finish(mut self, outcomes: &Arc<Outcomes>, response: &mut Response<Body>) {
         // What Larder says by itself, without a word of the cache.
-        let outcome = known.unwrap_or(Outcome::Refused);
-        let head = self.at.elapsed();
-        outcomes.count(outcome, Class::of(response.status().as_u16()), head);
-        let mut entry = self.entry;
-        if let Some(entry) = &mut entry {
-            let item = response.headers().get_all(CACHE_STATUS).iter().next_back().cloned();
-            let (status, cache_status) = (response.status(), item);
-            entry.answered(Answered { status, outcome, cache_status, head });
-        }
-        match (response.body_mut(), entry) {
+        let outcome = response.extensions_mut().remove().unwrap_or(Outcome::Refused);
+        let item = |response: &Response<Body>| {
+            response.headers().get_all(CACHE_STATUS).iter().next_back().cloned()
+        };
+        self.count(outcomes, outcome, response.status(), || item(response));
+        match (response.body_mut(), self.entry) {
             // Those to `HEAD` have none, or lose it on the way.
             (Body::Whole(octets), None) => {
                 outcomes.sent(if self.is_head { 0 } else { octets.len() as u64 });
             }
             (body, entry) => body.count_with(Arc::clone(outcomes), entry),
+        }
+    }
+
+    /// The same of a hit, which is a response only when it has to be one.
+    fn finish_hit(mut self, outcomes: &Arc<Outcomes>, hit: &mut Hit) {
+        self.count(outcomes, Outcome::HitL1, hit.status(), || hit.cache_status());
+        hit.counted(outcomes, self.entry);
+    }
+
+    fn count(
+        &mut self,
+        outcomes: &Outcomes,
+        outcome: Outcome,
+        status: StatusCode,
+        cache_status: impl FnOnce() -> Option<HeaderValue>,
+    ) {
+        let head = self.at.elapsed();
+        outcomes.count(outcome, Class::of(status.as_u16()), head);
+        if let Some(entry) = &mut self.entry {
+            entry.answered(Answered { status, outcome, cache_status: cache_status(), head });
         }
     }
 }

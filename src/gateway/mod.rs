@@ -1,23 +1,21 @@
 //! One request from end to end. The only place that picks a status.
 //!
-//! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower
-//! layer. `choose` says which route takes a request, `course` which way it goes; `presented` is that, `notable` what of it may be
-//! worth a closer look, `query` and `asking` read
-//! the content of one that asks by it, `key` says what a response is found by, `several` how more
-//! than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
-//! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those
-//! of other gateways, `fetch` is the leader's forward request on its way into the store, `validate`
-//! what a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does
-//! there, `stale` serves what is stale all the same, `spare` answers what is not to go forward
-//! while L2 is out of use. `switch` lets another protocol follow, `write` forwards what may change
-//! something and invalidates what it made wrong, `outliving` has it and `fetch` go on without their
-//! client, `post` stores what such a request got for the GETs to come, `shown` reads contents that
-//! policies want to see, `tags` says what tags are scoped to, `purge` what operators' purges cover,
-//! and answers `PURGE`; `bearer` says who is an operator, `busiest` what is asked for most, `used`
-//! what they are told of, `stored` what is stored, `shadow` asks a second policy beside the first. `respond` makes responses
-//! out of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is
-//! which gateway answers, after a reload another. `explain` tells all of that without doing it, and
-//! `refusals` remembers for it what was not stored; `replay` lets requests of a log take the same steps.
+//! [`Gateway::answer`] begins the path of a request; each step it takes is a function of a lower layer. `choose` says
+//! which route takes a request, `course` which way it goes; `presented` is that, `notable` what of it may be worth a
+//! closer look, `query` and `asking` read the content of one that asks by it, `key` says what a response is found by,
+//! `several` how more than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
+//! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those of other gateways,
+//! `fetch` is the leader's forward request on its way into the store, `validate` what a 304 to it means, `combine` puts
+//! parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare`
+//! answers what is not to go forward while L2 is out of use. `switch` lets another protocol follow, `write` forwards
+//! what may change something and invalidates what it made wrong, `outliving` has it and `fetch` go on without their
+//! client, `post` stores what such a request got for the GETs to come, `shown` reads contents that policies want to
+//! see, `tags` says what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says
+//! who is an operator, `busiest` what is asked for most, `used` what they are told of, `stored` what is stored,
+//! `shadow` asks a second policy beside the first. `hit` is what most requests come to, `respond` makes responses out
+//! of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is which gateway answers,
+//! after a reload another. `explain` tells all of that without doing it, and `refusals` remembers for it what was not
+//! stored; `replay` lets requests of a log take the same steps.
 
 mod answer;
 mod asking;
@@ -33,6 +31,7 @@ mod fetch;
 mod fleet;
 mod forward;
 mod head;
+mod hit;
 mod key;
 mod look;
 mod measure;
@@ -67,7 +66,7 @@ use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
@@ -82,7 +81,7 @@ use crate::semantics::{Forward, Grants, Kept, Rules};
 use crate::stats::{Outcome, RouteStats, Stats};
 use crate::store::{Bookmark, Purpose, Store};
 use crate::token::Reader;
-use crate::upstream::Upstream;
+use crate::upstream::{Arriving, Upstream};
 
 pub use self::answer::Answer;
 pub use self::bearer::bears;
@@ -287,7 +286,7 @@ impl Gateway {
     ///
     /// A hit in L1 is made before this returns: to move a request through futures would cost it
     /// more than its look-up does.
-    fn answer_unmeasured(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Answer {
+    fn answer_unmeasured(self: &Arc<Self>, request: Request<Arriving>, peer: Peer) -> Answer {
         let (mut head, content) = request.into_parts();
         let notable = Notable::of(&head.headers);
         if notable.explain && self.takes_explain(&mut head.headers) {
@@ -299,7 +298,7 @@ impl Gateway {
     fn answer_to(
         self: &Arc<Self>,
         mut head: Parts,
-        content: Incoming,
+        content: Arriving,
         mut peer: Peer,
         notable: Notable,
     ) -> Answer {
@@ -329,7 +328,7 @@ impl Gateway {
         self: &Arc<Self>,
         place: usize,
         head: Parts,
-        content: Incoming,
+        content: Arriving,
         received: Received,
         peer: Peer,
     ) -> Answer {
@@ -372,7 +371,7 @@ impl Gateway {
                     if !confirmed {
                         return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
                     }
-                    return Answer::hit(respond::hit(&presented, &stored, age, ttl));
+                    return hit::answer(&presented, stored, age, ttl);
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.outcomes.l1_hit();

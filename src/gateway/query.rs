@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
 use http::{HeaderName, Method, Response};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::body::Body;
 use crate::semantics::{self, CacheStatus, Forward};
 use crate::stored::CacheKey;
-use crate::upstream::Content;
+use crate::upstream::{Arriving, Content};
 
 use super::{Gateway, Presented, respond};
 
@@ -48,7 +48,7 @@ impl Gateway {
     pub(super) async fn query(
         self: &Arc<Self>,
         presented: Presented,
-        mut content: Incoming,
+        mut content: Arriving,
     ) -> Response<Body> {
         let most = self.plan(&presented).max_query_body;
         match self.read(&presented, &mut content, most).await {
@@ -73,7 +73,7 @@ impl Gateway {
     pub(super) async fn read(
         &self,
         presented: &Presented,
-        content: &mut Incoming,
+        content: &mut Arriving,
         most: usize,
     ) -> Result<Read, Unread> {
         let plan = self.plan(presented);

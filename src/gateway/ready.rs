@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AGE;
 
+use crate::octets;
 use crate::semantics;
 use crate::semantics::CacheStatus;
 use crate::stored::{Fields, StoredResponse};
@@ -46,6 +47,8 @@ struct Ready {
     /// In seconds, as `Age` and `Cache-Status` in `fields` say.
     age: u64,
     ttl: i64,
+    /// The head as it is sent, once it has been. None: it is to be made anew.
+    octets: Option<Box<[u8]>>,
 }
 
 impl Ready {
@@ -53,7 +56,7 @@ impl Ready {
     fn refresh(&mut self, age: u64, ttl: i64) {
         self.fields.insert(AGE, age.into());
         CacheStatus::hit(ttl).write_over(&mut self.fields);
-        (self.age, self.ttl) = (age, ttl);
+        (self.age, self.ttl, self.octets) = (age, ttl, None);
     }
 }
 
@@ -64,13 +67,55 @@ pub(super) fn head(
     ttl: i64,
     shape: &Shape<'_>,
 ) -> HeaderMap {
+    find(stored, age, ttl, shape, |found| match found {
+        Found::Kept(ready) => ready.fields.clone(),
+        Found::Built(fields) => fields,
+    })
+}
+
+/// Writes the head of a hit that is sent as it is stored; see [`octets::head`].
+pub(super) fn write(
+    stored: &Arc<StoredResponse>,
+    age: Duration,
+    ttl: i64,
+    head: &mut Vec<u8>,
+) -> Option<()> {
+    let (status, length) = (stored.status, stored.body.len());
+    find(stored, age, ttl, &Shape::Only, |found| match found {
+        Found::Kept(Ready { octets: Some(octets), .. }) => {
+            head.extend_from_slice(octets);
+            Some(())
+        }
+        Found::Kept(ready) => {
+            octets::head(head, status, &ready.fields, length)?;
+            ready.octets = Some(head.as_slice().into());
+            Some(())
+        }
+        Found::Built(fields) => octets::head(head, status, &fields, length),
+    })
+}
+
+/// The fields of a hit.
+enum Found<'a> {
+    Kept(&'a mut Ready),
+    Built(HeaderMap),
+}
+
+fn find<T>(
+    stored: &Arc<StoredResponse>,
+    age: Duration,
+    ttl: i64,
+    shape: &Shape<'_>,
+    then: impl FnOnce(Found<'_>) -> T,
+) -> T {
     let (address, number) = (Arc::as_ptr(stored).addr(), shape.number());
     let asked = address ^ number;
     let age = age.as_secs();
+    let status = CacheStatus::hit(ttl);
     READY.with_borrow_mut(|slots| {
         // The lowest bits are the same in all addresses.
         let Some(slot) = slots.get_mut(((address >> 6) ^ number) % SLOTS) else {
-            return build(&stored.fields, age, &CacheStatus::hit(ttl), shape);
+            return then(Found::Built(build(&stored.fields, age, &status, shape)));
         };
         if let Some(ready) = &mut slot.ready
             && std::ptr::eq(ready.owner.as_ptr(), Arc::as_ptr(stored))
@@ -79,21 +124,20 @@ pub(super) fn head(
             if (ready.age, ready.ttl) != (age, ttl) {
                 ready.refresh(age, ttl);
             }
-            return ready.fields.clone();
+            return then(Found::Kept(ready));
         }
         if slot.asked != asked {
             slot.asked = asked;
-            return build(&stored.fields, age, &CacheStatus::hit(ttl), shape);
+            return then(Found::Built(build(&stored.fields, age, &status, shape)));
         }
-        let own = stored.fields.copied();
-        let fields = build(&own, age, &CacheStatus::hit(ttl), shape);
+        let fields = build(&stored.fields.copied(), age, &status, shape);
         let owner = Arc::downgrade(stored);
-        slot.ready = Some(Ready { owner, shape: number, fields: fields.clone(), age, ttl });
-        fields
+        let ready = Ready { owner, shape: number, fields, age, ttl, octets: None };
+        then(Found::Kept(slot.ready.insert(ready)))
     })
 }
 
-/// The same without keeping anything, and for any outcome.
+/// All fields of a response with this outcome, without keeping anything.
 pub(super) fn build(
     stored: &Fields,
     age: u64,

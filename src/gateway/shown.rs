@@ -7,11 +7,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::body::Body;
 use crate::semantics::{self, CacheStatus};
-use crate::upstream::{Content, Reply};
+use crate::upstream::{Arriving, Content, Reply};
 
 use super::query::{Read, Unread};
 use super::{Ask, Gateway, Plan, Presented, respond};
@@ -53,7 +53,7 @@ impl Gateway {
     pub(super) async fn written(
         &self,
         presented: &mut Presented,
-        mut content: Incoming,
+        mut content: Arriving,
         status: &CacheStatus,
     ) -> Result<Content, Response<Body>> {
         let plan = self.plan(presented);

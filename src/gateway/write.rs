@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::Incoming;
+
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -17,7 +17,7 @@ use crate::plugin::{Scope as Named, SeenResponse};
 use crate::semantics::{self, CacheStatus, Forward, Times};
 use crate::store::{Invalidation, Lease, Receipt, Scope};
 use crate::stored::{CacheKey, Mark};
-use crate::upstream::{Content, Failure, Fields, Outgoing, Reply};
+use crate::upstream::{Arriving, Content, Failure, Fields, Outgoing, Reply};
 
 use super::origin::Origin;
 use super::outliving::Outliving;
@@ -45,7 +45,7 @@ impl Gateway {
     pub(super) async fn pass(
         self: &Arc<Self>,
         mut presented: Presented,
-        content: Incoming,
+        content: Arriving,
         why: Forward,
     ) -> Response<Body> {
         let status = CacheStatus::forward(why);

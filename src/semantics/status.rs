@@ -131,7 +131,8 @@ impl CacheStatus {
         }
     }
 
-    fn item(&self) -> Option<HeaderValue> {
+    /// The item, as a field's value; none if there is none of these characters.
+    pub fn item(&self) -> Option<HeaderValue> {
         // What most responses say, without the machinery of formatting.
         if let Self { hit: true, ttl: Some(ttl), detail: None, .. } = *self {
             let mut item = Vec::with_capacity(40);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -27,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::body::Body;
-use crate::gateway::Answer;
-use crate::gateway::Peer;
+use crate::clock;
+use crate::gateway::{Answer, Peer};
 use crate::interim::{self, Interims};
 use crate::tunnel::Ground;
+use crate::upstream::Arriving;
 
 use super::flood::Frames;
 use super::guarded::Guarded;
@@ -38,6 +39,7 @@ use super::idle::Idle;
 use super::parting::{leave, part};
 use super::patience::Patience;
 use super::proxy;
+use super::shortcut::{Begun, Shortcut};
 use super::stall::Stall;
 use super::strict::Strict;
 use super::switch::{Next, Switch};
@@ -86,6 +88,20 @@ struct Client {
     /// The value of `Client-Cert`.
     certificate: Option<Arc<HeaderValue>>,
     open: Arc<Open>,
+}
+
+impl Client {
+    /// The same, as the gateway knows it.
+    fn peer(&self, interims: Option<Interims>) -> Peer {
+        Peer {
+            address: self.address.ip(),
+            scheme: self.scheme,
+            redirect: self.redirect,
+            certificate: self.certificate.clone(),
+            interims,
+            notes: None,
+        }
+    }
 }
 
 async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -> io::Result<()> {
@@ -167,14 +183,22 @@ where
     let (interims, switch, idle) = (Interims::default(), Switch::default(), Idle::default());
     let guard = Strict::default();
     let stream = Guarded::new(stream, guard, switch.clone(), stall(setting), idle.clone());
+    let peer = client.peer(Some(interims.clone()));
+    let (current, whose) = (Arc::clone(&setting.current), peer.clone());
+    // Who is to come back by another connection is told so by hyper.
+    let ask = move |request, begun| {
+        (!current.is_leaving()).then(|| current.answer(request, whose.clone(), begun))
+    };
+    let begun = Begun::default();
+    let stream = Shortcut::new(stream, ask, idle.clone(), begun.clone());
     let io = TokioIo::new(interims.over(stream));
-    let service = service(setting, client, Some(interims), Some(switch));
+    let service = service(setting, client.open, peer, Some((switch, begun)));
     requests(io, service, &idle, address, setting.header_timeout, &setting.stop).await;
 }
 
 /// Serves one request of HTTP/1.1 after the other. Between them, hyper has a connection only for a moment.
-async fn requests<S, F>(
-    mut io: TokioIo<interim::Stream<Guarded<S, Strict>>>,
+async fn requests<S, A, F>(
+    mut io: TokioIo<interim::Stream<Shortcut<S, A>>>,
     mut service: F,
     idle: &Idle,
     peer: SocketAddr,
@@ -182,6 +206,7 @@ async fn requests<S, F>(
     stop: &CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: FnMut(Request<Arriving>, Instant) -> Option<Answer> + Send + Unpin + 'static,
     F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Unpin,
 {
     loop {
@@ -201,7 +226,7 @@ async fn requests<S, F>(
             return;
         };
         (io, service) = (parts.io, parts.service);
-        let more = io.inner_mut().get_mut().wait();
+        let more = io.inner_mut().get_mut().get_mut().wait();
         let has_more = tokio::select! {
             biased;
             () = stop.cancelled() => false,
@@ -225,12 +250,13 @@ where
     if setting.current.gateway().offers_websocket() {
         builder.enable_connect_protocol();
     }
+    let peer = client.peer(None);
     let connection = builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(setting.header_timeout)
-        .serve_connection(TokioIo::new(stream), service(setting, client, None, None));
+        .serve_connection(TokioIo::new(stream), service(setting, client.open, peer, None));
     // What comes until the client knows is answered.
     let end = http2::Connection::graceful_shutdown;
     drive(Box::pin(connection), end, || false, address, &setting.leave).await;
@@ -296,25 +322,23 @@ enum Driven {
 
 fn service(
     setting: &Setting,
-    client: Client,
-    interims: Option<Interims>,
-    switch: Option<Switch>,
+    open: Arc<Open>,
+    peer: Peer,
+    http1: Option<(Switch, Begun)>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<>
 {
     let current = Arc::clone(&setting.current);
-    let Client { address, scheme, redirect, certificate, open } = client;
-    let peer = Peer { address: address.ip(), scheme, redirect, certificate, interims, notes: None };
     let ground = Ground::new(open, setting.closing.clone());
-    let is_http1 = peer.interims.is_some();
     service_fn(move |mut request| {
         // Few requests have a way out of HTTP.
         if request.extensions().get::<OnUpgrade>().is_some() {
             request.extensions_mut().insert(ground.clone());
         }
-        let switch = switch.as_ref().filter(|switch| switch.is_open()).cloned();
+        let switch = http1.as_ref().map(|(switch, _)| switch);
+        let switch = switch.filter(|switch| switch.is_open()).cloned();
         let is_head = request.method() == Method::HEAD;
         // Its client is to come back by another connection.
-        let is_last = is_http1 && current.is_leaving();
+        let is_last = http1.is_some() && current.is_leaving();
         let finish = move |response: &mut Response<Body>| {
             if let Some(switch) = switch {
                 let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -328,7 +352,10 @@ fn service(
                 response.body_mut().remove_text();
             }
         };
-        let answer = current.answer(request, peer.clone());
+        let begun = http1.as_ref().and_then(|(_, begun)| begun.take());
+        let answer = begun.unwrap_or_else(|| {
+            current.answer(request.map(Arriving::from), peer.clone(), clock::instant())
+        });
         Served(match &peer.interims {
             // Nothing comes before an answer that is at hand.
             Some(interims) if !answer.is_at_hand() => {
@@ -427,6 +454,7 @@ mod tests {
             let stream = Measured { inner, room: Arc::clone(&room) };
             let (guard, stall) = (Strict::default(), Stall::after(HOUR));
             let stream = Guarded::new(stream, guard, Switch::default(), stall, idle.clone());
+            let stream = Shortcut::new(stream, |_, _| None, idle.clone(), Begun::default());
             let io = TokioIo::new(Interims::default().over(stream));
             let (may, stopped) = (Arc::clone(may), stop.clone());
             let service = service_fn(move |_| {

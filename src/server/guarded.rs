@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::idle::Idle;
 use super::stall::{Stall, Way};
+use super::strict::Strict;
 use super::switch::{Next, Switch};
 
 /// Reads along on one connection.
@@ -103,6 +104,13 @@ impl<S, G: Guard> Guarded<S, G> {
             _ => {}
         }
         written
+    }
+}
+
+impl<S> Guarded<S, Strict> {
+    /// See [`Strict::has_whole_head`]. False where another protocol is spoken.
+    pub(super) fn has_whole_head(&self) -> bool {
+        !self.is_other && self.end.is_none() && self.guard.has_whole_head()
     }
 }
 

@@ -6,8 +6,10 @@
 //! has come of, and all that was written has gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::clock;
 
 /// Requests that follow one another in less than this find the connection as it was.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -18,6 +20,11 @@ pub(super) struct Idle(Arc<Shared>);
 
 struct Shared {
     moment: Duration,
+    /// Times are counted from here, in nanoseconds.
+    made: Instant,
+    /// When the last request was answered that hyper was not told of; 0: none was.
+    answered: AtomicU64,
+    awaits_head: AtomicBool,
     is_quiet: AtomicBool,
     has_waited: AtomicBool,
 }
@@ -31,8 +38,14 @@ impl Default for Idle {
 impl Idle {
     /// A new connection. It is idle once it has waited for so long.
     pub(super) fn after(moment: Duration) -> Self {
-        let (is_quiet, has_waited) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Shared { moment, is_quiet, has_waited }))
+        Self(Arc::new(Shared {
+            moment,
+            made: clock::instant(),
+            answered: AtomicU64::new(0),
+            awaits_head: AtomicBool::new(false),
+            is_quiet: AtomicBool::new(false),
+            has_waited: AtomicBool::new(false),
+        }))
     }
 
     /// How long it has waited when it is idle.
@@ -48,6 +61,30 @@ impl Idle {
     /// Whether hyper is waiting for a head, and has for [`Self::moment`].
     pub(super) fn set_waited(&self, has_waited: bool) {
         self.0.has_waited.store(has_waited, Ordering::Relaxed);
+    }
+
+    /// Hyper begins to wait for a head, or has got it.
+    pub(super) fn set_awaiting(&self, awaits_head: bool) {
+        self.0.awaits_head.store(awaits_head, Ordering::Relaxed);
+    }
+
+    /// Whether hyper waits for a head, and for nothing else.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.0.awaits_head.load(Ordering::Relaxed)
+    }
+
+    /// A request has been answered that hyper was not told of: from then on the next is waited for.
+    pub(super) fn answered(&self, at: Instant) {
+        let nanoseconds = at.saturating_duration_since(self.0.made).as_nanos();
+        let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        self.0.answered.store(nanoseconds.max(1), Ordering::Relaxed);
+        self.set_waited(false);
+    }
+
+    /// When the last was.
+    pub(super) fn answered_at(&self) -> Option<Instant> {
+        let answered = self.0.answered.load(Ordering::Relaxed);
+        (answered > 0).then(|| self.0.made + Duration::from_nanos(answered))
     }
 
     /// Whether hyper needs no room for it.

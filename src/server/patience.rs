@@ -19,6 +19,7 @@ use super::idle::Idle;
 
 /// For one connection, which one task drives.
 pub(super) struct Patience {
+    limit: Duration,
     timer: Arc<Mutex<Pin<Box<Sleep>>>>,
     idle: Idle,
 }
@@ -26,8 +27,9 @@ pub(super) struct Patience {
 /// Ends at its moment, or with the connection's next head.
 struct Deadline {
     at: Instant,
-    /// From when on the connection is idle, until it is.
-    idle_at: Option<Instant>,
+    limit: Duration,
+    /// For which end of the time the connection has been said to be idle.
+    told: Option<Instant>,
     timer: Arc<Mutex<Pin<Box<Sleep>>>>,
     idle: Idle,
 }
@@ -35,7 +37,7 @@ struct Deadline {
 impl Patience {
     /// For heads that may take so long. Must be called on the runtime that drives the connection.
     pub(super) fn of(limit: Duration, idle: Idle) -> Self {
-        Self { timer: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(limit)))), idle }
+        Self { limit, timer: Arc::new(Mutex::new(Box::pin(tokio::time::sleep(limit)))), idle }
     }
 }
 
@@ -45,9 +47,9 @@ impl rt::Timer for Patience {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
-        let idle_at = Some(self.now() + self.idle.moment()).filter(|idle_at| *idle_at < deadline);
         let (timer, idle) = (Arc::clone(&self.timer), self.idle.clone());
-        Box::pin(Deadline { at: deadline, idle_at, timer, idle })
+        idle.set_awaiting(true);
+        Box::pin(Deadline { at: deadline, limit: self.limit, told: None, timer, idle })
     }
 }
 
@@ -57,12 +59,17 @@ impl Future for Deadline {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(idle_at) = self.idle_at {
+        let answered = self.idle.answered_at().map(|answered| answered + self.limit);
+        let at = answered.map_or(self.at, |at| at.max(self.at));
+        let rest = self.limit.checked_sub(self.idle.moment());
+        if self.told != Some(at)
+            && let Some(idle_at) = rest.and_then(|rest| at.checked_sub(rest))
+        {
             ready!(self.poll_until(idle_at, cx));
-            self.idle_at = None;
+            self.told = Some(at);
             self.idle.set_waited(true);
         }
-        self.poll_until(self.at, cx)
+        self.poll_until(at, cx)
     }
 }
 
@@ -85,6 +92,7 @@ impl Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         self.idle.set_waited(false);
+        self.idle.set_awaiting(false);
     }
 }
 

@@ -12,6 +12,13 @@ use super::guarded::{Guard, Stop};
 #[derive(Default)]
 pub(super) struct Strict(Framing);
 
+impl Strict {
+    /// Whether the last piece was one head that says nothing of content: see [`Framing::is_plain`].
+    pub(super) fn has_whole_head(&self) -> bool {
+        self.0.is_plain()
+    }
+}
+
 impl Guard for Strict {
     /// No request line, field, size of a chunk, extension of one, or trailer.
     const REFUSED: &'static [u8] = b"\0\n\r\n\r\n";

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::message;
+
+use super::Arriving;
 
 /// What a request carries to the upstream: octets at hand, or none, and behind them the client's
 /// content as it comes in. Clones share the latter, so that a server which was never reached leaves
@@ -24,7 +25,7 @@ pub struct Content {
 }
 
 struct Upload {
-    incoming: Mutex<Incoming>,
+    incoming: Mutex<Arriving>,
     hold: Mutex<Hold>,
     progress: Arc<Progress>,
 }
@@ -79,7 +80,7 @@ impl Content {
     }
 
     /// What was read of it already, and what is still to come; so many octets in all, at most.
-    pub fn passing(begun: Bytes, incoming: Incoming, most: u64) -> Self {
+    pub fn passing(begun: Bytes, incoming: Arriving, most: u64) -> Self {
         // Content of known length 0 is none: it needs no framing towards the upstream.
         let some = !incoming.is_end_stream();
         let left = most.saturating_sub(begun.len() as u64);
@@ -210,7 +211,7 @@ impl Upload {
         }
     }
 
-    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+    fn incoming(&self) -> MutexGuard<'_, Arriving> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

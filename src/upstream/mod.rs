@@ -9,6 +9,7 @@
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
+mod arriving;
 mod balance;
 mod connect;
 mod connections;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, Health, Retries};
 
+pub use self::arriving::Arriving;
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
 pub use self::figures::Snapshot;

@@ -196,6 +196,7 @@ mod cli;
 mod operators;
 mod packaged;
 mod schema;
+mod shortcut;
 mod shutdown;
 mod supervised;
 mod takeover;

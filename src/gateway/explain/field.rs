@@ -10,7 +10,6 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, EXPIRES};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Contents, Explanation, Extent};
@@ -20,6 +19,7 @@ use crate::gateway::course::Announced;
 use crate::gateway::notable::Notable;
 use crate::gateway::{Answer, Gateway, Peer};
 use crate::semantics::targeted::SURROGATE_CONTROL;
+use crate::upstream::Arriving;
 
 /// Of a request.
 pub(super) const EXPLAIN: HeaderName = HeaderName::from_static("larder-explain");
@@ -64,7 +64,7 @@ impl Gateway {
     pub(in crate::gateway) fn answer_explained(
         self: &Arc<Self>,
         head: Parts,
-        content: Incoming,
+        content: Arriving,
         peer: Peer,
     ) -> Answer {
         let gateway = Arc::clone(self);

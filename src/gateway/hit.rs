@@ -1,0 +1,107 @@
+//! A hit of which nothing is changed: all of a stored response, as it is.
+//!
+//! Most hits are. Whoever sends one makes a response of it, or writes its octets, for which there need be no
+//! response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use crate::access_log::{End, Entry};
+use crate::body::Body;
+use crate::semantics::CacheStatus;
+use crate::stats::{Outcome, Outcomes};
+use crate::stored::StoredResponse;
+
+use super::coded::Shape;
+use super::measure::mark;
+use super::{Answer, Presented, ready, respond};
+
+/// A stored response on its way out.
+pub(super) struct Hit {
+    stored: Arc<StoredResponse>,
+    age: Duration,
+    ttl: i64,
+    is_counted: bool,
+    told: Option<Box<Told>>,
+}
+
+/// Where a hit is put when it has gone out.
+struct Told {
+    outcomes: Arc<Outcomes>,
+    entry: Entry,
+}
+
+/// The answer out of L1, by a stored response that may be served.
+pub(super) fn answer(
+    presented: &Presented,
+    stored: Arc<StoredResponse>,
+    age: Duration,
+    ttl: i64,
+) -> Answer {
+    let is_as_stored = presented.head.method == Method::GET
+        && !presented.notable.conditions
+        && !presented.notable.range
+        && presented.coder.is_none()
+        && stored.part.is_none();
+    if is_as_stored {
+        return Answer::hit(Hit { stored, age, ttl, is_counted: false, told: None });
+    }
+    Answer::now(mark(respond::hit(presented, &stored, age, ttl), Outcome::HitL1))
+}
+
+impl Hit {
+    pub(super) fn status(&self) -> StatusCode {
+        self.stored.status
+    }
+
+    /// How long its content is.
+    fn length(&self) -> u64 {
+        self.stored.body.len() as u64
+    }
+
+    /// This cache's item in its `Cache-Status`.
+    pub(super) fn cache_status(&self) -> Option<HeaderValue> {
+        CacheStatus::hit(self.ttl).item()
+    }
+
+    /// It has been counted; its content, too, unless there is an entry for the access log, which ends when that
+    /// goes out.
+    pub(super) fn counted(&mut self, outcomes: &Arc<Outcomes>, entry: Option<Entry>) {
+        self.is_counted = true;
+        match entry {
+            None => outcomes.sent(self.length()),
+            Some(entry) => {
+                let outcomes = Arc::clone(outcomes);
+                self.told = Some(Box::new(Told { outcomes, entry }));
+            }
+        }
+    }
+
+    /// The response, which says what it came to, if that has not been counted.
+    pub(super) fn render(self) -> Response<Body> {
+        let fields = ready::head(&self.stored, self.age, self.ttl, &Shape::Only);
+        let content = Body::Whole(self.stored.body.clone());
+        let mut response = respond::assemble(self.stored.status, fields, content);
+        if !self.is_counted {
+            response = mark(response, Outcome::HitL1);
+        }
+        if let Some(told) = self.told {
+            response.body_mut().count_with(told.outcomes, Some(told.entry));
+        }
+        response
+    }
+
+    /// Writes its head, and answers its content, which is on its way out then. None: it is to be rendered.
+    pub(super) fn write(&mut self, head: &mut Vec<u8>) -> Option<Bytes> {
+        ready::write(&self.stored, self.age, self.ttl, head)?;
+        if let Some(mut told) = self.told.take() {
+            let length = self.length();
+            told.outcomes.sent(length);
+            told.entry.end(length, End::Complete);
+        }
+        Some(self.stored.body.clone())
+    }
+}

@@ -1,0 +1,122 @@
+//! The head of a response, as it is sent by HTTP/1.1 (RFC 9112 §4, §5): what hyper would write, where hyper
+//! does not.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+/// Writes the head of a response with a content of `length` octets, to a request that is no `HEAD`.
+///
+/// None: it says something of its connection, of another length or of a content that is not sent so, or it has
+/// no `Date`. What has been written by then is of no use.
+pub fn head(
+    octets: &mut Vec<u8>,
+    status: StatusCode,
+    fields: &HeaderMap,
+    length: usize,
+) -> Option<()> {
+    // hyper has a reason of its own for those that have none.
+    status.canonical_reason()?;
+    let mut digits = itoa::Buffer::new();
+    let length = digits.format(length).as_bytes();
+    start(octets, status);
+    let (mut has_length, mut has_date) = (false, false);
+    for (name, value) in fields {
+        match *name {
+            CONNECTION | TRANSFER_ENCODING | TRAILER => return None,
+            CONTENT_LENGTH if has_length || value.as_bytes() != length => return None,
+            CONTENT_LENGTH => has_length = true,
+            DATE => has_date = true,
+            _ => {}
+        }
+        field(octets, name.as_str(), value);
+    }
+    // RFC 9110 §8.6, §15.4.5: of these, it would be that of another response.
+    let has_none = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !has_date || has_none && (has_length || length != b"0") {
+        return None;
+    }
+    if !has_none && !has_length {
+        octets.extend_from_slice(b"\r\ncontent-length: ");
+        octets.extend_from_slice(length);
+    }
+    end(octets);
+    Some(())
+}
+
+/// Writes the line that it begins with, but not the end of that.
+pub fn start(octets: &mut Vec<u8>, status: StatusCode) {
+    octets.extend_from_slice(b"HTTP/1.1 ");
+    octets.extend_from_slice(status.as_str().as_bytes());
+    octets.push(b' ');
+    octets.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+}
+
+/// Writes the end of the line before, and another, but not the end of that.
+pub fn field(octets: &mut Vec<u8>, name: &str, value: &HeaderValue) {
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(name.as_bytes());
+    octets.extend_from_slice(b": ");
+    octets.extend_from_slice(value.as_bytes());
+}
+
+/// Writes the end of the last line, and that of the head.
+pub fn end(octets: &mut Vec<u8>) {
+    octets.extend_from_slice(b"\r\n\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(
+        status: u16,
+        lines: &[(&'static str, &'static str)],
+        length: usize,
+    ) -> Option<String> {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        let mut octets = Vec::new();
+        head(&mut octets, StatusCode::from_u16(status).unwrap(), &fields, length)?;
+        Some(String::from_utf8(octets).unwrap())
+    }
+
+    const NOW: (&str, &str) = ("date", "now");
+
+    #[test]
+    fn a_head_has_a_date_and_a_length() {
+        for (status, lines, length, expected) in [
+            (200, &[NOW][..], 3, "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\n"),
+            (
+                404,
+                &[("content-length", "0"), ("a", "1"), NOW, ("a", "2")],
+                0,
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\na: 1\r\na: 2\r\ndate: now\r\n\r\n",
+            ),
+            (304, &[NOW], 0, "HTTP/1.1 304 Not Modified\r\ndate: now\r\n\r\n"),
+            (204, &[NOW], 0, "HTTP/1.1 204 No Content\r\ndate: now\r\n\r\n"),
+        ] {
+            assert_eq!(written(status, lines, length).as_deref(), Some(expected), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_hyper_has_to_look_at_is_left_to_it() {
+        for (status, lines, length) in [
+            (200, &[][..], 3),
+            (200, &[NOW, ("connection", "close")], 3),
+            (200, &[NOW, ("transfer-encoding", "chunked")], 3),
+            (200, &[NOW, ("trailer", "a")], 3),
+            (200, &[NOW, ("content-length", "4")], 3),
+            (200, &[NOW, ("content-length", "3"), ("content-length", "3")], 3),
+            (304, &[NOW, ("content-length", "0")], 0),
+            (304, &[NOW], 3),
+            (103, &[NOW], 3),
+            (299, &[NOW], 3),
+        ] {
+            assert_eq!(written(status, lines, length), None, "{status} {lines:?}");
+        }
+    }
+}
