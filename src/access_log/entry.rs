@@ -5,6 +5,7 @@
 
 mod line;
 mod spans;
+mod values;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +22,9 @@ use crate::stats::Outcome;
 use crate::traces::{self, Context, Kind, Tracer};
 
 /// What whoever answers a request notes on the way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Notes {
+    at: SystemTime,
     key: OnceLock<String>,
     l2: AtomicU64,
     upstream: AtomicU64,
@@ -46,6 +48,16 @@ struct Step {
 }
 
 impl Notes {
+    fn of(at: SystemTime, trace: Option<Context>) -> Self {
+        let (key, steps) = (OnceLock::new(), Mutex::default());
+        Self { at, key, l2: AtomicU64::new(0), upstream: AtomicU64::new(0), trace, steps }
+    }
+
+    /// When the request came.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
     /// By what name a response to it is found.
     pub fn key(&self, name: String) {
         // The first is the one that it is looked for by.
@@ -159,6 +171,8 @@ pub struct Entry {
     notes: Arc<Notes>,
     route: Option<Arc<str>>,
     answered: Option<Answered>,
+    /// How long it took, if that is known.
+    took: Option<Duration>,
 }
 
 impl Entry {
@@ -173,7 +187,7 @@ impl Entry {
         let trace = || traces::trace_of(request.headers());
         let line = log.map(|log| {
             let trace = context.as_ref().map(|context| context.trace).or_else(trace);
-            let came = Came { asked: &asked, request, trace, shows_queries: log.query };
+            let came = Came::of(request, &asked, trace, log.query);
             (Arc::clone(log), Line::begin(log.format, &came))
         });
         let told = tracer.filter(|_| context.as_ref().is_some_and(|it| it.is_sampled));
@@ -182,9 +196,10 @@ impl Entry {
             told: told.map(|tracer| Box::new(Told::begin(tracer, request, asked))),
             begun: asked.begun,
             is_head: request.method() == Method::HEAD,
-            notes: Arc::new(Notes { trace: context, ..Notes::default() }),
+            notes: Arc::new(Notes::of(asked.at, context)),
             route: None,
             answered: None,
+            took: None,
         }
     }
 
@@ -209,6 +224,12 @@ impl Entry {
         let none =
             [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::SWITCHING_PROTOCOLS];
         self.is_head || status.is_some_and(|status| none.contains(&status))
+    }
+
+    /// It has ended with its head: all of its content was at hand.
+    pub fn end_at_once(&mut self, sent: u64) {
+        self.took = self.answered.as_ref().map(|it| it.head);
+        self.end(sent, End::Complete);
     }
 
     /// It has ended, and is put into the log, and told.

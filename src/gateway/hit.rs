@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use crate::access_log::{End, Entry};
+use crate::access_log::Entry;
 use crate::body::Body;
 use crate::semantics::CacheStatus;
 use crate::stats::{Outcome, Outcomes};
@@ -100,7 +100,7 @@ impl Hit {
         if let Some(mut told) = self.told.take() {
             let length = self.length();
             told.outcomes.sent(length);
-            told.entry.end(length, End::Complete);
+            told.entry.end_at_once(length);
         }
         Some(self.stored.body.clone())
     }

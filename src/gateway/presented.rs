@@ -183,7 +183,7 @@ impl Gateway {
         } else {
             RequestDirectives::default()
         };
-        let now = self.clock.now();
+        let now = peer.notes.as_ref().map_or_else(|| self.clock.now(), |notes| notes.at());
         let reader = self.plans.get(place).and_then(|plan| plan.tokens.as_ref());
         let claims = reader.and_then(|reader| reader.claims(&head.headers, now));
         Presented {

@@ -8,6 +8,9 @@ pub const CUT: char = '…';
 /// The longest name in octets, [`CUT`] included.
 const LONGEST: usize = 512;
 
+/// Most have room in so many octets.
+const USUAL: usize = 128;
+
 /// The parts of a key where a route has no key policy.
 pub fn default_parts<'a>(
     path: &'a str,
@@ -20,25 +23,33 @@ pub fn default_parts<'a>(
 /// `name=value`, joined with `&`; the value of a part named `query` stands alone. Control characters
 /// are replaced; at most 512 octets.
 pub fn readable_name<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut path = None;
-    let mut others = String::new();
+    let mut whole = String::with_capacity(USUAL);
+    let (mut has_path, mut has_others) = (false, false);
     for (name, value) in parts {
-        if name == "path" && path.is_none() {
-            path = Some(value.strip_prefix('/').unwrap_or(value));
+        if name == "path" && !has_path {
+            // As a rule it comes first.
+            whole.insert_str(0, value.strip_prefix('/').unwrap_or(value));
+            has_path = true;
             continue;
         }
-        others.push(if others.is_empty() { '?' } else { '&' });
+        whole.push(if has_others { '&' } else { '?' });
+        has_others = true;
         if name != "query" {
-            others.push_str(name);
-            others.push('=');
+            whole.push_str(name);
+            whole.push('=');
         }
-        others.push_str(value);
+        whole.push_str(value);
     }
-    let mut whole = String::with_capacity(path.map_or(0, str::len) + others.len());
-    for shown in path.unwrap_or_default().chars().chain(others.chars()) {
-        whole.push(if shown.is_control() { char::REPLACEMENT_CHARACTER } else { shown });
+    if !is_printable(&whole) {
+        let shown = |it: char| if it.is_control() { char::REPLACEMENT_CHARACTER } else { it };
+        whole = whole.chars().map(shown).collect();
     }
     cut_name(whole)
+}
+
+/// Whether it has no control characters for sure: ASCII alone is looked for, many octets at a time.
+fn is_printable(text: &str) -> bool {
+    text.bytes().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'))
 }
 
 /// A name as long as names may be.

@@ -2,16 +2,14 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::io::Write as _;
-use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderName, Method, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 
+use super::values::Form;
 use super::{Asked, End, Entry, noted};
 use crate::access_log::AccessLog;
-use crate::clock;
 use crate::config::LogFormat;
 
 /// A common line has room in so many octets.
@@ -19,22 +17,38 @@ const COMMON: usize = 768;
 
 /// What a request's head tells.
 pub(super) struct Came<'a, B> {
-    pub(super) asked: &'a Asked,
-    pub(super) request: &'a Request<B>,
-    pub(super) trace: Option<u128>,
-    pub(super) shows_queries: bool,
+    asked: &'a Asked,
+    request: &'a Request<B>,
+    trace: Option<u128>,
+    shows_queries: bool,
+    host: Option<&'a HeaderValue>,
+    agent: Option<&'a HeaderValue>,
+    referrer: Option<&'a HeaderValue>,
 }
 
 /// A line of which everything is written that does not depend on the answer.
 pub(super) struct Line {
-    octets: Vec<u8>,
+    pub(super) octets: Vec<u8>,
     /// So many of them stand before what the answer adds.
     before: usize,
 }
 
+/// A worker keeps the memory of so many lines for those to come.
+const KEPT: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Line {
+    /// One of which nothing is written.
+    pub(super) fn empty() -> Self {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        Self { octets: spare.unwrap_or_else(|| Vec::with_capacity(COMMON)), before: 0 }
+    }
+
     pub(super) fn begin<B>(format: LogFormat, came: &Came<'_, B>) -> Self {
-        let mut line = Self { octets: Vec::with_capacity(COMMON), before: 0 };
+        let mut line = Self::empty();
         match format {
             LogFormat::Json => line.begin_json(came),
             LogFormat::Combined => line.begin_combined(came),
@@ -66,22 +80,28 @@ impl Line {
         let (front, back) = known.split_at(self.before);
         let (middle, rest) = added.split_at(answered - behind);
         log.put(&[front, middle, back, rest]);
+        self.octets.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < KEPT && self.octets.capacity() <= 2 * COMMON {
+                spare.push(self.octets);
+            }
+        });
     }
 
     fn begin_json<B>(&mut self, came: &Came<'_, B>) {
         let Came { asked, request, .. } = came;
         self.raw("{\"time\":\"");
-        self.time(asked.at, true);
+        self.time(asked.at, Form::Rfc3339);
         self.octets.push(b'.');
-        let millis = asked.at.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
-        self.digits(millis.into(), 3);
+        self.milliseconds(asked.at);
         self.raw("Z\",\"client\":\"");
         self.address(asked.client);
-        self.raw("\",\"method\":");
-        self.json(Some(request.method().as_str().as_bytes()));
-        self.raw(",\"scheme\":");
-        self.json(Some(asked.scheme.as_bytes()));
-        self.raw(",\"host\":");
+        // A token (RFC 9110 §9.1) has nothing that is escaped.
+        self.raw("\",\"method\":\"");
+        self.raw(request.method().as_str());
+        self.raw("\",\"scheme\":\"");
+        self.raw(asked.scheme);
+        self.raw("\",\"host\":");
         self.json(came.host());
         self.raw(",\"target\":");
         self.json(Some(came.target().as_bytes()));
@@ -92,7 +112,7 @@ impl Line {
         self.raw(",\"trace_id\":");
         self.json(came.trace_id().as_deref().map(str::as_bytes));
         self.raw(",\"user_agent\":");
-        self.json(came.field(USER_AGENT));
+        self.json(came.agent());
         self.raw(",\"referrer\":");
         self.json(came.referrer());
         self.octets.push(b'}');
@@ -107,23 +127,26 @@ impl Line {
         }
         self.raw(",\"bytes\":");
         self.number(sent);
-        for (name, time) in entry.times() {
-            self.raw(",\"");
+        for (name, time) in [
+            ",\"duration_seconds\":",
+            ",\"head_seconds\":",
+            ",\"l2_seconds\":",
+            ",\"upstream_seconds\":",
+        ]
+        .into_iter()
+        .zip(entry.times())
+        {
             self.raw(name);
-            self.raw("\":");
             match time {
                 Some(time) => self.seconds(time),
                 None => self.raw("null"),
             }
         }
-        for (name, word) in [("end", end.as_str()), ("outcome", entry.outcome().as_str())] {
-            self.raw(",\"");
-            self.raw(name);
-            self.raw("\":\"");
-            self.raw(word);
-            self.octets.push(b'"');
-        }
-        self.raw(",\"cache_status\":");
+        self.raw(",\"end\":\"");
+        self.raw(end.as_str());
+        self.raw("\",\"outcome\":\"");
+        self.raw(entry.outcome().as_str());
+        self.raw("\",\"cache_status\":");
         self.json(entry.cache_status());
         self.raw(",\"route\":");
         self.json(entry.route.as_deref().map(str::as_bytes));
@@ -135,7 +158,7 @@ impl Line {
     fn begin_combined<B>(&mut self, came: &Came<'_, B>) {
         self.address(came.asked.client);
         self.raw(" - - [");
-        self.time(came.asked.at, false);
+        self.time(came.asked.at, Form::Apache);
         self.raw(" +0000] \"");
         self.raw(came.request.method().as_str());
         self.octets.push(b' ');
@@ -144,7 +167,7 @@ impl Line {
         self.raw(came.protocol());
         self.octets.push(b'"');
         self.before = self.octets.len();
-        for text in [came.referrer(), came.field(USER_AGENT)] {
+        for text in [came.referrer(), came.agent()] {
             self.raw(" \"");
             self.quoted(text.unwrap_or(b"-"));
             self.octets.push(b'"');
@@ -166,141 +189,49 @@ impl Line {
         self.named("key", entry.key(shows_queries));
         self.named("outcome", Some(entry.outcome().as_str().as_bytes()));
         self.named("end", Some(end.as_str().as_bytes()));
-        for (name, time) in entry.times() {
+        for (name, time) in
+            [" duration_seconds=", " head_seconds=", " l2_seconds=", " upstream_seconds="]
+                .into_iter()
+                .zip(entry.times())
+        {
             if let Some(time) = time {
-                self.octets.push(b' ');
                 self.raw(name);
-                self.octets.push(b'=');
                 self.seconds(time);
             }
         }
     }
-
-    fn raw(&mut self, text: &str) {
-        self.octets.extend_from_slice(text.as_bytes());
-    }
-
-    /// A value in JSON.
-    fn json(&mut self, text: Option<&[u8]>) {
-        match text {
-            None => self.raw("null"),
-            Some(plain) if is_plain(plain) => {
-                self.octets.push(b'"');
-                self.octets.extend_from_slice(plain);
-                self.octets.push(b'"');
-            }
-            // A text always has a form, and there is no end to a line.
-            Some(text) => {
-                drop(serde_json::to_writer(&mut self.octets, &String::from_utf8_lossy(text)));
-            }
-        }
-    }
-
-    fn named(&mut self, name: &str, value: Option<&[u8]>) {
-        let Some(value) = value else { return };
-        self.octets.push(b' ');
-        self.raw(name);
-        self.raw("=\"");
-        self.quoted(value);
-        self.octets.push(b'"');
-    }
-
-    /// What is not printable ASCII, and quotes, as `\xHH`.
-    fn quoted(&mut self, text: &[u8]) {
-        if is_plain(text) {
-            self.octets.extend_from_slice(text);
-            return;
-        }
-        for octet in String::from_utf8_lossy(text).bytes() {
-            if is_plain(&[octet]) {
-                self.octets.push(octet);
-            } else {
-                write!(self.octets, "\\x{octet:02X}").expect("there is no end to a line");
-            }
-        }
-    }
-
-    fn number(&mut self, number: u64) {
-        self.digits(number, 1);
-    }
-
-    /// With zeros before it where it has fewer digits.
-    fn digits(&mut self, mut number: u64, least: usize) {
-        let mut digits = [b'0'; 20];
-        let mut count = 0;
-        for digit in digits.iter_mut().rev() {
-            if number == 0 && count >= least {
-                break;
-            }
-            *digit = b'0' + (number % 10) as u8;
-            (number, count) = (number / 10, count + 1);
-        }
-        let (_, digits) = digits.split_at(digits.len() - count);
-        self.octets.extend_from_slice(digits);
-    }
-
-    /// To the microsecond.
-    fn seconds(&mut self, time: Duration) {
-        let time = time.saturating_add(Duration::from_nanos(500));
-        self.number(time.as_secs());
-        self.octets.push(b'.');
-        self.digits(time.subsec_micros().into(), 6);
-    }
-
-    fn address(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => {
-                for (place, number) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.octets.push(b'.');
-                    }
-                    self.number(number.into());
-                }
-            }
-            IpAddr::V6(address) => self.raw(&address.to_string()),
-        }
-    }
-
-    /// The second of a time, whose form is made once for all lines of a worker in that second.
-    fn time(&mut self, time: SystemTime, is_json: bool) {
-        thread_local! {
-            static LAST: RefCell<(u64, bool, String)> = const { RefCell::new((0, false, String::new())) };
-        }
-        let second = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        LAST.with_borrow_mut(|last| {
-            if (last.0, last.1) != (second, is_json) {
-                *last = (second, is_json, if is_json { rfc_3339(time) } else { apache(time) });
-            }
-            self.raw(&last.2);
-        });
-    }
 }
 
-/// `2026-11-26T18:25:00`
-fn rfc_3339(time: SystemTime) -> String {
-    let mut text = clock::text(time);
-    text.truncate("2026-11-26T18:25:00".len());
-    text
-}
-
-/// `26/Nov/2026:18:25:00`
-fn apache(time: SystemTime) -> String {
-    let date = httpdate::fmt_http_date(time);
-    // `Thu, 26 Nov 2026 18:25:00 GMT`
-    let part = |from, to| date.get(from..to).unwrap_or_default();
-    let (day, month, year, time) = (part(5, 7), part(8, 11), part(12, 16), part(17, 25));
-    format!("{day}/{month}/{year}:{time}")
-}
-
-impl<B> Came<'_, B> {
-    fn field(&self, name: HeaderName) -> Option<&[u8]> {
-        Some(self.request.headers().get(name)?.as_bytes())
+impl<'a, B> Came<'a, B> {
+    pub(super) fn of(
+        request: &'a Request<B>,
+        asked: &'a Asked,
+        trace: Option<u128>,
+        shows_queries: bool,
+    ) -> Self {
+        let (mut host, mut agent, mut referrer) = (None, None, None);
+        for (name, value) in request.headers() {
+            let place = match *name {
+                HOST => &mut host,
+                USER_AGENT => &mut agent,
+                REFERER => &mut referrer,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        Self { asked, request, trace, shows_queries, host, agent, referrer }
     }
 
     fn host(&self) -> Option<&[u8]> {
-        let asked = || self.request.uri().authority();
-        let asked = || Some(asked()?.as_str().rsplit('@').next().unwrap_or_default().as_bytes());
-        self.field(HOST).or_else(asked)
+        if let Some(host) = self.host {
+            return Some(host.as_bytes());
+        }
+        let authority = self.request.uri().authority()?.as_str();
+        Some(authority.rsplit('@').next().unwrap_or_default().as_bytes())
+    }
+
+    fn agent(&self) -> Option<&[u8]> {
+        self.agent.map(HeaderValue::as_bytes)
     }
 
     /// The path, and the query where lines have them. No authority: it may have a password.
@@ -319,7 +250,7 @@ impl<B> Came<'_, B> {
     }
 
     fn referrer(&self) -> Option<&[u8]> {
-        let referrer = self.field(REFERER)?;
+        let referrer = self.referrer?.as_bytes();
         Some(if self.shows_queries { referrer } else { before(referrer, b"?#") })
     }
 
@@ -337,13 +268,13 @@ impl<B> Came<'_, B> {
 }
 
 impl Entry {
-    /// What took how long, by name.
-    fn times(&self) -> [(&'static str, Option<Duration>); 4] {
+    /// How long it took in all, until its head was ready, and of that in L2 and upstream.
+    fn times(&self) -> [Option<Duration>; 4] {
         [
-            ("duration_seconds", Some(self.begun.elapsed())),
-            ("head_seconds", self.answered.as_ref().map(|it| it.head)),
-            ("l2_seconds", noted(&self.notes.l2)),
-            ("upstream_seconds", noted(&self.notes.upstream)),
+            Some(self.took.unwrap_or_else(|| self.begun.elapsed())),
+            self.answered.as_ref().map(|it| it.head),
+            noted(&self.notes.l2),
+            noted(&self.notes.upstream),
         ]
     }
 
@@ -360,89 +291,4 @@ impl Entry {
 /// What comes before the first of these.
 fn before<'a>(octets: &'a [u8], ends: &[u8]) -> &'a [u8] {
     octets.split(|octet| ends.contains(octet)).next().unwrap_or_default()
-}
-
-/// Whether each octet stands for itself, in JSON and in quotes. Without an early end, and with an octet to tell
-/// it by, so that the processor looks at sixteen at once.
-fn is_plain(octets: &[u8]) -> bool {
-    let printable = b'~' - b' ';
-    let found = octets.iter().fold(0, |found, octet| {
-        let is_other = u8::from(octet.wrapping_sub(b' ') > printable);
-        found | is_other | u8::from(*octet == b'"') | u8::from(*octet == b'\\')
-    });
-    found == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(write: impl FnOnce(&mut Line)) -> String {
-        let mut line = Line { octets: Vec::new(), before: 0 };
-        write(&mut line);
-        String::from_utf8(line.octets).unwrap()
-    }
-
-    #[test]
-    fn numbers_have_all_their_digits() {
-        for number in [0, 7, 10, 499, 1_000_000, u64::MAX] {
-            assert_eq!(written(|line| line.number(number)), number.to_string());
-        }
-        assert_eq!(written(|line| line.digits(7, 3)), "007");
-        assert_eq!(written(|line| line.digits(1234, 3)), "1234");
-    }
-
-    #[test]
-    fn times_are_to_the_microsecond() {
-        for (nanoseconds, expected) in [
-            (0, "0.000000"),
-            (499, "0.000000"),
-            (500, "0.000001"),
-            (71_000, "0.000071"),
-            (999_999_500, "1.000000"),
-            (61_000_001_000, "61.000001"),
-        ] {
-            let time = Duration::from_nanos(nanoseconds);
-            assert_eq!(written(|line| line.seconds(time)), expected);
-        }
-        assert!(written(|line| line.seconds(Duration::MAX)).starts_with("18446744073709551615."));
-    }
-
-    #[test]
-    fn addresses_are_as_others_write_them() {
-        for text in ["127.0.0.1", "255.10.0.99", "::1", "2001:db8::7"] {
-            let address = text.parse().unwrap();
-            assert_eq!(written(|line| line.address(address)), text);
-        }
-    }
-
-    /// Wherever it stands among plain ones, so many at once or fewer.
-    #[test]
-    fn what_is_escaped_is_found() {
-        for octet in 0..=u8::MAX {
-            let expected = matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
-            for length in 1..40 {
-                for at in 0..length {
-                    let mut octets = vec![b'a'; length];
-                    octets[at] = octet;
-                    assert_eq!(is_plain(&octets), expected, "{octet} at {at} of {length}");
-                }
-            }
-        }
-        assert!(is_plain(b""));
-    }
-
-    /// Each form has a second of its own, and the next second another.
-    #[test]
-    fn a_second_is_written_in_its_form() {
-        for (second, json, apache) in [
-            (0, "1970-01-01T00:00:00", "01/Jan/1970:00:00:00"),
-            (1_795_667_664, "2026-11-26T04:34:24", "26/Nov/2026:04:34:24"),
-            (1_795_667_665, "2026-11-26T04:34:25", "26/Nov/2026:04:34:25"),
-        ] {
-            let time = UNIX_EPOCH + Duration::from_millis(second * 1000 + 999);
-            assert_eq!(written(|line| line.time(time, true)), json);
-            assert_eq!(written(|line| line.time(time, false)), apache);
-        }
-    }
 }
