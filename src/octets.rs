@@ -1,8 +1,7 @@
-//! The head of a response, as it is sent by HTTP/1.1 (RFC 9112 §4, §5): what hyper would write, where hyper
-//! does not.
+//! Heads as octets (RFC 9112 §4, §5): what hyper would write, where hyper does not; and a field as people write it.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// Writes the head of a response with a content of `length` octets, to a request that is no `HEAD`.
 ///
@@ -42,6 +41,13 @@ pub fn head(
     }
     end(octets);
     Some(())
+}
+
+/// A field as a message has it: `Accept-Language: de`. None: it is none.
+pub fn read_field(line: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = line.split_once(':')?;
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    Some((name, HeaderValue::from_str(value.trim()).ok()?))
 }
 
 /// Writes the line that it begins with, but not the end of that.
@@ -117,6 +123,23 @@ mod tests {
             (299, &[NOW], 3),
         ] {
             assert_eq!(written(status, lines, length), None, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_read_as_it_is_written() {
+        for (line, expected) in [
+            ("Accept-Language: de", Some(("accept-language", "de"))),
+            ("a:b:c", Some(("a", "b:c"))),
+            ("a:", Some(("a", ""))),
+            ("a", None),
+            (": a", None),
+            ("a b: c", None),
+            ("a: b\nc", None),
+        ] {
+            let field = read_field(line);
+            let read = field.as_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(read, expected, "{line}");
         }
     }
 }

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
     ("upstream", &["config", "heard", "interim", "message", "upgrade", "stats"]),
-    ("warm", &["clock", "message", "semantics", "telemetry"]),
+    ("warm", &["clock", "message", "octets", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),
     ("collapse", &["stored", "semantics", "upstream"]),
@@ -88,8 +88,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "config", "routes", "busiest", "clock", "gateway", "message", "plugin", "stats",
-            "store", "stored", "upstream", "warm",
+            "config", "routes", "busiest", "clock", "gateway", "message", "octets", "plugin",
+            "stats", "store", "stored", "upstream", "warm",
         ],
     ),
     (
@@ -119,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "clock",
             "config",
+            "octets",
             "plugin",
             "server",
             "service",

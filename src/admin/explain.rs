@@ -6,7 +6,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::gateway::{Extent, Question};
+use crate::octets;
 
 use super::content::{Refused, cut};
 use super::{Context, content, faulty, problem};
@@ -168,11 +169,7 @@ impl Asked {
         if line.len() > LONGEST {
             return self.faults.push(format!("`{place}` has more than {LONGEST} octets"));
         }
-        let field = line.split_once(':').and_then(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, HeaderValue::from_str(value.trim()).ok()?))
-        });
-        match field {
+        match octets::read_field(line) {
             Some((name, value)) => {
                 self.fields.append(name, value);
             }

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message;
+use crate::octets;
 
 /// Fields that are not for whoever writes a request to choose, and `Range`, for a part of a response is
 /// not what is to be warmed.
@@ -69,9 +70,7 @@ impl fmt::Display for Page {
 pub fn field(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     const SHAPE: &str = "is not a field such as `Accept-Language: de`";
 
-    let (name, value) = text.split_once(':').ok_or(SHAPE)?;
-    let name: HeaderName = name.parse().map_err(|_| SHAPE)?;
-    let value: HeaderValue = value.trim().parse().map_err(|_| SHAPE)?;
+    let (name, value) = octets::read_field(text).ok_or(SHAPE)?;
     if REFUSED.contains(&name) {
         return Err("names a field that the request does not have or sets itself");
     }

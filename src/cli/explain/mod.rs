@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
+use crate::octets;
 use crate::service::Assembly;
 
 use super::admin::{Admin, is_problem};
@@ -254,9 +255,5 @@ fn member(content: &[u8]) -> (&'static str, String) {
 }
 
 fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let field = text.split_once(':').and_then(|(name, value)| {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        Some((name, HeaderValue::from_str(value.trim()).ok()?))
-    });
-    field.ok_or_else(|| "write `Name: value`".to_owned())
+    octets::read_field(text).ok_or_else(|| "write `Name: value`".to_owned())
 }

@@ -44,7 +44,7 @@ pub(super) fn lines(former: &Sample, sample: &Sample, columns: usize) -> Vec<Str
         ),
         format!(
             "{} requests since the start, {} % from the cache, {} ms for half of them, {} ms for 99 in a \
-             hundred; L1 has {} responses, {}",
+             hundred; stored in L1: {}, {}",
             count(&sample.stats["total_requests"]),
             rate(&sample.stats["hit_rate"]),
             millis(&sample.stats["latency"]["p50_seconds"]),
