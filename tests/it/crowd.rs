@@ -15,6 +15,7 @@ use crate::support::origin::{Asked, Origin, Reply, ok, pieces, status};
 const KEYS: usize = 4;
 const CLIENTS: usize = 500;
 const AT_ONCE: usize = 40;
+const MOST_CROWDS: usize = 10;
 
 /// Numbers by chance, from a seed (xorshift, Marsaglia 2003).
 struct Chance(u64);
@@ -218,19 +219,25 @@ async fn come_and_go(seed: u64, workers: usize) {
     let gateway = Arc::new(setup.route("max_body = \"64KiB\"").start().await);
 
     let mut chance = Chance(seed.rotate_left(32));
-    let mut clients = JoinSet::new();
-    let mut whole = 0;
-    for _ in 0..CLIENTS {
-        if clients.len() == AT_ONCE {
-            whole += usize::from(clients.join_next().await.unwrap().unwrap());
+    let figures = || ["collapsed", "l1_hits", "stored", "followers"].map(|it| gateway.figure(it));
+    // A busy machine may let few of them meet.
+    for _ in 0..MOST_CROWDS {
+        let mut clients = JoinSet::new();
+        let mut whole = 0;
+        for _ in 0..CLIENTS {
+            if clients.len() == AT_ONCE {
+                whole += usize::from(clients.join_next().await.unwrap().unwrap());
+            }
+            let own = Chance(1 + chance.below(u64::MAX - 1));
+            clients.spawn(visit(Arc::clone(&world), Arc::clone(&gateway), own));
         }
-        let own = Chance(1 + chance.below(u64::MAX - 1));
-        clients.spawn(visit(Arc::clone(&world), Arc::clone(&gateway), own));
+        whole += clients.join_all().await.into_iter().filter(|whole| *whole).count();
+        assert!(whole > CLIENTS / 2, "{whole} came whole");
+        if figures().iter().all(|figure| *figure > 0) {
+            return;
+        }
     }
-    whole += clients.join_all().await.into_iter().filter(|whole| *whole).count();
-    let figures = ["collapsed", "l1_hits", "stored", "followers"].map(|name| gateway.figure(name));
-    assert!(whole > CLIENTS / 2, "{whole} came whole");
-    assert!(figures.iter().all(|figure| *figure > 0), "nothing was tried: {figures:?}");
+    panic!("nothing was tried: {:?}", figures());
 }
 
 #[tokio::test]
