@@ -4,17 +4,23 @@
 //!
 //! Besides, what a problem looks like. Which status a refusal becomes is decided elsewhere.
 
-use std::net::{IpAddr, Ipv6Addr};
+// `fuzz` compiles this file by its path, from where that of the module would be another.
+#[path = "message/behalf.rs"]
+mod behalf;
+
+use std::net::Ipv6Addr;
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, COOKIE, DATE,
-    ETAG, EXPIRES, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION,
-    PRAGMA, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, VARY, VIA,
+    ETAG, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, PRAGMA, RANGE, REFERER,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, USER_AGENT, VARY, VIA,
 };
 use http::request::Parts;
 use http::{StatusCode, Uri, Version};
+
+pub use self::behalf::{Behalf, remove_claims, set_forwarded};
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -24,6 +30,10 @@ use http::{StatusCode, Uri, Version};
 /// honest sender lists them ("`Cache-Control` is never appropriate as a connection option"), and a
 /// dishonest one would hide a `private` or a cookie from those behind us, or a loop.
 pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    // `Connection` is one of them itself.
+    if !fields.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
+        return;
+    }
     if fields.contains_key(CONNECTION) {
         let listed: Vec<_> = listed_by_connection(fields).collect();
         for name in listed {
@@ -39,6 +49,25 @@ fn remove_all(fields: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
     while let Some(name) = fields.keys().find(|name| is_meant(name.as_str())).cloned() {
         fields.remove(name);
     }
+}
+
+/// Whether a field of this name goes forward as it came, whatever it says, if it has one line. Else what it
+/// says is to be looked at, or who may say it.
+pub fn goes_on_as_it_is(name: &HeaderName) -> bool {
+    let is_usual = matches!(
+        *name,
+        HOST | USER_AGENT
+            | ACCEPT
+            | ACCEPT_ENCODING
+            | ACCEPT_LANGUAGE
+            | AUTHORIZATION
+            | CONTENT_LENGTH
+            | CONTENT_TYPE
+            | COOKIE
+            | REFERER
+    );
+    let name = name.as_str();
+    is_usual || !(HOP_BY_HOP.contains(&name) || name == "expect" || behalf::is_claim(name))
 }
 
 /// Whether `Connection` lists a field of the message beyond those that are always hop-by-hop. It
@@ -209,86 +238,6 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
         rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
     })
-}
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
-/// `X-Forwarded-For`, `-Host` and `-Proto`.
-///
-/// `chain` is the client and the proxies that are believed to have passed its request on, the last of which
-/// this gateway got it from; `scheme` is the client's. What came of these fields and their kind is removed
-/// otherwise, as anybody may have written it. With them go the fields by which some frameworks let a
-/// request name another host or path than its own. No key holds these, so one client could choose what is
-/// stored for all.
-pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
-    const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
-    const X_CLAIMS: [&str; 22] = [
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-forwarded",
-        "x-forwarded-by",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-path",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
-        "x-forwarded-protocol",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-ssl",
-        "x-host",
-        "x-http-host-override",
-        "x-original-host",
-        "x-original-url",
-        "x-real-ip",
-        "x-rewrite-url",
-        "x-scheme",
-        "x-url-scheme",
-    ];
-
-    remove_all(fields, |name| {
-        if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
-    });
-    let (mut forwarded, mut addresses) = (String::with_capacity(128), String::with_capacity(48));
-    for (place, node) in chain.iter().enumerate() {
-        let (node, comma) = (node.to_canonical(), if place > 0 { ", " } else { "" });
-        addresses.push_str(comma);
-        let begin = addresses.len();
-        push_address(&mut addresses, node);
-        // RFC 7239 §6: those of IPv6 in brackets, and therefore in quotes.
-        let (open, close) = if node.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
-        forwarded.extend([comma, "for=", open, addresses.get(begin..).unwrap_or_default(), close]);
-        // By which name the first proxy was called is not believed of it.
-        if place + 1 == chain.len() {
-            forwarded.extend([";host=\"", authority, "\""]);
-        }
-        if place == 0 {
-            forwarded.extend([";proto=", scheme]);
-        }
-    }
-    for (name, value) in [
-        (FORWARDED, HeaderValue::try_from(forwarded)),
-        (X_FORWARDED_FOR, HeaderValue::try_from(addresses)),
-        (X_FORWARDED_HOST, HeaderValue::from_str(authority)),
-        (X_FORWARDED_PROTO, HeaderValue::from_str(scheme)),
-    ] {
-        if let Ok(value) = value {
-            fields.insert(name, value);
-        }
-    }
-}
-
-/// Appends an address: those of IPv4, which are usual, without formatting.
-fn push_address(text: &mut String, address: IpAddr) {
-    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
-    for (place, number) in address.octets().into_iter().enumerate() {
-        text.push_str(if place > 0 { "." } else { "" });
-        text.push_str(itoa::Buffer::new().format(number));
-    }
 }
 
 /// By which certificate a client is known (RFC 9440).
@@ -568,6 +517,20 @@ mod tests {
             assert_eq!(is_grpc(&fields(&[("content-type", kind)])), expected, "{kind}");
         }
         assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_goes_on_as_it_is_stays() {
+        let all =
+            HOP_BY_HOP.into_iter().chain(["accept", "cookie", "expect", "sec-fetch-mode", "via"]);
+        for name in all.chain(["forwarded", "client-ip", "x-a", "x-forwarded-for", "x-real-ip"]) {
+            let before = fields(&[("host", "a.test"), (name, "a"), ("x-b", "1")]);
+            let mut after = before.clone();
+            remove_hop_by_hop(&mut after);
+            remove_claims(&mut after);
+            let goes_on = before.keys().all(goes_on_as_it_is);
+            assert_eq!(goes_on, after == before && name != "expect", "{name}");
+        }
     }
 
     #[test]

@@ -169,7 +169,6 @@ const LENGTH: usize = 450;
 
 /// Files that are better whole.
 const LONGER: &[(&str, usize, &str)] = &[
-    ("message.rs", 460, "`fuzz` compiles it by itself, by its path"),
     ("store/shared_log.rs", 590, "one protocol: append, read, notice what was lost"),
     ("store/fleet.rs", 460, "one protocol: say who is there, and what each has applied"),
 ];

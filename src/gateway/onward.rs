@@ -1,5 +1,7 @@
 //! What a forward request says: the client's fields, and what this gateway does to them.
 
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
 use crate::body::Body;
 use crate::config::{Config, FieldChanges, Route, RouteFields};
-use crate::message;
+use crate::message::{self, Behalf};
 use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};
 
@@ -17,6 +19,29 @@ use super::coded::Compressing;
 use super::course::Announced;
 use super::presented::Peer;
 use super::{Gateway, Lasting, Presented, respond};
+
+/// How many clients a worker knows what to say of.
+const KNOWN_BEHALVES: usize = 64;
+
+thread_local! {
+    /// By the last octet of the client's address.
+    static BEHALVES: RefCell<[Option<KnownBehalf>; KNOWN_BEHALVES]> =
+        const { RefCell::new([const { None }; KNOWN_BEHALVES]) };
+}
+
+/// On whose behalf a request went forward lately. The next one is of the same client, as a rule.
+struct KnownBehalf {
+    address: IpAddr,
+    scheme: &'static str,
+    authority: Box<str>,
+    behalf: Behalf,
+}
+
+impl KnownBehalf {
+    fn is_of(&self, address: IpAddr, scheme: &str, authority: &str) -> bool {
+        self.address == address && self.scheme == scheme && *self.authority == *authority
+    }
+}
 
 /// The name by which a gateway knows requests that it has sent forward itself.
 pub(super) struct Own(HeaderValue);
@@ -104,6 +129,21 @@ pub(super) fn space(mut space: String, route: &Route) -> String {
     space
 }
 
+/// Removes what is for this hop alone, and what nobody is believed to say.
+fn end_hop(presented: &Presented, fields: &mut HeaderMap) {
+    message::remove_hop_by_hop(fields);
+    if message::takes_trailers(&presented.head.headers) {
+        message::take_trailers(fields);
+    }
+    // RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST
+    // ignore that expectation."
+    if presented.head.version < Version::HTTP_11 {
+        fields.remove(EXPECT);
+    }
+    message::join_cookies(fields);
+    message::remove_claims(fields);
+}
+
 impl Gateway {
     /// The answer to a request that is not to go forward, whatever is stored for it.
     ///
@@ -127,25 +167,16 @@ impl Gateway {
     /// The end-to-end fields to send to the upstream, those of this hop added.
     pub(super) fn upstream_fields(&self, presented: &Presented) -> HeaderMap {
         let mut fields = presented.kept_fields().clone();
-        message::remove_hop_by_hop(&mut fields);
-        if message::takes_trailers(&presented.head.headers) {
-            message::take_trailers(&mut fields);
+        // Of most requests nothing is to be changed, which is found out by one look at each name.
+        let is_plain = presented.narrowed.is_none()
+            && fields.len() == fields.keys_len()
+            && fields.keys().all(message::goes_on_as_it_is);
+        if !is_plain {
+            end_hop(presented, &mut fields);
         }
-        // RFC 9110 §10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST
-        // ignore that expectation."
-        if presented.head.version < Version::HTTP_11 {
-            fields.remove(EXPECT);
-        }
-        message::join_cookies(&mut fields);
         message::add_via(&mut fields, presented.head.version);
         message::add_to_loop(&mut fields, &self.own.0);
-        let Peer { address, scheme, .. } = presented.peer;
-        let told = self.trust.covers(address).then(|| {
-            let behalf = self.trust.behalf(&presented.head.headers, address);
-            behalf.chain
-        });
-        let chain = told.as_deref().unwrap_or(std::slice::from_ref(&address));
-        message::set_forwarded(&mut fields, chain, scheme, &presented.authority);
+        self.behalf(presented).add_to(&mut fields);
         if self.plan(presented).onward.compressing.is_some() {
             Compressing::ask(&mut fields);
         }
@@ -154,6 +185,38 @@ impl Gateway {
         }
         rewriting::change(&mut fields, &self.plan(presented).onward.fields.request);
         fields
+    }
+
+    /// On whose behalf a request goes forward.
+    fn behalf(&self, presented: &Presented) -> Behalf {
+        let Peer { address, scheme, .. } = presented.peer;
+        let authority = presented.authority.as_str();
+        if self.trust.covers(address) {
+            let behalf = self.trust.behalf(&presented.head.headers, address);
+            return Behalf::of(&behalf.chain, scheme, authority);
+        }
+        BEHALVES.with_borrow_mut(|known| {
+            let place = match address {
+                IpAddr::V4(address) => usize::from(address.octets()[3]),
+                IpAddr::V6(address) => usize::from(address.octets()[15]),
+            };
+            let make = || Behalf::of(&[address], scheme, authority);
+            let Some(slot) = known.get_mut(place % KNOWN_BEHALVES) else { return make() };
+            if let Some(known) = slot
+                && known.is_of(address, scheme, authority)
+            {
+                return known.behalf.clone();
+            }
+            let behalf = make();
+            // Nothing long is kept: a name has 255 octets at most, and a port may stand behind it.
+            *slot = Some(KnownBehalf {
+                address,
+                scheme,
+                authority: authority.into(),
+                behalf: behalf.clone(),
+            });
+            behalf
+        })
     }
 
     /// What the upstream is asked for.

@@ -72,8 +72,12 @@ impl Outgoing<'_> {
             request.headers_mut().remove(CONNECTION);
             *request.uri_mut() = absolute(server, authority, target);
         } else {
+            // As a rule the client has said it in these words.
+            let is_said = own_host.is_none()
+                && request.headers().get(HOST).is_some_and(|host| host == self.authority);
             let own_host = own_host.cloned();
-            if let Some(host) = own_host.or_else(|| HeaderValue::from_str(self.authority).ok()) {
+            let host = || own_host.or_else(|| HeaderValue::from_str(self.authority).ok());
+            if !is_said && let Some(host) = host() {
                 request.headers_mut().insert(HOST, host);
             }
             // The client would not send the content of a GET otherwise.
@@ -87,7 +91,8 @@ impl Outgoing<'_> {
             *request.uri_mut() = Uri::from(target);
         }
         // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
-        let expects = request.headers().contains_key(EXPECT) && self.content.hold();
+        let may_expect = !self.content.is_at_hand() && request.headers().contains_key(EXPECT);
+        let expects = may_expect && self.content.hold();
         let held = expects.then(|| self.content.clone());
         let interim = self.interim.clone();
         if held.is_some() || interim.is_some() {

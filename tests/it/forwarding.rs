@@ -105,6 +105,19 @@ async fn origin_is_told_on_whose_behalf_whatever_the_client_says() {
 }
 
 #[tokio::test]
+async fn origin_is_told_which_host_each_request_asked() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1"));
+    for host in ["a.test", "b.test", "b.test", "a.test"] {
+        gateway.ask("POST", "/a").field("host", host).send().await.code(200);
+        let asked = origin.last("/a");
+        assert_eq!(asked.field("x-forwarded-host").as_deref(), Some(host));
+        assert!(asked.field("forwarded").unwrap().contains(host), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn host_is_the_clients_or_the_servers() {
     let origin = Origin::start().await;
     let server = origin.address().to_string();

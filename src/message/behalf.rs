@@ -1,0 +1,118 @@
+//! On whose behalf a request is forwarded: `Forwarded` (RFC 7239), and the older fields that say it.
+
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
+/// `X-Forwarded-For`, `-Host` and `-Proto`. What came of these fields and their kind is removed otherwise.
+pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
+    remove_claims(fields);
+    Behalf::of(chain, scheme, authority).add_to(fields);
+}
+
+/// Removes what says on whose behalf a request comes, as anybody may have written it. With that go the fields
+/// by which some frameworks let a request name another host or path than its own. No key holds these, so one
+/// client could choose what is stored for all.
+pub fn remove_claims(fields: &mut HeaderMap) {
+    super::remove_all(fields, is_claim);
+}
+
+/// Whether a field of this name is one of those that [`remove_claims`] removes.
+pub(super) fn is_claim(name: &str) -> bool {
+    const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
+    const X_CLAIMS: [&str; 22] = [
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-forwarded-by",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-path",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-forwarded-protocol",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-host",
+        "x-http-host-override",
+        "x-original-host",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+        "x-scheme",
+        "x-url-scheme",
+    ];
+
+    if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
+}
+
+/// What a forwarded request says of whom it comes from. It is the same for many requests, and to clone it takes
+/// much less than to make it.
+#[derive(Clone, Debug)]
+pub struct Behalf {
+    forwarded: Option<HeaderValue>,
+    addresses: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    scheme: Option<HeaderValue>,
+}
+
+impl Behalf {
+    /// `chain` is the client and the proxies that are believed to have passed its request on, the last of which
+    /// this gateway got it from; `scheme` is the client's.
+    pub fn of(chain: &[IpAddr], scheme: &str, authority: &str) -> Self {
+        let (mut forwarded, mut addresses) =
+            (String::with_capacity(128), String::with_capacity(48));
+        for (place, node) in chain.iter().enumerate() {
+            let (node, comma) = (node.to_canonical(), if place > 0 { ", " } else { "" });
+            addresses.push_str(comma);
+            let begin = addresses.len();
+            push_address(&mut addresses, node);
+            // RFC 7239 §6: those of IPv6 in brackets, and therefore in quotes.
+            let (open, close) = if node.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+            let address = addresses.get(begin..).unwrap_or_default();
+            forwarded.extend([comma, "for=", open, address, close]);
+            // By which name the first proxy was called is not believed of it.
+            if place + 1 == chain.len() {
+                forwarded.extend([";host=\"", authority, "\""]);
+            }
+            if place == 0 {
+                forwarded.extend([";proto=", scheme]);
+            }
+        }
+        Self {
+            forwarded: HeaderValue::try_from(forwarded).ok(),
+            addresses: HeaderValue::try_from(addresses).ok(),
+            host: HeaderValue::from_str(authority).ok(),
+            scheme: HeaderValue::from_str(scheme).ok(),
+        }
+    }
+
+    /// Adds it to the fields of a request, of which [`remove_claims`] has left none of these.
+    pub fn add_to(self, fields: &mut HeaderMap) {
+        let mut add = |name, value: Option<HeaderValue>| {
+            if let Some(value) = value {
+                fields.append(name, value);
+            }
+        };
+        add(FORWARDED, self.forwarded);
+        add(X_FORWARDED_FOR, self.addresses);
+        add(X_FORWARDED_HOST, self.host);
+        add(X_FORWARDED_PROTO, self.scheme);
+    }
+}
+
+/// Appends an address: those of IPv4, which are usual, without formatting.
+fn push_address(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
+    for (place, number) in address.octets().into_iter().enumerate() {
+        text.push_str(if place > 0 { "." } else { "" });
+        text.push_str(itoa::Buffer::new().format(number));
+    }
+}
