@@ -18,6 +18,9 @@ use http::header::{
 /// The longest span there is: 2^31 seconds, to which RFC 9111 §1.2.2 cuts larger numbers.
 pub(super) const LONGEST: Duration = Duration::from_secs(1 << 31);
 
+/// No directive that is known has a longer name than `stale-while-revalidate`.
+const LONGEST_NAME: usize = 22;
+
 /// What a request asks of caches (RFC 9111 §5.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a directive of its own")]
@@ -63,7 +66,7 @@ impl RequestDirectives {
     }
 
     fn add(&mut self, directive: &Directive<'_>) {
-        match directive.name.to_ascii_lowercase().as_slice() {
+        match directive.name_in_lower_case(&mut [0; LONGEST_NAME]) {
             b"no-cache" => self.no_cache = true,
             b"no-store" => self.no_store = true,
             b"only-if-cached" => self.only_if_cached |= directive.is_sound,
@@ -133,7 +136,7 @@ impl ResponseDirectives {
     }
 
     pub(super) fn add(&mut self, directive: &Directive<'_>) {
-        match directive.name.to_ascii_lowercase().as_slice() {
+        match directive.name_in_lower_case(&mut [0; LONGEST_NAME]) {
             b"no-store" => self.no_store = true,
             b"no-cache" => match directive.field_names() {
                 Some(names) => self.no_cache_fields.extend(names),
@@ -212,6 +215,14 @@ pub(super) enum Argument<'a> {
 }
 
 impl Directive<'_> {
+    /// Its name; empty if it is none that is known.
+    fn name_in_lower_case<'a>(&self, room: &'a mut [u8; LONGEST_NAME]) -> &'a [u8] {
+        let Some(name) = room.get_mut(..self.name.len()) else { return &[] };
+        name.copy_from_slice(self.name);
+        name.make_ascii_lowercase();
+        name
+    }
+
     fn is_bare(&self) -> bool {
         self.is_sound && self.argument.is_none()
     }
@@ -326,7 +337,9 @@ impl<'a> Tokenizer<'a> {
 
 /// RFC 9110 §5.6.2, `tchar`.
 fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+    octet.is_ascii_alphanumeric()
+        || matches!(octet, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
+        || matches!(octet, b'^'..=b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]

@@ -263,35 +263,31 @@ fn allowed(
     directives: &ResponseDirectives,
     rules: &Rules,
 ) -> Result<(), NotStored> {
-    let refusals = [
-        (!is_stored_for(asked.method, rules), NotStored::Method),
-        (asked.directives.no_store, NotStored::RequestNoStore),
-        (!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status),
-        // §3: 206 requires a cache that understands it. One that was asked for is asked about as
-        // the 200 that it is a part of.
-        (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
-        (
-            // §5.2.2.3: whoever understands the status SHOULD ignore the `no-store` beside it.
-            directives.no_store && !directives.excuses_no_store,
-            NotStored::NoStore,
-        ),
-        (directives.private && !rules.grants.private, NotStored::Private),
-        // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
-        // the origin; too many forget it. Where it is granted, the cookie is not stored with it.
-        (fields.contains_key(SET_COOKIE) && !rules.grants.set_cookie, NotStored::SetCookie),
-        (
-            asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
-            NotStored::Authorization,
-        ),
-        (
-            asked.fields.contains_key(CLIENT_CERT) && !may_be_certified(fields, directives, rules),
-            NotStored::ClientCert,
-        ),
-        (Vary::of(fields) == Vary::Any, NotStored::VaryAny),
-        (directives.must_understand && !is_understood(status), NotStored::NotUnderstood),
-        (is_event_stream(fields), NotStored::EventStream),
-    ];
-    refusals.into_iter().find(|(applies, _)| *applies).map_or(Ok(()), |(_, why)| Err(why))
+    // One after the other: most are look-ups, and the first that applies decides.
+    let is = |applies: bool, why| if applies { Err(why) } else { Ok(()) };
+    is(!is_stored_for(asked.method, rules), NotStored::Method)?;
+    is(asked.directives.no_store, NotStored::RequestNoStore)?;
+    is(!matches!(status.as_u16(), 200..=303 | 305..=599), NotStored::Status)?;
+    // §3: 206 requires a cache that understands it. One that was asked for is asked about as
+    // the 200 that it is a part of.
+    is(status == StatusCode::PARTIAL_CONTENT, NotStored::Partial)?;
+    // §5.2.2.3: whoever understands the status SHOULD ignore the `no-store` beside it.
+    is(directives.no_store && !directives.excuses_no_store, NotStored::NoStore)?;
+    is(directives.private && !rules.grants.private, NotStored::Private)?;
+    // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
+    // the origin; too many forget it. Where it is granted, the cookie is not stored with it.
+    is(fields.contains_key(SET_COOKIE) && !rules.grants.set_cookie, NotStored::SetCookie)?;
+    is(
+        asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
+        NotStored::Authorization,
+    )?;
+    is(
+        asked.fields.contains_key(CLIENT_CERT) && !may_be_certified(fields, directives, rules),
+        NotStored::ClientCert,
+    )?;
+    is(Vary::of(fields) == Vary::Any, NotStored::VaryAny)?;
+    is(directives.must_understand && !is_understood(status), NotStored::NotUnderstood)?;
+    is(is_event_stream(fields), NotStored::EventStream)
 }
 
 /// RFC 9110 §9.3.3 lets a response to `POST` answer a later `GET` alone; to answer the same `POST`

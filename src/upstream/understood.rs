@@ -19,15 +19,16 @@ pub(super) fn understood(
     response: Response<Incoming>,
     upgrade: Option<&str>,
 ) -> Result<Response<Incoming>, Failure> {
-    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let framing = message::response_framing(response.headers());
+    let codings = || response.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     let unasked = if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Err(unasked) = upgrade::agreed(upgrade, response.headers())
     {
         unasked
-    } else if !codings.all(is_chunked) {
+    } else if framing != Ok(false) && !codings().all(is_chunked) {
         "upstream answered in a transfer coding unasked"
-    } else if let Err(unclear) = message::response_framing(response.headers()) {
+    } else if let Err(unclear) = framing {
         unclear
     } else {
         return Ok(response);
