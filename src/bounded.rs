@@ -47,7 +47,7 @@ struct Slot<K, V> {
     older: Option<usize>,
 }
 
-impl<K, V> Bounded<K, V> {
+impl<K: Eq, V> Bounded<K, V> {
     /// Holds nothing yet.
     pub fn new(most: u64) -> Self {
         Self {
@@ -77,8 +77,16 @@ impl<K, V> Bounded<K, V> {
 
     /// Keeps a value, in the place of another of this key. One that weighs more than all may is not kept.
     pub fn insert(&mut self, hash: u64, key: K, value: V, weight: u64) {
-        if let Some(place) = self.places.get(&hash) {
-            self.remove(*place);
+        if let Some(place) = self.places.get(&hash).copied() {
+            // What comes again is asked for.
+            if let Some(slot) = self.slots.get_mut(place)
+                && slot.weight == weight
+                && slot.key == key
+            {
+                (slot.value, slot.is_marked) = (value, true);
+                return;
+            }
+            self.remove(place);
         }
         if weight > self.most {
             return;
@@ -151,7 +159,7 @@ pub struct Shared<K, V> {
     parts: Box<[Mutex<Bounded<K, V>>]>,
 }
 
-impl<K, V: Clone> Shared<K, V> {
+impl<K: Eq, V: Clone> Shared<K, V> {
     /// Holds values that weigh so much at most, all together; give or take what one part has more
     /// than another.
     pub fn new(most: u64) -> Self {
@@ -202,7 +210,7 @@ mod tests {
         map
     }
 
-    fn sorted<K>(map: &Bounded<K, u64>) -> Vec<u64> {
+    fn sorted<K: Eq>(map: &Bounded<K, u64>) -> Vec<u64> {
         let mut values: Vec<_> = map.values().copied().collect();
         values.sort_unstable();
         values

@@ -19,6 +19,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use tokio::time::Instant;
 
+use crate::bounded::Shared;
 use crate::stored::CacheKey;
 use crate::upstream::Failure;
 
@@ -27,14 +28,20 @@ pub use self::outcome::{Elsewhere, Head, Outcome, Validated, Variant};
 /// Once a body is too large to be stored, this many octets may wait for the slowest reader.
 const WINDOW: usize = 256 * 1024;
 
+/// So many keys are remembered as such.
+const MOST_APART: u64 = 10_000;
+
 /// How long a key is remembered as one whose response may not be shared.
 const APART: Duration = Duration::from_secs(10);
+
+/// A request that finds it so late says it again.
+const RENEWED: Duration = Duration::from_secs(5);
 
 /// The fetches that are under way, by key.
 pub struct Collapse {
     fetches: Mutex<HashMap<CacheKey, Arc<Fetch>, foldhash::fast::RandomState>>,
     /// Keys whose last response could not be shared, and since when. Their requests would only wait in vain.
-    apart: moka::sync::Cache<CacheKey, Instant, foldhash::fast::RandomState>,
+    apart: Shared<CacheKey, Instant>,
 }
 
 /// A place in a fetch that is under way: first to learn what comes of it, then to read the
@@ -51,6 +58,15 @@ pub struct Lead {
     /// Of the requests that may join.
     pub key: CacheKey,
     fetch: Arc<Fetch>,
+}
+
+/// For how long it has been known that responses for a key cannot be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// So short that it need not be said again.
+    Lately,
+    /// It will be forgotten soon.
+    Before,
 }
 
 /// What a request finds when it enters.
@@ -118,11 +134,7 @@ pub struct Abandoned;
 impl Collapse {
     /// No fetch is under way.
     pub fn new() -> Arc<Self> {
-        let apart = moka::sync::Cache::builder()
-            .max_capacity(10_000)
-            .time_to_live(APART)
-            .build_with_hasher(foldhash::fast::RandomState::default());
-        Arc::new(Self { fetches: Mutex::default(), apart })
+        Arc::new(Self { fetches: Mutex::default(), apart: Shared::new(MOST_APART) })
     }
 
     /// Joins the fetch of this key, or becomes its leader. `records` is the log's count of records
@@ -158,9 +170,11 @@ impl Collapse {
         (Lead { collapse: Arc::clone(self), key, fetch }, seat)
     }
 
-    /// Since when it has been known that the responses for this key cannot be shared. `None`: it is not.
-    pub fn apart_since(&self, key: &CacheKey) -> Option<Instant> {
-        self.apart.get(key)
+    /// Whether it is known now that the responses for this key cannot be shared.
+    pub fn apart(&self, key: &CacheKey, now: Instant) -> Option<Apart> {
+        let lasts = now.saturating_duration_since(self.apart.get(key.number(), key)?);
+        let known = if lasts < RENEWED { Apart::Lately } else { Apart::Before };
+        (lasts < APART).then_some(known)
     }
 
     fn leave(&self, key: &CacheKey, fetch: &Arc<Fetch>) {
@@ -241,14 +255,11 @@ impl State {
 
 impl Lead {
     /// The response is for the leader alone; followers must go forward themselves. So will the
-    /// requests of the next seconds, without waiting for one another. `since`: that was known before.
-    pub fn apart(self, since: Option<Instant>) {
-        let now = Instant::now();
-        // To put something down costs moka many times what a look-up does: not for each of the requests that
-        // find the key there anyway.
-        let is_recent = |since| now.saturating_duration_since(since) < APART / 2;
-        if !since.is_some_and(is_recent) {
-            self.collapse.apart.insert(self.key, now);
+    /// requests of the next seconds, without waiting for one another. `known`: what was known of that before.
+    pub fn apart(self, known: Option<Apart>) {
+        // Not for each of the requests that find the key there anyway.
+        if known != Some(Apart::Lately) {
+            self.collapse.apart.insert(self.key.number(), self.key, Instant::now(), 1);
         }
         self.publish(Outcome::Apart);
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::collapse::{Head, Lead, Variant};
+use crate::collapse::{Apart, Head, Lead, Variant};
 use crate::config::OnError;
 use crate::message;
 use crate::plugin::SeenResponse;
@@ -43,8 +43,8 @@ pub(super) struct Fetch {
     pub(super) lead: Lead,
     /// The fleet's turn, if this gateway has taken it.
     pub(super) turn: Option<Turn>,
-    /// Since when it has been known that responses for its key cannot be shared.
-    pub(super) apart: Option<Instant>,
+    /// Whether it is known that responses for its key cannot be shared.
+    pub(super) apart: Option<Apart>,
     /// Where a response goes that is for the leader's client alone.
     pub(super) mine: oneshot::Sender<Alone>,
 }
@@ -146,7 +146,9 @@ impl Fetch {
             for name in removed {
                 fields.remove(name);
             }
-            fields.extend(added.iter().cloned());
+            if !added.is_empty() {
+                fields.extend(added.iter().cloned());
+            }
             fields
         };
         let content = self.presented.upstream_content();

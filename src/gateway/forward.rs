@@ -4,13 +4,14 @@
 //! What the leader fetches on the way is `fetch`'s work.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, Response};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::collapse::{Lead, Outcome, Seat, Turn};
+use crate::clock;
+use crate::collapse::{Apart, Lead, Outcome, Seat, Turn};
 use crate::config::Collapsing;
 use crate::semantics::{CacheStatus, Forward, Trouble};
 use crate::store::Lease;
@@ -42,8 +43,8 @@ struct Errand {
     sought: Sought,
     /// It waits for no other request's response, and none for its own.
     alone: bool,
-    /// Since when it has been known that responses for its key cannot be shared.
-    apart: Option<Instant>,
+    /// Whether it is known that responses for its key cannot be shared.
+    apart: Option<Apart>,
 }
 
 impl Errand {
@@ -104,9 +105,10 @@ impl Gateway {
             return Box::pin(self.pass_reading(presented, content, status)).await;
         }
         let collapsing = self.plan(&presented).collapse;
-        let (mut errand, key) = self.errand(presented, key, missing);
+        let mut now = clock::instant();
+        let (mut errand, key) = self.errand(presented, key, missing, now);
         loop {
-            let lease = self.store.lease();
+            let lease = self.store.lease_at(now);
             let turn = if errand.alone {
                 let (lead, seat) = self.collapse.alone(key, self.era(&errand.presented, &lease));
                 Turn::Leader(lead, seat)
@@ -122,7 +124,8 @@ impl Gateway {
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
                         Err(unsent) => {
-                            let apart = self.collapse.apart_since(&key);
+                            now = clock::instant();
+                            let apart = self.collapse.apart(&key, now.into());
                             errand =
                                 Errand { alone: true, collapsed: Some(false), apart, ..*unsent };
                         }
@@ -134,7 +137,8 @@ impl Gateway {
                     }
                     // What the leader got is not for this request, nor will the next one's be.
                     (errand.alone, errand.collapsed) = (true, Some(false));
-                    errand.apart = self.collapse.apart_since(&key);
+                    now = clock::instant();
+                    errand.apart = self.collapse.apart(&key, now.into());
                 }
             }
         }
@@ -142,14 +146,20 @@ impl Gateway {
 
     /// What is known before anything is sent; and what a request has in common with those that it may go
     /// forward with.
-    fn errand(&self, presented: Arc<Presented>, key: Key, missing: Missing) -> (Errand, CacheKey) {
+    fn errand(
+        &self,
+        presented: Arc<Presented>,
+        key: Key,
+        missing: Missing,
+        now: Instant,
+    ) -> (Errand, CacheKey) {
         let sought = Sought::new(&presented, &missing);
         let Missing { why, confirmed, known, stale, .. } = missing;
         // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
         // invalidates, and a route that would rather break it says `on_lag = "serve"`.
         let stale = stale.filter(|_| confirmed);
         let common = self.collapsed(&presented, &key);
-        let apart = self.collapse.apart_since(&common);
+        let apart = self.collapse.apart(&common, now.into());
         let alone = apart.is_some() || self.goes_alone(&presented);
         let collapsed = None;
         let errand = Errand {

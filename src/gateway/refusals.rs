@@ -1,10 +1,8 @@
 //! Why responses were not stored lately, by their keys: what operators ask most. Noted where a response
 //! is refused, which no hit ever comes to.
 
-use std::hash::BuildHasher as _;
 use std::time::SystemTime;
 
-use foldhash::fast::RandomState;
 use http::StatusCode;
 
 use crate::bounded::Shared;
@@ -74,24 +72,21 @@ pub(super) struct Refusal {
 }
 
 /// The last ones.
-pub(super) struct Refusals {
-    hasher: RandomState,
-    known: Shared<CacheKey, Refusal>,
-}
+pub(super) struct Refusals(Shared<CacheKey, Refusal>);
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { hasher: RandomState::default(), known: Shared::new(MOST) }
+        Self(Shared::new(MOST))
     }
 }
 
 impl Refusals {
     pub(super) fn last(&self, key: &CacheKey) -> Option<Refusal> {
-        self.known.get(self.hasher.hash_one(key), key)
+        self.0.get(key.number(), key)
     }
 
     fn note(&self, key: &CacheKey, refusal: Refusal) {
-        self.known.insert(self.hasher.hash_one(key), *key, refusal, 1);
+        self.0.insert(key.number(), *key, refusal, 1);
     }
 }
 

@@ -10,6 +10,7 @@ use http::{Method, Response};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
+use crate::clock;
 use crate::collapse::Turn;
 use crate::config::Collapsing;
 use crate::semantics::{self, CacheStatus, Forward, Trouble};
@@ -100,7 +101,7 @@ impl Gateway {
             // Whoever joins may want more than this request.
             let sought = Sought::whole(Some(stale), None);
             let turn = None;
-            let apart = gateway.collapse.apart_since(&lead.key);
+            let apart = gateway.collapse.apart(&lead.key, clock::instant().into());
             let fetch = Fetch { gateway, presented, key, sought, lease, lead, turn, apart, mine };
             // Other gateways may want it validated, too.
             if is_of_fleet && is_l2_known { fetch.run_in_turn().await } else { fetch.run().await }

@@ -358,8 +358,13 @@ impl Store {
     /// The right to store one response. Take it before the fetch begins: an invalidation that
     /// comes later may be about what the fetch has already read.
     pub fn lease(&self) -> Lease {
+        self.lease_at(clock::instant())
+    }
+
+    /// The same at this moment.
+    pub fn lease_at(&self, now: std::time::Instant) -> Lease {
         let mut lease = self.log.lease();
-        lease.begun = self.start.at(clock::instant());
+        lease.begun = self.start.at(now);
         if let Some(Redis { lag, .. }) = &self.redis {
             lease.span = lag.span();
         }

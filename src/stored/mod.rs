@@ -101,6 +101,11 @@ impl CacheKey {
 }
 
 impl CacheKey {
+    /// Some of its bits: it is a hash itself.
+    pub fn number(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
+    }
+
     /// The key that reads so, in hexadecimal.
     pub fn parse(text: &str) -> Option<Self> {
         // Of lower case alone: one key has one text.

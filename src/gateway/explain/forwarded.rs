@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 
+use crate::clock;
 use crate::message::CLIENT_CERT;
 use crate::semantics::{Authorized, NotStored};
 use crate::stored::StoredResponse;
@@ -50,7 +51,7 @@ impl Gateway {
         }
         let common = self.collapsed(&presented, key);
         let validation = self.validation(&presented, &going.sought);
-        let is_apart = self.collapse.apart_since(&common).is_some();
+        let is_apart = self.collapse.apart(&common, clock::instant().into()).is_some();
         let (_, added) = conditions(&going.sought, &validation, is_apart);
         let text =
             |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
