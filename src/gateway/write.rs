@@ -164,7 +164,7 @@ impl Gateway {
                 let outgoing =
                     Outgoing { method, target, authority, fields, content, interim, key, upgrade };
                 let noted = presented.peer.notes.as_ref().map(|notes| (notes, clock::instant()));
-                let sent = upstream.send(outgoing).await;
+                let sent = upstream.send(&outgoing).await;
                 if let Some((notes, begun)) = noted {
                     notes.upstream(upstream.name(), begun.elapsed(), sent.is_err());
                 }

@@ -48,6 +48,9 @@ pub(super) enum By<'a> {
 
 /// Who is to be asked. `has_nothing_to_lose`: if none is usable that has not had the request, the others are asked, too.
 pub(super) fn choose(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: bool) -> Choice {
+    if let [only] = candidates {
+        return of_one(only, has_nothing_to_lose);
+    }
     let eligible = ORDER.iter().filter(|(is_usable, _)| *is_usable || has_nothing_to_lose);
     let mut eligible = eligible.map(|(is_usable, is_backup)| {
         let all = candidates.iter().enumerate();
@@ -66,6 +69,17 @@ pub(super) fn choose(candidates: &[Candidate], by: By<'_>, has_nothing_to_lose: 
         By::Hash(hash) => by_hash(&eligible, hash),
     };
     chosen.map_or(Choice::Full, Choice::Place)
+}
+
+/// The same where there is one, as there is of most upstreams: without memory for a list.
+fn of_one(only: &Candidate, has_nothing_to_lose: bool) -> Choice {
+    if only.is_tried || !(only.is_usable || has_nothing_to_lose) {
+        Choice::Nobody
+    } else if only.is_full {
+        Choice::Full
+    } else {
+        Choice::Place(0)
+    }
 }
 
 /// Who is asked before whom: whether they are usable, and backups.

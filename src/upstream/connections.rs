@@ -120,8 +120,7 @@ impl Connections {
         let mut refusals = 0;
         loop {
             let mut lent = self.0.load_full().lend(outgoing, now).await?;
-            let request = request(lent.version());
-            match lent.send(request, content, silence, now).await {
+            match lent.send(&request, content, silence, now).await {
                 Ok(response) => return Ok((response, lent)),
                 Err(Unanswered::Closed(_)) if lent.is_reused => {}
                 Err(Unanswered::Closed(error)) => return Err(Failure::of(error, content)),
@@ -224,15 +223,15 @@ impl Inner {
     /// As [`Inner::keep`], of one that was opened as whoever comes would.
     fn learn(self: &Arc<Self>, opened: Opened) {
         self.speaks_http1.store(matches!(opened, Opened::Http1(_)), Ordering::Relaxed);
-        self.keep(opened);
+        self.keep(opened, Instant::now());
     }
 
-    /// Keeps a connection for whoever comes.
-    fn keep(self: &Arc<Self>, opened: Opened) {
+    /// Keeps a connection for whoever comes, which is used no more since then.
+    fn keep(self: &Arc<Self>, opened: Opened, since: Instant) {
         let mut kept = self.kept();
         match opened {
             Opened::Http1(sender) if kept.idle.len() >= MOST_IDLE => drop(sender),
-            Opened::Http1(sender) => kept.idle.push((sender, Instant::now())),
+            Opened::Http1(sender) => kept.idle.push((sender, since)),
             Opened::Http2(connection) => kept.shared.push(Arc::new(connection)),
         }
         let is_tended = std::mem::replace(&mut kept.is_tended, true);
@@ -259,16 +258,9 @@ async fn tend(connections: Weak<Inner>) {
 }
 
 impl Lent {
-    fn version(&self) -> Version {
-        match self.line {
-            Line::Http1(_) => Version::HTTP_11,
-            Line::Http2(_) => Version::HTTP_2,
-        }
-    }
-
     async fn send(
         &mut self,
-        request: Request<Content>,
+        request: impl Fn(Version) -> Request<Content>,
         content: &Content,
         silence: Duration,
         now: Instant,
@@ -278,11 +270,13 @@ impl Lent {
         let end = if at_once { now } else { Instant::now() } + silence;
         let result = match &mut self.line {
             Line::Http1(sender) => {
-                in_time(pin!(sender.try_send_request(request)), content, silence, end).await
+                let response = sender.try_send_request(request(Version::HTTP_11));
+                in_time(pin!(response), content, silence, end).await
             }
             Line::Http2(stream) => {
                 let mut sender = stream.sender();
-                in_time(pin!(sender.try_send_request(request)), content, silence, end).await
+                let response = sender.try_send_request(request(Version::HTTP_2));
+                in_time(pin!(response), content, silence, end).await
             }
         };
         if matches!(result, Err(Unanswered::Failed(Failure::Timeout))) {
@@ -303,12 +297,12 @@ impl Lent {
         self.progress.as_deref()
     }
 
-    /// The response has come whole.
-    pub(super) fn end(self) {
+    /// The response has come whole; at this moment, if that is known.
+    pub(super) fn end(self, now: Option<Instant>) {
         // Where the request has not ended, the next response could be the answer to the rest of it.
         let is_over = self.progress.is_none_or(|progress| progress.is_over());
         if let (Line::Http1(sender), Some(home), true) = (self.line, self.home.upgrade(), is_over) {
-            home.keep(Opened::Http1(sender));
+            home.keep(Opened::Http1(sender), now.unwrap_or_else(Instant::now));
         }
     }
 }

@@ -184,7 +184,14 @@ impl Group {
             let is_tried = tried.iter().any(|other| Arc::ptr_eq(server, other));
             Candidate { is_tried, ..server.candidate(now) }
         };
-        let candidates: Vec<_> = servers.iter().map(candidate).collect();
+        let (only, several);
+        let candidates: &[Candidate] = if let [server] = &**servers {
+            only = [candidate(server)];
+            &only
+        } else {
+            several = servers.iter().map(candidate).collect::<Vec<_>>();
+            &several
+        };
         let by = match self.config.balance {
             Balance::RoundRobin => By::Turns(turns),
             Balance::LeastRequests => {
@@ -192,7 +199,7 @@ impl Group {
             }
             Balance::Hash => By::Hash(hash),
         };
-        match balance::choose(&candidates, by, has_nothing_to_lose) {
+        match balance::choose(candidates, by, has_nothing_to_lose) {
             Choice::Place(place) => match servers.get(place) {
                 Some(server) => Next::Call(Call::begin(Arc::clone(server), now)),
                 None => Next::Nobody,

@@ -39,6 +39,8 @@ struct Held {
     call: Call,
     /// So many pieces of the request's content had left when the silence began.
     pieces: u64,
+    /// When the head came, until something is read: what is read first has come with it, as a rule.
+    now: Option<Instant>,
 }
 
 /// What was read before anyone took it.
@@ -68,8 +70,15 @@ pub enum Incomplete {
 }
 
 impl Reply {
-    pub(super) fn new(incoming: Incoming, lent: Lent, idle_timeout: Duration, call: Call) -> Self {
-        let held = Held { lent, call, pieces: 0 };
+    /// `now`: its head has come.
+    pub(super) fn new(
+        incoming: Incoming,
+        lent: Lent,
+        idle_timeout: Duration,
+        call: Call,
+        now: Instant,
+    ) -> Self {
+        let held = Held { lent, call, pieces: 0, now: Some(now) };
         let held = if incoming.is_end_stream() {
             held.end();
             None
@@ -81,7 +90,7 @@ impl Reply {
 
     /// Of a response that begins another protocol: none. Dropping it ends the request.
     pub(super) fn of_switch(lent: Lent, call: Call) -> Self {
-        let held = Some(Box::new(Held { lent, call, pieces: 0 }));
+        let held = Some(Box::new(Held { lent, call, pieces: 0, now: None }));
         Self { held, ..Self::whole(Bytes::new()) }
     }
 
@@ -163,7 +172,11 @@ impl Reply {
                     }
                 }
                 // Nothing follows trailers, and some do not ask for it.
-                Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {}
+                Some(Ok(frame)) if !frame.is_trailers() && !incoming.is_end_stream() => {
+                    if let Some(held) = &mut self.held {
+                        held.now = None;
+                    }
+                }
                 Some(Ok(_)) | None => {
                     if let Some(held) = self.held.take() {
                         held.end();
@@ -188,7 +201,7 @@ impl Reply {
             let idle_timeout = self.idle_timeout;
             let silence = self.silence.get_or_insert_with(|| {
                 if let Some(held) = &mut self.held {
-                    held.pieces = pieces;
+                    (held.pieces, held.now) = (pieces, None);
                 }
                 Box::pin(tokio::time::sleep(idle_timeout))
             });
@@ -212,7 +225,7 @@ impl Held {
 
     /// The response has come whole.
     fn end(self) {
-        self.lent.end();
+        self.lent.end(self.now);
         self.call.end();
     }
 

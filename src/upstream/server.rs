@@ -127,6 +127,8 @@ pub struct ServerHealth {
 /// A request that a server has. Dropping it ends that.
 pub(super) struct Call {
     server: Arc<Server>,
+    begun: Instant,
+    /// The same, as the server counts times.
     began: Duration,
     /// What became of it is known to the server.
     is_told: bool,
@@ -363,7 +365,7 @@ impl Call {
         server.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_duration_since(server.made);
         server.record().standing.asked(began);
-        Self { server, began, is_told: false, unwanted: None }
+        Self { server, begun: now, began, is_told: false, unwanted: None }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -372,7 +374,7 @@ impl Call {
 
     /// When it began.
     pub(super) fn begun(&self) -> Instant {
-        self.server.made + self.began
+        self.begun
     }
 
     /// The content of the response has broken off.
@@ -396,7 +398,7 @@ impl Call {
         let now = Instant::now();
         server.learn(self.began, now, result.as_ref().map(|(response, _)| response.status()));
         self.is_told = true;
-        (result.map(|(response, lent)| self.reply(outgoing, response, lent)), now)
+        (result.map(|(response, lent)| self.reply(outgoing, response, lent, now)), now)
     }
 
     /// The response, which has this request until its end.
@@ -405,13 +407,14 @@ impl Call {
         outgoing: &Outgoing<'_>,
         response: Response<Incoming>,
         lent: Lent,
+        now: Instant,
     ) -> Response<Reply> {
         let idle_timeout = self.server.idle_timeout;
         self.unwanted = outgoing.content.is_held().then(|| Box::new(outgoing.content.clone()));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             response.map(|_| Reply::of_switch(lent, self))
         } else {
-            response.map(|incoming| Reply::new(incoming, lent, idle_timeout, self))
+            response.map(|incoming| Reply::new(incoming, lent, idle_timeout, self, now))
         }
     }
 }
