@@ -189,17 +189,24 @@ class Load:
 
     def forward(self, server, method, path, length, rate, seconds):
         """Processor time of requests that all reach the origin, so many a second."""
+        asked = self.asked()
+        found = self.paced(server, method, path, length, rate, seconds)
+        if self.asked() - asked != found["count"]:
+            raise Failure(f"{found['count'] - self.asked() + asked} requests were not forwarded")
+        return found
+
+    def paced(self, server, method, path, length, rate, seconds):
+        """Processor time of requests, so many a second."""
         lines = [f"{method} {path}{QUERY} HTTP/1.1", f"Host: {HOST}:{server.port}"]
         lines += [f"{name}: {value}" for name, value in FIELDS.items()]
         lines += [f"Content-Length: {length}"] if length else []
         count = int(rate * seconds)
         command = [self.generator, f"{HOST}:{server.port}", CONNECTIONS, count, 1, f"{rate:.1f}", "rest"]
-        asked, cpu = self.asked(), server.cpu_seconds()
+        cpu = server.cpu_seconds()
         seen = self._run(command, 10 * seconds, "\r\n".join([*lines, "", "x" * length]))
         cpu = server.cpu_seconds() - cpu
-        if self.asked() - asked != count:
-            raise Failure(f"{count - self.asked() + asked} requests were not forwarded")
-        return {"cpu": cpu * 1e6 / count, "rate": count / seen["seconds"], "busy": cpu / seen["seconds"]}
+        return {"count": count, "cpu": cpu * 1e6 / count, "rate": count / seen["seconds"],
+                "busy": cpu / seen["seconds"]}
 
     def _wrk(self, server, path, seconds, fields, script):
         lines = [part for name, value in fields.items() for part in ("-H", f"{name}: {value}")]

@@ -14,6 +14,7 @@ import growth
 import hits
 import l2
 import latency
+import lines
 import memory
 import misses
 import mongodb
@@ -39,6 +40,7 @@ MODULES = {
     "stalls": ("What a hit waits for", stalls),
     "l2": ("Latency of hits in L2, at half of its highest rate", l2),
     "forward": ("Forwarding", forward),
+    "lines": ("The access log", lines),
     "simulate": ("Simulating", simulate),
     "decide": ("Deciding on a hit", decide),
     "reload": ("Reload", reload),
