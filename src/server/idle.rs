@@ -4,6 +4,8 @@
 //! moment for its next request gives them back: hyper's connection is taken apart, and put together again
 //! when something comes. What is told here is when that may be done: hyper waits for a head, which nothing
 //! has come of, and all that was written has gone.
+//!
+//! Besides, what hyper cannot know: since when the next head is waited for, where a request was answered without it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
