@@ -2,9 +2,14 @@
 //!
 //! Everything that decides takes `now` as an argument; whoever calls it asks a [`Clock`].
 
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Sleep;
 
 /// Where `now` comes from. Cloning is cheap, and clones of a manual clock advance together.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +68,24 @@ impl Clock {
             added.fetch_add(millis, Ordering::Relaxed);
         }
     }
+}
+
+/// Waits until a moment by a timer that has been waited for before. To register one for each moment that hardly ever comes,
+/// and to take it back, costs more than to let it go off at an earlier one, and to set it anew only then.
+pub fn poll_until(
+    timer: &mut Pin<Box<Sleep>>,
+    at: tokio::time::Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if timer.deadline() > at {
+        timer.as_mut().reset(at);
+    }
+    ready!(timer.as_mut().poll(cx));
+    if timer.deadline() < at {
+        timer.as_mut().reset(at);
+        return timer.as_mut().poll(cx);
+    }
+    Poll::Ready(())
 }
 
 /// A time as RFC 3339 writes it, in UTC and to the millisecond: `2026-11-26T04:34:24.120Z`.

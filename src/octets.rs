@@ -1,7 +1,8 @@
 //! Heads as octets (RFC 9112 §4, §5): what hyper would write, where hyper does not; and a field as people write it.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// Writes the head of a response with a content of `length` octets, to a request that is no `HEAD`.
 ///
@@ -50,12 +51,20 @@ pub fn read_field(line: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, HeaderValue::from_str(value.trim()).ok()?))
 }
 
-/// Writes the line that it begins with, but not the end of that.
+/// Writes the line that a response begins with, but not the end of that.
 pub fn start(octets: &mut Vec<u8>, status: StatusCode) {
     octets.extend_from_slice(b"HTTP/1.1 ");
     octets.extend_from_slice(status.as_str().as_bytes());
     octets.push(b' ');
     octets.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+}
+
+/// Writes the line that a request begins with, but not the end of that.
+pub fn start_request(octets: &mut Vec<u8>, method: &Method, target: &PathAndQuery) {
+    octets.extend_from_slice(method.as_str().as_bytes());
+    octets.push(b' ');
+    octets.extend_from_slice(target.as_str().as_bytes());
+    octets.extend_from_slice(b" HTTP/1.1");
 }
 
 /// Writes the end of the line before, and another, but not the end of that.

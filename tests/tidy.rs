@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
-    ("upstream", &["config", "heard", "interim", "message", "upgrade", "stats"]),
+    ("upstream", &["clock", "config", "heard", "interim", "message", "octets", "stats", "upgrade"]),
     ("warm", &["clock", "message", "octets", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),

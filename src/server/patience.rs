@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use hyper::rt;
 use tokio::time::Sleep;
 
+use crate::clock;
+
 use super::idle::Idle;
 
 /// For one connection, which one task drives.
@@ -75,17 +77,8 @@ impl Future for Deadline {
 
 impl Deadline {
     fn poll_until(&self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let at = at.into();
         let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
-        }
-        ready!(timer.as_mut().poll(cx));
-        if timer.deadline() < at {
-            timer.as_mut().reset(at);
-            return timer.as_mut().poll(cx);
-        }
-        Poll::Ready(())
+        clock::poll_until(&mut timer, at.into(), cx)
     }
 }
 

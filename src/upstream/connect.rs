@@ -8,11 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use hyper::client::conn::http1;
-use hyper::rt::Executor as _;
 use hyper::service::Service as _;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -21,9 +18,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{self, Http};
 
+use super::Failure;
 use super::http2::{self, Http2};
 use super::names::Whereto;
-use super::{Content, Failure};
+use super::wire::Wire;
 
 /// Without an answer for so long a connection is asked whether anybody is there…
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -54,7 +52,7 @@ struct Tls {
 /// A connection that nobody has used.
 pub(super) enum Opened {
     /// For one exchange after another.
-    Http1(http1::SendRequest<Content>),
+    Http1(Wire),
     /// For many at once.
     Http2(Http2),
 }
@@ -146,11 +144,5 @@ where
     if is_http2 {
         return http2::handshake(stream).await.map(Opened::Http2).map_err(Failure::connect);
     }
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(Failure::connect)?;
-    TokioExecutor::new().execute(async move {
-        // What it ends with its last exchange has been told, or nobody has lost anything by it.
-        drop(connection.with_upgrades().await);
-    });
-    Ok(Opened::Http1(sender))
+    Ok(Opened::Http1(Wire::new(stream)))
 }

@@ -7,17 +7,17 @@
 //! takes, or have said that they end (`GOAWAY`, RFC 9113 §6.8). One is opened at a time, and who finds no
 //! room waits for it.
 //!
-//! Each has a task. One of HTTP/1.1 that is driven by whoever has its exchange saves three of the six tasks
-//! that run for a request, but none of its instructions (82,049 instead of 82,242) and no time: what is to
-//! wake them in turn costs as much.
+//! One of HTTP/1.1 is but octets until hyper is to read what comes on it. From then on hyper has it, in a task.
+//! Those that wait are of both kinds, and each exchange takes one of its own kind if there is any.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::rt::Executor as _;
@@ -25,9 +25,13 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::coming::Coming;
 use super::connect::{Connector, Opened};
 use super::content::Progress;
+use super::direct::{self, Came};
 use super::http2::{Http2, Stream};
+use super::outgoing::Message;
+use super::wire::{Wire, speak};
 use super::{Content, Failure, Outgoing};
 
 /// A connection that nobody uses is closed after so long.
@@ -60,7 +64,7 @@ struct Inner {
 #[derive(Default)]
 struct Kept {
     /// Since when each waits, the last one that came last.
-    idle: Vec<(Sender, Instant)>,
+    idle: Vec<(Http1, Instant)>,
     shared: Vec<Arc<Http2>>,
     opening: Option<Opening>,
     /// Somebody closes those that are idle for too long.
@@ -70,7 +74,8 @@ struct Kept {
 /// A connection for the time of one exchange. Dropping it before the end gives the exchange up.
 pub(super) struct Lent {
     home: Weak<Inner>,
-    line: Line,
+    /// None: it is with the content that comes on it.
+    line: Option<Line>,
     /// Something was answered on the connection before.
     is_reused: bool,
     /// Of the request's content.
@@ -78,8 +83,15 @@ pub(super) struct Lent {
 }
 
 enum Line {
-    Http1(Sender),
+    Http1(Http1),
     Http2(Stream),
+}
+
+/// A connection of HTTP/1.1.
+enum Http1 {
+    Wire(Wire),
+    /// Hyper has it.
+    Spoken(Sender),
 }
 
 /// Why there is no response.
@@ -108,19 +120,18 @@ impl Connections {
     }
 
     /// Sends a request and waits for the response head: as long as `silence`, from the last piece of
-    /// content that left. `request` makes the message for one version of HTTP; `now`, it begins.
+    /// content that left. `now`: it begins.
     pub(super) async fn exchange(
         &self,
-        request: impl Fn(Version) -> Request<Content>,
-        outgoing: &Outgoing<'_>,
+        message: Message<'_>,
         silence: Duration,
         now: Instant,
-    ) -> Result<(Response<Incoming>, Lent), Failure> {
-        let content = &outgoing.content;
+    ) -> Result<(Response<Coming>, Lent), Failure> {
+        let content = &message.outgoing.content;
         let mut refusals = 0;
         loop {
-            let mut lent = self.0.load_full().lend(outgoing, now).await?;
-            match lent.send(&request, content, silence, now).await {
+            let (line, mut lent) = self.0.load_full().lend(message.outgoing, now).await?;
+            match lent.send(line, message, silence, now).await {
                 Ok(response) => return Ok((response, lent)),
                 Err(Unanswered::Closed(_)) if lent.is_reused => {}
                 Err(Unanswered::Closed(error)) => return Err(Failure::of(error, content)),
@@ -151,31 +162,33 @@ impl Inner {
         self: &Arc<Self>,
         outgoing: &Outgoing<'_>,
         now: Instant,
-    ) -> Result<Lent, Failure> {
+    ) -> Result<(Line, Lent), Failure> {
         // RFC 9113 §8.6: in HTTP/2 there is no `Upgrade`.
         let to_http1 = outgoing.upgrade.is_some();
-        let lent = |line, is_reused| {
+        let lent = |is_reused| {
             // Who comes next may speak otherwise than one that was to speak HTTP/1.1.
             let is_other = to_http1 && self.connector.may_speak_http2();
             let home = if is_other { Weak::new() } else { Arc::downgrade(self) };
-            Lent { home, line, is_reused, progress: outgoing.content.progress() }
+            Lent { home, line: None, is_reused, progress: outgoing.content.progress() }
         };
         loop {
-            if let Some(sender) = self.idle(now).await {
-                return Ok(lent(Line::Http1(sender), true));
+            if let Some(idle) = self.idle(outgoing.is_short(), now).await {
+                return Ok((Line::Http1(idle), lent(true)));
             }
             let is_http1 = to_http1 || self.speaks_http1.load(Ordering::Relaxed);
             if is_http1 || !self.connector.may_speak_http2() {
                 // Rare, and large: a request has no room for it.
                 match Box::pin(self.connector.open(to_http1)).await? {
-                    Opened::Http1(sender) => return Ok(lent(Line::Http1(sender), false)),
+                    Opened::Http1(wire) => {
+                        return Ok((Line::Http1(Http1::Wire(wire)), lent(false)));
+                    }
                     opened @ Opened::Http2(_) => self.learn(opened),
                 }
             }
             match self.way() {
                 Way::Here(stream) => {
                     let is_reused = stream.is_reused;
-                    return Ok(lent(Line::Http2(stream), is_reused));
+                    return Ok((Line::Http2(stream), lent(is_reused)));
                 }
                 Way::Opening(mut opening) => {
                     // Where whoever opens it has ended with its runtime, the next one does.
@@ -187,12 +200,17 @@ impl Inner {
         }
     }
 
-    /// One of HTTP/1.1 that waits, the one that has for the shortest time: the others can be closed.
-    async fn idle(&self, now: Instant) -> Option<Sender> {
+    /// One of HTTP/1.1 that waits, of those that hyper has or of the others, the one that has for the shortest
+    /// time: the others can be closed.
+    async fn idle(&self, is_short: bool, now: Instant) -> Option<Http1> {
         loop {
-            let (mut sender, since) = self.kept().idle.pop()?;
-            if now.saturating_duration_since(since) < IDLE && sender.ready().await.is_ok() {
-                return Some(sender);
+            let (mut idle, since) = self.kept().take(is_short)?;
+            let is_open = match &mut idle {
+                Http1::Wire(wire) => direct::is_open(wire).await,
+                Http1::Spoken(sender) => sender.ready().await.is_ok(),
+            };
+            if is_open && now.saturating_duration_since(since) < IDLE {
+                return Some(idle);
             }
         }
     }
@@ -223,21 +241,44 @@ impl Inner {
     /// As [`Inner::keep`], of one that was opened as whoever comes would.
     fn learn(self: &Arc<Self>, opened: Opened) {
         self.speaks_http1.store(matches!(opened, Opened::Http1(_)), Ordering::Relaxed);
-        self.keep(opened, Instant::now());
+        match opened {
+            Opened::Http1(wire) => self.keep(Http1::Wire(wire), Instant::now()),
+            Opened::Http2(connection) => self.share(connection),
+        }
     }
 
     /// Keeps a connection for whoever comes, which is used no more since then.
-    fn keep(self: &Arc<Self>, opened: Opened, since: Instant) {
+    fn keep(self: &Arc<Self>, idle: Http1, since: Instant) {
         let mut kept = self.kept();
-        match opened {
-            Opened::Http1(sender) if kept.idle.len() >= MOST_IDLE => drop(sender),
-            Opened::Http1(sender) => kept.idle.push((sender, since)),
-            Opened::Http2(connection) => kept.shared.push(Arc::new(connection)),
+        if kept.idle.len() < MOST_IDLE {
+            kept.idle.push((idle, since));
         }
+        self.tend(kept);
+    }
+
+    /// Keeps a connection for all who come.
+    fn share(self: &Arc<Self>, connection: Http2) {
+        let mut kept = self.kept();
+        kept.shared.push(Arc::new(connection));
+        self.tend(kept);
+    }
+
+    fn tend(self: &Arc<Self>, mut kept: MutexGuard<'_, Kept>) {
         let is_tended = std::mem::replace(&mut kept.is_tended, true);
         drop(kept);
         if !is_tended {
             TokioExecutor::new().execute(tend(Arc::downgrade(self)));
+        }
+    }
+}
+
+impl Kept {
+    /// The connection that waits for the shortest time, of this kind if there is one.
+    fn take(&mut self, is_short: bool) -> Option<(Http1, Instant)> {
+        let is_wanted = |(idle, _): &(Http1, _)| matches!(idle, Http1::Wire(_)) == is_short;
+        match self.idle.iter().rposition(is_wanted) {
+            Some(place) => Some(self.idle.remove(place)),
+            None => self.idle.pop(),
         }
     }
 }
@@ -248,7 +289,16 @@ async fn tend(connections: Weak<Inner>) {
         tokio::time::sleep(IDLE / 3).await;
         let Some(connections) = connections.upgrade() else { return };
         let mut kept = connections.kept();
-        kept.idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE);
+        kept.idle.retain_mut(|(idle, since)| {
+            let is_open = match idle {
+                // Whoever has its next exchange is woken.
+                Http1::Wire(wire) => {
+                    direct::poll_open(wire, &mut Context::from_waker(Waker::noop()))
+                }
+                Http1::Spoken(sender) => !sender.is_closed(),
+            };
+            is_open && since.elapsed() < IDLE
+        });
         kept.shared.retain(|connection| connection.is_open() && !connection.is_idle(IDLE));
         if kept.idle.is_empty() && kept.shared.is_empty() {
             kept.is_tended = false;
@@ -260,22 +310,22 @@ async fn tend(connections: Weak<Inner>) {
 impl Lent {
     async fn send(
         &mut self,
-        request: impl Fn(Version) -> Request<Content>,
-        content: &Content,
+        line: Line,
+        message: Message<'_>,
         silence: Duration,
         now: Instant,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Coming>, Unanswered> {
         // Others have been waited for.
-        let at_once = self.is_reused && matches!(self.line, Line::Http1(_));
+        let at_once = self.is_reused && matches!(line, Line::Http1(_));
         let end = if at_once { now } else { Instant::now() } + silence;
-        let result = match &mut self.line {
-            Line::Http1(sender) => {
-                let response = sender.try_send_request(request(Version::HTTP_11));
-                in_time(pin!(response), content, silence, end).await
-            }
+        let content = &message.outgoing.content;
+        let result = match line {
+            Line::Http1(Http1::Wire(wire)) => self.send_directly(wire, message, silence, end).await,
+            Line::Http1(Http1::Spoken(sender)) => self.send_by(sender, message, silence, end).await,
             Line::Http2(stream) => {
                 let mut sender = stream.sender();
-                let response = sender.try_send_request(request(Version::HTTP_2));
+                self.line = Some(Line::Http2(stream));
+                let response = sender.try_send_request(message.request(Version::HTTP_2));
                 in_time(pin!(response), content, silence, end).await
             }
         };
@@ -285,9 +335,50 @@ impl Lent {
         result
     }
 
+    /// Without hyper, unless that is to read the answer, or the request is not for it.
+    async fn send_directly(
+        &mut self,
+        wire: Wire,
+        message: Message<'_>,
+        silence: Duration,
+        end: Instant,
+    ) -> Result<Response<Coming>, Unanswered> {
+        let (wire, came) = match message.octets() {
+            None => (wire, None),
+            Some(octets) => {
+                let is_head = message.outgoing.method == Method::HEAD;
+                let exchange = direct::exchange(wire, &octets, is_head, end);
+                match exchange.await.map_err(|lost| Unanswered::Failed(lost.into()))? {
+                    Came::Response(response) => return Ok(response.map(Coming::Direct)),
+                    Came::Otherwise(wire, came) => (wire, Some(came)),
+                }
+            }
+        };
+        // On the heap: most requests have no room for it.
+        Box::pin(async {
+            let spoken = speak(wire, came).await;
+            let failed = |error| Unanswered::Failed(Failure::of(error, &message.outgoing.content));
+            self.send_by(spoken.map_err(failed)?, message, silence, end).await
+        })
+        .await
+    }
+
+    async fn send_by(
+        &mut self,
+        mut sender: Sender,
+        message: Message<'_>,
+        silence: Duration,
+        end: Instant,
+    ) -> Result<Response<Coming>, Unanswered> {
+        let response = sender.try_send_request(message.request(Version::HTTP_11));
+        let result = in_time(pin!(response), &message.outgoing.content, silence, end).await;
+        self.line = Some(Line::Http1(Http1::Spoken(sender)));
+        result
+    }
+
     /// Nothing came for this exchange for so long.
     pub(super) fn was_silent(&self, patience: Duration) {
-        if let Line::Http2(stream) = &self.line {
+        if let Some(Line::Http2(stream)) = &self.line {
             stream.was_silent(patience);
         }
     }
@@ -297,12 +388,17 @@ impl Lent {
         self.progress.as_deref()
     }
 
-    /// The response has come whole; at this moment, if that is known.
-    pub(super) fn end(self, now: Option<Instant>) {
+    /// The response has come whole; at this moment, if that is known, and on this connection, if it is not here.
+    pub(super) fn end(self, now: Option<Instant>, wire: Option<Wire>) {
         // Where the request has not ended, the next response could be the answer to the rest of it.
         let is_over = self.progress.is_none_or(|progress| progress.is_over());
-        if let (Line::Http1(sender), Some(home), true) = (self.line, self.home.upgrade(), is_over) {
-            home.keep(Opened::Http1(sender), now.unwrap_or_else(Instant::now));
+        let line = match (self.line, wire) {
+            (Some(Line::Http1(spoken)), _) => Some(spoken),
+            (None, wire) => wire.map(Http1::Wire),
+            (Some(Line::Http2(_)), _) => None,
+        };
+        if let (Some(line), Some(home), true) = (line, self.home.upgrade(), is_over) {
+            home.keep(line, now.unwrap_or_else(Instant::now));
         }
     }
 }
@@ -315,12 +411,12 @@ async fn in_time(
     content: &Content,
     patience: Duration,
     end: Instant,
-) -> Result<Response<Incoming>, Unanswered> {
+) -> Result<Response<Coming>, Unanswered> {
     let mut silence = pin!(tokio::time::sleep_until(end));
     loop {
         tokio::select! {
             biased;
-            result = &mut response => return result.map_err(|mut error| {
+            result = &mut response => return result.map(|response| response.map(Coming::Framed)).map_err(|mut error| {
                 let is_unsent = error.take_message().is_some();
                 let error = error.into_error();
                 if is_unsent {

@@ -99,6 +99,11 @@ impl Content {
         Self { begun, rest: some.then(|| Arc::new(upload())) }
     }
 
+    /// There is none.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.begun.is_empty() && self.rest.is_none()
+    }
+
     /// All of it can be sent again.
     pub(super) fn is_at_hand(&self) -> bool {
         self.rest.is_none()

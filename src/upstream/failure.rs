@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Content;
 use super::content::NotWhole;
+use super::direct::Lost;
 
 /// Why a request got no response from its upstream.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,10 +43,16 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 }
 
 impl Cause {
+    /// This.
+    pub(super) fn of(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
     /// The connection closed before anything was answered.
     pub(super) fn is_close(&self) -> bool {
         causes(self.0.as_ref()).any(|error| {
-            let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message);
+            let closed = error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+                || matches!(error.downcast_ref(), Some(Lost::Closed));
             let of_http2 = error.downcast_ref().and_then(h2::Error::get_io);
             let reset = error.downcast_ref().or(of_http2).map(io::Error::kind);
             closed || matches!(reset, Some(ConnectionReset | BrokenPipe))
@@ -62,20 +69,29 @@ impl Cause {
     }
 }
 
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Silent => Self::Timeout,
+            Lost::Closed | Lost::Broken(_) => Self::broken(lost),
+        }
+    }
+}
+
 impl Failure {
     /// [`Failure::Unavailable`], because of this.
     pub fn unavailable(cause: impl Error + Send + Sync + 'static) -> Self {
-        Self::Unavailable(Cause(Arc::new(cause)))
+        Self::Unavailable(Cause::of(cause))
     }
 
     /// [`Failure::Broken`], because of this.
     pub fn broken(cause: impl Error + Send + Sync + 'static) -> Self {
-        Self::Broken(Cause(Arc::new(cause)))
+        Self::Broken(Cause::of(cause))
     }
 
     /// [`Failure::Request`], as the client waits no longer.
     pub fn given_up() -> Self {
-        Self::Request(Cause(Arc::new(io::Error::other("the client waits no longer"))))
+        Self::Request(Cause::of(io::Error::other("the client waits no longer")))
     }
 
     /// The client's content is longer than it may be.
@@ -103,12 +119,12 @@ impl Failure {
 
     /// [`Failure::Connect`], because of this.
     pub(super) fn connect(cause: impl Error + Send + Sync + 'static) -> Self {
-        Self::Connect(Cause(Arc::new(cause)))
+        Self::Connect(Cause::of(cause))
     }
 
     /// What an exchange came to without a response head.
     pub(super) fn of(error: hyper::Error, content: &Content) -> Self {
-        let cause = Cause(Arc::new(error));
+        let cause = Cause::of(error);
         if content.is_broken() { Self::Request(cause) } else { Self::Broken(cause) }
     }
 

@@ -1,11 +1,14 @@
 //! A request on its way out, and what it is as a message to one server.
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use std::sync::LazyLock;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::interim;
+use crate::octets;
 use crate::upgrade;
 
 use super::Content;
@@ -14,6 +17,9 @@ use super::server::hash;
 /// Makes the same fields for each server that is asked. Hardly ever there is a second one: so none are kept
 /// to be copied.
 pub type Fields<'a> = &'a (dyn Fn() -> HeaderMap + Sync);
+
+/// A request has so many octets as a rule.
+const ROOM: usize = 512;
 
 /// A request on its way out.
 pub struct Outgoing<'a> {
@@ -35,12 +41,27 @@ pub struct Outgoing<'a> {
     pub upgrade: Option<&'a str>,
 }
 
+/// What it is to one server.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) outgoing: &'a Outgoing<'a>,
+    pub(super) server: &'a Uri,
+    /// The server's `Host`, if it is not to be the client's.
+    pub(super) own_host: Option<&'a HeaderValue>,
+}
+
 impl Outgoing<'_> {
     /// A server may be asked a second time, whatever became of the first (RFC 9110 §9.2.2): the method
     /// is safe, and the content is at hand, or there is none. Of another protocol nobody knows what a
     /// request for it does.
     pub(super) fn may_repeat(&self) -> bool {
         self.method.is_safe() && self.content.is_at_hand() && self.upgrade.is_none()
+    }
+
+    /// It asks for something, and carries nothing.
+    pub(super) fn is_short(&self) -> bool {
+        let is_asking = matches!(*self.method, Method::GET | Method::HEAD);
+        is_asking && self.upgrade.is_none() && self.content.is_nothing()
     }
 
     /// A number that requests have in common which are answered alike.
@@ -51,50 +72,41 @@ impl Outgoing<'_> {
             (None, None) => 0,
         }
     }
+}
 
-    /// The request to this server. `own_host` is the server's `Host`, if it is not to be the client's.
-    pub(super) fn request(
-        &self,
-        server: &Uri,
-        own_host: Option<&HeaderValue>,
-        version: Version,
-    ) -> Request<Content> {
-        let mut request = Request::new(self.content.clone());
-        *request.method_mut() = self.method.clone();
-        *request.version_mut() = version;
-        *request.headers_mut() = (self.fields)();
-        let authority = Some(self.authority).filter(|_| own_host.is_none());
-        let target = self.target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if version == Version::HTTP_2 {
+impl Message<'_> {
+    /// As hyper sends it.
+    pub(super) fn request(self, version: Version) -> Request<Content> {
+        let Outgoing { method, content, interim, .. } = self.outgoing;
+        let mut fields = (self.outgoing.fields)();
+        let uri = if version == Version::HTTP_2 {
             // RFC 9113 §8.3.1: a proxy "MUST NOT" send `Host` where `:authority` says it.
-            request.headers_mut().remove(HOST);
+            fields.remove(HOST);
             // It has named `TE`, which is to stay.
-            request.headers_mut().remove(CONNECTION);
-            *request.uri_mut() = absolute(server, authority, target);
+            fields.remove(CONNECTION);
+            let authority = Some(self.outgoing.authority).filter(|_| self.own_host.is_none());
+            absolute(self.server, authority, self.target().clone())
         } else {
-            // As a rule the client has said it in these words.
-            let is_said = own_host.is_none()
-                && request.headers().get(HOST).is_some_and(|host| host == self.authority);
-            let own_host = own_host.cloned();
-            let host = || own_host.or_else(|| HeaderValue::from_str(self.authority).ok());
-            if !is_said && let Some(host) = host() {
-                request.headers_mut().insert(HOST, host);
-            }
+            self.say_host(&mut fields);
             // The client would not send the content of a GET otherwise.
-            if self.content.size_hint().exact().is_none() {
-                let chunked = HeaderValue::from_static("chunked");
-                request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+            if content.size_hint().exact().is_none() {
+                fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            if let Some(protocol) = self.upgrade {
-                upgrade::say(request.headers_mut(), protocol);
+            if let Some(protocol) = self.outgoing.upgrade {
+                upgrade::say(&mut fields, protocol);
             }
-            *request.uri_mut() = Uri::from(target);
-        }
+            Uri::from(self.target().clone())
+        };
+        let mut request = Request::new(content.clone());
+        *request.method_mut() = Method::clone(method);
+        *request.version_mut() = version;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = fields;
         // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
-        let may_expect = !self.content.is_at_hand() && request.headers().contains_key(EXPECT);
-        let expects = may_expect && self.content.hold();
-        let held = expects.then(|| self.content.clone());
-        let interim = self.interim.clone();
+        let may_expect = !content.is_at_hand() && request.headers().contains_key(EXPECT);
+        let expects = may_expect && content.hold();
+        let held = expects.then(|| content.clone());
+        let interim = interim.clone();
         if held.is_some() || interim.is_some() {
             hyper::ext::on_informational(&mut request, move |response| {
                 if let Some(content) =
@@ -108,6 +120,41 @@ impl Outgoing<'_> {
             });
         }
         request
+    }
+
+    /// Its octets in HTTP/1.1 (RFC 9112 §2.1, §3.2.1), if it asks for something and carries nothing.
+    pub(super) fn octets(self) -> Option<Vec<u8>> {
+        if !self.outgoing.is_short() {
+            return None;
+        }
+        let mut fields = (self.outgoing.fields)();
+        self.say_host(&mut fields);
+        let mut octets = Vec::with_capacity(ROOM);
+        octets::start_request(&mut octets, self.outgoing.method, self.target());
+        for (name, value) in &fields {
+            if matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING) {
+                return None;
+            }
+            octets::field(&mut octets, name.as_str(), value);
+        }
+        octets::end(&mut octets);
+        Some(octets)
+    }
+
+    fn target(&self) -> &PathAndQuery {
+        static ROOT: LazyLock<PathAndQuery> = LazyLock::new(|| PathAndQuery::from_static("/"));
+        self.outgoing.target.unwrap_or(&ROOT)
+    }
+
+    /// As a rule the client has said it in these words.
+    fn say_host(&self, fields: &mut HeaderMap) {
+        let authority = self.outgoing.authority;
+        let is_said =
+            self.own_host.is_none() && fields.get(HOST).is_some_and(|host| host == authority);
+        let host = || self.own_host.cloned().or_else(|| HeaderValue::from_str(authority).ok());
+        if !is_said && let Some(host) = host() {
+            fields.insert(HOST, host);
+        }
     }
 }
 

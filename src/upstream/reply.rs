@@ -9,20 +9,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::message;
 
+use super::Cause;
+use super::coming::Coming;
 use super::connections::Lent;
 use super::content::Progress;
 use super::server::Call;
+use super::wire::Wire;
 
 /// The content of an upstream's response as it comes in. Silence longer than the upstream's
 /// `idle_timeout` is an error, like a connection that breaks off.
 pub struct Reply {
     /// None where all is ahead.
-    incoming: Option<Incoming>,
+    incoming: Option<Coming>,
     idle_timeout: Duration,
     /// Set while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
@@ -66,13 +68,13 @@ pub enum Incomplete {
     Unread,
     /// The connection broke, or its framing did.
     #[error("upstream broke off within the content")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Cause),
 }
 
 impl Reply {
     /// `now`: its head has come.
     pub(super) fn new(
-        incoming: Incoming,
+        mut incoming: Coming,
         lent: Lent,
         idle_timeout: Duration,
         call: Call,
@@ -80,7 +82,7 @@ impl Reply {
     ) -> Self {
         let held = Held { lent, call, pieces: 0, now: Some(now) };
         let held = if incoming.is_end_stream() {
-            held.end();
+            held.end(incoming.wire());
             None
         } else {
             Some(Box::new(held))
@@ -179,7 +181,7 @@ impl Reply {
                 }
                 Some(Ok(_)) | None => {
                     if let Some(held) = self.held.take() {
-                        held.end();
+                        held.end(incoming.wire());
                     }
                 }
             }
@@ -223,9 +225,9 @@ impl Held {
         self.lent.progress().map_or(0, Progress::pieces)
     }
 
-    /// The response has come whole.
-    fn end(self) {
-        self.lent.end(self.now);
+    /// The response has come whole, on this connection if nobody else has it.
+    fn end(self, wire: Option<Wire>) {
+        self.lent.end(self.now, wire);
         self.call.end();
     }
 
@@ -258,7 +260,7 @@ fn length(frame: &Result<Frame<Bytes>, Incomplete>) -> usize {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reply").field(&self.incoming).finish()
+        f.debug_tuple("Reply").field(&self.size_hint()).finish()
     }
 }
 
@@ -285,13 +287,13 @@ impl Body for Reply {
         match &self.ahead {
             Some(ahead) if !ahead.frames.is_empty() => false,
             Some(ahead) if ahead.is_over => true,
-            _ => self.incoming.as_ref().is_none_or(Incoming::is_end_stream),
+            _ => self.incoming.as_ref().is_none_or(Coming::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let none = || SizeHint::with_exact(0);
-        let rest = self.incoming.as_ref().map_or_else(none, Incoming::size_hint);
+        let rest = self.incoming.as_ref().map_or_else(none, Coming::size_hint);
         let Some(ahead) = &self.ahead else { return rest };
         let octets = ahead.octets as u64;
         let mut whole = SizeHint::new();

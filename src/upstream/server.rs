@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -14,13 +13,15 @@ use tracing::{info, warn};
 use crate::config::{self, Eject, Health};
 
 use super::balance::Candidate;
+use super::coming::Coming;
 use super::connect::Connector;
 use super::connections::{Connections, Lent};
 use super::names::Whereto;
+use super::outgoing::{self, Message};
 use super::probe::Checks;
 use super::standing::{Change, ServerState, Standing};
 use super::understood::understood;
-use super::{Content, Failure, Outgoing, Reply, outgoing};
+use super::{Content, Failure, Outgoing, Reply};
 
 /// One server. Dropping it closes the connections that are idle; others close when they become so.
 pub(super) struct Server {
@@ -349,10 +350,10 @@ impl Server {
         outgoing: &Outgoing<'_>,
         preserve_host: bool,
         now: Instant,
-    ) -> Result<(Response<Incoming>, Lent), Failure> {
+    ) -> Result<(Response<Coming>, Lent), Failure> {
         let own_host = self.host.as_ref().filter(|_| !preserve_host);
-        let request = |version| outgoing.request(&self.url, own_host, version);
-        let exchange = self.connections.exchange(request, outgoing, self.timeout, now).await;
+        let message = Message { outgoing, server: &self.url, own_host };
+        let exchange = self.connections.exchange(message, self.timeout, now).await;
         let (response, lent) = exchange?;
         // A connection with an answer that is not understood is given up with it: what follows nobody can
         // tell from what was asked for.
@@ -405,7 +406,7 @@ impl Call {
     fn reply(
         mut self,
         outgoing: &Outgoing<'_>,
-        response: Response<Incoming>,
+        response: Response<Coming>,
         lent: Lent,
         now: Instant,
     ) -> Response<Reply> {

@@ -2,7 +2,6 @@
 
 use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::message;
 use crate::upgrade;
@@ -15,10 +14,10 @@ use super::Failure;
 /// - content that could end in two places, with what an attacker has put behind the first;
 /// - content in a transfer coding other than `chunked`, which `TE` does not announce (RFC 9112
 ///   §7.4): it would pass for the content itself.
-pub(super) fn understood(
-    response: Response<Incoming>,
+pub(super) fn understood<B>(
+    response: Response<B>,
     upgrade: Option<&str>,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<B>, Failure> {
     let framing = message::response_framing(response.headers());
     let codings = || response.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");

@@ -69,6 +69,7 @@ mod proxied;
 mod balancing;
 mod bounds;
 mod calamities;
+mod direct;
 mod ejection;
 mod names;
 mod probes;
