@@ -7,6 +7,7 @@
 // `fuzz` compiles this file by its path, from where that of the module would be another.
 #[path = "message/behalf.rs"]
 mod behalf;
+mod extended;
 
 use std::net::Ipv6Addr;
 
@@ -21,6 +22,7 @@ use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
 pub use self::behalf::{Behalf, remove_claims, set_forwarded};
+pub use self::extended::Extended;
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -185,6 +187,12 @@ pub fn remove_early_fields(trailers: &mut HeaderMap) {
 /// Appends this gateway to `Via` (RFC 9110 §7.6.3), with the version in which it received the
 /// message.
 pub fn add_via(fields: &mut HeaderMap, received: Version) {
+    let (name, value) = via(received);
+    fields.append(name, value);
+}
+
+/// The line of `Via` for a message that was received so.
+pub fn via(received: Version) -> (HeaderName, HeaderValue) {
     let member = match received {
         Version::HTTP_09 => "0.9 larder",
         Version::HTTP_10 => "1.0 larder",
@@ -192,7 +200,7 @@ pub fn add_via(fields: &mut HeaderMap, received: Version) {
         Version::HTTP_3 => "3 larder",
         _ => "1.1 larder",
     };
-    fields.append(VIA, HeaderValue::from_static(member));
+    (VIA, HeaderValue::from_static(member))
 }
 
 /// The gateways that a request has come through (RFC 8586).
@@ -214,9 +222,9 @@ pub fn has_come_through(fields: &HeaderMap, gateway: &[u8]) -> bool {
     })
 }
 
-/// Appends a gateway to `CDN-Loop`.
-pub fn add_to_loop(fields: &mut HeaderMap, gateway: &HeaderValue) {
-    fields.append(CDN_LOOP, gateway.clone());
+/// The line of `CDN-Loop` for what goes through this gateway.
+pub fn cdn_loop(gateway: &HeaderValue) -> (HeaderName, HeaderValue) {
+    (CDN_LOOP, gateway.clone())
 }
 
 /// Makes one line of the several into which HTTP/2 may split `Cookie`. HTTP/1.1 allows one only, in
@@ -582,7 +590,8 @@ mod tests {
             let lines: Vec<_> = lines.into_iter().map(|line| ("cdn-loop", line)).collect();
             let mut found = fields(&lines);
             assert_eq!(has_come_through(&found, b"shop-1"), expected, "{lines:?}: {why}");
-            add_to_loop(&mut found, &HeaderValue::from_static("shop-1"));
+            let (name, value) = cdn_loop(&HeaderValue::from_static("shop-1"));
+            found.append(name, value);
             assert!(has_come_through(&found, b"shop-1"), "{lines:?}");
         }
     }

@@ -143,10 +143,12 @@ impl Fetch {
         let (removed, added) = conditions(&self.sought, validation, self.apart.is_some());
         let fields = || {
             let mut fields = self.gateway.upstream_fields(&self.presented);
-            for name in removed {
-                fields.remove(name);
-            }
-            if !added.is_empty() {
+            let notable = &self.presented.notable;
+            if notable.conditions || notable.range || !added.is_empty() {
+                let fields = fields.to_mut();
+                for name in removed {
+                    fields.remove(name);
+                }
                 fields.extend(added.iter().cloned());
             }
             fields

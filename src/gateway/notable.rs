@@ -30,7 +30,7 @@ pub(super) struct Notable {
     pub(super) directives: bool,
     /// Whether only the origin can answer it.
     pub(super) bypassing: bool,
-    /// Whether it asks for a part.
+    /// Whether it asks for a part, or says when it would.
     pub(super) range: bool,
     /// Whether its client has a copy.
     pub(super) conditions: bool,

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
 use crate::body::Body;
 use crate::config::{Config, FieldChanges, Route, RouteFields};
-use crate::message::{self, Behalf};
+use crate::message::{self, Behalf, Extended};
 use crate::rewriting::{self, Rewriting};
 use crate::upstream::{Failure, Reply};
 
@@ -165,25 +165,29 @@ impl Gateway {
     }
 
     /// The end-to-end fields to send to the upstream, those of this hop added.
-    pub(super) fn upstream_fields(&self, presented: &Presented) -> HeaderMap {
-        let mut fields = presented.kept_fields().clone();
+    pub(super) fn upstream_fields<'a>(&self, presented: &'a Presented) -> Extended<'a> {
+        let came = presented.kept_fields();
+        let mut fields = Extended::of(came);
         // Of most requests nothing is to be changed, which is found out by one look at each name.
         let is_plain = presented.narrowed.is_none()
-            && fields.len() == fields.keys_len()
-            && fields.keys().all(message::goes_on_as_it_is);
+            && came.len() == came.keys_len()
+            && came.keys().all(message::goes_on_as_it_is);
         if !is_plain {
-            end_hop(presented, &mut fields);
+            end_hop(presented, fields.to_mut());
         }
-        message::add_via(&mut fields, presented.head.version);
-        message::add_to_loop(&mut fields, &self.own.0);
-        self.behalf(presented).add_to(&mut fields);
-        if self.plan(presented).onward.compressing.is_some() {
-            Compressing::ask(&mut fields);
+        fields.append(message::via(presented.head.version));
+        fields.append(message::cdn_loop(&self.own.0));
+        self.behalf(presented).lines().for_each(|line| fields.append(line));
+        let onward = &self.plan(presented).onward;
+        if onward.compressing.is_some() {
+            Compressing::ask(fields.to_mut());
         }
         if let Some(trace) = presented.peer.notes.as_ref().and_then(|notes| notes.trace()) {
-            trace.write_to(&mut fields);
+            trace.write_to(fields.to_mut());
         }
-        rewriting::change(&mut fields, &self.plan(presented).onward.fields.request);
+        if !onward.fields.request.is_empty() {
+            rewriting::change(fields.to_mut(), &onward.fields.request);
+        }
         fields
     }
 

@@ -82,7 +82,7 @@ impl Gateway {
         let fields = || {
             let mut fields = self.upstream_fields(&presented);
             if let Some(key) = &key {
-                key.ask(&mut fields);
+                key.ask(fields.to_mut());
             }
             fields
         };

@@ -147,7 +147,7 @@ impl Gateway {
     pub(super) async fn forward_with(
         &self,
         presented: &Presented,
-        fields: Fields<'_>,
+        fields: Fields<'_, '_>,
         content: Content,
         key: Option<&CacheKey>,
     ) -> Result<Response<Reply>, Failure> {
@@ -172,7 +172,7 @@ impl Gateway {
             }
             Origin::Documents(documents) => {
                 let captures = self.captures(presented);
-                documents.answer(method, target, &captures, &fields()).await
+                documents.answer(method, target, &captures, &fields().into_map()).await
             }
         };
         if let Ok(reply) = &mut result {

@@ -12,7 +12,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// `X-Forwarded-For`, `-Host` and `-Proto`. What came of these fields and their kind is removed otherwise.
 pub fn set_forwarded(fields: &mut HeaderMap, chain: &[IpAddr], scheme: &str, authority: &str) {
     remove_claims(fields);
-    Behalf::of(chain, scheme, authority).add_to(fields);
+    for (name, value) in Behalf::of(chain, scheme, authority).lines() {
+        fields.append(name, value);
+    }
 }
 
 /// Removes what says on whose behalf a request comes, as anybody may have written it. With that go the fields
@@ -94,17 +96,15 @@ impl Behalf {
         }
     }
 
-    /// Adds it to the fields of a request, of which [`remove_claims`] has left none of these.
-    pub fn add_to(self, fields: &mut HeaderMap) {
-        let mut add = |name, value: Option<HeaderValue>| {
-            if let Some(value) = value {
-                fields.append(name, value);
-            }
-        };
-        add(FORWARDED, self.forwarded);
-        add(X_FORWARDED_FOR, self.addresses);
-        add(X_FORWARDED_HOST, self.host);
-        add(X_FORWARDED_PROTO, self.scheme);
+    /// What to add to the fields of a request, of which [`remove_claims`] has left none of these.
+    pub fn lines(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let lines = [
+            (FORWARDED, self.forwarded),
+            (X_FORWARDED_FOR, self.addresses),
+            (X_FORWARDED_HOST, self.host),
+            (X_FORWARDED_PROTO, self.scheme),
+        ];
+        lines.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 }
 

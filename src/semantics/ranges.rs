@@ -95,9 +95,9 @@ enum Spec {
     Suffix(u64),
 }
 
-/// Whether a field of this name asks for parts.
+/// Whether a field of this name is about parts.
 pub fn is_range(name: &HeaderName) -> bool {
-    *name == RANGE
+    matches!(*name, RANGE | IF_RANGE)
 }
 
 /// Whether a request asks for parts. §14.2: "A server MUST ignore a Range header field received
@@ -105,7 +105,7 @@ pub fn is_range(name: &HeaderName) -> bool {
 /// is defined for `GET` alone.
 pub fn asks_for_part(method: &Method, fields: &HeaderMap) -> bool {
     // Few requests do, and to compare the names of a few fields is quicker than a look-up.
-    *method == Method::GET && fields.keys().any(is_range)
+    *method == Method::GET && fields.keys().any(|name| *name == RANGE)
 }
 
 /// What of a stored response, of this status, these fields and this complete length, a `GET`

@@ -123,7 +123,7 @@ impl Connections {
     /// content that left. `now`: it begins.
     pub(super) async fn exchange(
         &self,
-        message: Message<'_>,
+        message: Message<'_, '_>,
         silence: Duration,
         now: Instant,
     ) -> Result<(Response<Coming>, Lent), Failure> {
@@ -160,7 +160,7 @@ impl Inner {
     /// A connection for one exchange.
     async fn lend(
         self: &Arc<Self>,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'_, '_>,
         now: Instant,
     ) -> Result<(Line, Lent), Failure> {
         // RFC 9113 §8.6: in HTTP/2 there is no `Upgrade`.
@@ -311,7 +311,7 @@ impl Lent {
     async fn send(
         &mut self,
         line: Line,
-        message: Message<'_>,
+        message: Message<'_, '_>,
         silence: Duration,
         now: Instant,
     ) -> Result<Response<Coming>, Unanswered> {
@@ -339,7 +339,7 @@ impl Lent {
     async fn send_directly(
         &mut self,
         wire: Wire,
-        message: Message<'_>,
+        message: Message<'_, '_>,
         silence: Duration,
         end: Instant,
     ) -> Result<Response<Coming>, Unanswered> {
@@ -366,7 +366,7 @@ impl Lent {
     async fn send_by(
         &mut self,
         mut sender: Sender,
-        message: Message<'_>,
+        message: Message<'_, '_>,
         silence: Duration,
         end: Instant,
     ) -> Result<Response<Coming>, Unanswered> {

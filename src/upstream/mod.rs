@@ -169,7 +169,7 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`Failure`]. Dropping the future gives the request up.
-    pub async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+    pub async fn send(&self, outgoing: &Outgoing<'_, '_>) -> Result<Response<Reply>, Failure> {
         let sent = match self.total_timeout {
             None => self.send_at_leisure(outgoing).await,
             // On the heap: few upstreams have a limit, and a request has no room for both ways.
@@ -184,7 +184,7 @@ impl Upstream {
 
     async fn send_in_time(
         &self,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'_, '_>,
         most: Duration,
     ) -> Result<Response<Reply>, Failure> {
         let end = Instant::now() + most;
@@ -197,7 +197,10 @@ impl Upstream {
     }
 
     /// As [`Upstream::send`], however long it takes in all.
-    async fn send_at_leisure(&self, outgoing: &Outgoing<'_>) -> Result<Response<Reply>, Failure> {
+    async fn send_at_leisure(
+        &self,
+        outgoing: &Outgoing<'_, '_>,
+    ) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         let now = Instant::now();
         self.budget.request(now);

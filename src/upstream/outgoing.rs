@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use http::{Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::interim;
+use crate::message::Extended;
 use crate::octets;
 use crate::upgrade;
 
@@ -16,13 +17,13 @@ use super::server::hash;
 
 /// Makes the same fields for each server that is asked. Hardly ever there is a second one: so none are kept
 /// to be copied.
-pub type Fields<'a> = &'a (dyn Fn() -> HeaderMap + Sync);
+pub type Fields<'a, 'f> = &'a (dyn Fn() -> Extended<'f> + Sync);
 
 /// A request has so many octets as a rule.
 const ROOM: usize = 512;
 
 /// A request on its way out.
-pub struct Outgoing<'a> {
+pub struct Outgoing<'a, 'f> {
     /// Its method.
     pub method: &'a Method,
     /// Path and query; without, the root is asked for.
@@ -30,7 +31,7 @@ pub struct Outgoing<'a> {
     /// What the client asked for.
     pub authority: &'a str,
     /// The end-to-end fields to send.
-    pub fields: Fields<'a>,
+    pub fields: Fields<'a, 'f>,
     /// What it carries.
     pub content: Content,
     /// Where interim responses go.
@@ -43,14 +44,14 @@ pub struct Outgoing<'a> {
 
 /// What it is to one server.
 #[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
-    pub(super) outgoing: &'a Outgoing<'a>,
-    pub(super) server: &'a Uri,
+pub(super) struct Message<'m, 'f> {
+    pub(super) outgoing: &'m Outgoing<'m, 'f>,
+    pub(super) server: &'m Uri,
     /// The server's `Host`, if it is not to be the client's.
-    pub(super) own_host: Option<&'a HeaderValue>,
+    pub(super) own_host: Option<&'m HeaderValue>,
 }
 
-impl Outgoing<'_> {
+impl Outgoing<'_, '_> {
     /// A server may be asked a second time, whatever became of the first (RFC 9110 §9.2.2): the method
     /// is safe, and the content is at hand, or there is none. Of another protocol nobody knows what a
     /// request for it does.
@@ -74,11 +75,11 @@ impl Outgoing<'_> {
     }
 }
 
-impl Message<'_> {
+impl Message<'_, '_> {
     /// As hyper sends it.
     pub(super) fn request(self, version: Version) -> Request<Content> {
         let Outgoing { method, content, interim, .. } = self.outgoing;
-        let mut fields = (self.outgoing.fields)();
+        let mut fields = (self.outgoing.fields)().into_map();
         let uri = if version == Version::HTTP_2 {
             // RFC 9113 §8.3.1: a proxy "MUST NOT" send `Host` where `:authority` says it.
             fields.remove(HOST);
@@ -87,7 +88,9 @@ impl Message<'_> {
             let authority = Some(self.outgoing.authority).filter(|_| self.own_host.is_none());
             absolute(self.server, authority, self.target().clone())
         } else {
-            self.say_host(&mut fields);
+            if let Some(host) = self.host(fields.get(HOST)) {
+                fields.insert(HOST, host);
+            }
             // The client would not send the content of a GET otherwise.
             if content.size_hint().exact().is_none() {
                 fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -128,10 +131,12 @@ impl Message<'_> {
             return None;
         }
         let mut fields = (self.outgoing.fields)();
-        self.say_host(&mut fields);
+        if let Some(host) = self.host(fields.get(&HOST)) {
+            fields.to_mut().insert(HOST, host);
+        }
         let mut octets = Vec::with_capacity(ROOM);
         octets::start_request(&mut octets, self.outgoing.method, self.target());
-        for (name, value) in &fields {
+        for (name, value) in fields.iter() {
             if matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING) {
                 return None;
             }
@@ -146,14 +151,13 @@ impl Message<'_> {
         self.outgoing.target.unwrap_or(&ROOT)
     }
 
-    /// As a rule the client has said it in these words.
-    fn say_host(&self, fields: &mut HeaderMap) {
+    /// `Host`, unless this is it: as a rule the client has said it in these words.
+    fn host(&self, said: Option<&HeaderValue>) -> Option<HeaderValue> {
         let authority = self.outgoing.authority;
-        let is_said =
-            self.own_host.is_none() && fields.get(HOST).is_some_and(|host| host == authority);
-        let host = || self.own_host.cloned().or_else(|| HeaderValue::from_str(authority).ok());
-        if !is_said && let Some(host) = host() {
-            fields.insert(HOST, host);
+        match self.own_host {
+            Some(own) => Some(own.clone()),
+            None if said.is_some_and(|said| said == authority) => None,
+            None => HeaderValue::from_str(authority).ok(),
         }
     }
 }

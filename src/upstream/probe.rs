@@ -61,7 +61,8 @@ async fn probe(server: Arc<Server>, health: Health) {
 /// Why a server is not healthy.
 async fn check(server: &Server, health: &Health) -> Result<(), String> {
     let target = PathAndQuery::try_from(health.path.as_str()).ok();
-    let fields = || HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("larder-health"))]);
+    let agent = (USER_AGENT, HeaderValue::from_static("larder-health"));
+    let fields = || HeaderMap::from_iter([agent.clone()]).into();
     let outgoing = Outgoing {
         method: &Method::GET,
         target: target.as_ref(),

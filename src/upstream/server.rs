@@ -347,7 +347,7 @@ impl Server {
     /// `preserve_host`: with the authority that is asked for, else with the server's own. `now`: it begins.
     pub(super) async fn exchange(
         &self,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'_, '_>,
         preserve_host: bool,
         now: Instant,
     ) -> Result<(Response<Coming>, Lent), Failure> {
@@ -392,7 +392,7 @@ impl Call {
     /// Dropping the future gives the request up.
     pub(super) async fn ask(
         mut self,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'_, '_>,
     ) -> (Result<Response<Reply>, Failure>, Instant) {
         let server = &*self.server;
         let result = server.exchange(outgoing, server.preserve_host, self.begun()).await;
@@ -405,7 +405,7 @@ impl Call {
     /// The response, which has this request until its end.
     fn reply(
         mut self,
-        outgoing: &Outgoing<'_>,
+        outgoing: &Outgoing<'_, '_>,
         response: Response<Coming>,
         lent: Lent,
         now: Instant,
