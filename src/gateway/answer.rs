@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
@@ -11,12 +11,15 @@ use crate::body::Body;
 use crate::octets;
 
 use super::hit::Hit;
+use super::measure::Pending;
 
 /// A future response. Small, as each request's is moved about: what is no hit is on the heap.
 pub struct Answer {
     state: State,
     /// The place of the route that answers.
     place: Option<usize>,
+    /// What is to count the response once it is there. Dropped before that, it counts that there is none.
+    count: Option<Box<Pending>>,
 }
 
 enum State {
@@ -28,7 +31,7 @@ enum State {
 
 impl Answer {
     fn new(state: State) -> Self {
-        Self { state, place: None }
+        Self { state, place: None, count: None }
     }
 
     /// This response.
@@ -54,6 +57,11 @@ impl Answer {
     /// The place of the route that answers.
     pub(super) fn place(&self) -> Option<usize> {
         self.place
+    }
+
+    /// With the response counted, which is not at hand.
+    pub(super) fn counted(self, count: Pending) -> Self {
+        Self { count: Some(Box::new(count)), ..self }
     }
 
     /// The hit that it is, if nothing was changed of it.
@@ -118,7 +126,11 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         if let State::Later(response) = &mut self.state {
-            return response.as_mut().poll(cx);
+            let mut response = ready!(response.as_mut().poll(cx));
+            if let Some(count) = self.count.take() {
+                count.answered(&mut response);
+            }
+            return Poll::Ready(response);
         }
         match std::mem::replace(&mut self.state, State::Taken) {
             State::Hit(hit) => Poll::Ready(hit.render()),

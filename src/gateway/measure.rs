@@ -40,14 +40,14 @@ struct Begun {
 
 /// A request that is being answered. Dropping it before there is an answer is what its client does by
 /// going away.
-struct Pending {
+pub(super) struct Pending {
     outcomes: Arc<Outcomes>,
     /// None once there is an answer.
     begun: Option<Begun>,
 }
 
 impl Pending {
-    fn answered(mut self, response: &mut Response<Body>) {
+    pub(super) fn answered(mut self, response: &mut Response<Body>) {
         if let Some(begun) = self.begun.take() {
             begun.finish(&self.outcomes, response);
         }
@@ -100,7 +100,7 @@ impl Gateway {
             return answer;
         }
         let pending = Pending { outcomes: Arc::clone(outcomes), begun: Some(begun) };
-        answer.map(move |response| pending.answered(response))
+        answer.counted(pending)
     }
 
     fn asked(&self, request: &Request<Arriving>, peer: &Peer, begun: Instant) -> Asked {
