@@ -219,14 +219,16 @@ pub(super) fn passing(
     response: Response<Reply>,
     status: &CacheStatus,
 ) -> Response<Body> {
-    let (mut head, reply) = response.into_parts();
+    let (mut head, mut reply) = response.into_parts();
     message::remove_hop_by_hop(&mut head.headers);
     semantics::remove_surrogate_tags(&mut head.headers);
     message::add_via(&mut head.headers, head.version);
     status.write_to(&mut head.headers);
-    let response = match coder {
-        Some(coder) => coder.passing(head.status, head.headers, reply),
-        None => assemble(head.status, head.headers, Body::Passing(reply)),
+    let response = if let Some(coder) = coder {
+        coder.passing(head.status, head.headers, reply)
+    } else {
+        let content = reply.take_whole().map(Body::Whole);
+        assemble(head.status, head.headers, content.unwrap_or(Body::Passing(reply)))
     };
     told(response, status)
 }

@@ -20,6 +20,22 @@ pub(super) enum Coming {
 }
 
 impl Coming {
+    /// Whether nothing is waited for any more.
+    pub(super) fn has_come(&self) -> bool {
+        match self {
+            Self::Framed(incoming) => incoming.is_end_stream(),
+            Self::Direct(direct) => direct.has_come(),
+        }
+    }
+
+    /// All of it, if it has come at once.
+    pub(super) fn whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Framed(_) => None,
+            Self::Direct(direct) => direct.whole(),
+        }
+    }
+
     /// The connection that it came on, if nobody else has that, and all has come.
     pub(super) fn wire(&mut self) -> Option<Wire> {
         match self {

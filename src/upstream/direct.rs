@@ -91,12 +91,14 @@ pub(super) async fn exchange(
 ) -> Result<Came, Lost> {
     let mut is_sent = false;
     let came = poll_fn(|cx| {
-        if !is_sent && let Poll::Ready(sent) = poll_send(&mut wire, &mut request, cx) {
-            sent?;
-            is_sent = true;
-        }
-        if is_sent && let Poll::Ready(came) = poll_first(&mut wire, cx) {
+        let sent = if is_sent { Poll::Pending } else { poll_send(&mut wire, &mut request, cx) };
+        is_sent |= matches!(sent, Poll::Ready(Ok(())));
+        // A server may answer before it has read all, and close.
+        if let Poll::Ready(came) = poll_first(&mut wire, cx) {
             return Poll::Ready(came.map_err(Lost::Broken));
+        }
+        if let Poll::Ready(Err(error)) = sent {
+            return Poll::Ready(Err(error.into()));
         }
         wire.poll_until(end, cx).map(|()| Err(Lost::Silent))
     });
@@ -164,12 +166,11 @@ fn read(came: &Bytes, is_head: bool) -> Option<Read> {
     for field in &*parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         match name {
-            TRANSFER_ENCODING => return None,
             CONTENT_LENGTH if length.is_some() => return None,
             CONTENT_LENGTH => length = Some(number(field.value)?),
             CONNECTION if field.value.eq_ignore_ascii_case(b"close") => is_last = true,
             CONNECTION if field.value.eq_ignore_ascii_case(b"keep-alive") => {}
-            CONNECTION => return None,
+            CONNECTION | TRANSFER_ENCODING => return None,
             _ => {}
         }
         let value = HeaderValue::from_maybe_shared(came.slice_ref(field.value)).ok()?;
@@ -222,6 +223,16 @@ impl Direct {
         self.rest + self.begun.len() as u64
     }
 
+    /// All that is to be taken, if all of it has come.
+    pub(super) fn whole(&mut self) -> Option<Bytes> {
+        (self.rest == 0).then(|| std::mem::take(&mut self.begun))
+    }
+
+    /// Whether all has come.
+    pub(super) fn has_come(&self) -> bool {
+        self.rest == 0
+    }
+
     /// The connection for the next exchange, once all has come.
     pub(super) fn wire(&mut self) -> Option<Wire> {
         self.wire.take().filter(|_| self.rest == 0 && !self.is_last)
@@ -248,7 +259,8 @@ mod tests {
             read(&Bytes::copy_from_slice(came.as_bytes()), is_head)?;
         let mut text = response.status().as_str().to_owned();
         for (name, value) in response.headers() {
-            text += &format!(" {name}={}", String::from_utf8_lossy(value.as_bytes()));
+            let value = String::from_utf8_lossy(value.as_bytes());
+            text.extend([" ", name.as_str(), "=", &value]);
         }
         Some(format!("{text} {begun:?}+{rest}{}", if is_last { " last" } else { "" }))
     }
@@ -379,6 +391,12 @@ mod tests {
             assert_eq!(pieces(&mut direct).await, cut);
             assert!(direct.wire().is_none(), "{answer}");
         }
+        let (wire, mut server) = connection();
+        server.write_all(b"HTTP/1.1 431 Long\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let Ok(Came::Response(response)) = exchange(wire, &[b'a'; 100], false, soon()).await else {
+            panic!("an answer to what was not read to its end")
+        };
+        assert!(response.into_body().wire().is_none());
         let (mut wire, mut server) = connection();
         server.write_all(b"HTTP/1.1 408 Timeout\r\n\r\n").await.unwrap();
         assert!(!is_open(&mut wire).await);

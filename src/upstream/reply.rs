@@ -81,7 +81,7 @@ impl Reply {
         now: Instant,
     ) -> Self {
         let held = Held { lent, call, pieces: 0, now: Some(now) };
-        let held = if incoming.is_end_stream() {
+        let held = if incoming.has_come() {
             held.end(incoming.wire());
             None
         } else {
@@ -118,6 +118,11 @@ impl Reply {
             ahead: Some(Box::new(ahead)),
             held: None,
         }
+    }
+
+    /// All of it, if it came with its head and nothing was taken of it.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        self.incoming.as_mut().filter(|_| self.ahead.is_none())?.whole()
     }
 
     /// The next piece, or the trailers; if there is an end to waiting for it, that is an error.
