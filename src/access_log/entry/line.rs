@@ -15,6 +15,9 @@ use crate::config::LogFormat;
 /// A common line has room in so many octets.
 const COMMON: usize = 768;
 
+/// What the times of a request are called, in the order of [`Entry::times`].
+const TIMES: [&str; 4] = ["duration_seconds", "head_seconds", "l2_seconds", "upstream_seconds"];
+
 /// What a request's head tells.
 pub(super) struct Came<'a, B> {
     asked: &'a Asked,
@@ -127,16 +130,10 @@ impl Line {
         }
         self.raw(",\"bytes\":");
         self.number(sent);
-        for (name, time) in [
-            ",\"duration_seconds\":",
-            ",\"head_seconds\":",
-            ",\"l2_seconds\":",
-            ",\"upstream_seconds\":",
-        ]
-        .into_iter()
-        .zip(entry.times())
-        {
+        for (name, time) in TIMES.into_iter().zip(entry.times()) {
+            self.raw(",\"");
             self.raw(name);
+            self.raw("\":");
             match time {
                 Some(time) => self.seconds(time),
                 None => self.raw("null"),
@@ -189,13 +186,11 @@ impl Line {
         self.named("key", entry.key(shows_queries));
         self.named("outcome", Some(entry.outcome().as_str().as_bytes()));
         self.named("end", Some(end.as_str().as_bytes()));
-        for (name, time) in
-            [" duration_seconds=", " head_seconds=", " l2_seconds=", " upstream_seconds="]
-                .into_iter()
-                .zip(entry.times())
-        {
+        for (name, time) in TIMES.into_iter().zip(entry.times()) {
             if let Some(time) = time {
+                self.octets.push(b' ');
                 self.raw(name);
+                self.octets.push(b'=');
                 self.seconds(time);
             }
         }
