@@ -21,7 +21,7 @@ use http::header::{
 use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
-pub use self::behalf::{Behalf, remove_claims, set_forwarded};
+pub use self::behalf::{Behalf, remove_claims, set_forwarded, write_address};
 pub use self::extended::Extended;
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it

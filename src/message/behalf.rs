@@ -75,7 +75,7 @@ impl Behalf {
             let (node, comma) = (node.to_canonical(), if place > 0 { ", " } else { "" });
             addresses.push_str(comma);
             let begin = addresses.len();
-            push_address(&mut addresses, node);
+            write_address(node, |octet| addresses.push(octet.into()));
             // RFC 7239 §6: those of IPv6 in brackets, and therefore in quotes.
             let (open, close) = if node.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
             let address = addresses.get(begin..).unwrap_or_default();
@@ -108,11 +108,35 @@ impl Behalf {
     }
 }
 
-/// Appends an address: those of IPv4, which are usual, without formatting.
-fn push_address(text: &mut String, address: IpAddr) {
-    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
+/// Writes an address, octet by octet: those of IPv4, which are usual, without formatting.
+pub fn write_address(address: IpAddr, mut write: impl FnMut(u8)) {
+    let IpAddr::V4(address) = address else {
+        return address.to_string().bytes().for_each(write);
+    };
     for (place, number) in address.octets().into_iter().enumerate() {
-        text.push_str(if place > 0 { "." } else { "" });
-        text.push_str(itoa::Buffer::new().format(number));
+        if place > 0 {
+            write(b'.');
+        }
+        if number >= 100 {
+            write(b'0' + number / 100);
+        }
+        if number >= 10 {
+            write(b'0' + number / 10 % 10);
+        }
+        write(b'0' + number % 10);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_as_others_write_them() {
+        for text in ["127.0.0.1", "255.10.0.99", "100.209.9.90", "::1", "2001:db8::7"] {
+            let mut written = String::new();
+            write_address(text.parse().unwrap(), |octet| written.push(octet.into()));
+            assert_eq!(written, text);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::line::Line;
 use crate::clock;
+use crate::message;
 
 /// In which form a line has its time, to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,17 +88,7 @@ impl Line {
     }
 
     pub(super) fn address(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => {
-                for (place, number) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.octets.push(b'.');
-                    }
-                    self.raw(itoa::Buffer::new().format(number));
-                }
-            }
-            IpAddr::V6(address) => self.raw(&address.to_string()),
-        }
+        message::write_address(address, |octet| self.octets.push(octet));
     }
 
     /// The second of a time, whose form is made once for all lines of a worker in that second.
@@ -194,14 +185,6 @@ mod tests {
             assert_eq!(written(|line| line.seconds(time)), expected);
         }
         assert!(written(|line| line.seconds(Duration::MAX)).starts_with("18446744073709551615."));
-    }
-
-    #[test]
-    fn addresses_are_as_others_write_them() {
-        for text in ["127.0.0.1", "255.10.0.99", "::1", "2001:db8::7"] {
-            let address = text.parse().unwrap();
-            assert_eq!(written(|line| line.address(address)), text);
-        }
     }
 
     /// Wherever it stands among plain ones, so many at once or fewer.
