@@ -69,7 +69,7 @@ impl Line {
             LogFormat::Combined | LogFormat::Text => {
                 self.octets.push(b' ');
                 // 499 is what others write for a client that has gone.
-                self.number(status.unwrap_or(499).into());
+                self.digits::<3>(status.unwrap_or(499).into());
                 self.octets.push(b' ');
                 self.number(sent);
             }
@@ -95,8 +95,6 @@ impl Line {
         let Came { asked, request, .. } = came;
         self.raw("{\"time\":\"");
         self.time(asked.at, Form::Rfc3339);
-        self.octets.push(b'.');
-        self.milliseconds(asked.at);
         self.raw("Z\",\"client\":\"");
         self.address(asked.client);
         // A token (RFC 9110 §9.1) has nothing that is escaped.
@@ -125,7 +123,7 @@ impl Line {
         let answered = entry.answered.as_ref();
         self.raw(",\"status\":");
         match answered {
-            Some(answered) => self.number(answered.status.as_u16().into()),
+            Some(answered) => self.digits::<3>(answered.status.as_u16().into()),
             None => self.raw("null"),
         }
         self.raw(",\"bytes\":");
@@ -146,7 +144,15 @@ impl Line {
         self.raw("\",\"cache_status\":");
         self.json(entry.cache_status());
         self.raw(",\"route\":");
-        self.json(entry.route.as_deref().map(str::as_bytes));
+        match entry.route.as_deref() {
+            None => self.raw("null"),
+            // Letters, digits and the like.
+            Some(name) => {
+                self.octets.push(b'"');
+                self.raw(name);
+                self.octets.push(b'"');
+            }
+        }
         self.raw(",\"key\":");
         self.json(entry.key(shows_queries));
     }

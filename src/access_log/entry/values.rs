@@ -1,6 +1,6 @@
 //! Values as lines have them.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,16 +9,32 @@ use super::line::Line;
 use crate::clock;
 use crate::message;
 
-/// In which form a line has its time, to the second.
+/// In which form a line has its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `2026-11-26T18:25:00` (RFC 3339)
+    /// `2026-11-26T18:25:00.123` (RFC 3339)
     Rfc3339,
     /// `26/Nov/2026:18:25:00`, as Apache has it.
     Apache,
 }
 
+/// A second, counted since 1970, and how it is written, up to what is less than a second.
+#[derive(Clone, Copy)]
+struct Second {
+    count: u64,
+    form: Form,
+    text: [u8; 20],
+}
+
+thread_local! {
+    /// The second of the line before. None is of the last second that there is.
+    static LAST: Cell<Second> =
+        const { Cell::new(Second { count: u64::MAX, form: Form::Apache, text: [0; 20] }) };
+}
+
 impl Line {
+    /// What is written here is of a known length as a rule, and copied without a call.
+    #[inline]
     pub(super) fn raw(&mut self, text: &str) {
         self.octets.extend_from_slice(text.as_bytes());
     }
@@ -32,11 +48,15 @@ impl Line {
                 self.octets.extend_from_slice(plain);
                 self.octets.push(b'"');
             }
-            // A text always has a form, and there is no end to a line.
-            Some(text) => {
-                drop(serde_json::to_writer(&mut self.octets, &String::from_utf8_lossy(text)));
-            }
+            Some(text) => self.escaped(text),
         }
+    }
+
+    /// The same of one that has what is escaped, which is rare.
+    #[cold]
+    fn escaped(&mut self, text: &[u8]) {
+        // A text always has a form, and there is no end to a line.
+        drop(serde_json::to_writer(&mut self.octets, &String::from_utf8_lossy(text)));
     }
 
     pub(super) fn named(&mut self, name: &str, value: Option<&[u8]>) {
@@ -64,58 +84,55 @@ impl Line {
     }
 
     pub(super) fn number(&mut self, number: u64) {
-        self.raw(itoa::Buffer::new().format(number));
+        match u8::try_from(number) {
+            Ok(digit @ 0..=9) => self.octets.push(b'0' + digit),
+            _ => self.raw(itoa::Buffer::new().format(number)),
+        }
     }
 
-    /// A part of a second, with zeros before it where it has fewer digits than `whole` has zeros.
-    fn part(&mut self, part: u32, whole: u32) {
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(whole + part);
-        self.raw(digits.get(1..).unwrap_or_default());
-    }
-
-    pub(super) fn milliseconds(&mut self, time: SystemTime) {
-        let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_millis();
-        self.part(millis, 1000);
+    /// So many digits of a number: its last ones, or zeros before it.
+    pub(super) fn digits<const COUNT: usize>(&mut self, mut number: u32) {
+        let mut digits = [b'0'; COUNT];
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
+        self.octets.extend_from_slice(&digits);
     }
 
     /// To the microsecond.
     pub(super) fn seconds(&mut self, time: Duration) {
-        let time = time.saturating_add(Duration::from_nanos(500));
-        self.number(time.as_secs());
+        let (mut whole, mut micros) = (time.as_secs(), (time.subsec_nanos() + 500) / 1000);
+        if micros == 1_000_000 {
+            (whole, micros) = (whole.saturating_add(1), 0);
+        }
+        self.number(whole);
         self.octets.push(b'.');
-        self.part(time.subsec_micros(), 1_000_000);
+        self.digits::<6>(micros);
     }
 
     pub(super) fn address(&mut self, address: IpAddr) {
         message::write_address(address, |octet| self.octets.push(octet));
     }
 
-    /// The second of a time, whose form is made once for all lines of a worker in that second.
+    /// A time of day. The second is made once for all lines of a worker in it.
     pub(super) fn time(&mut self, time: SystemTime, form: Form) {
-        thread_local! {
-            static LAST: RefCell<(u64, Form, String)> =
-                const { RefCell::new((0, Form::Apache, String::new())) };
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut last = LAST.get();
+        if (last.count, last.form) != (since.as_secs(), form) {
+            let text = match form {
+                Form::Rfc3339 => clock::text(time),
+                Form::Apache => apache(time),
+            };
+            let text = text.as_bytes().first_chunk().copied().unwrap_or_default();
+            last = Second { count: since.as_secs(), form, text };
+            LAST.set(last);
         }
-        let second = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        LAST.with_borrow_mut(|last| {
-            if (last.0, last.1) != (second, form) || last.2.is_empty() {
-                let text = match form {
-                    Form::Rfc3339 => rfc_3339(time),
-                    Form::Apache => apache(time),
-                };
-                *last = (second, form, text);
-            }
-            self.raw(&last.2);
-        });
+        self.octets.extend_from_slice(&last.text);
+        if form == Form::Rfc3339 {
+            self.digits::<3>(since.subsec_millis());
+        }
     }
-}
-
-/// `2026-11-26T18:25:00`
-fn rfc_3339(time: SystemTime) -> String {
-    let mut text = clock::text(time);
-    text.truncate("2026-11-26T18:25:00".len());
-    text
 }
 
 /// `26/Nov/2026:18:25:00`
@@ -129,20 +146,28 @@ fn apache(time: SystemTime) -> String {
 
 /// Whether each octet stands for itself, in JSON and in quotes.
 fn is_plain(octets: &[u8]) -> bool {
-    let (blocks, rest) = octets.as_chunks::<16>();
-    let blocks = blocks.iter().fold(true, |all, block| all & are_plain(block));
-    // What does not fill a block is seen with some of the octets before it.
-    blocks
-        & match (octets.last_chunk::<16>(), octets.first_chunk::<8>(), octets.last_chunk::<8>()) {
-            _ if rest.is_empty() => true,
-            (Some(last), ..) => are_plain(last),
-            (None, Some(first), Some(last)) => are_plain(first) & are_plain(last),
-            _ => rest.iter().all(|octet| are_plain(&[*octet])),
-        }
+    let (blocks, rest) = octets.as_chunks();
+    let mut all = true;
+    for block in blocks {
+        all &= are_plain(block);
+    }
+    if rest.is_empty() {
+        return all;
+    }
+    // What does not fill a block is seen with octets before it, or spaces behind it.
+    let last = octets.last_chunk().copied().unwrap_or_else(|| {
+        let mut block = [b' '; BLOCK];
+        block.iter_mut().zip(rest).for_each(|(to, octet)| *to = *octet);
+        block
+    });
+    all & are_plain(&last)
 }
 
-/// The same, without an early end, so that the processor looks at all of them at once.
-fn are_plain<const COUNT: usize>(octets: &[u8; COUNT]) -> bool {
+/// So many octets are looked at at once.
+const BLOCK: usize = 32;
+
+/// The same of a block, without an early end, so that the processor looks at all of it at once.
+fn are_plain(octets: &[u8; BLOCK]) -> bool {
     let printable = b'~' - b' ';
     let found = octets.iter().fold(0, |found, octet| {
         let is_other = u8::from(octet.wrapping_sub(b' ') > printable);
@@ -166,8 +191,8 @@ mod tests {
         for number in [0, 7, 10, 499, 1_000_000, u64::MAX] {
             assert_eq!(written(|line| line.number(number)), number.to_string());
         }
-        for (part, expected) in [(0, "000"), (7, "007"), (999, "999")] {
-            assert_eq!(written(|line| line.part(part, 1000)), expected);
+        for (number, expected) in [(0, "000"), (7, "007"), (999, "999")] {
+            assert_eq!(written(|line| line.digits::<3>(number)), expected);
         }
     }
 
@@ -192,7 +217,7 @@ mod tests {
     fn what_is_escaped_is_found() {
         for octet in 0..=u8::MAX {
             let expected = matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
-            for length in 1..40 {
+            for length in 1..80 {
                 for at in 0..length {
                     let mut octets = vec![b'a'; length];
                     octets[at] = octet;
@@ -207,9 +232,9 @@ mod tests {
     #[test]
     fn a_second_is_written_in_its_form() {
         for (second, json, apache) in [
-            (0, "1970-01-01T00:00:00", "01/Jan/1970:00:00:00"),
-            (1_795_667_664, "2026-11-26T04:34:24", "26/Nov/2026:04:34:24"),
-            (1_795_667_665, "2026-11-26T04:34:25", "26/Nov/2026:04:34:25"),
+            (0, "1970-01-01T00:00:00.999", "01/Jan/1970:00:00:00"),
+            (1_795_667_664, "2026-11-26T04:34:24.999", "26/Nov/2026:04:34:24"),
+            (1_795_667_665, "2026-11-26T04:34:25.999", "26/Nov/2026:04:34:25"),
         ] {
             let time = UNIX_EPOCH + Duration::from_millis(second * 1000 + 999);
             assert_eq!(written(|line| line.time(time, Form::Rfc3339)), json);
