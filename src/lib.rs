@@ -50,12 +50,13 @@
 //!    comparison                     two key policies, asked about the same requests
 //! 2  stored
 //! 1  semantics                      RFC 9111 as functions of values
+//!    access_log                     a line for each request, when it has ended
 //!    encoder                        contents brought into a coding
 //!    interim                        responses before the response
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
-//! 0  access_log   message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
+//! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
 //! ```
 //!
 //! # Invariants

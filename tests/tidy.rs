@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate, itself aside. A module without a row is a find.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("access_log", &["clock", "config", "message", "stats", "traces"]),
+    ("access_log", &["clock", "config", "message", "semantics", "stats", "traces"]),
     ("bounded", &[]),
     ("busiest", &[]),
     ("clock", &[]),

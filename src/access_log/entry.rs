@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 
 use self::line::{Came, Line};
 use self::spans::Told;
 use super::AccessLog;
 use crate::clock;
+use crate::semantics::Said;
 use crate::stats::Outcome;
 use crate::traces::{self, Context, Kind, Tracer};
 
@@ -136,7 +137,7 @@ pub struct Answered {
     /// What it came to.
     pub outcome: Outcome,
     /// This cache's item in `Cache-Status`, or what stands there.
-    pub cache_status: Option<HeaderValue>,
+    pub cache_status: Option<Said>,
     /// How long it took until the head was ready.
     pub head: Duration,
 }

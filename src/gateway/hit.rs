@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 use crate::access_log::Entry;
 use crate::body::Body;
-use crate::semantics::CacheStatus;
+use crate::semantics::Said;
 use crate::stats::{Outcome, Outcomes};
 use crate::stored::StoredResponse;
 
@@ -63,8 +63,8 @@ impl Hit {
     }
 
     /// This cache's item in its `Cache-Status`.
-    pub(super) fn cache_status(&self) -> Option<HeaderValue> {
-        CacheStatus::hit(self.ttl).item()
+    pub(super) fn cache_status(&self) -> Said {
+        Said::Hit(self.ttl)
     }
 
     /// It has been counted; its content, too, unless there is an entry for the access log, which ends when that

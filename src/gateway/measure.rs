@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
 use crate::access_log::{Answered, Asked, End, Entry};
 use crate::body::Body;
-use crate::semantics::{CACHE_STATUS, CacheStatus, Forward};
+use crate::semantics::{CACHE_STATUS, CacheStatus, Forward, Said};
 use crate::stats::{Class, Outcome, Outcomes};
 use crate::upstream::Arriving;
 
@@ -121,7 +121,7 @@ impl Begun {
         // What Larder says by itself, without a word of the cache.
         let outcome = response.extensions_mut().remove().unwrap_or(Outcome::Refused);
         let item = |response: &Response<Body>| {
-            response.headers().get_all(CACHE_STATUS).iter().next_back().cloned()
+            response.headers().get_all(CACHE_STATUS).iter().next_back().cloned().map(Said::Field)
         };
         self.count(outcomes, outcome, response.status(), || item(response));
         match (response.body_mut(), self.entry) {
@@ -135,7 +135,7 @@ impl Begun {
 
     /// The same of a hit, which is a response only when it has to be one.
     fn finish_hit(mut self, outcomes: &Arc<Outcomes>, hit: &mut Hit) {
-        self.count(outcomes, Outcome::HitL1, hit.status(), || hit.cache_status());
+        self.count(outcomes, Outcome::HitL1, hit.status(), || Some(hit.cache_status()));
         hit.counted(outcomes, self.entry);
     }
 
@@ -144,7 +144,7 @@ impl Begun {
         outcomes: &Outcomes,
         outcome: Outcome,
         status: StatusCode,
-        cache_status: impl FnOnce() -> Option<HeaderValue>,
+        cache_status: impl FnOnce() -> Option<Said>,
     ) {
         let head = self.at.elapsed();
         outcomes.count(outcome, Class::of(status.as_u16()), head);

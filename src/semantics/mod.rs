@@ -81,7 +81,7 @@ pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,
     may_replace, part_to_store, whole_to_store,
 };
-pub use status::{CACHE_STATUS, CacheStatus, Forward};
+pub use status::{CACHE_STATUS, CacheStatus, Forward, Said};
 pub use storing::{
     Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, lifetime, storable,
     supersedes,

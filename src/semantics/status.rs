@@ -144,8 +144,7 @@ impl CacheStatus {
         // What most responses say, without the machinery of formatting.
         if let Self { hit: true, ttl: Some(ttl), detail: None, .. } = *self {
             let mut item = Vec::with_capacity(40);
-            item.extend_from_slice(HIT.as_bytes());
-            item.extend_from_slice(itoa::Buffer::new().format(limited(ttl)).as_bytes());
+            write_hit(&mut item, ttl);
             return HeaderValue::from_maybe_shared(Bytes::from(item)).ok();
         }
         match self {
@@ -217,6 +216,31 @@ impl CacheStatus {
     }
 }
 
+/// The item of a hit with so many seconds of freshness left, and nothing else.
+fn write_hit(octets: &mut Vec<u8>, ttl: i64) {
+    octets.extend_from_slice(HIT.as_bytes());
+    octets.extend_from_slice(itoa::Buffer::new().format(limited(ttl)).as_bytes());
+}
+
+/// An item that has been said, for whoever tells of it. That of most hits takes no memory.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// That of a hit with so many seconds of freshness left, and nothing else.
+    Hit(i64),
+    /// What stands in the field.
+    Field(HeaderValue),
+}
+
+impl Said {
+    /// Writes the item as it was said.
+    pub fn write(&self, octets: &mut Vec<u8>) {
+        match self {
+            Self::Hit(ttl) => write_hit(octets, *ttl),
+            Self::Field(item) => octets.extend_from_slice(item.as_bytes()),
+        }
+    }
+}
+
 /// RFC 9651 §3.3.1: integers have at most 15 digits.
 fn limited(ttl: i64) -> i64 {
     const LARGEST: i64 = 999_999_999_999_999;
@@ -279,6 +303,15 @@ mod tests {
             let mut fields = HeaderMap::new();
             status.write_to(&mut fields);
             assert_eq!(fields[CACHE_STATUS], status.to_string());
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_hit_is_what_it_says() {
+        for ttl in [60, 0, -1, i64::MIN] {
+            let mut told = Vec::new();
+            Said::Hit(ttl).write(&mut told);
+            assert_eq!(CacheStatus::hit(ttl).item().unwrap(), told.as_slice());
         }
     }
 

@@ -11,6 +11,7 @@ use super::values::Form;
 use super::{Asked, End, Entry, noted};
 use crate::access_log::AccessLog;
 use crate::config::LogFormat;
+use crate::semantics::Said;
 
 /// A common line has room in so many octets.
 const COMMON: usize = 768;
@@ -142,7 +143,16 @@ impl Line {
         self.raw("\",\"outcome\":\"");
         self.raw(entry.outcome().as_str());
         self.raw("\",\"cache_status\":");
-        self.json(entry.cache_status());
+        match entry.cache_status() {
+            None => self.raw("null"),
+            Some(Said::Field(item)) => self.json(Some(item.as_bytes())),
+            // Nothing of that is escaped.
+            Some(hit @ Said::Hit(_)) => {
+                self.octets.push(b'"');
+                hit.write(&mut self.octets);
+                self.octets.push(b'"');
+            }
+        }
         self.raw(",\"route\":");
         match entry.route.as_deref() {
             None => self.raw("null"),
@@ -187,7 +197,14 @@ impl Line {
     }
 
     fn end_text(&mut self, entry: &Entry, end: End, shows_queries: bool) {
-        self.named("cache_status", entry.cache_status());
+        if let Some(said) = entry.cache_status() {
+            self.raw(" cache_status=\"");
+            match said {
+                Said::Field(item) => self.quoted(item.as_bytes()),
+                hit @ Said::Hit(_) => hit.write(&mut self.octets),
+            }
+            self.octets.push(b'"');
+        }
         self.named("route", entry.route.as_deref().map(str::as_bytes));
         self.named("key", entry.key(shows_queries));
         self.named("outcome", Some(entry.outcome().as_str().as_bytes()));
@@ -279,8 +296,8 @@ impl Entry {
         ]
     }
 
-    fn cache_status(&self) -> Option<&[u8]> {
-        Some(self.answered.as_ref()?.cache_status.as_ref()?.as_bytes())
+    pub(super) fn cache_status(&self) -> Option<&Said> {
+        self.answered.as_ref()?.cache_status.as_ref()
     }
 
     fn key(&self, shows_queries: bool) -> Option<&[u8]> {

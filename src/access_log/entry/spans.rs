@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Uri};
 
 use super::{Asked, End, Entry, Step};
 use crate::clock;
+use crate::semantics::Said;
 use crate::traces::{self, Kind, Span, Tracer, Value};
 
 /// What its span says of a request, and whom it is told.
@@ -85,7 +86,7 @@ impl Told {
             ("user_agent.original", text(self.agent.as_ref())),
             ("larder.route", entry.route.as_deref().map(Cow::Borrowed)),
             ("larder.outcome", Some(entry.outcome().as_str().into())),
-            ("larder.cache_status", text(answered.and_then(|it| it.cache_status.as_ref()))),
+            ("larder.cache_status", entry.cache_status().map(said)),
             ("larder.end", Some(end.as_str().into())),
         ];
         let texts = texts.into_iter().filter_map(|(name, it): (_, Option<Cow<'_, str>>)| {
@@ -94,6 +95,12 @@ impl Told {
         let status = answered.map(|it| Value::Number(it.status.as_u16().into()));
         texts.chain(status.map(|it| ("http.response.status_code", it))).collect()
     }
+}
+
+fn said(item: &Said) -> Cow<'_, str> {
+    let mut octets = Vec::new();
+    item.write(&mut octets);
+    String::from_utf8_lossy(&octets).into_owned().into()
 }
 
 fn text(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
