@@ -163,6 +163,14 @@ impl End {
     }
 }
 
+/// What is known of a request when it has ended.
+struct Ended<'a> {
+    sent: u64,
+    end: End,
+    /// Its readable name, if that was not noted.
+    key: Option<&'a str>,
+}
+
 /// A request that is to become a line, and spans.
 pub struct Entry {
     line: Option<(Arc<AccessLog>, Line)>,
@@ -228,18 +236,24 @@ impl Entry {
     }
 
     /// It has ended with its head: all of its content was at hand.
-    pub fn end_at_once(&mut self, sent: u64) {
+    ///
+    /// `key`: its readable name, unless that was noted.
+    pub fn end_at_once(&mut self, sent: u64, key: &str) {
         self.took = self.answered.as_ref().map(|it| it.head);
-        self.end(sent, End::Complete);
+        self.tell(&Ended { sent, end: End::Complete, key: Some(key) });
     }
 
     /// It has ended, and is put into the log, and told.
     pub fn end(&mut self, sent: u64, end: End) {
+        self.tell(&Ended { sent, end, key: None });
+    }
+
+    fn tell(&mut self, ended: &Ended<'_>) {
         if let Some(told) = self.told.take() {
-            told.end(self, end);
+            told.end(self, ended.end);
         }
         if let Some((log, line)) = self.line.take() {
-            line.end(self, &log, sent, end);
+            line.end(self, &log, ended);
         }
     }
 

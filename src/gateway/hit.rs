@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
-use crate::access_log::Entry;
+use crate::access_log::{Entry, Notes};
 use crate::body::Body;
 use crate::semantics::Said;
 use crate::stats::{Outcome, Outcomes};
 use crate::stored::StoredResponse;
 
 use super::coded::Shape;
+use super::key::Key;
 use super::measure::mark;
 use super::{Answer, Presented, ready, respond};
 
@@ -25,6 +26,8 @@ pub(super) struct Hit {
     age: Duration,
     ttl: i64,
     is_counted: bool,
+    /// Where its name is to be noted, as that of the request's key, unless the log is given it at once.
+    unnamed: Option<Arc<Notes>>,
     told: Option<Box<Told>>,
 }
 
@@ -36,7 +39,8 @@ struct Told {
 
 /// The answer out of L1, by a stored response that may be served.
 pub(super) fn answer(
-    presented: &Presented,
+    presented: &mut Presented,
+    key: &Key,
     stored: Arc<StoredResponse>,
     age: Duration,
     ttl: i64,
@@ -46,10 +50,18 @@ pub(super) fn answer(
         && !presented.notable.range
         && presented.coder.is_none()
         && stored.part.is_none();
-    if is_as_stored {
-        return Answer::hit(Hit { stored, age, ttl, is_counted: false, told: None });
+    if !is_as_stored {
+        key.note(presented);
+        return Answer::now(mark(respond::hit(presented, &stored, age, ttl), Outcome::HitL1));
     }
-    Answer::now(mark(respond::hit(presented, &stored, age, ttl), Outcome::HitL1))
+    let unnamed = match presented.peer.notes.take() {
+        Some(notes) if !key.is_named(&stored.name, presented) => {
+            notes.key(key.name(presented).into());
+            None
+        }
+        notes => notes,
+    };
+    Answer::hit(Hit { stored, age, ttl, is_counted: false, unnamed, told: None })
 }
 
 impl Hit {
@@ -82,6 +94,9 @@ impl Hit {
 
     /// The response, which says what it came to, if that has not been counted.
     pub(super) fn render(self) -> Response<Body> {
+        if let Some(notes) = self.unnamed {
+            notes.key(self.stored.name.to_string());
+        }
         let fields = ready::head(&self.stored, self.age, self.ttl, &Shape::Only);
         let content = Body::Whole(self.stored.body.clone());
         let mut response = respond::assemble(self.stored.status, fields, content);
@@ -100,7 +115,7 @@ impl Hit {
         if let Some(mut told) = self.told.take() {
             let length = self.length();
             told.outcomes.sent(length);
-            told.entry.end_at_once(length);
+            told.entry.end_at_once(length, &self.stored.name);
         }
         Some(self.stored.body.clone())
     }

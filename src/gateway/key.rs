@@ -124,7 +124,26 @@ impl Key {
         }
     }
 
-    /// The same; none where path and query are the key, as they are.
+    /// Whether this is the readable name for sure. To see that takes a fraction of making one.
+    pub(super) fn is_named(&self, name: &str, presented: &Presented) -> bool {
+        match &self.made {
+            Made::Plain => {
+                let uri = &presented.head.uri;
+                stored::is_plain_name(name, uri.path(), uri.query())
+            }
+            Made::ByOne(answered) => *answered.name == *name,
+            Made::BySeveral(_) => false,
+        }
+    }
+
+    /// Notes the readable name for the access log.
+    pub(super) fn note(&self, presented: &Presented) {
+        if let Some(notes) = &presented.peer.notes {
+            notes.key(self.name(presented).into());
+        }
+    }
+
+    /// The readable name; none where path and query are the key, as they are.
     fn policies_name(&self) -> Option<Arc<str>> {
         match &self.made {
             Made::Plain => None,
@@ -249,9 +268,6 @@ impl Gateway {
             }
             Keyed::Failed => return Answer::now(respond::policy_failed()),
         };
-        if let Some(notes) = &presented.peer.notes {
-            notes.key(key.name(&presented).into());
-        }
         if !self.status_key {
             return self.answer_by(presented, key);
         }

@@ -360,7 +360,7 @@ impl Gateway {
     }
 
     /// Answers a request with this key: from L1, from L2, or from the upstream by way of the store.
-    fn answer_by(self: &Arc<Self>, presented: Presented, key: Key) -> Answer {
+    fn answer_by(self: &Arc<Self>, mut presented: Presented, key: Key) -> Answer {
         let mut missing = Missing::NOTHING;
         if self.store.has_l1() {
             let figures = self.route_stats(&presented);
@@ -369,13 +369,15 @@ impl Gateway {
                     figures.outcomes.l1_hit();
                     self.note_hit(&presented);
                     if !confirmed {
+                        key.note(&presented);
                         return Answer::now(self.serve_unconfirmed(&presented, &stored, age, ttl));
                     }
-                    return hit::answer(&presented, stored, age, ttl);
+                    return hit::answer(&mut presented, &key, stored, age, ttl);
                 }
                 Looked::ServeStale { stored, age, ttl } => {
                     figures.outcomes.l1_hit();
                     self.note_hit(&presented);
+                    key.note(&presented);
                     let presented = Arc::new(presented);
                     let response = self.serve_stale(presented, key, stored, age, ttl);
                     return Answer::now(response);
@@ -386,6 +388,7 @@ impl Gateway {
                 }
             }
         }
+        key.note(&presented);
         // Every future on the way has a place for it, and is moved with that.
         let (gateway, presented) = (Arc::clone(self), Arc::new(presented));
         Answer::later(async move { gateway.answer_beyond_l1(presented, key, missing).await })

@@ -47,6 +47,16 @@ pub fn readable_name<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) ->
     cut_name(whole)
 }
 
+/// Whether a name is that of a path and a query as they are: most names are. One that is cut or has a character
+/// replaced is none.
+pub fn is_plain_name(name: &str, path: &str, query: Option<&str>) -> bool {
+    let rest = name.strip_prefix(path.strip_prefix('/').unwrap_or(path));
+    match query {
+        None => rest == Some(""),
+        Some(query) => rest.and_then(|rest| rest.strip_prefix('?')) == Some(query),
+    }
+}
+
 /// Whether it has no control characters for sure: ASCII alone is looked for, many octets at a time.
 fn is_printable(text: &str) -> bool {
     text.bytes().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'))
@@ -79,6 +89,19 @@ mod tests {
             assert_eq!(readable_name(parts.iter().copied()), expected);
         }
         assert_eq!(readable_name(default_parts("/a", Some(""))), "a?");
+    }
+
+    #[test]
+    fn a_plain_name_is_the_one_that_would_be_made() {
+        let long = format!("/{}", "a".repeat(LONGEST + 1));
+        let targets = ["/", "/a", "/a?", "/a?b=1&c", "//a", "*", "/a\x7f", long.as_str()];
+        for target in targets {
+            let (path, query) =
+                target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+            let name = readable_name(default_parts(path, query));
+            let is_as_it_is = !matches!(target, "/a\x7f") && target.len() <= LONGEST;
+            assert_eq!(is_plain_name(&name, path, query), is_as_it_is, "{target}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Version};
 
 use super::values::Form;
-use super::{Asked, End, Entry, noted};
+use super::{Asked, Ended, Entry, noted};
 use crate::access_log::AccessLog;
 use crate::config::LogFormat;
 use crate::semantics::Said;
@@ -62,22 +62,22 @@ impl Line {
     }
 
     /// Puts it into the log, with what the answer adds.
-    pub(super) fn end(mut self, entry: &Entry, log: &AccessLog, sent: u64, end: End) {
+    pub(super) fn end(mut self, entry: &Entry, log: &AccessLog, ended: &Ended<'_>) {
         let behind = self.octets.len();
         let status = entry.answered.as_ref().map(|it| it.status.as_u16());
         match log.format {
-            LogFormat::Json => self.end_json(entry, sent, end, log.query),
+            LogFormat::Json => self.end_json(entry, ended, log.query),
             LogFormat::Combined | LogFormat::Text => {
                 self.octets.push(b' ');
                 // 499 is what others write for a client that has gone.
                 self.digits::<3>(status.unwrap_or(499).into());
                 self.octets.push(b' ');
-                self.number(sent);
+                self.number(ended.sent);
             }
         }
         let answered = self.octets.len();
         if log.format == LogFormat::Text {
-            self.end_text(entry, end, log.query);
+            self.end_text(entry, ended, log.query);
         }
         self.octets.push(b'\n');
         let (known, added) = self.octets.split_at(behind);
@@ -120,7 +120,7 @@ impl Line {
         self.octets.push(b'}');
     }
 
-    fn end_json(&mut self, entry: &Entry, sent: u64, end: End, shows_queries: bool) {
+    fn end_json(&mut self, entry: &Entry, ended: &Ended<'_>, shows_queries: bool) {
         let answered = entry.answered.as_ref();
         self.raw(",\"status\":");
         match answered {
@@ -128,7 +128,7 @@ impl Line {
             None => self.raw("null"),
         }
         self.raw(",\"bytes\":");
-        self.number(sent);
+        self.number(ended.sent);
         for (name, time) in TIMES.into_iter().zip(entry.times()) {
             self.raw(",\"");
             self.raw(name);
@@ -139,7 +139,7 @@ impl Line {
             }
         }
         self.raw(",\"end\":\"");
-        self.raw(end.as_str());
+        self.raw(ended.end.as_str());
         self.raw("\",\"outcome\":\"");
         self.raw(entry.outcome().as_str());
         self.raw("\",\"cache_status\":");
@@ -164,7 +164,7 @@ impl Line {
             }
         }
         self.raw(",\"key\":");
-        self.json(entry.key(shows_queries));
+        self.json(entry.key(ended, shows_queries));
     }
 
     /// As Apache's `combined` has it.
@@ -196,7 +196,7 @@ impl Line {
         self.named("trace_id", came.trace_id().as_deref().map(str::as_bytes));
     }
 
-    fn end_text(&mut self, entry: &Entry, end: End, shows_queries: bool) {
+    fn end_text(&mut self, entry: &Entry, ended: &Ended<'_>, shows_queries: bool) {
         if let Some(said) = entry.cache_status() {
             self.raw(" cache_status=\"");
             match said {
@@ -206,9 +206,9 @@ impl Line {
             self.octets.push(b'"');
         }
         self.named("route", entry.route.as_deref().map(str::as_bytes));
-        self.named("key", entry.key(shows_queries));
+        self.named("key", entry.key(ended, shows_queries));
         self.named("outcome", Some(entry.outcome().as_str().as_bytes()));
-        self.named("end", Some(end.as_str().as_bytes()));
+        self.named("end", Some(ended.end.as_str().as_bytes()));
         for (name, time) in TIMES.into_iter().zip(entry.times()) {
             if let Some(time) = time {
                 self.octets.push(b' ');
@@ -300,8 +300,8 @@ impl Entry {
         self.answered.as_ref()?.cache_status.as_ref()
     }
 
-    fn key(&self, shows_queries: bool) -> Option<&[u8]> {
-        let key = self.notes.key.get()?.as_bytes();
+    fn key<'a>(&'a self, ended: &Ended<'a>, shows_queries: bool) -> Option<&'a [u8]> {
+        let key = self.notes.key.get().map(String::as_str).or(ended.key)?.as_bytes();
         Some(if shows_queries { key } else { before(key, b"?") })
     }
 }
