@@ -83,7 +83,7 @@ impl Body {
     }
 
     /// Has what goes out of it counted, and put into the access log at its end.
-    pub fn count_with(&mut self, outcomes: Arc<Outcomes>, entry: Option<Entry>) {
+    pub fn count_with(&mut self, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) {
         let body = std::mem::replace(self, Self::empty());
         *self = Self::Metered(Box::new(Metered::new(body, outcomes, entry)));
     }

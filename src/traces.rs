@@ -29,7 +29,7 @@ use tracing::{info, warn};
 use crate::config;
 use crate::stats::Stats;
 
-pub use self::context::{Context, random, trace_of};
+pub use self::context::{Context, TRACEPARENT, random, trace_of};
 pub use self::span::{Kind, Span, Value};
 
 /// So many spans are told at once.

@@ -20,7 +20,7 @@ use super::AccessLog;
 use crate::clock;
 use crate::semantics::Said;
 use crate::stats::Outcome;
-use crate::traces::{self, Context, Kind, Tracer};
+use crate::traces::{Context, Kind, Tracer};
 
 /// What whoever answers a request notes on the way.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ struct Ended<'a> {
     key: Option<&'a str>,
 }
 
-/// A request that is to become a line, and spans.
+/// A request that is to become a line, and spans. It is passed from hand to hand, by its place on the heap.
 pub struct Entry {
     line: Option<(Arc<AccessLog>, Line)>,
     told: Option<Box<Told>>,
@@ -191,16 +191,15 @@ impl Entry {
         tracer: Option<&Arc<Tracer>>,
         request: &Request<B>,
         asked: Asked,
-    ) -> Self {
+    ) -> Box<Self> {
         let context = tracer.map(|tracer| Context::of(request.headers(), tracer.share()));
-        let trace = || traces::trace_of(request.headers());
         let line = log.map(|log| {
-            let trace = context.as_ref().map(|context| context.trace).or_else(trace);
+            let trace = context.as_ref().map(|context| context.trace);
             let came = Came::of(request, &asked, trace, log.query);
             (Arc::clone(log), Line::begin(log.format, &came))
         });
         let told = tracer.filter(|_| context.as_ref().is_some_and(|it| it.is_sampled));
-        Self {
+        Box::new(Self {
             line,
             told: told.map(|tracer| Box::new(Told::begin(tracer, request, asked))),
             begun: asked.begun,
@@ -209,7 +208,7 @@ impl Entry {
             route: None,
             answered: None,
             took: None,
-        }
+        })
     }
 
     /// Where what is noted on the way ends up.

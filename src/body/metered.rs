@@ -16,7 +16,7 @@ use crate::stats::Outcomes;
 pub struct Metered {
     body: Body,
     outcomes: Arc<Outcomes>,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
     /// How much it is, where that is known.
     length: Option<u64>,
     sent: u64,
@@ -25,7 +25,7 @@ pub struct Metered {
 
 impl Metered {
     /// Nothing of it has gone out yet.
-    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Entry>) -> Self {
+    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) -> Self {
         let length = body.size_hint().exact();
         Self { body, outcomes, entry, length, sent: 0, end: None }
     }

@@ -28,13 +28,13 @@ pub(super) struct Hit {
     is_counted: bool,
     /// Where its name is to be noted, as that of the request's key, unless the log is given it at once.
     unnamed: Option<Arc<Notes>>,
-    told: Option<Box<Told>>,
+    told: Option<Told>,
 }
 
 /// Where a hit is put when it has gone out.
 struct Told {
     outcomes: Arc<Outcomes>,
-    entry: Entry,
+    entry: Box<Entry>,
 }
 
 /// The answer out of L1, by a stored response that may be served.
@@ -81,13 +81,13 @@ impl Hit {
 
     /// It has been counted; its content, too, unless there is an entry for the access log, which ends when that
     /// goes out.
-    pub(super) fn counted(&mut self, outcomes: &Arc<Outcomes>, entry: Option<Entry>) {
+    pub(super) fn counted(&mut self, outcomes: &Arc<Outcomes>, entry: Option<Box<Entry>>) {
         self.is_counted = true;
         match entry {
             None => outcomes.sent(self.length()),
             Some(entry) => {
                 let outcomes = Arc::clone(outcomes);
-                self.told = Some(Box::new(Told { outcomes, entry }));
+                self.told = Some(Told { outcomes, entry });
             }
         }
     }

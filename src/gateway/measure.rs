@@ -35,7 +35,7 @@ pub(super) fn told(mut response: Response<Body>, status: &CacheStatus) -> Respon
 struct Begun {
     at: Instant,
     is_head: bool,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
 }
 
 /// A request that is being answered. Dropping it before there is an answer is what its client does by

@@ -12,6 +12,7 @@ use super::{Asked, Ended, Entry, noted};
 use crate::access_log::AccessLog;
 use crate::config::LogFormat;
 use crate::semantics::Said;
+use crate::traces::{self, TRACEPARENT};
 
 /// A common line has room in so many octets.
 const COMMON: usize = 768;
@@ -227,16 +228,18 @@ impl<'a, B> Came<'a, B> {
         trace: Option<u128>,
         shows_queries: bool,
     ) -> Self {
-        let (mut host, mut agent, mut referrer) = (None, None, None);
+        let (mut host, mut agent, mut referrer, mut parent) = (None, None, None, None);
         for (name, value) in request.headers() {
             let place = match *name {
                 HOST => &mut host,
                 USER_AGENT => &mut agent,
                 REFERER => &mut referrer,
+                _ if *name == TRACEPARENT => &mut parent,
                 _ => continue,
             };
             place.get_or_insert(value);
         }
+        let trace = trace.or_else(|| parent.and_then(|_| traces::trace_of(request.headers())));
         Self { asked, request, trace, shows_queries, host, agent, referrer }
     }
 
