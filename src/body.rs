@@ -82,8 +82,8 @@ impl Body {
         Self::Pieces { pieces: pieces.into_iter(), left }
     }
 
-    /// Has what goes out of it counted, and put into the access log at its end.
-    pub fn count_with(&mut self, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) {
+    /// Has what goes out of it counted, unless it has been, and put into the access log at its end.
+    pub fn count_with(&mut self, outcomes: Option<Arc<Outcomes>>, entry: Option<Box<Entry>>) {
         let body = std::mem::replace(self, Self::empty());
         *self = Self::Metered(Box::new(Metered::new(body, outcomes, entry)));
     }

@@ -11,11 +11,11 @@ use super::{Body, Cut};
 use crate::access_log::{End, Entry};
 use crate::stats::Outcomes;
 
-/// A content, and where it is counted. Dropping it is the end of its request: what had not gone out by
-/// then was not wanted any more.
+/// A content, and where it is counted, unless it has been. Dropping it is the end of its request: what had not
+/// gone out by then was not wanted any more.
 pub struct Metered {
     body: Body,
-    outcomes: Arc<Outcomes>,
+    outcomes: Option<Arc<Outcomes>>,
     entry: Option<Box<Entry>>,
     /// How much it is, where that is known.
     length: Option<u64>,
@@ -25,7 +25,7 @@ pub struct Metered {
 
 impl Metered {
     /// Nothing of it has gone out yet.
-    pub fn new(body: Body, outcomes: Arc<Outcomes>, entry: Option<Box<Entry>>) -> Self {
+    pub fn new(body: Body, outcomes: Option<Arc<Outcomes>>, entry: Option<Box<Entry>>) -> Self {
         let length = body.size_hint().exact();
         Self { body, outcomes, entry, length, sent: 0, end: None }
     }
@@ -38,9 +38,15 @@ impl Metered {
     /// See [`Body::take_whole`].
     pub(super) fn take_whole(&mut self) -> Option<Bytes> {
         let octets = self.body.take_whole()?;
-        self.sent += octets.len() as u64;
-        self.outcomes.sent(octets.len() as u64);
+        self.count(&octets);
         Some(octets)
+    }
+
+    fn count(&mut self, octets: &Bytes) {
+        self.sent += octets.len() as u64;
+        if let Some(outcomes) = &self.outcomes {
+            outcomes.sent(octets.len() as u64);
+        }
     }
 
     /// See [`Body::remove_text`].
@@ -56,8 +62,7 @@ impl Metered {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(octets) = frame.data_ref() {
-                    self.sent += octets.len() as u64;
-                    self.outcomes.sent(octets.len() as u64);
+                    self.count(octets);
                 } else {
                     // Nothing comes behind trailers.
                     self.end = Some(End::Complete);

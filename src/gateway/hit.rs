@@ -28,13 +28,8 @@ pub(super) struct Hit {
     is_counted: bool,
     /// Where its name is to be noted, as that of the request's key, unless the log is given it at once.
     unnamed: Option<Arc<Notes>>,
-    told: Option<Told>,
-}
-
-/// Where a hit is put when it has gone out.
-struct Told {
-    outcomes: Arc<Outcomes>,
-    entry: Box<Entry>,
+    /// What is told of it when it has gone out.
+    entry: Option<Box<Entry>>,
 }
 
 /// The answer out of L1, by a stored response that may be served.
@@ -61,7 +56,7 @@ pub(super) fn answer(
         }
         notes => notes,
     };
-    Answer::hit(Hit { stored, age, ttl, is_counted: false, unnamed, told: None })
+    Answer::hit(Hit { stored, age, ttl, is_counted: false, unnamed, entry: None })
 }
 
 impl Hit {
@@ -79,17 +74,10 @@ impl Hit {
         Said::Hit(self.ttl)
     }
 
-    /// It has been counted; its content, too, unless there is an entry for the access log, which ends when that
-    /// goes out.
-    pub(super) fn counted(&mut self, outcomes: &Arc<Outcomes>, entry: Option<Box<Entry>>) {
-        self.is_counted = true;
-        match entry {
-            None => outcomes.sent(self.length()),
-            Some(entry) => {
-                let outcomes = Arc::clone(outcomes);
-                self.told = Some(Told { outcomes, entry });
-            }
-        }
+    /// It has been counted, with its content, which is at hand. The entry for the access log ends when that goes out.
+    pub(super) fn counted(&mut self, outcomes: &Outcomes, entry: Option<Box<Entry>>) {
+        outcomes.sent(self.length());
+        (self.is_counted, self.entry) = (true, entry);
     }
 
     /// The response, which says what it came to, if that has not been counted.
@@ -103,8 +91,8 @@ impl Hit {
         if !self.is_counted {
             response = mark(response, Outcome::HitL1);
         }
-        if let Some(told) = self.told {
-            response.body_mut().count_with(told.outcomes, Some(told.entry));
+        if let Some(entry) = self.entry {
+            response.body_mut().count_with(None, Some(entry));
         }
         response
     }
@@ -112,10 +100,8 @@ impl Hit {
     /// Writes its head, and answers its content, which is on its way out then. None: it is to be rendered.
     pub(super) fn write(&mut self, head: &mut Vec<u8>) -> Option<Bytes> {
         ready::write(&self.stored, self.age, self.ttl, head)?;
-        if let Some(mut told) = self.told.take() {
-            let length = self.length();
-            told.outcomes.sent(length);
-            told.entry.end_at_once(length, &self.stored.name);
+        if let Some(mut entry) = self.entry.take() {
+            entry.end_at_once(self.length(), &self.stored.name);
         }
         Some(self.stored.body.clone())
     }

@@ -129,12 +129,12 @@ impl Begun {
             (Body::Whole(octets), None) => {
                 outcomes.sent(if self.is_head { 0 } else { octets.len() as u64 });
             }
-            (body, entry) => body.count_with(Arc::clone(outcomes), entry),
+            (body, entry) => body.count_with(Some(Arc::clone(outcomes)), entry),
         }
     }
 
     /// The same of a hit, which is a response only when it has to be one.
-    fn finish_hit(mut self, outcomes: &Arc<Outcomes>, hit: &mut Hit) {
+    fn finish_hit(mut self, outcomes: &Outcomes, hit: &mut Hit) {
         self.count(outcomes, Outcome::HitL1, hit.status(), || Some(hit.cache_status()));
         hit.counted(outcomes, self.entry);
     }
