@@ -49,10 +49,21 @@ struct Shared {
 }
 
 /// What waits to be written.
-#[derive(Default)]
 struct Lines {
     octets: Vec<u8>,
     count: u64,
+}
+
+impl Lines {
+    /// None, and room for those that wait while others are written, so that nothing is moved about later.
+    fn none(most: usize) -> Self {
+        Self { octets: Vec::with_capacity(2 * much(most)), count: 0 }
+    }
+}
+
+/// So many octets are written at once, where there is room for `most`.
+fn much(most: usize) -> usize {
+    MUCH.min(most / 4)
 }
 
 impl AccessLog {
@@ -63,7 +74,7 @@ impl AccessLog {
     pub fn start(config: &config::AccessLog, stats: Arc<Stats>) -> io::Result<(Arc<Self>, Writer)> {
         let target = Target::open(config.file.as_deref())?;
         let shared = Arc::new(Shared {
-            lines: Mutex::default(),
+            lines: Mutex::new(Lines::none(config.buffer)),
             most: config.buffer,
             reopen: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -102,7 +113,7 @@ impl AccessLog {
         }
         lines.count += 1;
         // Once, while they are in the processor's caches, and long before there is no room.
-        let much = MUCH.min(self.shared.most / 4);
+        let much = much(self.shared.most);
         if before < much && lines.octets.len() >= much {
             self.writer.unpark();
         }
@@ -124,7 +135,7 @@ impl Shared {
     }
 
     fn write(&self, mut target: Target, file: Option<&Path>) {
-        let mut lines = Lines::default();
+        let mut lines = Lines::none(self.most);
         let (mut is_failing, mut is_torn, mut told) = (false, false, 0);
         loop {
             // Before the lines are taken: those of requests that have ended are there by then.
