@@ -24,9 +24,10 @@ use crate::store::{Hit, LookUp};
 use crate::stored::{Original, StoredResponse};
 use crate::upstream::Reply;
 
-use super::fetch::{Came, Fetch, Storing, length};
+use super::fetch::{Came, Fetch, length};
 use super::partial::Sought;
 use super::shown::Source;
+use super::storing::Storing;
 
 /// A part that may be stored, together with what is held.
 struct Part {

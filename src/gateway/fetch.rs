@@ -3,6 +3,7 @@
 //! It outlives the request that caused it, so that it ends for the store and the followers whether or not
 //! that client is still there.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
@@ -15,12 +16,10 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::collapse::{Apart, Head, Lead, Variant};
-use crate::config::OnError;
 use crate::message;
-use crate::plugin::SeenResponse;
-use crate::semantics::{self, Asked, Combined, Freshness, NoVarySearch, NotStored, Times, Vary};
+use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Vary};
 use crate::store::{Lease, Put, Slot, Turn, Word};
-use crate::stored::{CacheKey, Fields, Mark, Moment, Original, Position, StoredResponse};
+use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 use crate::upstream::{Failure, Reply};
 
 use super::fleet::tell_fleet;
@@ -29,8 +28,9 @@ use super::partial::Sought;
 use super::refusals::Reason;
 use super::respond::Alone;
 use super::shown::Source;
+use super::storing::Storing;
 use super::validate::{Validation, conditions};
-use super::{Ask, Gateway, Plan, Presented, tags};
+use super::{Gateway, Plan, Presented};
 
 /// One forward request on its way.
 pub(super) struct Fetch {
@@ -57,64 +57,96 @@ pub(super) enum Came {
     Beginning(Bytes),
 }
 
-/// What decides about a response that may be stored.
-pub(super) struct Storing {
-    pub(super) freshness: Freshness,
-    pub(super) marks: Vec<Mark>,
-    pub(super) original: Original,
-}
-
 impl Fetch {
-    /// Forwards the request, shares and stores what comes of it. What is rare of that is on the heap, so that
-    /// the others have no room for it.
-    pub(super) async fn run(self) {
-        let requested = self.gateway.clock.now();
-        let validation = self.gateway.validation(&self.presented, &self.sought);
-        let reply = match self.send(&validation).await {
-            Ok(reply) => reply,
-            Err(failure) => {
-                debug!(error = %failure, "forward request failed");
-                self.not_stored(None, Reason::NoResponse);
-                return self.lead.failed(failure);
+    /// Forwards the request, shares and stores what comes of it.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "a function has room for what it is given twice, a block once"
+    )]
+    pub(super) fn run(self) -> impl Future<Output = ()> + Send + 'static {
+        async move {
+            let requested = self.gateway.clock.now();
+            let validation = self.gateway.validation(&self.presented, &self.sought);
+            let reply = match self.send(&validation).await {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    debug!(error = %failure, "forward request failed");
+                    self.not_stored(None, Reason::NoResponse);
+                    return self.lead.failed(failure);
+                }
+            };
+            let times = Times { requested, received: self.gateway.clock.now() };
+            if let Some(rest) = self.heard_of(reply, validation, times) {
+                rest.await;
             }
-        };
-        let times = Times { requested, received: self.gateway.clock.now() };
+        }
+    }
+
+    /// A response has begun. What is still to be done is on the heap, so that a request which is only passed on
+    /// has no room for it.
+    fn heard_of(
+        self,
+        reply: Response<Reply>,
+        validation: Validation,
+        times: Times,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         match (&self.sought, reply.status()) {
             (Sought::Whole { .. }, StatusCode::NOT_MODIFIED) if !validation.is_empty() => {
-                return Box::pin(self.not_modified(reply, validation, times)).await;
+                return Some(Box::pin(self.not_modified(reply, validation, times)));
             }
             (Sought::Part(_), StatusCode::PARTIAL_CONTENT) => {
-                return Box::pin(self.store_part(reply, &times)).await;
+                return Some(Box::pin(async move { self.store_part(reply, &times).await }));
             }
             // An origin in trouble would not answer better the second time.
             (Sought::Rest { .. }, status)
                 if status != StatusCode::OK && !status.is_server_error() =>
             {
-                return Box::pin(self.complete(reply, &times)).await;
+                return Some(Box::pin(async move { self.complete(reply, &times).await }));
             }
             _ => {}
         }
         if self.presented.head.method == Method::HEAD {
-            return Box::pin(self.headed(reply, &times)).await;
+            return Some(Box::pin(async move { self.headed(reply, &times).await }));
         }
+        let method = self.presented.head.method.clone();
+        match (self.storable(reply.status(), reply.headers(), &times), &self.plan().storing) {
+            (Err(why), _) if !self.makes_wrong(&reply, why) => {
+                self.hand_over(reply, why, times.received);
+                None
+            }
+            (Err(why), _) => Some(Box::pin(self.withdraw_for(reply, why, times))),
+            (Ok(storing), None) => Some(Box::pin(self.store(method, reply, storing))),
+            (Ok(storing), Some(_)) => Some(Box::pin(self.store_as_allowed(reply, storing, times))),
+        }
+    }
+
+    /// Stores a response if the route's policy allows it.
+    async fn store_as_allowed(self, reply: Response<Reply>, storing: Storing, times: Times) {
         let (head, mut content) = reply.into_parts();
         let source = Source::Coming(&mut content);
-        let decision = self.storing(head.status, &head.headers, source, &times).await;
+        let decision = self.allowed(head.status, &head.headers, source, storing).await;
         let reply = Response::from_parts(head, content);
         match decision {
             Ok(storing) => {
                 let method = self.presented.head.method.clone();
-                Box::pin(self.store(&method, reply, storing)).await;
+                self.store(method, reply, storing).await;
             }
-            Err(why) => {
-                if let Sought::Whole { stale: Some(stale), .. } = &self.sought
-                    && semantics::supersedes(&self.presented.head.headers, reply.status(), why)
-                {
-                    self.withdraw(stale, false).await;
-                }
-                self.hand_over(reply, why, times.received);
-            }
+            Err(why) if self.makes_wrong(&reply, why) => self.withdraw_for(reply, why, times).await,
+            Err(why) => self.hand_over(reply, why, times.received),
         }
+    }
+
+    /// Whether what is stored is wrong by a response that is not stored.
+    fn makes_wrong(&self, reply: &Response<Reply>, why: NotStored) -> bool {
+        matches!(self.sought, Sought::Whole { stale: Some(_), .. })
+            && semantics::supersedes(&self.presented.head.headers, reply.status(), why)
+    }
+
+    async fn withdraw_for(self, reply: Response<Reply>, why: NotStored, times: Times) {
+        if let Sought::Whole { stale: Some(stale), .. } = &self.sought {
+            self.withdraw(stale, false).await;
+        }
+        self.hand_over(reply, why, times.received);
     }
 
     /// Begins again, with nothing in mind that is stored.
@@ -158,87 +190,8 @@ impl Fetch {
         self.gateway.forward_with(&self.presented, &fields, content, key).await
     }
 
-    /// Whether the response may be stored, how long it is fresh, and what invalidates it.
-    pub(super) async fn storing(
-        &self,
-        status: StatusCode,
-        fields: &HeaderMap,
-        source: Source<'_>,
-        times: &Times,
-    ) -> Result<Storing, NotStored> {
-        let Presented { head, directives, .. } = &*self.presented;
-        // What `HEAD` freshens was stored for `GET`.
-        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let asked = Asked { method, fields: &head.headers, directives };
-        let plan = self.plan();
-        let mut freshness =
-            semantics::storable(&asked, status, fields, times, plan.rules(&self.presented))?;
-        freshness.open &= plan.may_be_shown() && self.presented.content.is_none();
-        // A 416 with a lifetime, say, is about the range, which no key holds.
-        if self.sought.is_part() && status != StatusCode::OK {
-            return Err(NotStored::Range);
-        }
-        if length(fields).is_some_and(|length| length > plan.max_body as u64) {
-            return Err(NotStored::TooLarge);
-        }
-        let authority = &self.presented.authority;
-        let mut marks = self.own_marks();
-        // Either may have it answer other queries. After a reload a write may find the route without
-        // the policy, and what this policy's keys have will be back when the policy is.
-        let answers_others = plan.key.is_asked() || NoVarySearch::of(fields).is_some();
-        if answers_others && *method != Method::POST {
-            marks.push(Mark::search(authority, head.uri.path()));
-        }
-        marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
-        let storing = Storing { freshness, marks, original: Original::default() };
-        let Some(ask) = &plan.storing else { return Ok(storing) };
-        Box::pin(self.ask_storing(ask, status, fields, source, storing)).await
-    }
-
-    /// What any response to this request can be invalidated by.
-    pub(super) fn own_marks(&self) -> Vec<Mark> {
-        self.gateway.own_marks(&self.presented, &self.key)
-    }
-
-    /// Lets the route's storing policy narrow what the RFC allows, and tag the response.
-    async fn ask_storing(
-        &self,
-        ask: &Ask,
-        status: StatusCode,
-        fields: &HeaderMap,
-        source: Source<'_>,
-        mut storing: Storing,
-    ) -> Result<Storing, NotStored> {
-        let plan = self.plan();
-        let captures = self.gateway.captures(&self.presented);
-        let seen = self.presented.seen(&captures);
-        let content = source.shown(plan, ask, fields).await;
-        let response = SeenResponse { status, fields, content, longest: plan.max_policy_body };
-        match ask.policy.storing(&seen, &response).await {
-            Ok(answer) if !answer.store => Err(NotStored::Policy),
-            Ok(answer) => {
-                if let Some(bound) = answer.max_age {
-                    storing.freshness = storing.freshness.at_most(bound);
-                }
-                let tags = answer.tags.iter().map(|tag| Mark::tag(&plan.origin_name, tag));
-                storing.marks.extend(tags);
-                Ok(storing)
-            }
-            Err(failure) => {
-                self.gateway.route_stats(&self.presented).policy_failures.count();
-                let path = self.presented.head.uri.path();
-                warn!(policy = ask.policy.name(), ?path, error = %failure, "storing policy failed");
-                match ask.on_error {
-                    OnError::Default => Ok(storing),
-                    // The response is here and correct: not to store it is all that can fail.
-                    OnError::Bypass | OnError::Fail => Err(NotStored::PolicyFailed),
-                }
-            }
-        }
-    }
-
     /// Passes the response to this method on while it is put together, and stores it when it is whole.
-    pub(super) async fn store(self, method: &Method, reply: Response<Reply>, storing: Storing) {
+    pub(super) async fn store(self, method: Method, reply: Response<Reply>, storing: Storing) {
         let (mut head, mut reply) = reply.into_parts();
         message::remove_hop_by_hop(&mut head.headers);
         message::add_via(&mut head.headers, head.version);
@@ -267,7 +220,7 @@ impl Fetch {
             // Dropping the lead tells the readers that it is not whole.
             Came::Beginning(octets) => {
                 self.not_stored(Some(head.status), Reason::BrokeOff);
-                return self.store_beginning(method, &head, &octets, storing);
+                return self.store_beginning(&method, &head, &octets, storing);
             }
         };
         if let Some(content) = content {

@@ -5,17 +5,17 @@
 //! closer look, `query` and `asking` read the content of one that asks by it, `key` says what a response is found by,
 //! `several` how more than one policy makes that, `look` what there is, `narrow` what of the request goes forward,
 //! `onward` what is added to it. `forward` sends equal misses on together, `fleet` waits for those of other gateways,
-//! `fetch` is the leader's forward request on its way into the store, `validate` what a 304 to it means, `combine` puts
-//! parts together there, `head` what a response to HEAD does there, `stale` serves what is stale all the same, `spare`
-//! answers what is not to go forward while L2 is out of use. `switch` lets another protocol follow, `write` forwards
-//! what may change something and invalidates what it made wrong, `outliving` has it and `fetch` go on without their
-//! client, `post` stores what such a request got for the GETs to come, `shown` reads contents that policies want to
-//! see, `tags` says what tags are scoped to, `purge` what operators' purges cover, and answers `PURGE`; `bearer` says
-//! who is an operator, `busiest` what is asked for most, `used` what they are told of, `stored` what is stored,
-//! `shadow` asks a second policy beside the first. `hit` is what most requests come to, `respond` makes responses out
-//! of what was found or what failed, `partial` parts of them, `coded` coded forms. `current` is which gateway answers,
-//! after a reload another. `explain` tells all of that without doing it, and `refusals` remembers for it what was not
-//! stored; `replay` lets requests of a log take the same steps.
+//! `fetch` is the leader's forward request on its way into the store, `storing` whether it gets there, `validate` what
+//! a 304 to it means, `combine` puts parts together there, `head` what a response to HEAD does there, `stale` serves
+//! what is stale all the same, `spare` answers what is not to go forward while L2 is out of use. `switch` lets another
+//! protocol follow, `write` forwards what may change something and invalidates what it made wrong, `outliving` has it
+//! and `fetch` go on without their client, `post` stores what such a request got for the GETs to come, `shown` reads
+//! contents that policies want to see, `tags` says what tags are scoped to, `purge` what operators' purges cover, and
+//! answers `PURGE`; `bearer` says who is an operator, `busiest` what is asked for most, `used` what they are told of,
+//! `stored` what is stored, `shadow` asks a second policy beside the first. `hit` is what most requests come to,
+//! `respond` makes responses out of what was found or what failed, `partial` parts of them, `coded` coded forms.
+//! `current` is which gateway answers, after a reload another. `explain` tells all of that without doing it, and
+//! `refusals` remembers for it what was not stored; `replay` lets requests of a log take the same steps.
 
 mod answer;
 mod asking;
@@ -55,6 +55,7 @@ mod shown;
 mod spare;
 mod stale;
 mod stored;
+mod storing;
 mod switch;
 mod tags;
 mod used;
@@ -72,12 +73,12 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::collapse::Collapse;
-use crate::config::{Collapsing, Config, Grant, OnError, OnL2Error, OnLag, Route};
+use crate::config::{Collapsing, Config, OnError, OnL2Error, OnLag, Route};
 use crate::documents::Source;
 use crate::forwarded::Trust;
 use crate::plugin::Policy;
 use crate::routes::Routes;
-use crate::semantics::{Forward, Grants, Kept, Rules};
+use crate::semantics::{Forward, Kept, Rules};
 use crate::stats::{Outcome, RouteStats, Stats};
 use crate::store::{Bookmark, Purpose, Store};
 use crate::token::Reader;
@@ -172,23 +173,6 @@ struct Ask {
     on_error: OnError,
 }
 
-fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rules {
-    let grants = |grant| route.grants.contains(&grant);
-    Rules {
-        ttl: route.ttl,
-        targets: config.cache.targeted.clone(),
-        stale_if_error: route.stale_if_error,
-        authorized: narrow::authorized(kept),
-        certificate_in_key: narrow::holds_certificate(kept),
-        grants: Grants {
-            authorization: grants(Grant::Authorization),
-            private: grants(Grant::Private),
-            set_cookie: grants(Grant::SetCookie),
-            post: grants(Grant::Post),
-        },
-    }
-}
-
 /// A route's plan, unless it names what is not there.
 fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let Equipment { policies, tokens, lasting, .. } = equipment;
@@ -206,7 +190,7 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
     let space = onward::space(key::with_sharing(space, route, jwt), route);
     let space = choose::space(space, route);
     let kept = narrow::kept(route, &keys, jwt);
-    let rules = rules(config, route, kept.as_ref());
+    let rules = storing::rules(config, route, kept.as_ref());
     Some(Plan {
         name: route.name.as_str().into(),
         shadow: Shadow::of(route, &space, policies, lasting),

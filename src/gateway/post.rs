@@ -83,7 +83,7 @@ impl Gateway {
         let reply = Response::from_parts(head, content);
         match decision {
             Ok(storing) => {
-                self.tasks.spawn(async move { fetch.store(&Method::POST, reply, storing).await });
+                self.tasks.spawn(async move { fetch.store(Method::POST, reply, storing).await });
                 match seat.outcome().await {
                     Outcome::Shared(head) => respond::leader(&presented, &head, seat, status),
                     _ => respond::lost(&status),

@@ -15,12 +15,13 @@ use crate::store::{Put, Word};
 use crate::stored::{CacheKey, StoredResponse};
 use crate::upstream::Reply;
 
-use super::fetch::{Fetch, Storing};
+use super::fetch::Fetch;
 use super::fleet::tell_fleet;
 use super::partial::Sought;
 use super::refusals::Reason;
 use super::respond::Alone;
 use super::shown::Source;
+use super::storing::Storing;
 use super::{Gateway, Presented};
 
 /// What a client says of its own copy, and which part it wants.

@@ -318,16 +318,13 @@ impl Lent {
         // Others have been waited for.
         let at_once = self.is_reused && matches!(line, Line::Http1(_));
         let end = if at_once { now } else { Instant::now() } + silence;
-        let content = &message.outgoing.content;
         let result = match line {
             Line::Http1(Http1::Wire(wire)) => self.send_directly(wire, message, silence, end).await,
-            Line::Http1(Http1::Spoken(sender)) => self.send_by(sender, message, silence, end).await,
-            Line::Http2(stream) => {
-                let mut sender = stream.sender();
-                self.line = Some(Line::Http2(stream));
-                let response = sender.try_send_request(message.request(Version::HTTP_2));
-                in_time(pin!(response), content, silence, end).await
+            // Both are large, and on the heap so that what goes without hyper has no room for them.
+            Line::Http1(Http1::Spoken(sender)) => {
+                Box::pin(self.send_by(sender, message, silence, end)).await
             }
+            Line::Http2(stream) => Box::pin(self.send_on(stream, message, silence, end)).await,
         };
         if matches!(result, Err(Unanswered::Failed(Failure::Timeout))) {
             self.was_silent(silence);
@@ -354,13 +351,26 @@ impl Lent {
                 }
             }
         };
-        // On the heap: most requests have no room for it.
+        // As above.
         Box::pin(async {
             let spoken = speak(wire, came).await;
             let failed = |error| Unanswered::Failed(Failure::of(error, &message.outgoing.content));
             self.send_by(spoken.map_err(failed)?, message, silence, end).await
         })
         .await
+    }
+
+    async fn send_on(
+        &mut self,
+        stream: Stream,
+        message: Message<'_, '_>,
+        silence: Duration,
+        end: Instant,
+    ) -> Result<Response<Coming>, Unanswered> {
+        let mut sender = stream.sender();
+        self.line = Some(Line::Http2(stream));
+        let response = sender.try_send_request(message.request(Version::HTTP_2));
+        in_time(pin!(response), &message.outgoing.content, silence, end).await
     }
 
     async fn send_by(
