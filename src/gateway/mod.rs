@@ -336,10 +336,7 @@ impl Gateway {
                 let gateway = gateway();
                 Answer::later(async move { gateway.purge_asked(&presented, soft).await })
             }
-            Course::Pass(why) => {
-                let gateway = gateway();
-                Answer::later(async move { gateway.pass(presented, content, why).await })
-            }
+            Course::Pass(why) => self.pass(presented, content, why),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::upstream::{Arriving, Content, Failure, Fields, Outgoing, Reply};
 
 use super::origin::Origin;
 use super::outliving::Outliving;
-use super::{Ask, Gateway, Plan, Presented, respond, shown, tags};
+use super::{Answer, Ask, Gateway, Plan, Presented, respond, shown, tags};
 
 /// What an unsafe request has invalidated.
 pub(super) struct Invalidated {
@@ -42,23 +42,26 @@ pub(super) struct Written {
 
 impl Gateway {
     /// Passes a request on that no stored response may answer.
-    pub(super) async fn pass(
+    pub(super) fn pass(
         self: &Arc<Self>,
         mut presented: Presented,
         content: Arriving,
         why: Forward,
-    ) -> Response<Body> {
-        let status = CacheStatus::forward(why);
+    ) -> Answer {
+        let (gateway, status) = (Arc::clone(self), CacheStatus::forward(why));
         if presented.head.method.is_safe() {
             let most = self.plan(&presented).max_request_body;
             let content = Content::passing(Bytes::new(), content, most);
-            return self.pass_reading(presented, content, status).await;
+            return Answer::later(
+                async move { gateway.pass_reading(presented, content, status).await },
+            );
         }
-        let content = match self.written(&mut presented, content, &status).await {
-            Ok(content) => content,
-            Err(response) => return response,
-        };
-        self.pass_writing(presented, content, status).await
+        Answer::later(async move {
+            match gateway.written(&mut presented, content, &status).await {
+                Ok(content) => gateway.pass_writing(presented, content, status).await,
+                Err(response) => response,
+            }
+        })
     }
 
     /// Passes an unsafe request on, and invalidates what it made wrong.
