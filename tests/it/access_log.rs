@@ -115,6 +115,35 @@ async fn a_line_tells_what_became_of_a_request() {
     }
 }
 
+/// Also where the response was stored for another query, and where a hit is told more, or read by hyper.
+#[tokio::test]
+async fn a_line_has_the_name_of_what_was_asked_for() {
+    let told_more = "[cache]\nstatus_key = true";
+    for (cache, closes) in [("", false), ("", true), (told_more, false), (told_more, true)] {
+        let (origin, log) = (Origin::start().await, Log::new());
+        let gateway = log.of(Gateway::setup(&origin).cache(cache), "").await;
+        let rule = "params=(\"x\")";
+        origin.on("/a?x=1").reply(ok("12345").max_age(60).field("no-vary-search", rule));
+        for target in ["/a?x=1", "/a?x=1", "/a?x=2"] {
+            let mut ask = gateway.ask("GET", target);
+            if closes {
+                ask = ask.field("connection", "close");
+            }
+            ask.send().await.body("12345");
+        }
+        let all = log.objects(3).await;
+        assert_eq!(
+            all.iter().map(|line| of(line, &["outcome", "key", "bytes"])).collect::<Vec<_>>(),
+            [
+                json!(["uri-miss", "a?x=1", 5]),
+                json!(["hit-l1", "a?x=1", 5]),
+                json!(["hit-l1", "a?x=2", 5])
+            ],
+            "{cache} {closes}"
+        );
+    }
+}
+
 /// What `text` has behind `combined`.
 #[tokio::test]
 async fn a_line_of_text_tells_as_much_and_is_read_back_as_json_is() {
