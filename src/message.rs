@@ -4,9 +4,10 @@
 //!
 //! Besides, what a problem looks like. Which status a refusal becomes is decided elsewhere.
 
-// `fuzz` compiles this file by its path, from where that of the module would be another.
+// `fuzz` compiles this file by its path, from where those of the modules would be others.
 #[path = "message/behalf.rs"]
 mod behalf;
+#[path = "message/extended.rs"]
 mod extended;
 
 use std::net::Ipv6Addr;
