@@ -114,7 +114,7 @@ pub(super) async fn exchange(
                 rest,
                 room: BytesMut::new(),
                 wire: Some(wire),
-                is_last,
+                is_last: is_last || !is_sent,
             }))
         }
     })
