@@ -1,8 +1,15 @@
-//! Heads as octets (RFC 9112 §4, §5): what hyper would write, where hyper does not; and a field as people write it.
+//! Heads as octets (RFC 9112 §4, §5): what hyper would write and read, where hyper does not; and a field as people
+//! write it.
 
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+
+/// A head with more fields is not read here.
+const MOST_FIELDS: usize = 64;
 
 /// Writes the head of a response with a content of `length` octets, to a request that is no `HEAD`.
 ///
@@ -42,6 +49,63 @@ pub fn head(
     }
     end(octets);
     Some(())
+}
+
+/// What a request of HTTP/1.1 asks for, and its fields, which share its octets. None: it is not just one whole head,
+/// has more than [`MOST_FIELDS`] of them, or one that is not usual.
+#[inline]
+pub fn request(
+    octets: &Bytes,
+    is_usual: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) -> Option<(Uri, HeaderMap)> {
+    let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = parsed.parse_with_uninit_headers(octets, &mut room).ok()?;
+    if status != httparse::Status::Complete(octets.len()) || parsed.version? != 1 {
+        return None;
+    }
+    let target = octets.slice_ref(parsed.path?.as_bytes());
+    let target = Uri::from_maybe_shared(target).ok()?;
+    Some((target, fields(octets, parsed.headers, 0, is_usual)?))
+}
+
+/// The status and the fields of a response of HTTP/1.1, these as above and with room for so many `more`, and how
+/// long its head is.
+#[inline]
+pub fn response(
+    octets: &Bytes,
+    more: usize,
+    is_usual: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) -> Option<(StatusCode, HeaderMap, usize)> {
+    let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let status = config.parse_response_with_uninit_headers(&mut parsed, octets, &mut room).ok()?;
+    let httparse::Status::Complete(length) = status else { return None };
+    if parsed.version? != 1 {
+        return None;
+    }
+    let status = StatusCode::from_u16(parsed.code?).ok()?;
+    Some((status, fields(octets, parsed.headers, more, is_usual)?, length))
+}
+
+#[inline]
+fn fields(
+    octets: &Bytes,
+    parsed: &[httparse::Header<'_>],
+    more: usize,
+    mut is_usual: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::with_capacity(parsed.len() + more);
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(octets.slice_ref(field.value)).ok()?;
+        if !is_usual(&name, &value) {
+            return None;
+        }
+        fields.append(name, value);
+    }
+    Some(fields)
 }
 
 /// A field as a message has it: `Accept-Language: de`. None: it is none.

@@ -80,8 +80,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "body", "clock", "config", "framing", "gateway", "interim", "stats", "tunnel",
-            "upstream",
+            "body", "clock", "config", "framing", "gateway", "interim", "octets", "stats",
+            "tunnel", "upstream",
         ],
     ),
     ("simulation", &["clock", "gateway", "semantics", "store", "stored"]),
@@ -137,7 +137,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
     ("h2", &["upstream"]),
-    ("httparse", &["server"]),
+    ("httparse", &["octets"]),
     ("redis", &["store"]),
     ("redb", &["store"]),
     ("mongodb", &["documents", "changes"]),

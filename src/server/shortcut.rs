@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,19 +16,18 @@ use std::time::Instant;
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderName, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
 use crate::gateway::Answer;
+use crate::octets;
 use crate::upstream::Arriving;
 
 use super::guarded::Guarded;
 use super::idle::Idle;
 use super::strict::Strict;
 
-/// A head with more fields is left to hyper.
-const MOST_FIELDS: usize = 64;
 /// So many octets of content are copied, which takes less than to write from two places does.
 const FEW: usize = 4096;
 /// After requests whose answers were not at hand, so many at most are left to hyper: to read one twice
@@ -228,24 +226,10 @@ fn read(head: &[u8]) -> Option<Request<Arriving>> {
     }
     // One memory for all values, and for the target.
     let octets = Bytes::copy_from_slice(head);
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let mut parsed = httparse::Request::new(&mut []);
-    let status = parsed.parse_with_uninit_headers(&octets, &mut fields).ok()?;
-    if status != httparse::Status::Complete(octets.len()) || parsed.version? != 1 {
-        return None;
-    }
+    let is_usual = |name: &HeaderName, _: &_| !matches!(*name, CONNECTION | EXPECT);
+    let (target, fields) = octets::request(&octets, is_usual)?;
     let mut request = Request::new(Arriving::Nothing);
-    let target = octets.slice_ref(parsed.path?.as_bytes());
-    *request.uri_mut() = Uri::from_maybe_shared(target).ok()?;
-    let mut fields = HeaderMap::with_capacity(parsed.headers.len());
-    for field in &*parsed.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        if matches!(name, CONNECTION | EXPECT) {
-            return None;
-        }
-        let value = HeaderValue::from_maybe_shared(octets.slice_ref(field.value)).ok()?;
-        fields.append(name, value);
-    }
+    *request.uri_mut() = target;
     *request.headers_mut() = fields;
     Some(request)
 }

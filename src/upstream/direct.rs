@@ -10,22 +10,21 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
+
+use crate::octets;
 
 use super::wire::Wire;
 
 /// So many octets of a response are read at first. A longer head is hyper's.
 const FIRST: usize = 16 * 1024;
-/// A head with more fields, too.
-const MOST_FIELDS: usize = 64;
 /// So many octets of content are read at a time.
 const PIECE: u64 = 64 * 1024;
 /// A gateway adds so many fields to those of a response.
@@ -152,29 +151,26 @@ struct Read {
 
 /// Reads the head of a response and what follows it. None: it is hyper's.
 fn read(came: &Bytes, is_head: bool) -> Option<Read> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let parsing = config.parse_response_with_uninit_headers(&mut parsed, came, &mut fields);
-    let httparse::Status::Complete(end) = parsing.ok()? else { return None };
-    let status = StatusCode::from_u16(parsed.code?).ok()?;
-    if parsed.version? != 1 || status.is_informational() {
-        return None;
-    }
     let (mut length, mut is_last) = (None, false);
-    let mut fields = HeaderMap::with_capacity(parsed.headers.len() + MORE);
-    for field in &*parsed.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        match name {
-            CONTENT_LENGTH if length.is_some() => return None,
-            CONTENT_LENGTH => length = Some(number(field.value)?),
-            CONNECTION if field.value.eq_ignore_ascii_case(b"close") => is_last = true,
-            CONNECTION if field.value.eq_ignore_ascii_case(b"keep-alive") => {}
-            CONNECTION | TRANSFER_ENCODING => return None,
-            _ => {}
+    let is_usual = |name: &HeaderName, value: &HeaderValue| {
+        let is = |option: &str| value.as_bytes().eq_ignore_ascii_case(option.as_bytes());
+        match *name {
+            CONTENT_LENGTH if length.is_none() => {
+                length = number(value.as_bytes());
+                length.is_some()
+            }
+            CONNECTION if is("close") => {
+                is_last = true;
+                true
+            }
+            CONNECTION => is("keep-alive"),
+            CONTENT_LENGTH | TRANSFER_ENCODING => false,
+            _ => true,
         }
-        let value = HeaderValue::from_maybe_shared(came.slice_ref(field.value)).ok()?;
-        fields.append(name, value);
+    };
+    let (status, fields, end) = octets::response(came, MORE, is_usual)?;
+    if status.is_informational() {
+        return None;
     }
     // RFC 9112 §6.3: these have none, whatever they say.
     let has_none = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -299,7 +295,7 @@ mod tests {
 
     #[test]
     fn whatever_else_comes_is_left_to_hyper() {
-        let many = "a: b\r\n".repeat(MOST_FIELDS + 1);
+        let many = "a: b\r\n".repeat(65);
         let length = "content-length: 3\r\n";
         for (came, is_head) in [
             (OK.to_owned(), false),
