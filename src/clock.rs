@@ -1,6 +1,7 @@
 //! The time of day, from the system or from a test. The only module that reads the clock.
 //!
-//! Everything that decides takes `now` as an argument; whoever calls it asks a [`Clock`].
+//! Everything that decides takes `now` as an argument; whoever calls it asks a [`Clock`]. Besides, how one timer does
+//! for many moments.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -70,8 +71,8 @@ impl Clock {
     }
 }
 
-/// Waits until a moment by a timer that has been waited for before. To register one for each moment that hardly ever comes,
-/// and to take it back, costs more than to let it go off at an earlier one, and to set it anew only then.
+/// Waits until a moment by a timer that has been waited for before. To register one for each moment that hardly
+/// ever comes, and to take it back, costs more than to let it go off at an earlier one and to set it anew then.
 pub fn poll_until(
     timer: &mut Pin<Box<Sleep>>,
     at: tokio::time::Instant,

@@ -21,8 +21,8 @@ impl<'a> Extended<'a> {
     }
 
     /// Adds a line.
-    pub fn append(&mut self, (name, value): (HeaderName, HeaderValue)) {
-        self.added.push((name, value));
+    pub fn append(&mut self, line: (HeaderName, HeaderValue)) {
+        self.added.push(line);
     }
 
     /// All of them, to be changed.

@@ -426,18 +426,23 @@ async fn in_time(
     loop {
         tokio::select! {
             biased;
-            result = &mut response => return result.map(|response| response.map(Coming::Framed)).map_err(|mut error| {
-                let is_unsent = error.take_message().is_some();
-                let error = error.into_error();
-                if is_unsent {
-                    Unanswered::Closed(error)
-                } else {
-                    Unanswered::Failed(Failure::of(error, content))
-                }
-            }),
+            result = &mut response => {
+                let response = result.map_err(|error| unanswered(error, content));
+                return response.map(|response| response.map(Coming::Framed));
+            }
             () = content.held_too_long(UNASKED.min(patience / 2)) => content.go_on(),
             () = content.moved() => silence.as_mut().reset(Instant::now() + patience),
             () = &mut silence => return Err(Unanswered::Failed(Failure::Timeout)),
         }
+    }
+}
+
+fn unanswered(mut error: TrySendError<Request<Content>>, content: &Content) -> Unanswered {
+    let is_unsent = error.take_message().is_some();
+    let error = error.into_error();
+    if is_unsent {
+        Unanswered::Closed(error)
+    } else {
+        Unanswered::Failed(Failure::of(error, content))
     }
 }

@@ -1,11 +1,12 @@
 //! Sending a request to the servers behind Larder: connections, time limits, what failed.
 //!
-//! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what
-//! it carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server`
-//! an exchange with that. `connections` are those to one server, `connect` opens them, most exchanges of HTTP/1.1
-//! are `direct`, others hyper has with its `wire`, several share one of `http2`, and `tls` says whom they believe.
-//! A response that is `understood` has its content `coming`, in a `reply` on its way back, `failure` is why there is none, and `retry` whether it is asked for
-//! again. `probe` asks servers how they are, and `names` which they are.
+//! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what it
+//! carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server` an exchange
+//! with that. `connections` are those to one server, `connect` opens them, most exchanges of HTTP/1.1 are
+//! `direct`, others hyper has with its `wire`, several share one of `http2`, and `tls` says whom they believe. A
+//! response that is `understood` has its content `coming`, in a `reply` on its way back, `failure` is why there
+//! is none, and `retry` whether it is asked for again. `probe` asks servers how they are, and `names` which they
+//! are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
