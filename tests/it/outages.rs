@@ -8,6 +8,7 @@ use larder::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::support::client::Ask;
 use crate::support::gateway::{FLEET, Gateway, Setup};
@@ -432,7 +433,7 @@ async fn records_that_were_trimmed_while_the_process_stood_still_are_missed() {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let paused = Running::with(&setup(&origin, &redis).text()).await;
     let ask = || Ask::new(paused.address(), "GET", "/a").field("host", FLEET).send();
-    until("it reads the log", || redis.ask("HGETALL larder:gateways").unwrap().contains('-')).await;
+    paused.is_in_step().await;
     origin.on("/a").reply(ok("1").max_age(600));
     ask().await.body("1");
     ask().await.body("1").status("hit");
@@ -447,6 +448,12 @@ async fn records_that_were_trimmed_while_the_process_stood_still_are_missed() {
     until("it has stood still for long", || begun.elapsed() > Duration::from_millis(3200)).await;
     origin.on("/a").reply(ok("2").max_age(600));
     paused.signal("CONT");
-    let looking = async { while ask().await.body != "2" {} };
-    tokio::time::timeout(PATIENCE, looking).await.expect("it finds out that it has missed records");
+    let mut last = None;
+    let looking = async {
+        while last.insert(ask().await).body != "2" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(found.is_ok(), "it finds out that it has missed records; the last answer: {last:?}");
 }
