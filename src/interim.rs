@@ -71,26 +71,35 @@ impl Interims {
         let answer = std::future::poll_fn(|cx| {
             let polled = answer.as_mut().poll(cx);
             if polled.is_pending() {
-                // What was sent before it was there goes with the flush that follows each poll.
-                self.state().waker = Some(cx.waker().clone());
+                self.wake(cx);
             }
             polled
         })
         .await;
+        std::future::poll_fn(|cx| self.poll_written(cx)).await;
+        answer
+    }
+
+    /// Has this task, which waits for an answer and drives the connection, woken when something is sent before that:
+    /// it goes with the flush that follows each poll, and so does what was sent by now.
+    pub fn wake(&self, cx: &Context<'_>) {
+        let mut state = self.state();
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Once the answer is there: ready when every interim response before it has been written.
+    pub fn poll_written(&self, cx: &Context<'_>) -> Poll<()> {
         // The usual case, a hit, has sent nothing forward.
         if self.0.expects.swap(false, Ordering::AcqRel) {
             self.state().request += 1;
-            std::future::poll_fn(|cx| {
-                let mut state = self.state();
-                if state.octets.is_empty() {
-                    return Poll::Ready(());
-                }
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
-            })
-            .await;
         }
-        answer
+        if !self.0.waits.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.wake(cx);
+        Poll::Pending
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,8 +10,8 @@
 //! client ─ server ─▶ gateway::answer ───────────────────────────────────────────▶ server ─ client
 //!   guarded: 400 or    │ 1 routes::find                       no route → 404, 405
 //!   GOAWAY before      │   onward: refusal                    it has been here before → 508; too much of it → 413
-//!   shortcut: hits     │   token::Reader                      claims, where the route reads tokens
-//!   need no hyper      │   switch                             another protocol, which the route allows: tunnel
+//!   shortcut: most     │   token::Reader                      claims, where the route reads tokens
+//!   GETs pass by hyper │   switch                             another protocol, which the route allows: tunnel
 //!                      │ 2 semantics::may_answer              no → forward; a write invalidates
 //!                      │   or a POST that the route lets ask  read first, as a QUERY is
 //!                      │ 3 the route's key policies           failed → its on_error; its shadow is asked, too

@@ -35,7 +35,7 @@ impl Answer {
     }
 
     /// This response.
-    pub(super) fn now(response: Response<Body>) -> Self {
+    pub fn now(response: Response<Body>) -> Self {
         Self::new(State::Now(Box::new(response)))
     }
 

@@ -190,7 +190,7 @@ where
         (!current.is_leaving()).then(|| current.answer(request, whose.clone(), begun))
     };
     let begun = Begun::default();
-    let stream = Shortcut::new(stream, ask, idle.clone(), begun.clone());
+    let stream = Shortcut::new(stream, ask, idle.clone(), interims.clone(), begun.clone());
     let io = TokioIo::new(interims.over(stream));
     let service = service(setting, client.open, peer, Some((switch, begun)));
     requests(io, service, &idle, address, setting.header_timeout, &setting.stop).await;
@@ -209,6 +209,7 @@ async fn requests<S, A, F>(
     A: FnMut(Request<Arriving>, Instant) -> Option<Answer> + Send + Unpin + 'static,
     F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Unpin,
 {
+    let begun = io.inner_mut().get_mut().begun();
     loop {
         let connection = http1::Builder::new()
             .timer(Patience::of(header_timeout, idle.clone()))
@@ -221,7 +222,8 @@ async fn requests<S, A, F>(
             .serve_connection(io, service)
             .with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
-        let driven = drive(Box::pin(connection), end, || idle.is_idle(), peer, stop).await;
+        let (is_idle, hand_over) = (|| idle.is_idle(), || begun.hand_over());
+        let driven = drive(Box::pin(connection), end, is_idle, hand_over, peer, stop).await;
         let Some(parts) = driven.and_then(|idle| Pin::into_inner(idle).into_parts()) else {
             return;
         };
@@ -259,7 +261,7 @@ where
         .serve_connection(TokioIo::new(stream), service(setting, client.open, peer, None));
     // What comes until the client knows is answered.
     let end = http2::Connection::graceful_shutdown;
-    drive(Box::pin(connection), end, || false, address, &setting.leave).await;
+    drive(Box::pin(connection), end, || false, || false, address, &setting.leave).await;
 }
 
 fn stall(setting: &Setting) -> Stall {
@@ -267,7 +269,7 @@ fn stall(setting: &Setting) -> Stall {
 }
 
 /// Serves a connection to its end; once it is to `stop`, to the end of what runs on it. One that is idle is
-/// handed back.
+/// handed back. `hand_over`: what runs on it without hyper becomes hyper's, if anything does, and is begun to be read.
 ///
 /// It is on the heap, as a future has room for each place that it is moved through, for the larger of the
 /// protocols: four times what an idle connection needs.
@@ -275,6 +277,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<Box<C>>,
     end: impl FnOnce(Pin<&mut C>),
     is_idle: impl Fn() -> bool,
+    hand_over: impl FnOnce() -> bool,
     peer: SocketAddr,
     stop: &CancellationToken,
 ) -> Option<Pin<Box<C>>> {
@@ -300,8 +303,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         Driven::Ended(ended) => ended,
         Driven::Idle => return Some(connection),
         Driven::Stopped => {
-            end(connection.as_mut());
-            connection.await
+            let ended = if hand_over() { poll_once(connection.as_mut()).await } else { None };
+            if let Some(ended) = ended {
+                ended
+            } else {
+                end(connection.as_mut());
+                connection.await
+            }
         }
     };
     // It is the client's doing, or the price of an upstream that broke off.
@@ -309,6 +317,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         debug!(%error, %peer, "connection ended early");
     }
     None
+}
+
+/// What a future comes to at once.
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// How far a connection was driven.
@@ -338,7 +355,8 @@ fn service(
         let switch = switch.filter(|switch| switch.is_open()).cloned();
         let is_head = request.method() == Method::HEAD;
         // Its client is to come back by another connection.
-        let is_last = http1.is_some() && current.is_leaving();
+        let begun = http1.as_ref().map(|(_, begun)| begun);
+        let is_last = begun.is_some_and(|begun| current.is_leaving() || begun.is_last());
         let finish = move |response: &mut Response<Body>| {
             if let Some(switch) = switch {
                 let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -352,8 +370,7 @@ fn service(
                 response.body_mut().remove_text();
             }
         };
-        let begun = http1.as_ref().and_then(|(_, begun)| begun.take());
-        let answer = begun.unwrap_or_else(|| {
+        let answer = begun.and_then(Begun::take).unwrap_or_else(|| {
             current.answer(request.map(Arriving::from), peer.clone(), clock::instant())
         });
         Served(match &peer.interims {
@@ -454,8 +471,9 @@ mod tests {
             let stream = Measured { inner, room: Arc::clone(&room) };
             let (guard, stall) = (Strict::default(), Stall::after(HOUR));
             let stream = Guarded::new(stream, guard, Switch::default(), stall, idle.clone());
-            let stream = Shortcut::new(stream, |_, _| None, idle.clone(), Begun::default());
-            let io = TokioIo::new(Interims::default().over(stream));
+            let (interims, begun) = (Interims::default(), Begun::default());
+            let stream = Shortcut::new(stream, |_, _| None, idle.clone(), interims.clone(), begun);
+            let io = TokioIo::new(interims.over(stream));
             let (may, stopped) = (Arc::clone(may), stop.clone());
             let service = service_fn(move |_| {
                 let may = Arc::clone(&may);

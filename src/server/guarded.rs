@@ -5,6 +5,7 @@
 //! Once another protocol is spoken, what is read does, too.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +17,9 @@ use super::idle::Idle;
 use super::stall::{Stall, Way};
 use super::strict::Strict;
 use super::switch::{Next, Switch};
+
+/// So much at most is held of what a client sends ahead.
+const MOST_HELD: usize = 4096;
 
 /// Reads along on one connection.
 pub(super) trait Guard {
@@ -124,23 +128,16 @@ impl<S: AsyncRead + Unpin, G: Guard + Unpin> Guarded<S, G> {
         Ok(count > 0)
     }
 
-    /// Looks whether the client has gone, while it is not known what it sends.
-    fn poll_held(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.held.is_empty() {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-            let came = buffer.filled().get(before..).unwrap_or_default();
-            if came.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            self.held.extend_from_slice(came);
-            buffer.set_filled(before);
+    /// Looks whether the client has gone, while nobody reads what it sends: the first of that is held.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.held.is_empty() {
+            return Poll::Pending;
         }
-        Poll::Pending
+        let mut first = [const { MaybeUninit::uninit() }; MOST_HELD];
+        let mut first = ReadBuf::uninit(&mut first);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut first))?;
+        self.held.extend_from_slice(first.filled());
+        if self.held.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Reads what was held, and then what comes.
@@ -169,7 +166,7 @@ impl<S: AsyncRead + Unpin, G: Guard + Unpin> AsyncRead for Guarded<S, G> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.is_waiting {
-            let Poll::Ready(next) = self.switch.poll(cx) else { return self.poll_held(cx, buffer) };
+            let Poll::Ready(next) = self.switch.poll(cx) else { return self.poll_gone(cx) };
             self.is_waiting = false;
             self.is_other = next == Next::Other;
         }

@@ -5,7 +5,8 @@
 //! when something comes. What is told here is when that may be done: hyper waits for a head, which nothing
 //! has come of, and all that was written has gone.
 //!
-//! Besides, what hyper cannot know: since when the next head is waited for, where a request was answered without it.
+//! Besides, what hyper cannot know: that a request is being answered without it, and since when the next head is
+//! waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ struct Shared {
     made: Instant,
     /// When the last request was answered that hyper was not told of; 0: none was.
     answered: AtomicU64,
+    is_answering: AtomicBool,
     awaits_head: AtomicBool,
     is_quiet: AtomicBool,
     has_waited: AtomicBool,
@@ -44,6 +46,7 @@ impl Idle {
             moment,
             made: clock::instant(),
             answered: AtomicU64::new(0),
+            is_answering: AtomicBool::new(false),
             awaits_head: AtomicBool::new(false),
             is_quiet: AtomicBool::new(false),
             has_waited: AtomicBool::new(false),
@@ -73,6 +76,17 @@ impl Idle {
     /// Whether hyper waits for a head, and for nothing else.
     pub(super) fn awaits_head(&self) -> bool {
         self.0.awaits_head.load(Ordering::Relaxed)
+    }
+
+    /// A request is being answered that hyper is not told of, or is not any more. Meanwhile no head is waited for.
+    pub(super) fn set_answering(&self, is_answering: bool) {
+        self.0.is_answering.store(is_answering, Ordering::Relaxed);
+        self.set_waited(false);
+    }
+
+    /// Whether one is.
+    pub(super) fn is_answering(&self) -> bool {
+        self.0.is_answering.load(Ordering::Relaxed)
     }
 
     /// A request has been answered that hyper was not told of: from then on the next is waited for.

@@ -61,6 +61,10 @@ impl Future for Deadline {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Whoever drives the connection polls this again when the answer has gone.
+        if self.idle.is_answering() {
+            return Poll::Pending;
+        }
         let answered = self.idle.answered_at().map(|answered| answered + self.limit);
         let at = answered.map_or(self.at, |at| at.max(self.at));
         let rest = self.limit.checked_sub(self.idle.moment());
@@ -113,5 +117,19 @@ mod tests {
         let later = patience.sleep_until(patience.now() + HOUR);
         assert!(tokio::time::timeout(Duration::ZERO, later).await.is_err());
         patience.sleep_until(patience.now()).await;
+    }
+    #[tokio::test]
+    async fn it_stands_still_while_a_request_is_being_answered() {
+        let idle = Idle::after(Duration::ZERO);
+        idle.set_quiet(true);
+        let patience = Patience::of(Duration::ZERO, idle.clone());
+        let mut deadline = patience.sleep_until(patience.now());
+        idle.set_answering(true);
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut deadline).await.is_err());
+        assert!(!idle.is_idle());
+        idle.answered(patience.now());
+        idle.set_answering(false);
+        deadline.as_mut().await;
+        assert!(idle.is_idle());
     }
 }

@@ -1,57 +1,58 @@
-//! The short way of a hit: its request is answered before hyper learns of it.
+//! The short way of a GET over HTTP/1.1: it is answered before hyper learns of it, or without hyper ever doing so.
 //!
 //! hyper has a state for a request's content, a future for its answer, a body that is polled, and more that
-//! a hit has no use for: two thirds of what one costs. So a request that came by itself and in one piece,
-//! and says nothing of content or of its connection, is put to the gateway as soon as it was read. If the answer
-//! is at hand then, it is written as hyper would write it, and hyper goes on waiting for a head. If it is
-//! not, hyper reads the request, too, and gets the answer that has begun.
+//! a GET has no use for: two thirds of what a hit costs. So this stands between a connection's octets and hyper, which
+//! waits for a head all the while. A request that came by itself and in one piece, and says nothing of content or of its
+//! connection, is put to the gateway as soon as it was read, and the piece is as if nothing had come:
+//!
+//! - If the answer is at hand, it is written at once, as hyper would write it: a hit.
+//! - If it is not, it is waited for here, whenever hyper looks whether a head has come. What the client sends in the
+//!   meantime is held, and if it goes away, the answer is dropped. Interim responses go before the answer; they are
+//!   written where hyper flushes, which it does each time.
+//! - Then the head is written with what has come of the content, and the rest of that as it comes, and as the client
+//!   takes it: see `outgoing`. What breaks off is an error, so that hyper closes the connection.
+//! - An answer that says something of its connection or does not know how long it is, and one that is waited for when
+//!   a drain begins, which has to say so, is hyper's: it gets the octets of the request to read, and the answer that has
+//!   begun instead of one of the gateway's.
+//!
+//! As long as a request is being answered here, hyper's time for a head stands still, and its connection is not taken
+//! for idle: see `idle`.
+
+mod begun;
+mod outgoing;
+mod request;
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::buf::Chain;
-use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, EXPECT};
-use http::{HeaderName, Request};
+use bytes::Bytes;
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
 use crate::gateway::Answer;
-use crate::octets;
+use crate::interim::Interims;
 use crate::upstream::Arriving;
 
 use super::guarded::Guarded;
 use super::idle::Idle;
 use super::strict::Strict;
 
-/// So many octets of content are copied, which takes less than to write from two places does.
-const FEW: usize = 4096;
-/// After requests whose answers were not at hand, so many at most are left to hyper: to read one twice
-/// comes to nothing as long as they are misses.
+use self::outgoing::{Content, Outgoing};
+use self::request::read;
+
+pub(super) use self::begun::Begun;
+
+/// After requests that were hyper's after all, so many at most are left to it at once: to read one twice comes to nothing
+/// as long as they are.
 const LONGEST_PAUSE: u8 = 15;
 
 thread_local! {
-    /// Where heads are written before they are sent.
-    static HEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// An answer that has begun, to a request that hyper is about to read. Clones are of the same connection.
-#[derive(Clone, Default)]
-pub(super) struct Begun(Arc<Mutex<Option<Answer>>>);
-
-impl Begun {
-    /// The answer to the request that hyper has read, if it has begun.
-    pub(super) fn take(&self) -> Option<Answer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put(&self, answer: Answer) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-    }
+    /// Where heads are written before they are sent, and what goes with them.
+    static OCTETS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A connection of HTTP/1.1 on which `ask` answers requests, unless it leaves one to hyper.
@@ -59,21 +60,48 @@ pub(super) struct Shortcut<S, A> {
     inner: Guarded<S, Strict>,
     ask: A,
     idle: Idle,
+    interims: Interims,
     begun: Begun,
-    /// What of an answer the client has not taken yet.
-    rest: Option<Chain<Bytes, Bytes>>,
+    stage: Stage,
     /// So many requests are left to hyper, and so many were the last time.
     pause: u8,
     paused: u8,
 }
 
+/// How far the request is that is being answered.
+#[derive(Default)]
+enum Stage {
+    /// There is none, or it is hyper's.
+    #[default]
+    Between,
+    /// Its answer is waited for.
+    Asked { head: Bytes, answer: Answer },
+    /// Hyper is to read what is left of its head.
+    Left(Bytes),
+    /// Its answer goes out.
+    Sending(Outgoing),
+    /// The answer does not come whole, or nobody takes it.
+    Cut,
+}
+
 impl<S, A> Shortcut<S, A> {
-    pub(super) fn new(inner: Guarded<S, Strict>, ask: A, idle: Idle, begun: Begun) -> Self {
-        Self { inner, ask, idle, begun, rest: None, pause: 0, paused: 0 }
+    pub(super) fn new(
+        inner: Guarded<S, Strict>,
+        ask: A,
+        idle: Idle,
+        interims: Interims,
+        begun: Begun,
+    ) -> Self {
+        Self { inner, ask, idle, interims, begun, stage: Stage::Between, pause: 0, paused: 0 }
     }
 
     pub(super) fn get_mut(&mut self) -> &mut Guarded<S, Strict> {
         &mut self.inner
+    }
+
+    /// Where hyper's answers come from.
+    pub(super) fn begun(&self) -> Begun {
+        self.begun.clone()
     }
 
     /// Whether the piece that was read last may be answered here.
@@ -85,6 +113,30 @@ impl<S, A> Shortcut<S, A> {
         self.pause = self.pause.saturating_sub(1);
         is_open
     }
+
+    fn set_stage(&mut self, stage: Stage) {
+        let is_awaited = matches!(stage, Stage::Asked { .. });
+        self.begun.set_awaited(is_awaited);
+        self.idle.set_answering(is_awaited || matches!(stage, Stage::Sending(_)));
+        self.stage = stage;
+    }
+
+    /// An answer has gone that was waited for.
+    fn sent(&mut self) {
+        self.paused = 0;
+        self.idle.answered(clock::instant());
+        self.set_stage(Stage::Between);
+    }
+
+    /// Has hyper read the request whose answer is waited for.
+    fn leave(&mut self) {
+        if let Stage::Asked { head, answer } = std::mem::take(&mut self.stage) {
+            self.begun.put(answer);
+            self.paused = (2 * self.paused + 1).min(LONGEST_PAUSE);
+            self.pause = self.paused;
+            self.set_stage(Stage::Left(head));
+        }
+    }
 }
 
 impl<S, A> Shortcut<S, A>
@@ -92,70 +144,87 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: FnMut(Request<Arriving>, Instant) -> Option<Answer> + Unpin,
 {
-    /// Answers the request with this head. False: it is hyper's.
+    /// Begins to answer the request with this head. False: it is hyper's.
     fn answer(&mut self, head: &[u8], cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some(request) = read(head) else { return Ok(false) };
+        let Some((request, head)) = read(head) else { return Ok(false) };
         let now = clock::instant();
         let Some(mut answer) = (self.ask)(request, now) else { return Ok(false) };
-        HEAD.with_borrow_mut(|head| {
-            head.clear();
-            let Some(content) = answer.write(head) else {
-                self.begun.put(answer);
-                self.paused = (2 * self.paused + 1).min(LONGEST_PAUSE);
-                self.pause = self.paused;
-                return Ok(false);
+        OCTETS.with_borrow_mut(|octets| {
+            octets.clear();
+            let Some(content) = answer.write(octets) else {
+                self.set_stage(Stage::Asked { head, answer });
+                return Ok(true);
             };
             self.paused = 0;
             self.idle.answered(now);
-            self.send(head, content, cx)?;
+            if let Some(outgoing) = Outgoing::whole(octets, content, &mut self.inner, cx)? {
+                self.set_stage(Stage::Sending(outgoing));
+            }
             Ok(true)
         })
     }
-
-    /// Sends an answer, as far as the client takes it.
-    fn send(
-        &mut self,
-        head: &mut Vec<u8>,
-        mut content: Bytes,
-        cx: &mut Context<'_>,
-    ) -> io::Result<()> {
-        let inner = Pin::new(&mut self.inner);
-        let sent = if content.len() <= FEW {
-            head.extend_from_slice(&content);
-            content = Bytes::new();
-            inner.poll_write(cx, head)?
-        } else {
-            inner.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(&content)])?
-        };
-        let sent = match sent {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => 0,
-        };
-        if sent < head.len() + content.len() {
-            let mut rest = Bytes::copy_from_slice(head).chain(content);
-            rest.advance(sent);
-            self.rest = Some(rest);
-        }
-        Ok(())
-    }
 }
 
-impl<S: AsyncWrite + Unpin, A: Unpin> Shortcut<S, A> {
-    /// Sends what is left of an answer.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = &mut self.rest {
-            let mut slices = [IoSlice::new(&[]); 2];
-            let count = rest.chunks_vectored(&mut slices);
-            let slices = slices.get(..count).unwrap_or_default();
-            let sent = Pin::new(&mut self.inner).poll_write_vectored(cx, slices)?;
-            // As long as the client takes its time, no head is waited for.
-            self.idle.answered(clock::instant());
-            match ready!(sent) {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => rest.advance(sent),
-            }
-            if !rest.has_remaining() {
-                self.rest = None;
+impl<S: AsyncRead + AsyncWrite + Unpin, A: Unpin> Shortcut<S, A> {
+    /// Goes on with the request that is being answered, until its answer has gone or it is hyper's. An error ends the
+    /// connection.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stage {
+            Stage::Between | Stage::Left(_) => return Poll::Ready(Ok(())),
+            Stage::Cut => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Stage::Asked { .. } | Stage::Sending(_) => {}
+        }
+        let mut polled = self.poll_stages(cx);
+        // A client that sends no more may wait for what it has been given.
+        let has_all = matches!(&self.stage, Stage::Sending(outgoing) if outgoing.is_given());
+        if polled.is_pending() && !has_all {
+            let gone = self.inner.poll_gone(cx);
+            polled = gone.map(|gone| gone.and(Err(io::ErrorKind::UnexpectedEof.into())));
+        }
+        if let Poll::Ready(Err(_)) = polled {
+            self.set_stage(Stage::Cut);
+        }
+        polled
+    }
+
+    fn poll_stages(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Stage::Asked { .. } = self.stage {
+            ready!(self.poll_asked(cx))?;
+        }
+        if let Stage::Sending(outgoing) = &mut self.stage {
+            let inner = &mut self.inner;
+            ready!(OCTETS.with_borrow_mut(|octets| outgoing.poll(octets, inner, cx)))?;
+            self.sent();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the answer, and begins to send it.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Stage::Asked { answer, .. } = &mut self.stage else { return Poll::Ready(Ok(())) };
+        if self.begun.is_last() {
+            self.leave();
+            return Poll::Ready(Ok(()));
+        }
+        let Poll::Ready(mut response) = Pin::new(&mut *answer).poll(cx) else {
+            self.interims.wake(cx);
+            return Poll::Pending;
+        };
+        if self.interims.poll_written(cx).is_pending() {
+            *answer = Answer::now(response);
+            return Poll::Pending;
+        }
+        let begun = OCTETS.with_borrow_mut(|octets| {
+            octets.clear();
+            let content = Content::of(&mut response, octets);
+            content.map(|content| Outgoing::begin(octets, content, &mut self.inner, cx)).transpose()
+        })?;
+        match begun {
+            Some(Some(outgoing)) => self.set_stage(Stage::Sending(outgoing)),
+            Some(None) => self.sent(),
+            None => {
+                *answer = Answer::now(response);
+                self.leave();
             }
         }
         Poll::Ready(Ok(()))
@@ -173,7 +242,16 @@ where
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_rest(cx))?;
+            if !matches!(self.stage, Stage::Between) {
+                ready!(self.poll_answer(cx))?;
+                if let Stage::Left(head) = &mut self.stage {
+                    buffer.put_slice(&head.split_to(head.len().min(buffer.remaining())));
+                    if head.is_empty() {
+                        self.stage = Stage::Between;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+            }
             let before = buffer.filled().len();
             ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
             let came = buffer.filled().get(before..).unwrap_or_default();
@@ -185,13 +263,23 @@ where
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin, A: Unpin> Shortcut<S, A> {
+    /// What hyper writes comes behind the answer that goes out; interim responses come before it.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stage {
+            Stage::Sending(_) | Stage::Cut => self.poll_answer(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin, A: Unpin> AsyncWrite for Shortcut<S, A> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_rest(cx))?;
+        ready!(self.poll_turn(cx))?;
         Pin::new(&mut self.inner).poll_write(cx, octets)
     }
 
@@ -200,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Unpin> AsyncWrite for Shortcut<S, A> 
         cx: &mut Context<'_>,
         octets: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_rest(cx))?;
+        ready!(self.poll_turn(cx))?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, octets)
     }
 
@@ -214,22 +302,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Unpin> AsyncWrite for Shortcut<S, A> 
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A drain finds the connection between two requests, as far as hyper knows.
-        ready!(self.poll_rest(cx))?;
+        ready!(self.poll_answer(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
-/// A request of HTTP/1.1 without content. None: hyper is to read it.
-fn read(head: &[u8]) -> Option<Request<Arriving>> {
-    if !head.starts_with(b"GET ") {
-        return None;
-    }
-    // One memory for all values, and for the target.
-    let octets = Bytes::copy_from_slice(head);
-    let is_usual = |name: &HeaderName, _: &_| !matches!(*name, CONNECTION | EXPECT);
-    let (target, fields) = octets::request(&octets, is_usual)?;
-    let mut request = Request::new(Arriving::Nothing);
-    *request.uri_mut() = target;
-    *request.headers_mut() = fields;
-    Some(request)
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! Hits that are answered before hyper has read their requests: as it would answer them, and on connections that it
-//! ends as it would.
+//! GETs that are answered before hyper has read them, or without it ever doing so: as it would answer them, and on
+//! connections that it ends as it would.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use larder::server::Drained;
 use tokio::time::sleep;
 
 use crate::support::gateway::Gateway;
-use crate::support::origin::{Origin, ok, status};
+use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::until;
-use crate::support::wire::Line;
+use crate::support::wire::{Line, Wire};
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
@@ -19,14 +19,18 @@ fn get(target: &str, lines: &[&str]) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n")
 }
 
+/// These lines without `Date`.
+fn undated(lines: &str) -> String {
+    lines.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect()
+}
+
 /// What the gateway answers to this, and behind it to a request that closes the connection; without when that was.
 async fn answer(gateway: &Gateway, request: &str) -> String {
     let mut client = Line::to(gateway.address()).await;
     client.send(request).await;
     let first = client.until("\r\n\r\n").await;
     client.send(get("/last", &["Connection: close"])).await;
-    let both = first + &client.rest().await;
-    both.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect()
+    undated(&(first + &client.rest().await))
 }
 
 #[tokio::test]
@@ -71,6 +75,90 @@ async fn hits_are_the_same_octets_whoever_reads_their_request() {
             assert_eq!(is_hit, may_be, "{request}{answered}");
             assert!(answered.ends_with("\r\n\r\nlast"), "{request}{answered}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_passed_on_is_the_same_octets_whoever_reads_its_request() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).route("compress = [\"gzip\"]").start().await;
+    let no_store = |reply: Reply| reply.field("cache-control", "no-store");
+    origin.on("/last").reply(no_store(ok("last")));
+    for (target, reply) in [
+        ("/text", ok("text").field("x-many", "1").field("x-many", "2")),
+        ("/coded", ok("text".repeat(500)).field("content-type", "text/plain")),
+        ("/large", ok("abcdefgh".repeat(40 << 10))),
+        ("/empty", ok("")),
+        ("/none", status(204)),
+        ("/reset", status(205)),
+        ("/same", status(304)),
+        ("/wrong", status(500).body("wrong")),
+        ("/odd", status(299).body("odd")),
+        ("/trailer", ok("1").field("trailer", "x-a")),
+    ] {
+        origin.on(target).reply(no_store(reply));
+        for lines in [
+            &[][..],
+            &["If-None-Match: \"1\""],
+            &["Range: bytes=2-5"],
+            &["Connection: keep-alive"],
+            &["Accept-Encoding: gzip", "TE: trailers"],
+        ] {
+            let request = get(target, lines);
+            let [by_itself, by_hyper] = [request.clone(), format!("\r\n{request}")]
+                .map(async |request| answer(&gateway, &request).await);
+            let (by_itself, by_hyper) = (by_itself.await, by_hyper.await);
+            // That there is no content, hyper says behind all other fields.
+            let lines = [&by_itself, &by_hyper].map(|it| {
+                let mut lines: Vec<_> = it.split("\r\n").collect();
+                if lines.contains(&"content-length: 0") {
+                    lines.sort_unstable();
+                }
+                lines
+            });
+            assert_eq!(lines[0], lines[1], "{request}");
+            assert!(by_itself.ends_with("\r\n\r\nlast"), "{request}{by_itself}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn content_that_comes_by_and_by_is_the_same_octets_and_as_whole() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let last = "[[routes]]\nname = \"last\"\npath = \"/last\"\nupstream = \"origin\"\n";
+    let gateway = Gateway::setup(&origin).routes(&(wire.routes() + last)).start().await;
+    origin.on("/last").reply(ok("last"));
+    for (is_whole, fields, pieces) in [
+        (true, "Content-Length: 6\r\n\r\n", &["abc", "def"][..]),
+        (true, "Content-Length: 0\r\n\r\n", &[]),
+        (true, "Transfer-Encoding: chunked\r\n\r\n", &["3\r\nabc\r\n", "0\r\n\r\n"]),
+        (true, "Transfer-Encoding: chunked\r\nTrailer: a\r\n\r\n", &["0\r\na: 1\r\n\r\n"]),
+        (true, "Connection: close\r\n\r\n", &["abc"]),
+        (false, "Content-Length: 6\r\n\r\n", &["abc"]),
+        (false, "Transfer-Encoding: chunked\r\n\r\n", &["3\r\nabc\r\n"]),
+    ] {
+        let [by_itself, by_hyper] = ["", "\r\n"].map(async |before| {
+            let mut client = Line::to(gateway.address()).await;
+            client.send(format!("{before}{}", get("/a", &[]))).await;
+            let mut line = wire.accept().await;
+            line.until("\r\n\r\n").await;
+            line.send(format!("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n{fields}")).await;
+            let mut came = client.until("\r\n\r\n").await;
+            for piece in pieces {
+                line.send(piece).await;
+            }
+            if is_whole {
+                client.send(get("/last", &["Connection: close"])).await;
+            } else {
+                // What breaks off takes along what has not gone out.
+                came += &client.until("abc").await;
+            }
+            drop(line);
+            undated(&(came + &client.rest().await))
+        });
+        let (by_itself, by_hyper) = (by_itself.await, by_hyper.await);
+        assert_eq!(by_itself, by_hyper, "{fields}{pieces:?}");
+        assert_eq!(by_itself.ends_with("\r\n\r\nlast"), is_whole, "{by_itself}");
     }
 }
 
@@ -184,4 +272,132 @@ async fn a_drain_sends_all_of_an_answer() {
         assert_eq!(client.rest().await, "");
     });
     assert_eq!(drained, Drained::All);
+}
+
+/// A request that has reached the upstream, and no more: the client, and what the upstream has of it.
+async fn awaited(gateway: &Gateway, wire: &Wire, lines: &[&str]) -> (Line, Line) {
+    let mut client = Line::to(gateway.address()).await;
+    client.send(get("/a", lines)).await;
+    let mut line = wire.accept().await;
+    line.until("\r\n\r\n").await;
+    (client, line)
+}
+
+const SIX: &str = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 6\r\n\r\n";
+const CHUNKED: &str =
+    "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_may_take_longer_than_a_head_and_the_next_head_its_own_time() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let setup = Gateway::setup(&origin).routes(&wire.routes());
+    let gateway = setup.server("header_timeout = \"700ms\"").start().await;
+    let (mut client, mut line) = awaited(&gateway, &wire, &[]).await;
+    for _ in 0..3 {
+        sleep(2 * HALF_A_SECOND).await;
+        line.send(SIX).await;
+        client.until("\r\n\r\n").await;
+        sleep(2 * HALF_A_SECOND).await;
+        line.send("abcdef").await;
+        client.until("abcdef").await;
+        sleep(HALF_A_SECOND).await;
+        client.send(get("/a", &[])).await;
+        line.until("\r\n\r\n").await;
+    }
+    line.send(SIX).await;
+    line.send("abcdef").await;
+    client.until("abcdef").await;
+    // And then it is over.
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_the_exchange() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    // Nobody else may want the answer.
+    let own = &["If-Match: *"];
+    let (client, mut line) = awaited(&gateway, &wire, own).await;
+    client.leave().await;
+    assert_eq!(line.rest().await, "");
+
+    let (mut client, mut line) = awaited(&gateway, &wire, own).await;
+    line.send(format!("{SIX}abc")).await;
+    client.until("abc").await;
+    client.leave().await;
+    assert_eq!(line.rest().await, "");
+
+    let (client, mut line) = awaited(&gateway, &wire, own).await;
+    client.reset();
+    assert_eq!(line.rest().await, "");
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    let (mut client, mut line) = awaited(&gateway, &wire, &[]).await;
+    // More than is held at once, and more than is read at once.
+    let large = "x".repeat(60_000);
+    let post = format!("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{large}");
+    client.send(post).await;
+    client.send(get("/c", &["Connection: close"])).await;
+    line.send(SIX).await;
+    client.until("\r\n\r\n").await;
+    line.send("abcdef").await;
+    client.until("abcdef").await;
+    for asked in ["POST /b HTTP/1.1", "GET /c HTTP/1.1"] {
+        let head = line.until("\r\n\r\n").await;
+        assert!(head.starts_with(asked), "{head}");
+        if asked.starts_with("POST") {
+            line.until(&large).await;
+        }
+        line.send(format!("{SIX}ghijkl")).await;
+    }
+    client.until("ghijkl").await;
+    assert!(client.rest().await.ends_with("\r\n\r\nghijkl"));
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_answers_and_says_that_they_are_the_last() {
+    for (reply, content) in [(SIX, "abcdef"), (CHUNKED, "1\r\na\r\n0\r\n\r\n")] {
+        let (wire, origin) = (Wire::start().await, Origin::start().await);
+        let setup = Gateway::setup(&origin).routes(&wire.routes());
+        let gateway = setup.server("workers = 1").start().await;
+        let (mut begun, mut of_begun) = awaited(&gateway, &wire, &[]).await;
+        of_begun.send(format!("{SIX}abc")).await;
+        begun.until("abc").await;
+        let (mut client, mut line) = awaited(&gateway, &wire, &[]).await;
+        client.send(get("/ahead", &[])).await;
+        let mut idle = Line::to(gateway.address()).await;
+        idle.send("GET /larder HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        idle.until("\r\n\r\n").await;
+        let (drained, ()) = tokio::join!(gateway.drain(), async {
+            idle.rest().await;
+            line.send(reply).await;
+            let head = client.until("\r\n\r\n").await;
+            assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+            line.send(content).await;
+            assert_eq!(client.rest().await, content);
+            of_begun.send("def").await;
+            assert_eq!(begun.rest().await, "def");
+        });
+        assert_eq!(drained, Drained::All);
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_come_before_the_answer() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
+    for reply in [SIX, CHUNKED] {
+        let (mut client, mut line) = awaited(&gateway, &wire, &[]).await;
+        line.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await;
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nvia: 1.1 larder\r\n\r\n";
+        assert_eq!(client.until("\r\n\r\n").await, hints);
+        line.send(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{reply}")).await;
+        assert_eq!(client.until("\r\n\r\n").await, hints);
+        let head = client.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    }
 }
