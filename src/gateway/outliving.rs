@@ -2,9 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
+use tokio::task::coop::unconstrained;
 use tokio_util::task::TaskTracker;
 
 /// Work that whoever waits for it does itself, as a task of its own would cost more than many a request.
@@ -35,13 +36,16 @@ impl<T: Send + 'static> Outliving<T> {
 }
 
 impl Outliving<()> {
-    /// Waits for what the work tells on its way.
+    /// Waits for what the work tells on its way. Nobody else may be who tells it: it is looked at behind the work each
+    /// time, and for that nobody need be woken once more.
     pub(super) async fn until<O>(&mut self, told: impl Future<Output = O>) -> O {
-        let mut told = pin!(told);
+        // If it was not ready only because its task has done enough for now, nobody would look again.
+        let mut told = pin!(unconstrained(told));
         poll_fn(|cx| {
-            if let Some(work) = &mut self.work
-                && work.as_mut().poll(cx).is_ready()
-            {
+            if let Some(work) = &mut self.work {
+                if work.as_mut().poll(cx).is_pending() {
+                    return told.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                }
                 self.work = None;
             }
             told.as_mut().poll(cx)
@@ -57,5 +61,48 @@ impl<T: Send + 'static> Drop for Outliving<T> {
         if Handle::try_current().is_ok() {
             self.tasks.spawn(work);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_work_tells_wakes_nobody() {
+        let ((go, may), (tell, told)) = (oneshot::channel(), oneshot::channel());
+        let tasks = TaskTracker::new();
+        let mut work = Outliving::new(
+            async move {
+                may.await.unwrap();
+                tell.send(7).unwrap();
+                pending::<()>().await;
+            },
+            &tasks,
+        );
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = &mut Context::from_waker(&waker);
+        let mut until = pin!(work.until(told));
+        assert!(until.as_mut().poll(cx).is_pending());
+        go.send(()).unwrap();
+        assert_eq!(until.as_mut().poll(cx), Poll::Ready(Ok(7)));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 }
