@@ -72,6 +72,7 @@ mod tests {
     use std::task::Wake;
 
     use tokio::sync::oneshot;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     use super::*;
 
@@ -104,5 +105,24 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!(until.as_mut().poll(cx), Poll::Ready(Ok(7)));
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_work_tells_is_seen_by_a_task_that_has_done_enough_for_now() {
+        let (tell, told) = oneshot::channel();
+        let tell = async move {
+            tell.send(7).unwrap();
+            pending::<()>().await;
+        };
+        let tasks = TaskTracker::new();
+        let mut work = Outliving::new(tell, &tasks);
+        let mut until = pin!(work.until(told));
+        let polled = poll_fn(|cx| {
+            while has_budget_remaining() {
+                assert!(pin!(consume_budget()).poll(cx).is_ready());
+            }
+            Poll::Ready(until.as_mut().poll(cx))
+        });
+        assert_eq!(polled.await, Poll::Ready(Ok(7)));
     }
 }
