@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 
 /// How long anything awaited may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `holds` does, looking again every few milliseconds.
 ///
