@@ -167,6 +167,10 @@ async fn follow(group: Arc<Group>, place: usize, period: Duration) {
             Err(error) => Err(error.clone()),
         };
         let why = found.as_ref().err().cloned();
+        if why.is_some() {
+            // As long as it is not found, nobody may be asked.
+            looks.reset_immediately();
+        }
         match (group.looked_up(place, found), why) {
             (Some(_), Some(error)) => {
                 warn!(%upstream, %server, error, "name cannot be looked up");
