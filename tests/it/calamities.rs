@@ -1,7 +1,7 @@
 //! Three servers that nobody here wrote, of which one after the other is killed, hung, slowed and
 //! restarted, while clients go on asking. Each request is answered, and whole.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::load::Load;
-use crate::support::{tool, until};
+use crate::support::{free_port, tool, until};
 
 /// What all of them have.
 const TARGETS: [&str; 2] = ["/robots.txt", "/deny"];
@@ -41,7 +41,7 @@ impl Server {
     fn new(make: Make) -> Self {
         // Another program may take the port before the server does.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
             let folder = tempfile::tempdir().unwrap();
             for target in TARGETS {
                 // More than a slow server sends in a moment.

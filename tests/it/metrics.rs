@@ -16,7 +16,7 @@ use crate::support::client::Ask;
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
-use crate::support::shell;
+use crate::support::{free_port, shell};
 
 const DOCS: &str = include_str!("../../docs/metrics.md");
 const ALERTS: &str = include_str!("../../docs/prometheus/alerts.yml");
@@ -158,7 +158,7 @@ struct Prometheus {
 impl Prometheus {
     fn start(gateway: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let file = folder.path().join("prometheus.yml");
         let config = format!(
             "global:\n  scrape_interval: 100ms\nscrape_configs:\n- job_name: larder\n  \
@@ -168,12 +168,12 @@ impl Prometheus {
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={port}"))
+            .arg(format!("--web.listen-address={address}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("`prometheus` is missing: install prometheus");
-        Self { child, address: port, _folder: folder }
+        Self { child, address, _folder: folder }
     }
 
     /// What a query comes to; none while nothing does.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::plugin::fixture;
 use crate::support::program::{Ran, larder};
-use crate::support::until;
+use crate::support::{free_port, until};
 
 /// Some routes with and without policies and lifetimes. A call may take long where the machine is busy, and a
 /// log does not tell of one that took too long.
@@ -199,7 +199,7 @@ impl Nginx {
     }
 
     fn launch(gateway: SocketAddr) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nginx.conf");
         let text = NGINX.replace("PORT", &port.to_string());

@@ -9,11 +9,11 @@ use std::time::Duration;
 use larder::clock;
 use tokio::net::UnixDatagram;
 
-use crate::support::PATIENCE;
 use crate::support::client::Ask;
 use crate::support::origin::{Origin, ok};
 use crate::support::pki;
 use crate::support::program::{Running, larder};
+use crate::support::{PATIENCE, free_port};
 
 fn toml(origin: &Origin, server: &str) -> String {
     format!(
@@ -110,11 +110,7 @@ async fn nobody_who_hears_it_is_needed() {
 async fn sockets_that_are_passed_are_its_listeners() {
     let origin = Origin::start().await;
     origin.on("/a").reply(ok("1").max_age(60));
-    let free = || {
-        let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        bound.local_addr().unwrap()
-    };
-    let addresses: [SocketAddr; 3] = [free(), free(), free()];
+    let addresses = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
     let [clients, operators, nobody] = addresses;
     let server = format!("listen = \"{clients}\"\n[admin]\nlisten = \"{operators}\"");
     let request = "GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";

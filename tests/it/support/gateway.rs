@@ -2,20 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
 use larder::config::{Draft, Faults};
 use larder::server::Drained;
-use larder::service::{Assembly, Listeners, Service, Source};
+use larder::service::{Assembly, Listeners, NotStarted, Service, Source};
 use larder::store;
-use larder::store::ChangeFigures;
+use larder::store::{ChangeFigures, NotOpened};
 use larder::stored::Position;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::client::{Ask, Got};
 use super::origin::Origin;
 use super::redis::Redis;
-use super::until;
+use super::{PATIENCE, until};
 
 /// What clients call the gateways of a fleet. The authority is part of the key, and gateways on
 /// ports of their own would share nothing.
@@ -283,28 +285,36 @@ impl Setup {
     }
 
     pub async fn start(self) -> Gateway {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let draft = Draft::parse(&self.text(), "test.toml", root, &|_| None);
-        let assembly = Assembly::new(draft, "test.toml");
-        self.serve(assembly).await
+        let (text, root) = (self.text(), Path::new(env!("CARGO_MANIFEST_DIR")));
+        self.serve(|| Assembly::new(Draft::parse(&text, "test.toml", root, &|_| None), "test.toml"))
+            .await
     }
 
     /// Writes it into this file, and starts from there.
     pub(crate) async fn start_from(self, file: &Path) -> Gateway {
         std::fs::write(file, self.text()).unwrap();
-        let assembly = Assembly::read(Source { file: file.to_owned(), listen: None });
-        self.serve(assembly).await
+        self.serve(|| Assembly::read(Source { file: file.to_owned(), listen: None })).await
     }
 
-    async fn serve(self, assembly: Result<Assembly, Faults>) -> Gateway {
-        let assembly = assembly.unwrap_or_else(|faults| panic!("{faults}\n{}", self.text()));
-        let listeners = Listeners::bind(assembly.config()).await.unwrap();
-        let service = assembly.start(listeners, self.clock.clone()).unwrap();
+    async fn serve(&self, made: impl Fn() -> Result<Assembly, Faults>) -> Gateway {
+        let begun = Instant::now();
+        let service = loop {
+            let assembly = made().unwrap_or_else(|faults| panic!("{faults}\n{}", self.text()));
+            let listeners = Listeners::bind(assembly.config()).await.unwrap();
+            match assembly.start(listeners, self.clock.clone()) {
+                // A program that another test has just begun to start has what was open in this process
+                // until it really runs: the lock on a folder, too.
+                Err(NotStarted::Disk(NotOpened::InUse(_))) if begun.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                started => break started.unwrap(),
+            }
+        };
         Gateway {
             address: service.address(),
             admin: service.admin_address().unwrap(),
             host: self.host,
-            clock: self.clock,
+            clock: self.clock.clone(),
             service: Some(service),
         }
     }

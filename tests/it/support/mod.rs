@@ -27,13 +27,20 @@ pub mod streams;
 pub mod tiers;
 pub mod wire;
 
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
 
 /// How long anything awaited may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Free ports are looked for from here on.
+const FIRST: u32 = 11_000;
+/// Among so many. Nodes of a cluster talk to each other at ten thousand more; Linux gives ports from 32,768.
+const COUNT: u32 = 10_000;
 
 /// Waits until `holds` does, looking again every few milliseconds.
 ///
@@ -60,6 +67,20 @@ pub fn tool(path: &str) -> PathBuf {
     let tool = tools.join(path);
     assert!(tool.exists(), "`{}` is missing: run tests/run", tool.display());
     tool
+}
+
+/// A port of this machine that nobody has. It is below those that the system gives by itself, so that nobody else in
+/// these tests is given it before it is used, nor while a server on it starts again.
+pub(crate) fn free_port() -> u16 {
+    /// How far this process has come.
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let candidates = (0..COUNT).map(|_| {
+        let more = TRIED.fetch_add(1, Ordering::Relaxed);
+        FIRST + (std::process::id() * 64 + more) % COUNT
+    });
+    let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("one of many ports is free")
 }
 
 /// The URL of a server that is not there. While the socket is kept, nobody else can be.

@@ -5,7 +5,6 @@
 //! same protocol, which `tests/run` installs.
 
 use std::fs::{File, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +18,7 @@ use tempfile::TempDir;
 
 use super::pki::authority;
 use super::program::stands_still;
-use super::{PATIENCE, tool};
+use super::{PATIENCE, free_port, tool};
 
 /// A server that can be killed, started again with what was in it, and held still.
 pub(crate) struct MongoDb {
@@ -242,10 +241,7 @@ fn serve_mongod(
     port: Option<u16>,
     asked: &Asked,
 ) -> (Child, u16) {
-    let port = port.unwrap_or_else(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("it is bound").port()
-    });
+    let port = port.unwrap_or_else(free_port);
     let mut command = Command::new(program);
     if asked.auth {
         // What the members of a replica set know each other by.

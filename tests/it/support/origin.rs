@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::PATIENCE;
+use super::{PATIENCE, free_port};
 
 /// A server on a free port. Dropping it closes the port and every connection.
 pub struct Origin {
@@ -250,7 +250,7 @@ impl Held {
 
 impl Origin {
     pub async fn start() -> Self {
-        Self::listen("127.0.0.1:0".parse().unwrap()).await
+        Self::listen(([127, 0, 0, 1], free_port()).into()).await
     }
 
     /// On an address that was, say, an earlier origin's.

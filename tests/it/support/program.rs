@@ -1,7 +1,8 @@
 //! The program itself: `larder` with arguments, in a folder.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -234,7 +235,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, as a rule.
+        // It has ended, as a rule; where a test fails, by a signal that may be why.
+        let ended = self.child.try_wait().ok().flatten().and_then(|status| status.signal());
+        if let (Some(signal), true) = (ended, std::thread::panicking()) {
+            drop(writeln!(std::io::stderr(), "larder was ended by signal {signal}"));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -3,14 +3,14 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::tool;
+use super::{free_port, tool};
 
 /// A server that can be killed, started again, and held still.
 pub struct Server {
@@ -46,11 +46,7 @@ impl Server {
         let program = program.into();
         // Another program may take the port before the server does.
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            // Nodes of a cluster talk to each other at ten thousand more.
-            if port > u16::MAX - 10_000 {
-                continue;
-            }
+            let port = free_port();
             let folder = tempfile::tempdir().unwrap();
             let mut text = format!("bind 127.0.0.1\ndir {}\n", folder.path().display());
             // A server with TLS has its port in its own lines.

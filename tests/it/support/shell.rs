@@ -4,16 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{PATIENCE, secs};
+use super::{PATIENCE, free_port, secs};
 
 /// The commands of a section, each with what it prints there.
 pub fn commands(text: &str, heading: &str) -> Vec<(String, Vec<String>)> {
@@ -57,19 +56,9 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 pub struct Ports(BTreeMap<u16, u16>);
 
 impl Ports {
-    /// They are below those that systems give away by themselves, as to other tests.
+    /// They are free, and each is another.
     pub fn free(all: impl IntoIterator<Item = u16>) -> Self {
-        /// How far the examples of this process have come.
-        static TRIED: AtomicU32 = AtomicU32::new(0);
-        let free = || {
-            let candidates = (0..10_000).map(|_| {
-                let more = TRIED.fetch_add(1, Ordering::Relaxed);
-                20_000 + (std::process::id() * 20 + more) % 10_000
-            });
-            let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
-            ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        };
-        Self(all.into_iter().map(|port| (port, free().expect("a free port"))).collect())
+        Self(all.into_iter().map(|port| (port, free_port())).collect())
     }
 
     /// A text of the example, with these ports.

@@ -1,6 +1,7 @@
 //! An origin without a server: the test reads the octets that come and writes those that go.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -90,7 +91,7 @@ impl Line {
         // Half a second is long for a kernel that has room.
         while sent < most
             && let piece = &piece[..piece.len().min(most - sent)]
-            && let Ok(taken) = timeout(PATIENCE / 20, self.stream.write(piece)).await
+            && let Ok(taken) = timeout(Duration::from_millis(500), self.stream.write(piece)).await
         {
             sent += taken.unwrap();
         }
