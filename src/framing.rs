@@ -30,8 +30,19 @@ pub struct Framing {
     asks: bool,
     /// It has ended, and asks for another protocol.
     may_switch: bool,
-    /// The last piece was one plain head.
-    is_plain: bool,
+    piece: Piece,
+}
+
+/// What the last piece is, as far as it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Piece {
+    /// No head has ended in it, and none began before it.
+    #[default]
+    Nothing,
+    /// A request whose head says how long it is, from its beginning on.
+    Request,
+    /// More than that, or less.
+    Other,
 }
 
 /// What comes next.
@@ -80,13 +91,13 @@ impl Framing {
     /// [`Unclear`]. Nothing that follows on the connection can be told apart then.
     pub fn read(&mut self, piece: &[u8]) -> Result<Option<usize>, Unclear> {
         let mut rest = piece;
-        self.is_plain = false;
+        self.piece = if self.is_between() { Piece::Nothing } else { Piece::Other };
         while !rest.is_empty() {
             if self.state == State::Start
                 && self.line.is_empty()
                 && let Some(taken) = plain_head(rest)
             {
-                self.is_plain = taken == piece.len();
+                self.head(true);
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -118,10 +129,16 @@ impl Framing {
         self.state == State::Start && self.line.is_empty()
     }
 
-    /// Whether the last piece was the head of one request, from its beginning to its end, without content,
-    /// and that asks for no other protocol.
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    /// Whether the last piece was one request, from its beginning to its end: one that has no content or says how
+    /// long it is, and that asks for no other protocol.
+    pub fn is_whole(&self) -> bool {
+        self.piece == Piece::Request && self.is_between()
+    }
+
+    /// A head has ended. `is_usual`: it has no content or says how long it is, and asks for no other protocol.
+    fn head(&mut self, is_usual: bool) {
+        let is_first = self.piece == Piece::Nothing;
+        self.piece = if is_first && is_usual { Piece::Request } else { Piece::Other };
     }
 
     /// Takes a line, or what has come of one; what comes behind it is handed back.
@@ -151,8 +168,10 @@ impl Framing {
             State::Start | State::Trailers if line.is_empty() => State::Start,
             State::Start => State::Head,
             State::Head if line.is_empty() => {
-                let asks = std::mem::take(&mut self.asks);
-                match std::mem::take(&mut self.framed) {
+                let (asks, framed) =
+                    (std::mem::take(&mut self.asks), std::mem::take(&mut self.framed));
+                self.head(!asks && framed != Framed::Chunks);
+                match framed {
                     Framed::Nothing | Framed::Length(0) => {
                         self.may_switch = asks;
                         State::Start
@@ -449,6 +468,40 @@ mod tests {
         ] {
             let found = plain_head(format!("{head}GET /\r\n").as_bytes());
             assert_eq!(found, expected.then_some(head.len()), "{head:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_one_request_is_told_from_others() {
+        let (get, post) =
+            ("GET / HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+        let none = "PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+        let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        let other = "GET / HTTP/1.1\r\nUpgrade: a\r\nContent-Length: 1\r\n\r\na";
+        for (pieces, expected, why) in [
+            (vec![get.to_owned()], true, "a head"),
+            (vec![post.to_owned()], true, "a head and its content"),
+            (vec![none.to_owned()], true, "it has none"),
+            (vec![format!("{post}{get}")], false, "two"),
+            (vec![format!("{get}{post}")], false, "two"),
+            (vec![format!("{post}G")], false, "more than one"),
+            (vec![post[..post.len() - 1].to_owned()], false, "not all of it"),
+            (vec![post[..9].to_owned(), post[9..].to_owned()], false, "not from its beginning"),
+            (vec![post.replace("abc", "ab"), "c".to_owned()], false, "the rest of one"),
+            (vec![post.replace("abc", ""), "abc".to_owned()], false, "its content"),
+            (vec![post.replace("abc", "ab"), format!("c{get}")], false, "and the rest of one"),
+            (vec![get.to_owned(), post.to_owned()], true, "each for itself"),
+            (vec![other.to_owned(), get.to_owned()], true, "each for itself"),
+            (vec![chunks.to_owned()], false, "it does not say how long it is"),
+            (vec![format!("{chunks}{get}")], false, "two"),
+            (vec![other.to_owned()], false, "another protocol"),
+            (vec!["\r\n".to_owned()], false, "none"),
+        ] {
+            let mut framing = Framing::default();
+            for piece in &pieces {
+                framing.read(piece.as_bytes()).unwrap();
+            }
+            assert_eq!(framing.is_whole(), expected, "{pieces:?}: {why}");
         }
     }
 

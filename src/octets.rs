@@ -24,13 +24,13 @@ pub fn head(
     // hyper has a reason of its own for those that have none.
     status.canonical_reason()?;
     let mut digits = itoa::Buffer::new();
-    let length = digits.format(length).as_bytes();
+    let length = digits.format(length);
     start(octets, status);
     let (mut has_length, mut has_date) = (false, false);
     for (name, value) in fields {
         match *name {
             CONNECTION | TRANSFER_ENCODING | TRAILER => return None,
-            CONTENT_LENGTH if has_length || value.as_bytes() != length => return None,
+            CONTENT_LENGTH if has_length || value != length => return None,
             CONTENT_LENGTH => has_length = true,
             DATE => has_date = true,
             _ => {}
@@ -40,33 +40,33 @@ pub fn head(
     // RFC 9110 §8.6, §15.4.5: of these, it would be that of another response.
     let has_none = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if !has_date || has_none && (has_length || length != b"0") {
+    if !has_date || has_none && (has_length || length != "0") {
         return None;
     }
     if !has_none && !has_length {
-        octets.extend_from_slice(b"\r\ncontent-length: ");
-        octets.extend_from_slice(length);
+        self::length(octets, length);
     }
     end(octets);
     Some(())
 }
 
-/// What a request of HTTP/1.1 asks for, and its fields, which share its octets. None: it is not just one whole head,
-/// has more than [`MOST_FIELDS`] of them, or one that is not usual.
+/// What a request of HTTP/1.1 asks for, its fields, which share its octets, and how long its head is. None: that is not
+/// whole, or it has more than [`MOST_FIELDS`] of them, or one that is not usual.
 #[inline]
 pub fn request(
     octets: &Bytes,
     is_usual: impl FnMut(&HeaderName, &HeaderValue) -> bool,
-) -> Option<(Uri, HeaderMap)> {
+) -> Option<(Uri, HeaderMap, usize)> {
     let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(octets, &mut room).ok()?;
-    if status != httparse::Status::Complete(octets.len()) || parsed.version? != 1 {
+    let httparse::Status::Complete(length) = status else { return None };
+    if parsed.version? != 1 {
         return None;
     }
     let target = octets.slice_ref(parsed.path?.as_bytes());
     let target = Uri::from_maybe_shared(target).ok()?;
-    Some((target, fields(octets, parsed.headers, 0, is_usual)?))
+    Some((target, fields(octets, parsed.headers, 0, is_usual)?, length))
 }
 
 /// The status and the fields of a response of HTTP/1.1, these as above and with room for so many `more`, and how
@@ -137,6 +137,12 @@ pub fn field(octets: &mut Vec<u8>, name: &str, value: &HeaderValue) {
     octets.extend_from_slice(name.as_bytes());
     octets.extend_from_slice(b": ");
     octets.extend_from_slice(value.as_bytes());
+}
+
+/// As [`field`], with a length of the content in digits.
+pub fn length(octets: &mut Vec<u8>, digits: &str) {
+    octets.extend_from_slice(b"\r\ncontent-length: ");
+    octets.extend_from_slice(digits.as_bytes());
 }
 
 /// Writes the end of the last line, and that of the head.

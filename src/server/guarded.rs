@@ -112,9 +112,9 @@ impl<S, G: Guard> Guarded<S, G> {
 }
 
 impl<S> Guarded<S, Strict> {
-    /// See [`Strict::has_whole_head`]. False where another protocol is spoken.
-    pub(super) fn has_whole_head(&self) -> bool {
-        !self.is_other && self.end.is_none() && self.guard.has_whole_head()
+    /// See [`Strict::has_whole_request`]. False where another protocol is spoken.
+    pub(super) fn has_whole_request(&self) -> bool {
+        !self.is_other && self.end.is_none() && self.guard.has_whole_request()
     }
 }
 

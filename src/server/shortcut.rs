@@ -1,9 +1,10 @@
-//! The short way of a GET over HTTP/1.1: it is answered before hyper learns of it, or without hyper ever doing so.
+//! The short way of a request over HTTP/1.1: it is answered before hyper learns of it, or without hyper ever doing so.
 //!
 //! hyper has a state for a request's content, a future for its answer, a body that is polled, and more that
-//! a GET has no use for: two thirds of what a hit costs. So this stands between a connection's octets and hyper, which
-//! waits for a head all the while. A request that came by itself and in one piece, and says nothing of content or of its
-//! connection, is put to the gateway as soon as it was read, and the piece is as if nothing had come:
+//! the usual request has no use for: two thirds of what a hit costs. So this stands between a connection's octets and
+//! hyper, which waits for a head all the while. A request that came by itself and in one piece, with its content if it has
+//! any, and says nothing of its connection, is put to the gateway as soon as it was read, and the piece is as if nothing
+//! had come:
 //!
 //! - If the answer is at hand, it is written at once, as hyper would write it: a hit.
 //! - If it is not, it is waited for here, whenever hyper looks whether a head has come. What the client sends in the
@@ -106,7 +107,7 @@ impl<S, A> Shortcut<S, A> {
 
     /// Whether the piece that was read last may be answered here.
     fn is_open(&mut self) -> bool {
-        if !self.inner.has_whole_head() || !self.idle.awaits_head() {
+        if !self.inner.has_whole_request() || !self.idle.awaits_head() {
             return false;
         }
         let is_open = self.pause == 0;

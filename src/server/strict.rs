@@ -13,9 +13,9 @@ use super::guarded::{Guard, Stop};
 pub(super) struct Strict(Framing);
 
 impl Strict {
-    /// Whether the last piece was one head that says nothing of content: see [`Framing::is_plain`].
-    pub(super) fn has_whole_head(&self) -> bool {
-        self.0.is_plain()
+    /// Whether the last piece was one request: see [`Framing::is_whole`].
+    pub(super) fn has_whole_request(&self) -> bool {
+        self.0.is_whole()
     }
 }
 

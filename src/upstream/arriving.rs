@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 /// What of a request is still to come.
 #[derive(Debug)]
 pub enum Arriving {
-    /// It ends with its head.
-    Nothing,
+    /// All of it has come.
+    Whole(Bytes),
     /// As hyper reads it.
     Content(Incoming),
 }
@@ -31,21 +31,22 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
-            Self::Nothing => Poll::Ready(None),
+            Self::Whole(octets) if octets.is_empty() => Poll::Ready(None),
+            Self::Whole(octets) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
             Self::Content(content) => Pin::new(content).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Nothing => true,
+            Self::Whole(octets) => octets.is_empty(),
             Self::Content(content) => content.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Nothing => SizeHint::with_exact(0),
+            Self::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Self::Content(content) => content.size_hint(),
         }
     }

@@ -81,32 +81,40 @@ impl Content {
 
     /// What was read of it already, and what is still to come; so many octets in all, at most.
     pub fn passing(begun: Bytes, incoming: Arriving, most: u64) -> Self {
-        // Content of known length 0 is none: it needs no framing towards the upstream.
-        let some = !incoming.is_end_stream();
         let left = most.saturating_sub(begun.len() as u64);
-        let progress = || Progress {
+        // Content of known length 0 is none: it needs no framing towards the upstream.
+        if incoming.is_end_stream() {
+            return Self::whole(begun);
+        }
+        let incoming = match incoming {
+            Arriving::Whole(rest) if begun.is_empty() && rest.len() as u64 <= left => {
+                return Self::whole(rest);
+            }
+            incoming => incoming,
+        };
+        let progress = Progress {
             left: left.into(),
             pieces: 0.into(),
             moved: Notify::new(),
             is_broken: false.into(),
             is_over: false.into(),
         };
-        let upload = || Upload {
+        let upload = Upload {
             incoming: incoming.into(),
             hold: Mutex::default(),
-            progress: Arc::new(progress()),
+            progress: Arc::new(progress),
         };
-        Self { begun, rest: some.then(|| Arc::new(upload())) }
-    }
-
-    /// There is none.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.begun.is_empty() && self.rest.is_none()
+        Self { begun, rest: Some(Arc::new(upload)) }
     }
 
     /// All of it can be sent again.
     pub(super) fn is_at_hand(&self) -> bool {
         self.rest.is_none()
+    }
+
+    /// All of it, if it can be sent again.
+    pub(super) fn at_hand(&self) -> Option<&[u8]> {
+        self.is_at_hand().then_some(&self.begun)
     }
 
     /// Nothing of it has been passed on yet that cannot be again.

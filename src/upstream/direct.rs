@@ -1,4 +1,4 @@
-//! The short way of an exchange over HTTP/1.1: a request without content, and a response whose head comes in
+//! The short way of an exchange over HTTP/1.1: a request that goes in one piece, and a response whose head comes in
 //! one piece and says how long its content is.
 //!
 //! Most of what a cache fetches is that. hyper has a task for each connection, which is woken for each step,

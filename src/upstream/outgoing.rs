@@ -22,6 +22,9 @@ pub type Fields<'a, 'f> = &'a (dyn Fn() -> Extended<'f> + Sync);
 /// A request has so many octets as a rule.
 const ROOM: usize = 512;
 
+/// With no more octets of content it is sent in one piece.
+const SHORT: usize = 16 * 1024;
+
 /// A request on its way out.
 pub struct Outgoing<'a, 'f> {
     /// Its method.
@@ -59,10 +62,15 @@ impl Outgoing<'_, '_> {
         self.method.is_safe() && self.content.is_at_hand() && self.upgrade.is_none()
     }
 
-    /// It asks for something, and carries nothing.
+    /// What it carries, if it can be sent in one piece.
+    fn in_short(&self) -> Option<&[u8]> {
+        let may_be = self.upgrade.is_none() && *self.method != Method::CONNECT;
+        self.content.at_hand().filter(|content| may_be && content.len() <= SHORT)
+    }
+
+    /// It can be sent in one piece.
     pub(super) fn is_short(&self) -> bool {
-        let is_asking = matches!(*self.method, Method::GET | Method::HEAD);
-        is_asking && self.upgrade.is_none() && self.content.is_nothing()
+        self.in_short().is_some()
     }
 
     /// A number that requests have in common which are answered alike.
@@ -125,24 +133,30 @@ impl Message<'_, '_> {
         request
     }
 
-    /// Its octets in HTTP/1.1 (RFC 9112 §2.1, §3.2.1), if it asks for something and carries nothing.
+    /// Its octets in HTTP/1.1 (RFC 9112 §2.1, §3.2.1), if it can be sent in one piece.
     pub(super) fn octets(self) -> Option<Vec<u8>> {
-        if !self.outgoing.is_short() {
-            return None;
-        }
+        let content = self.outgoing.in_short()?;
+        let (mut digits, mut has_length) = (itoa::Buffer::new(), false);
+        let length = digits.format(content.len());
         let mut fields = (self.outgoing.fields)();
         if let Some(host) = self.host(fields.get(&HOST)) {
             fields.to_mut().insert(HOST, host);
         }
-        let mut octets = Vec::with_capacity(ROOM);
+        let mut octets = Vec::with_capacity(ROOM + content.len());
         octets::start_request(&mut octets, self.outgoing.method, self.target());
         for (name, value) in fields.iter() {
-            if matches!(*name, CONTENT_LENGTH | TRANSFER_ENCODING) {
-                return None;
+            match *name {
+                CONTENT_LENGTH if !has_length && value == length => has_length = true,
+                CONTENT_LENGTH | TRANSFER_ENCODING => return None,
+                _ => {}
             }
             octets::field(&mut octets, name.as_str(), value);
         }
+        if !has_length && !content.is_empty() {
+            octets::length(&mut octets, length);
+        }
         octets::end(&mut octets);
+        octets.extend_from_slice(content);
         Some(octets)
     }
 
@@ -181,4 +195,82 @@ pub(super) fn host(server: &Uri) -> Option<HeaderValue> {
         None => host.to_owned(),
     };
     HeaderValue::try_from(host).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+
+    /// What goes to a server in one piece, if anything does.
+    fn octets(
+        method: &Method,
+        content: Content,
+        lines: &[(&'static str, &'static str)],
+    ) -> Option<String> {
+        let fields = || {
+            let lines = lines.iter();
+            let fields =
+                lines.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            fields.collect::<HeaderMap>().into()
+        };
+        let outgoing = Outgoing {
+            method,
+            target: None,
+            authority: "a",
+            fields: &fields,
+            content,
+            interim: None,
+            key: None,
+            upgrade: None,
+        };
+        let server = Uri::from_static("http://b");
+        let octets = Message { outgoing: &outgoing, server: &server, own_host: None }.octets()?;
+        Some(String::from_utf8(octets).unwrap())
+    }
+
+    #[test]
+    fn a_content_at_hand_goes_with_its_head() {
+        let host = ("host", "a");
+        let whole = |text: &'static str| Content::whole(Bytes::from_static(text.as_bytes()));
+        for (method, content, lines, expected) in [
+            (Method::GET, "", &[host][..], "GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+            (Method::POST, "", &[host], "POST / HTTP/1.1\r\nhost: a\r\n\r\n"),
+            (
+                Method::POST,
+                "",
+                &[host, ("content-length", "0")],
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+            ),
+            (
+                Method::PUT,
+                "abc",
+                &[host, ("x", "1")],
+                "PUT / HTTP/1.1\r\nhost: a\r\nx: 1\r\ncontent-length: 3\r\n\r\nabc",
+            ),
+            (
+                Method::GET,
+                "abc",
+                &[("content-length", "3"), host],
+                "GET / HTTP/1.1\r\ncontent-length: 3\r\nhost: a\r\n\r\nabc",
+            ),
+        ] {
+            let octets = octets(&method, whole(content), lines);
+            assert_eq!(octets.as_deref(), Some(expected), "{method} {content} {lines:?}");
+        }
+        let long = |length| Content::whole(vec![b'a'; length].into());
+        assert!(octets(&Method::POST, long(SHORT), &[host]).is_some());
+        for (method, content, lines) in [
+            (Method::POST, whole("abc"), &[host, ("content-length", "4")][..]),
+            (Method::POST, whole("abc"), &[("content-length", "3"), ("content-length", "3")]),
+            (Method::POST, whole(""), &[("content-length", "3")]),
+            (Method::POST, whole("abc"), &[host, ("transfer-encoding", "chunked")]),
+            (Method::CONNECT, whole(""), &[host]),
+            (Method::POST, long(SHORT + 1), &[host]),
+        ] {
+            assert_eq!(octets(&method, content, lines), None, "{method} {lines:?}");
+        }
+    }
 }

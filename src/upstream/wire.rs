@@ -144,7 +144,7 @@ impl AsyncWrite for Replayed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes a head without content as soon as all of it is written.
+        // hyper flushes a request that is at hand as soon as all of it is written.
         if let Sending::Again { waker, has_come: true } = &mut self.sending {
             if let Some(waker) = waker.take() {
                 waker.wake();

@@ -57,7 +57,7 @@ async fn an_answer_is_the_same_whoever_reads_it() {
         "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nabc",
         "HTTP/1.1 200 OK\ncontent-length: 3\n\nabc",
     ];
-    for method in ["GET", "HEAD"] {
+    for method in ["GET", "HEAD", "DELETE"] {
         for (direct, spoken) in answers {
             let (direct_came, spoken_came) =
                 (asked(method, direct).await, asked(method, spoken).await);

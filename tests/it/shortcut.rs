@@ -1,4 +1,4 @@
-//! GETs that are answered before hyper has read them, or without it ever doing so: as it would answer them, and on
+//! Requests that are answered before hyper has read them, or without it ever doing so: as it would answer them, and on
 //! connections that it ends as it would.
 
 use std::time::Duration;
@@ -119,6 +119,61 @@ async fn what_is_passed_on_is_the_same_octets_whoever_reads_its_request() {
             assert_eq!(lines[0], lines[1], "{request}");
             assert!(by_itself.ends_with("\r\n\r\nlast"), "{request}{by_itself}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_is_the_same_octets_whoever_reads_its_request() {
+    let (wire, origin) = (Wire::start().await, Origin::start().await);
+    let last = "[[routes]]\nname = \"last\"\npath = \"/last\"\nupstream = \"origin\"\n";
+    let limited = "[[routes]]\nname = \"limited\"\npath = \"/limited\"\nupstream = \"origin\"\n\
+                   max_request_body = \"2B\"\n";
+    let routes = wire.routes() + last + limited;
+    let gateway = Gateway::setup(&origin).routes(&routes).start().await;
+    origin.on("/last").reply(ok("last"));
+    let long = "a".repeat(5000);
+    for (target, method, lines, content) in [
+        ("/a", "POST", &["Content-Type: text/plain"][..], "abc"),
+        ("/a", "POST", &[], ""),
+        ("/a", "PUT", &["Content-Encoding: x", "TE: trailers"], long.as_str()),
+        ("/a", "PATCH", &["Content-Range: bytes 0-2/3"], "a\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
+        ("/a", "DELETE", &[], ""),
+        ("/a", "DELETE", &["If-Match: \"1\""], "abc"),
+        ("/a", "GET", &[], "abc"),
+        ("/limited", "POST", &[], "abc"),
+    ] {
+        let lines = lines.iter().flat_map(|line| [*line, "\r\n"]).collect::<String>();
+        let length = content.len();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: {length}\r\n\r\n"
+        );
+        let goes = target == "/a";
+        let [by_itself, by_hyper] = ["", "\r\n"].map(async |before| {
+            let mut client = Line::to(gateway.address()).await;
+            client.send(format!("{before}{head}{content}")).await;
+            let mut sent = String::new();
+            if goes {
+                let mut line = wire.accept().await;
+                sent = line.until("\r\n\r\n").await;
+                if !content.is_empty() {
+                    sent += &line.until(content).await;
+                }
+                line.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").await;
+            }
+            client.send(get("/last", &["Connection: close"])).await;
+            (sent, undated(&client.rest().await))
+        });
+        let (by_itself, by_hyper) = (by_itself.await, by_hyper.await);
+        // Nobody says of them in which order they come.
+        let sorted = |(sent, answered): (String, String)| {
+            let (head, content) = sent.split_once("\r\n\r\n").unwrap_or_default();
+            let mut lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
+            lines.sort_unstable();
+            (lines, content.to_owned(), answered)
+        };
+        let (by_itself, by_hyper) = (sorted(by_itself), sorted(by_hyper));
+        assert_eq!(by_itself, by_hyper, "{head}");
+        assert_eq!(by_itself.1, if goes { content } else { "" }, "{head}");
     }
 }
 
@@ -276,10 +331,15 @@ async fn a_drain_sends_all_of_an_answer() {
 
 /// A request that has reached the upstream, and no more: the client, and what the upstream has of it.
 async fn awaited(gateway: &Gateway, wire: &Wire, lines: &[&str]) -> (Line, Line) {
+    awaited_to(&get("/a", lines), "\r\n\r\n", gateway, wire).await
+}
+
+/// The same of this request, which ends so.
+async fn awaited_to(request: &str, end: &str, gateway: &Gateway, wire: &Wire) -> (Line, Line) {
     let mut client = Line::to(gateway.address()).await;
-    client.send(get("/a", lines)).await;
+    client.send(request).await;
     let mut line = wire.accept().await;
-    line.until("\r\n\r\n").await;
+    line.until(end).await;
     (client, line)
 }
 
@@ -390,8 +450,14 @@ async fn a_drain_waits_for_answers_and_says_that_they_are_the_last() {
 async fn interim_responses_come_before_the_answer() {
     let (wire, origin) = (Wire::start().await, Origin::start().await);
     let gateway = Gateway::setup(&origin).routes(&wire.routes()).start().await;
-    for reply in [SIX, CHUNKED] {
-        let (mut client, mut line) = awaited(&gateway, &wire, &[]).await;
+    let post = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nsnippets";
+    for (reply, request, end) in [
+        (SIX, get("/a", &[]).as_str(), "\r\n\r\n"),
+        (CHUNKED, &get("/a", &[]), "\r\n\r\n"),
+        (SIX, post, "snippets"),
+        (CHUNKED, post, "snippets"),
+    ] {
+        let (mut client, mut line) = awaited_to(request, end, &gateway, &wire).await;
         line.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await;
         let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nvia: 1.1 larder\r\n\r\n";
         assert_eq!(client.until("\r\n\r\n").await, hints);
@@ -399,5 +465,14 @@ async fn interim_responses_come_before_the_answer() {
         assert_eq!(client.until("\r\n\r\n").await, hints);
         let head = client.until("\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let content = if reply == SIX { "abcdef" } else { "0\r\n\r\n" };
+        line.send(content).await;
+        client.until(content).await;
+        // hyper has read the answer, and has not sent the request again.
+        client.send(get("/b", &[])).await;
+        let next = line.until("\r\n\r\n").await;
+        assert!(next.starts_with("GET /b "), "{next}");
+        line.send(format!("{SIX}ghijkl")).await;
+        client.until("ghijkl").await;
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Writes the head of the response to a `GET`, and takes its content. None: hyper is to send it, and it is as it
+    /// Writes the head of a response, and takes its content. None: hyper is to send it, and it is as it
     /// was; what has been written by then is of no use.
     pub(super) fn of(response: &mut Response<Body>, head: &mut Vec<u8>) -> Option<Self> {
         let left = response.body().size_hint().exact()?;

@@ -15,7 +15,8 @@ use crate::server::switch::Switch;
 use super::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+/// It may go on in another way when it is answered.
+const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nContent-Length: 2\r\n\r\nab";
 
 type Ask = Box<dyn FnMut(Request<Arriving>, Instant) -> Option<Answer> + Send>;
 
