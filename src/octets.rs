@@ -99,13 +99,24 @@ fn fields(
     let mut fields = HeaderMap::with_capacity(parsed.len() + more);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        let value = HeaderValue::from_maybe_shared(octets.slice_ref(field.value)).ok()?;
+        let value = value(octets.slice_ref(field.value));
         if !is_usual(&name, &value) {
             return None;
         }
         fields.append(name, value);
     }
     Some(fields)
+}
+
+/// A field's value, as it was parsed.
+fn value(octets: Bytes) -> HeaderValue {
+    // SAFETY: it wants what `HeaderValue::from_bytes` takes: octets from 32 on but 127, and HTAB. `httparse` ends a value
+    // at the end of its line, and takes no others for a part of it: the test below gives it each octet. To look at each a
+    // second time is a twentieth of what a hit costs. With debug assertions it is looked at here, too.
+    #[expect(unsafe_code, reason = "they have been looked at; see above")]
+    unsafe {
+        HeaderValue::from_maybe_shared_unchecked(octets)
+    }
 }
 
 /// A field as a message has it: `Accept-Language: de`. None: it is none.
@@ -202,6 +213,40 @@ mod tests {
             (299, &[NOW], 3),
         ] {
             assert_eq!(written(status, lines, length), None, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_parsed_is_a_value() {
+        fn trimmed(text: &[u8]) -> &[u8] {
+            match text {
+                [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] => rest,
+                _ => text,
+            }
+        }
+        let is_usual = |_: &HeaderName, _: &HeaderValue| true;
+        for octet in 0..=u8::MAX {
+            // At the beginning, at the end, and at each place of what the parser looks at together.
+            for (before, behind) in (0..70).map(|count| ("a".repeat(count), "b".repeat(69 - count)))
+            {
+                let text = [before.as_bytes(), &[octet], behind.as_bytes()].concat();
+                let line = [b"a: ", &*text, b"\r\n\r\n"].concat();
+                let expected = HeaderValue::from_bytes(trimmed(&text));
+                let request = Bytes::from([b"GET / HTTP/1.1\r\n", &*line].concat());
+                let response = Bytes::from([b"HTTP/1.1 200 OK\r\n", &*line].concat());
+                let asked = super::request(&request, is_usual).map(|(_, fields, _)| fields);
+                let answered = super::response(&response, 0, is_usual).map(|(_, fields, _)| fields);
+                for parsed in [asked, answered] {
+                    let parsed = parsed.map(|fields| fields["a"].clone());
+                    let is_value =
+                        |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).is_ok();
+                    assert!(parsed.as_ref().is_none_or(is_value), "{text:?}");
+                    // Elsewhere it is a part of the value, or the end of the line.
+                    if !matches!(octet, b'\r' | b'\n') {
+                        assert_eq!(parsed.as_ref(), expected.as_ref().ok(), "{text:?}");
+                    }
+                }
+            }
         }
     }
 

@@ -237,7 +237,7 @@ async fn one_gateway_of_a_fleet_watches_and_another_takes_over() {
     drop(paused);
     change().await;
     for gateway in all {
-        gateway.get("/users/0").await.status("hit");
+        stays(gateway, "/users/0").await;
         assert_eq!(gateway.changes().lost, 0);
     }
     assert_eq!(watching(), 1);
@@ -246,7 +246,14 @@ async fn one_gateway_of_a_fleet_watches_and_another_takes_over() {
     until("the last one watches", || follower.changes().watching).await;
     set(&mongodb, "1", 100).await;
     shows(&follower, "/users/1", "{\"_id\":\"1\",\"n\":100}").await;
-    follower.get("/users/0").await.status("hit");
+    stays(&follower, "/users/0").await;
+}
+
+/// Nothing has made it wrong. On a busy machine another may watch so late that it is asked whether it still holds.
+async fn stays(gateway: &Gateway, target: &str) {
+    let got = gateway.get(target).await.code(200);
+    let confirmed = "fwd=stale; fwd-status=304; stored; detail=unconfirmed";
+    assert!(["hit", confirmed].contains(&&*got.cache_status()), "{got:?}");
 }
 
 #[tokio::test]
