@@ -91,8 +91,7 @@ impl Outgoing {
         out: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> io::Result<Option<Self>> {
-        let piece = content.gather(head, cx)?;
-        let given = give(head, piece, out, cx)?;
+        let given = gathered(&mut content, head, out, cx)?;
         if content.left > 0 {
             return Ok(Some(Self { given, content: Some(Box::new(content)) }));
         }
@@ -126,15 +125,29 @@ impl Outgoing {
             }
             let Some(content) = &mut self.content else { return Poll::Ready(Ok(())) };
             octets.clear();
-            let piece = content.gather(octets, cx)?;
+            let before = content.left;
+            self.given = gathered(content, octets, out, cx)?;
+            if content.left == before {
+                return Poll::Pending;
+            }
             if content.left == 0 {
                 self.content = None;
             }
-            if octets.is_empty() && piece.is_empty() {
-                return Poll::Pending;
-            }
-            self.given = give(octets, piece, out, cx)?;
         }
+    }
+}
+
+/// Sends these octets and what is at hand behind them, as much as the client takes at once; what is left, if anything
+/// is, is answered. An error: the content has broken off, behind what was sent.
+fn gathered(
+    content: &mut Content,
+    octets: &mut Vec<u8>,
+    out: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+) -> io::Result<Option<Chain<Bytes, Bytes>>> {
+    match content.gather(octets, cx) {
+        Ok(piece) => give(octets, piece, out, cx),
+        Err(broken) => give(octets, Bytes::new(), out, cx).and(Err(broken)),
     }
 }
 
@@ -147,7 +160,9 @@ fn give(
     cx: &mut Context<'_>,
 ) -> io::Result<Option<Chain<Bytes, Bytes>>> {
     let out = Pin::new(out);
-    let sent = if piece.is_empty() {
+    let sent = if octets.is_empty() && piece.is_empty() {
+        return Ok(None);
+    } else if piece.is_empty() {
         out.poll_write(cx, octets)?
     } else {
         out.poll_write_vectored(cx, &[IoSlice::new(octets), IoSlice::new(&piece)])?
