@@ -21,7 +21,7 @@ def measure(bench):
         highest = {server.name: bench.load.highest(server, "GET", PATH, 0, 2) for server in servers}
         rate = min(highest.values()) / 2
         bench.samples["lines"] = {"highest": highest, "requests": bench.interleaved(
-            "lines", servers, lambda server: bench.load.paced(server, "GET", PATH, 0, rate, seconds), seconds)}
+            "lines", servers, lambda server: bench.load.cost(server, "GET", PATH, 0, rate, seconds), seconds)}
 
 
 def table(samples):

@@ -190,12 +190,12 @@ class Load:
     def forward(self, server, method, path, length, rate, seconds):
         """Processor time of requests that all reach the origin, so many a second."""
         asked = self.asked()
-        found = self.paced(server, method, path, length, rate, seconds)
+        found = self.cost(server, method, path, length, rate, seconds)
         if self.asked() - asked != found["count"]:
             raise Failure(f"{found['count'] - self.asked() + asked} requests were not forwarded")
         return found
 
-    def paced(self, server, method, path, length, rate, seconds):
+    def cost(self, server, method, path, length, rate, seconds):
         """Processor time of requests, so many a second."""
         lines = [f"{method} {path}{QUERY} HTTP/1.1", f"Host: {HOST}:{server.port}"]
         lines += [f"{name}: {value}" for name, value in FIELDS.items()]
