@@ -9,6 +9,7 @@ use crate::support::client::{answers, sent};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::pki::Pki;
 use crate::support::streams::{Streams, given_up};
+use crate::support::wire::Line;
 use crate::upstream::serve_tls;
 
 /// A gateway before a server in cleartext that is known to speak HTTP/2.
@@ -144,8 +145,19 @@ async fn a_write_that_was_refused_unprocessed_is_sent_again() {
     }
     waiting.await.unwrap().code(502).status("fwd=method; detail=upstream-broken");
 
+    // A content that came with its head is at hand.
+    let mut client = Line::to(gateway.address()).await;
+    client.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+    for _ in 0..2 {
+        let mut stream = server.next().await;
+        assert_eq!(stream.piece().await.as_deref(), Some(&b"abc"[..]));
+        stream.refuse();
+    }
+    server.next().await.answer("1");
+    client.until("\r\n\r\n1").await;
+
     // What has left cannot be sent a second time.
-    let waiting = tokio::spawn(gateway.ask("POST", "/a").body("abc").send());
+    let waiting = tokio::spawn(gateway.ask("POST", "/a").body("abc").unannounced().send());
     let mut stream = server.next().await;
     stream.piece().await.unwrap();
     stream.refuse();

@@ -106,10 +106,10 @@ fn the_command_for_the_figures_prints_those_of_the_readme() {
     let readme = include_str!("../../README.md");
     let table = readme.split("\nWhat MongoDB behind the cache costs").nth(1).unwrap();
     let table = table.split("\n\n").nth(1).unwrap();
-    // It looks for what `cargo build --release` builds.
+    // It looks for what `cargo build --profile dist` builds.
     let target = tempfile::tempdir().unwrap();
     let built = Path::new(env!("CARGO_BIN_EXE_larder")).parent().unwrap();
-    symlink(built, target.path().join("release")).unwrap();
+    symlink(built, target.path().join("dist")).unwrap();
     let ran = Command::new("bash")
         .args(["-c", &format!("{FIGURES} --quick --skip-build --no-install")])
         .current_dir(folder())
