@@ -254,6 +254,7 @@ async fn comes_back(mongodb: &MongoDb, setup: impl Fn() -> Setup) {
     let gateway = setup().start().await;
     gateway.is_in_step().await;
     let gateway = gateway.watches().await;
+    until("it has heard of each change", || gateway.changes().events == 5).await;
     for id in 0..10 {
         let (target, n) = (format!("/users/{id}"), if id < 5 { 2 } else { 1 });
         let got = gateway.get(&target).await.body(&shown(&id.to_string(), n));
@@ -293,6 +294,7 @@ async fn history_that_is_lost_invalidates_the_source_once() {
         let others = (0..1000).map(|id| user(&id.to_string(), 0));
         mongodb.collection("others").insert_many(others).await.unwrap();
         let gateway = setup().start().await.in_step().await.watches().await;
+        until("it knows what it has missed", || gateway.changes().lost == 1).await;
         for (id, n) in [("1", 2), ("2", 1)] {
             let got = gateway.get(&format!("/users/{id}")).await.body(&shown(id, n));
             assert!(got.cache_status().contains(status), "{got:?}");
