@@ -64,7 +64,7 @@ impl Service {
         }
         let rest = async move {
             // Every request has ended, and has its line.
-            recording.end().await;
+            recording.end(end).await;
             drop(timeout_at(end, ranking.stop()).await);
             let patience = Instant::from_std(clock::instant() + PATIENCE_WITH_CHANGES);
             drop(timeout_at(end.min(patience), watches.end()).await);

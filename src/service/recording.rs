@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
 
 use crate::access_log::{AccessLog, Writer};
+use crate::clock;
 use crate::config::Config;
 use crate::gateway::Lasting;
 use crate::traces::{Exporter, Tracer};
 
 use super::NotStarted;
 
-/// So long a disk or a collector that hangs is waited for once every request has ended.
+/// So long a collector that hangs is waited for once every request has ended, and a disk at least.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whoever tells it.
@@ -47,21 +48,25 @@ impl Recording {
         }
     }
 
-    /// Tells what is left.
-    pub(super) async fn end(self) {
+    /// Tells what is left. Of a disk that is slow, every line is waited for until the `end` of the drain.
+    pub(super) async fn end(self, end: Instant) {
         let Self { writer, exporter, .. } = self;
+        let patience = Instant::from_std(clock::instant() + PATIENCE);
         let written = async {
             if let Some(writer) = writer {
-                drop(tokio::task::spawn_blocking(|| writer.end()).await);
+                let written = tokio::task::spawn_blocking(|| writer.end());
+                if timeout_at(end.max(patience), written).await.is_err() {
+                    warn!("the disk took too long, and the end of the access log is lost");
+                }
             }
         };
         let told = async {
-            if let Some(exporter) = exporter {
-                exporter.end().await;
+            if let Some(exporter) = exporter
+                && timeout_at(patience, exporter.end()).await.is_err()
+            {
+                debug!("the last spans were given up");
             }
         };
-        if timeout(PATIENCE, async { tokio::join!(written, told) }).await.is_err() {
-            debug!("the end of the access log, or the last spans, were given up");
-        }
+        tokio::join!(written, told);
     }
 }

@@ -1,17 +1,22 @@
 //! The access log: one line for each request, when it has ended, and no line that a client makes up.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::support::client::raw;
+use crate::support::client::{Ask, raw};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::program::Running;
 use crate::support::raw::{RawOrigin, Step};
 use crate::support::redis::Redis;
-use crate::support::until;
+use crate::support::{PATIENCE, secs, until};
 
 struct Log {
     folder: TempDir,
@@ -298,6 +303,44 @@ async fn a_drain_leaves_no_line_behind() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_who_reads_lines_late() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let pipe = log.file();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // For writing, too: otherwise it would be waited for who writes.
+    let reader = File::options().read(true).write(true).open(&pipe).unwrap();
+    let running = Running::with(&written_to(&pipe, &origin)).await;
+    let target = format!("/{}", "a".repeat(4096));
+    for _ in 0..50 {
+        Ask::new(running.address(), "GET", &target).send().await;
+    }
+    let (sender, reading) = oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(secs(3));
+        let (mut reader, mut octets) = (BufReader::new(reader), Vec::new());
+        for _ in 0..50 {
+            reader.read_until(b'\n', &mut octets).unwrap();
+        }
+        sender.send(octets.len())
+    });
+    running.signal("TERM");
+    assert_eq!(running.exit_code().await, Some(0));
+    let read = timeout(PATIENCE, reading).await.expect("lines are missing").unwrap();
+    assert!(read > 50 * target.len());
+}
+
+/// A configuration.
+fn written_to(file: &Path, origin: &Origin) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
+         upstream = \"origin\"\n[access_log]\nfile = {:?}\nformat = \"combined\"\n",
+        origin.url(),
+        file.display(),
+    )
+}
+
+#[tokio::test]
 async fn lines_without_room_are_counted() {
     let (origin, log) = (Origin::start().await, Log::new());
     let folder = log.folder.path().join("full");
@@ -314,12 +357,7 @@ async fn lines_without_room_are_counted() {
 #[tokio::test]
 async fn a_line_that_was_cut_off_spoils_none_after_it() {
     let origin = Origin::start().await;
-    let toml = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
-         upstream = \"origin\"\n[access_log]\nfile = \"access.log\"\nformat = \"combined\"\n",
-        origin.url()
-    );
+    let toml = written_to(Path::new("access.log"), &origin);
     let mut running = Running::with_short_files(&toml, 4).await;
     let file = running.folder().join("access.log");
     let get = async || {
@@ -354,13 +392,7 @@ async fn a_line_that_was_cut_off_spoils_none_after_it() {
 #[tokio::test]
 async fn a_file_that_was_moved_away_is_begun_anew_by_a_signal() {
     let origin = Origin::start().await;
-    let running = Running::with(&format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
-         upstream = \"origin\"\n[access_log]\nfile = \"access.log\"\nformat = \"combined\"\n",
-        origin.url()
-    ))
-    .await;
+    let running = Running::with(&written_to(Path::new("access.log"), &origin)).await;
     let (file, moved) =
         (running.folder().join("access.log"), running.folder().join("access.log.1"));
     let get = async || {
@@ -369,7 +401,7 @@ async fn a_file_that_was_moved_away_is_begun_anew_by_a_signal() {
     get().await;
     until("there is a line", || lines(&file).len() == 1).await;
     // As `copytruncate` does it.
-    std::fs::File::create(&file).unwrap();
+    File::create(&file).unwrap();
     get().await;
     until("there is another", || lines(&file).len() == 1).await;
     std::fs::rename(&file, &moved).unwrap();

@@ -190,6 +190,20 @@ impl Running {
         panic!("larder never said `{message}`, but:\n{}", lines.join("\n"));
     }
 
+    /// Waits until the log has had a line with each of these messages, in whatever order; what it said
+    /// until then.
+    pub(crate) async fn until_it_has_said(&mut self, messages: &[&str]) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        let has = |lines: &[String], message: &&str| lines.iter().any(|it| it.contains(message));
+        while !messages.iter().all(|message| has(&lines, message)) {
+            match tokio::time::timeout(PATIENCE, self.log.recv()).await {
+                Ok(Some(line)) => lines.push(line),
+                _ => panic!("larder has not said all of {messages:?}, but:\n{}", lines.join("\n")),
+            }
+        }
+        lines
+    }
+
     /// `GET /stats`.
     pub(crate) async fn stats(&self) -> Value {
         let got = Ask::new(self.admin(), "GET", "/stats").send().await.code(200);
