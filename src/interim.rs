@@ -1,11 +1,11 @@
-//! Interim responses (RFC 9110 §15.2) on their way to a client of HTTP/1.1.
+//! Interim responses (RFC 9110 §15.2) on their way to a client.
 //!
-//! hyper reads them from an upstream, and has no way to send any. So they are written to the client's
-//! connection between what hyper writes: when it flushes, all of its own has gone, and it writes
-//! nothing more before the answer is there, which is held back until they have gone, too.
-//!
-//! Not supported: clients of HTTP/2, where hyper leaves no such gap.
+//! hyper reads them from an upstream, and has no way to send any. So to a client of HTTP/1.1 they are
+//! written between what hyper writes: when it flushes, all of its own has gone, and it writes nothing more
+//! before the answer is there, which is held back until they have gone, too. To one of HTTP/2 whoever
+//! answers on a stream sends them there.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -21,10 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::message;
 use crate::octets;
 
-/// So many octets may wait to be written. What does not fit is left out: no client needs it.
+/// So many octets may wait to be sent. What does not fit is left out: no client needs it.
 const ROOM: usize = 16 * 1024;
 
-/// A client's connection, as far as interim responses go. Clones are the same connection.
+/// A client's connection, or its stream of HTTP/2, as far as interim responses go. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Interims(Arc<Shared>);
 
@@ -39,7 +39,7 @@ pub struct Sender {
 struct Shared {
     /// Something may be sent before the answer: a request has gone forward.
     expects: AtomicBool,
-    /// `octets` holds some.
+    /// Some wait to be sent.
     waits: AtomicBool,
     state: Mutex<State>,
 }
@@ -48,8 +48,12 @@ struct Shared {
 struct State {
     /// The number of the request that is being answered; counts up with each answer.
     request: u64,
+    waiting: VecDeque<(StatusCode, HeaderMap)>,
+    /// About so many octets wait.
+    length: usize,
+    /// What is being written to a connection.
     octets: BytesMut,
-    /// Of the task that drives the connection, which asks for the answer and then flushes.
+    /// Of the task that asks for the answer, and then sends what waits.
     waker: Option<Waker>,
 }
 
@@ -102,6 +106,35 @@ impl Interims {
         Poll::Pending
     }
 
+    /// Asks for the content that a client keeps back (RFC 9110 §10.1.1), on a stream of HTTP/2.
+    pub fn go_on(&self) {
+        self.put(self.state(), StatusCode::CONTINUE, HeaderMap::new());
+    }
+
+    /// The next that waits to be sent on a stream of HTTP/2.
+    pub fn take(&self) -> Option<(StatusCode, HeaderMap)> {
+        if !self.0.waits.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state();
+        let head = state.next();
+        self.0.waits.store(!state.waiting.is_empty(), Ordering::Release);
+        head
+    }
+
+    /// Has it sent, unless there is no room for it.
+    fn put(&self, mut state: MutexGuard<'_, State>, status: StatusCode, fields: HeaderMap) {
+        let length = state.length + length(&fields);
+        if length <= ROOM {
+            state.length = length;
+            state.waiting.push_back((status, fields));
+            self.0.waits.store(true, Ordering::Release);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,20 +152,37 @@ impl Sender {
         message::remove_hop_by_hop(&mut fields);
         fields.remove(CONTENT_LENGTH);
         message::add_via(&mut fields, Version::HTTP_11);
+        let state = self.interims.state();
+        if state.request == self.request {
+            self.interims.put(state, status, fields);
+        }
+    }
+}
+
+impl State {
+    /// The next that waits.
+    fn next(&mut self) -> Option<(StatusCode, HeaderMap)> {
+        let (status, fields) = self.waiting.pop_front()?;
+        self.length -= length(&fields);
+        Some((status, fields))
+    }
+
+    /// Begins to write the next that waits. False: there is none.
+    fn begin(&mut self) -> bool {
+        let Some((status, fields)) = self.next() else { return false };
         let mut head = Vec::new();
         octets::start(&mut head, status);
         fields.iter().for_each(|(name, value)| octets::field(&mut head, name.as_str(), value));
         octets::end(&mut head);
-
-        let mut state = self.interims.state();
-        if state.request == self.request && state.octets.len() + head.len() <= ROOM {
-            state.octets.extend_from_slice(&head);
-            self.interims.0.waits.store(true, Ordering::Release);
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-        }
+        self.octets.extend_from_slice(&head);
+        true
     }
+}
+
+/// About how many octets the head of an interim response has.
+fn length(fields: &HeaderMap) -> usize {
+    let lines = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    32 + lines.sum::<usize>()
 }
 
 /// A stream to which interim responses are written whenever it is flushed.
@@ -156,7 +206,7 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
             return Poll::Ready(Ok(()));
         }
         let mut state = self.interims.state();
-        while !state.octets.is_empty() {
+        while !state.octets.is_empty() || state.begin() {
             let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &state.octets))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -273,11 +323,15 @@ mod tests {
         for code in [100, 101, 200] {
             sender.send(StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
         }
-        assert!(interims.state().octets.is_empty());
+        assert!(interims.take().is_none());
         for _ in 0..1000 {
             sender.send(StatusCode::PROCESSING, &hints());
         }
-        let waiting = interims.state().octets.len();
+        let waiting = interims.state().length;
         assert!((ROOM / 2..=ROOM).contains(&waiting), "{waiting}");
+        while let Some((status, _)) = interims.take() {
+            assert_eq!(status, StatusCode::PROCESSING);
+        }
+        assert_eq!(interims.state().length, 0);
     }
 }

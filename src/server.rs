@@ -4,7 +4,7 @@
 //! thread with a runtime of its own (measured: a runtime of one thread answers a hit in a seventh
 //! less processor time than a shared one of two), so a connection stays on one processor.
 //! `door` says what is spoken on a listener, `tls` with which certificates, `connection` is what happens
-//! on one, `shortcut` answers a GET there without hyper, if that can be, `patience` its limit on the time for
+//! on one, `http2` on one of HTTP/2, `shortcut` answers a request of HTTP/1.1 without hyper, if that can be, `patience` its limit on the time for
 //! a request head, `stall` that for taking what is sent, `guarded` reads along on it: `strict` says what ends
 //! one of HTTP/1, `flood` one of HTTP/2, `switch` where HTTP may end on one. `proxy` tells whose a connection is
 //! behind a proxy.
@@ -13,6 +13,7 @@ mod connection;
 mod door;
 mod flood;
 mod guarded;
+mod http2;
 mod idle;
 mod parting;
 mod patience;

@@ -4,14 +4,16 @@
 //! and none while nothing comes. Whoever sends no more may go on reading, and the other is told.
 
 use std::any::Any;
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,35 @@ pub struct Ground {
     /// Counts the connection among those that are open.
     _open: Arc<dyn Any + Send + Sync>,
     closing: CancellationToken,
+}
+
+/// What goes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// A client's stream of HTTP/2, for whoever has it go on in another protocol: an extension of its request.
+/// Clones are the same stream.
+#[derive(Clone)]
+pub struct Opened(Arc<Mutex<Option<oneshot::Receiver<Stream>>>>);
+
+type Stream = Box<dyn Duplex>;
+
+/// Where that stream comes from, once the response has gone.
+pub type Opens = oneshot::Sender<Stream>;
+
+impl Opened {
+    /// A stream that is to come.
+    pub fn later() -> (Opens, Self) {
+        let (opens, opened) = oneshot::channel();
+        (opens, Self(Arc::new(Mutex::new(Some(opened)))))
+    }
+
+    /// Waits for it. None: it does not go on, or somebody else has it.
+    pub fn stream(&self) -> impl Future<Output = Option<Box<dyn Duplex>>> + Send + use<> {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async { opened?.await.ok() }
+    }
 }
 
 /// Why a tunnel came to its end.

@@ -16,6 +16,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 /// What HTTP/2 asks for as well (RFC 8441 §4).
 pub const WEBSOCKET: &str = "websocket";
 
+/// A request of HTTP/2 asks for WebSocket (RFC 8441 §4): an extension of it.
+#[derive(Clone, Copy)]
+pub struct Connect;
+
 /// The protocol that a request asks for, of those that may be spoken: the one that its client would
 /// like best.
 pub fn wanted<'a>(

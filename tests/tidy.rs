@@ -80,8 +80,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "body", "clock", "config", "framing", "gateway", "interim", "octets", "stats",
-            "tunnel", "upstream",
+            "body",
+            "clock",
+            "config",
+            "framing",
+            "gateway",
+            "interim",
+            "message",
+            "octets",
+            "semantics",
+            "stats",
+            "tunnel",
+            "upgrade",
+            "upstream",
         ],
     ),
     ("simulation", &["clock", "gateway", "semantics", "store", "stored"]),
@@ -136,7 +147,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
-    ("h2", &["upstream"]),
+    ("h2", &["upstream", "server"]),
     ("httparse", &["octets"]),
     ("redis", &["store"]),
     ("redb", &["store"]),

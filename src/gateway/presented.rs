@@ -104,7 +104,7 @@ impl Presented {
     /// What takes the interim responses to this request (RFC 9110 §15.2: not one of HTTP/1.0).
     pub(super) fn interim(&self) -> Option<interim::Sender> {
         let interims = self.peer.interims.as_ref();
-        interims.filter(|_| self.head.version == Version::HTTP_11).map(Interims::sender)
+        interims.filter(|_| self.head.version >= Version::HTTP_11).map(Interims::sender)
     }
 
     /// Whether it has a `Range` that counts.

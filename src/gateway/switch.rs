@@ -9,16 +9,15 @@ use std::io;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
-use hyper::ext::Protocol;
+use http::{Extensions, Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use crate::body::Body;
 use crate::semantics::{CacheStatus, Forward};
-use crate::tunnel::Ground;
-use crate::upgrade::{self, Key, WEBSOCKET};
+use crate::tunnel::{Duplex, Ground, Opened};
+use crate::upgrade::{self, Connect, Key, WEBSOCKET};
 use crate::upstream::{Content, Failure, Reply};
 
 use super::course::Announced;
@@ -33,8 +32,7 @@ pub(super) fn as_get(head: &mut Parts) {
 
 /// Whether it asks for WebSocket in HTTP/2.
 fn connects(head: &Parts) -> bool {
-    head.version == Version::HTTP_2
-        && head.extensions.get::<Protocol>().is_some_and(|it| it.as_str() == WEBSOCKET)
+    head.version == Version::HTTP_2 && head.extensions.get::<Connect>().is_some()
 }
 
 impl Gateway {
@@ -106,7 +104,7 @@ impl Gateway {
         let upstream = hyper::upgrade::on(&mut reply);
         let (head, reply) = reply.into_parts();
         let extensions = &mut presented.head.extensions;
-        let client = extensions.remove::<OnUpgrade>().zip(extensions.remove::<Ground>());
+        let client = Client::of(extensions).zip(extensions.remove::<Ground>());
         let (Some((client, ground)), Some(protocol)) = (client, &presented.upgrade) else {
             // No connection of a client is without.
             return respond::lost(status);
@@ -115,14 +113,38 @@ impl Gateway {
         self.route_stats(&presented).upgrades.count();
         self.tasks.spawn(async move {
             // In this order, as the client has it once the response was sent.
-            let (Ok(upstream), Ok(client)) = (upstream.await, client.await) else { return };
-            let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-            let end = ground.tunnel(client, upstream, idle_timeout).await;
+            let (Ok(upstream), Some(client)) = (upstream.await, client.stream().await) else {
+                return;
+            };
+            let end = ground.tunnel(client, TokioIo::new(upstream), idle_timeout).await;
             debug!(?end, "tunnel ended");
             // The server has had a request in flight until now.
             drop(reply);
         });
         respond::switched(head, protocol, presented.head.version, status)
+    }
+}
+
+/// Where a client's side of a tunnel comes from.
+enum Client {
+    /// A connection of HTTP/1.1.
+    Upgrade(OnUpgrade),
+    /// A stream of HTTP/2.
+    Opened(Opened),
+}
+
+impl Client {
+    fn of(request: &mut Extensions) -> Option<Self> {
+        let upgrade = request.remove().map(Self::Upgrade);
+        upgrade.or_else(|| request.remove().map(Self::Opened))
+    }
+
+    /// Waits for it. None: it has gone.
+    async fn stream(self) -> Option<Box<dyn Duplex>> {
+        match self {
+            Self::Upgrade(upgrade) => Some(Box::new(TokioIo::new(upgrade.await.ok()?))),
+            Self::Opened(opened) => opened.stream().await,
+        }
     }
 }
 

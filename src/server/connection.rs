@@ -13,12 +13,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -35,6 +35,7 @@ use crate::upstream::Arriving;
 
 use super::flood::Frames;
 use super::guarded::Guarded;
+use super::http2;
 use super::idle::Idle;
 use super::parting::{leave, part};
 use super::patience::Patience;
@@ -50,7 +51,7 @@ use super::{Connection, Open, Setting};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A request head may have this many octets, in HTTP/1.1 with its line.
-const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(connection: Connection, setting: Setting) {
@@ -109,7 +110,7 @@ async fn serve_cleartext(stream: TcpStream, client: Client, setting: &Setting) -
     let beginning = Box::pin(in_time(has_preface(&stream), setting)).await?;
     let Some(http2) = beginning else { return Ok(()) };
     if http2 {
-        serve_http2(stream, client, setting).await;
+        Box::pin(serve_http2(stream, client, setting)).await;
     } else {
         serve_http1(stream, client, setting).await;
     }
@@ -138,7 +139,10 @@ async fn serve_secure(
     let Some(stream) = Box::pin(in_time(handshake, setting)).await? else { return Ok(()) };
     let connection = stream.get_ref().1;
     let client = Client { certificate: tls.client_cert(connection), ..client };
-    if connection.alpn_protocol() == Some(b"h2") {
+    let is_http2 = connection.alpn_protocol() == Some(b"h2");
+    // A future has room for each place that it is moved through.
+    let stream = Box::new(stream);
+    if is_http2 {
         serve_http2(stream, client, setting).await;
     } else {
         serve_http1(stream, client, setting).await;
@@ -192,7 +196,7 @@ where
     let begun = Begun::default();
     let stream = Shortcut::new(stream, ask, idle.clone(), interims.clone(), begun.clone());
     let io = TokioIo::new(interims.over(stream));
-    let service = service(setting, client.open, peer, Some((switch, begun)));
+    let service = service(setting, client.open, peer, switch, begun);
     requests(io, service, &idle, address, setting.header_timeout, &setting.stop).await;
 }
 
@@ -244,24 +248,15 @@ async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let address = client.address;
     let frames = Frames::after(PREFACE.len(), setting.max_resets);
     let (switch, idle) = (Switch::default(), Idle::default());
     let stream = Guarded::new(stream, frames, switch, stall(setting), idle);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    if setting.current.gateway().offers_websocket() {
-        builder.enable_connect_protocol();
+    let ground = Ground::new(client.open.clone(), setting.closing.clone());
+    let served = http2::serve(stream, client.peer(None), ground, setting).await;
+    // It is the client's doing.
+    if let Err(error) = served {
+        debug!(%error, peer = %client.address, "connection ended early");
     }
-    let peer = client.peer(None);
-    let connection = builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(setting.max_streams)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .keep_alive_interval(setting.header_timeout)
-        .serve_connection(TokioIo::new(stream), service(setting, client.open, peer, None));
-    // What comes until the client knows is answered.
-    let end = http2::Connection::graceful_shutdown;
-    drive(Box::pin(connection), end, || false, || false, address, &setting.leave).await;
 }
 
 fn stall(setting: &Setting) -> Stall {
@@ -271,8 +266,7 @@ fn stall(setting: &Setting) -> Stall {
 /// Serves a connection to its end; once it is to `stop`, to the end of what runs on it. One that is idle is
 /// handed back. `hand_over`: what runs on it without hyper becomes hyper's, if anything does, and is begun to be read.
 ///
-/// It is on the heap, as a future has room for each place that it is moved through, for the larger of the
-/// protocols: four times what an idle connection needs.
+/// It is on the heap, as a future has room for each place that it is moved through.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<Box<C>>,
     end: impl FnOnce(Pin<&mut C>),
@@ -341,7 +335,8 @@ fn service(
     setting: &Setting,
     open: Arc<Open>,
     peer: Peer,
-    http1: Option<(Switch, Begun)>,
+    switch: Switch,
+    begun: Begun,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<>
 {
     let current = Arc::clone(&setting.current);
@@ -351,12 +346,9 @@ fn service(
         if request.extensions().get::<OnUpgrade>().is_some() {
             request.extensions_mut().insert(ground.clone());
         }
-        let switch = http1.as_ref().map(|(switch, _)| switch);
-        let switch = switch.filter(|switch| switch.is_open()).cloned();
-        let is_head = request.method() == Method::HEAD;
+        let switch = switch.is_open().then(|| switch.clone());
         // Its client is to come back by another connection.
-        let begun = http1.as_ref().map(|(_, begun)| begun);
-        let is_last = begun.is_some_and(|begun| current.is_leaving() || begun.is_last());
+        let is_last = current.is_leaving() || begun.is_last();
         let finish = move |response: &mut Response<Body>| {
             if let Some(switch) = switch {
                 let is_other = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -365,12 +357,8 @@ fn service(
             if is_last {
                 say_last(response);
             }
-            // Over HTTP/2 hyper would send what it is given, and the client would reset the stream.
-            if is_head {
-                response.body_mut().remove_text();
-            }
         };
-        let answer = begun.and_then(Begun::take).unwrap_or_else(|| {
+        let answer = begun.take().unwrap_or_else(|| {
             current.answer(request.map(Arriving::from), peer.clone(), clock::instant())
         });
         Served(match &peer.interims {

@@ -1,7 +1,7 @@
 //! What ends a client's connection of HTTP/2: floods of frames that ask for nothing.
 //!
 //! Each such frame is answered or forgotten at once, so memory does not grow; what they take is processor
-//! time that others wait for (RFC 9113 §10.5). hyper ends floods of CONTINUATION and of small DATA
+//! time that others wait for (RFC 9113 §10.5). `h2` ends floods of CONTINUATION and of small DATA
 //! frames by itself. What is counted here, by the heads of the frames alone:
 //!
 //! - frames about the connection, as SETTINGS and PING, and such as ask for nothing: by time;
@@ -10,7 +10,7 @@
 //! - `WINDOW_UPDATE`: against the octets that were sent, for which it makes room, and how often something
 //!   was: short messages may each be answered by one for the stream and one for the connection.
 //!
-//! When one is beyond its measure, hyper gets a frame that no client may send behind it. So it says
+//! When one is beyond its measure, `h2` gets a frame that no client may send behind it. So it says
 //! GOAWAY, and closes.
 
 use std::time::{Duration, Instant};

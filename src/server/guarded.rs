@@ -1,4 +1,4 @@
-//! A connection that is read along: hyper gets what comes on it until its guard finds an end.
+//! A connection that is read along: whoever speaks HTTP on it gets what comes on it until its guard finds an end.
 //!
 //! What a guard looks for, `strict` and `flood` say, each for its protocol. What is written goes through,
 //! as long as the client takes it.
@@ -23,7 +23,7 @@ const MOST_HELD: usize = 4096;
 
 /// Reads along on one connection.
 pub(super) trait Guard {
-    /// What hyper gets at the end in place of what came: octets that it refuses, so that it answers what
+    /// What it gets at the end in place of what came: octets that it refuses, so that it answers what
     /// came before, says why, and closes.
     const REFUSED: &'static [u8];
 

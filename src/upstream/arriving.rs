@@ -1,19 +1,46 @@
 //! The content of a client's request, as it arrives.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::interim::Interims;
 
 /// What of a request is still to come.
 #[derive(Debug)]
 pub enum Arriving {
     /// All of it has come.
     Whole(Bytes),
-    /// As hyper reads it.
+    /// On a connection of HTTP/1.1, as hyper reads it.
     Content(Incoming),
+    /// On a stream of HTTP/2.
+    Stream {
+        /// What comes there.
+        stream: RecvStream,
+        /// How many octets are to come, where the request says it.
+        left: Option<u64>,
+        /// Whether the data have come, and trailers may.
+        has_data: bool,
+        /// What asks for it, where the client keeps it back.
+        held: Option<Interims>,
+    },
+}
+
+/// A client has broken off, or what it sent is no content.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// On a connection of HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// On a stream of HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
 }
 
 impl From<Incoming> for Arriving {
@@ -22,18 +49,54 @@ impl From<Incoming> for Arriving {
     }
 }
 
+impl Arriving {
+    /// What comes on a stream of HTTP/2 behind these fields; `interims` are those of its answer.
+    pub fn on(stream: RecvStream, fields: &HeaderMap, interims: &Interims) -> Self {
+        if stream.is_end_stream() {
+            return Self::Whole(Bytes::new());
+        }
+        // `h2` has looked whether it is one number.
+        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let waits = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
+        let is_held = fields.get_all(EXPECT).iter().any(|value| waits(value.as_bytes()));
+        let held = is_held.then(|| interims.clone());
+        Self::Stream { stream, left: length.and_then(|it| it.parse().ok()), has_data: false, held }
+    }
+}
+
 impl Body for Arriving {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Unfinished;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         match &mut *self {
             Self::Whole(octets) if octets.is_empty() => Poll::Ready(None),
             Self::Whole(octets) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
-            Self::Content(content) => Pin::new(content).poll_frame(cx),
+            Self::Content(content) => {
+                Pin::new(content).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
+            }
+            Self::Stream { stream, left, has_data, held } => {
+                if !*has_data {
+                    let data = stream.poll_data(cx);
+                    if let Some(interims) = held.take()
+                        && data.is_pending()
+                    {
+                        interims.go_on();
+                    }
+                    if let Some(data) = ready!(data).transpose()? {
+                        // Whoever takes it sends it on before asking for more.
+                        stream.flow_control().release_capacity(data.len())?;
+                        *left = left.map(|left| left.saturating_sub(data.len() as u64));
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    *has_data = true;
+                }
+                let trailers = ready!(stream.poll_trailers(cx))?;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
         }
     }
 
@@ -41,6 +104,7 @@ impl Body for Arriving {
         match self {
             Self::Whole(octets) => octets.is_empty(),
             Self::Content(content) => content.is_end_stream(),
+            Self::Stream { stream, .. } => stream.is_end_stream(),
         }
     }
 
@@ -48,6 +112,7 @@ impl Body for Arriving {
         match self {
             Self::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Self::Content(content) => content.size_hint(),
+            Self::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

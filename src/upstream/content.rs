@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::message;
 
-use super::Arriving;
+use super::{Arriving, Unfinished};
 
 /// What a request carries to the upstream: octets at hand, or none, and behind them the client's
 /// content as it comes in. Clones share the latter, so that a server which was never reached leaves
@@ -64,7 +64,7 @@ enum Leave {
 pub enum NotWhole {
     /// The client broke off, or what it sent is no content.
     #[error(transparent)]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] Unfinished),
     /// There is more of it than may be passed on.
     #[error("the content is longer than it may be")]
     TooLong,

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, Health, Retries};
 
-pub use self::arriving::Arriving;
+pub use self::arriving::{Arriving, Unfinished};
 pub use self::content::Content;
 pub use self::failure::{Cause, Failure};
 pub use self::figures::Snapshot;

@@ -2,12 +2,14 @@
 //! upstream takes. And by HTTP/2, no more of a response than its client takes.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
@@ -58,6 +60,63 @@ async fn content_is_asked_for_when_the_upstream_asks_for_it() {
     // Both connections go on.
     client.send(EXPECTS).await;
     origin.until("\r\n\r\n").await;
+}
+
+/// A request with content that is still to come, over a connection of HTTP/2.
+async fn begun(
+    gateway: &Gateway,
+    fields: &[(&str, &str)],
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let stream = TcpStream::connect(gateway.address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    // It ends with its last stream.
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{}/a", gateway.address()));
+    let add =
+        |request: http::request::Builder, field: &(&str, &str)| request.header(field.0, field.1);
+    let request = fields.iter().fold(request, add).body(()).unwrap();
+    client.send_request(request, false).unwrap()
+}
+
+#[tokio::test]
+async fn by_http2_content_is_asked_for_when_the_upstream_asks_for_it() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    for length in ["5", ""] {
+        let fields = [("expect", "100-continue"), ("content-length", length)];
+        let count = if length.is_empty() { 1 } else { 2 };
+        let (mut answer, mut content) = begun(&gateway, &fields[..count]).await;
+        let mut origin = wire.accept().await;
+        let head = origin.until("\r\n\r\n").await;
+        assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+        for (sent, code) in
+            [("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", 103), (CONTINUE, 100)]
+        {
+            origin.send(sent).await;
+            let interim = poll_fn(|cx| answer.poll_informational(cx)).await.unwrap().unwrap();
+            assert_eq!(interim.status(), code);
+            assert_eq!(interim.headers().contains_key("link"), code == 103);
+        }
+        content.send_data("hello".into(), true).unwrap();
+        origin.until("hello").await;
+        origin.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        assert_eq!(answer.await.unwrap().status(), 201);
+    }
+}
+
+/// What looks whole to the upstream is done.
+#[tokio::test]
+async fn by_http2_content_that_is_taken_back_is_not_whole() {
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    for reason in [Reason::CANCEL, Reason::NO_ERROR, Reason::INTERNAL_ERROR] {
+        let (_answer, mut content) = begun(&gateway, &[]).await;
+        let mut origin = wire.accept().await;
+        content.send_data("hello".into(), false).unwrap();
+        origin.until("hello\r\n").await;
+        content.send_reset(reason);
+        assert_eq!(origin.rest().await, "", "{reason}");
+    }
 }
 
 #[tokio::test]

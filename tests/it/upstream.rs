@@ -16,6 +16,7 @@ use crate::support::client::{Got, raw};
 use crate::support::gateway::Gateway;
 use crate::support::nobody;
 use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::pki::run;
 use crate::support::raw::{RawOrigin, Step};
 use crate::support::wire::{Line, Wire};
 
@@ -234,6 +235,15 @@ async fn interim_responses_pass_through_and_are_never_stored() {
         let got = client.until("\r\n\r\n1").await;
         let rest = got.strip_prefix(early).unwrap_or_else(|| panic!("{got}"));
         assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && !rest.contains("HTTP/1.1 1"), "{got}");
+    }
+    for more in [&[][..], &["--data", "x"]] {
+        let url = format!("http://{}/e", gateway.address());
+        let always = ["--silent", "--show-error", "--include", "--http2-prior-knowledge", &url];
+        let got = run("curl", &[&always, more].concat()).await;
+        let early = "HTTP/2 102 \r\nvia: 1.1 larder\r\n\r\n\
+                     HTTP/2 103 \r\nlink: </a.css>\r\nvia: 1.1 larder\r\n\r\nHTTP/2 200 \r\n";
+        let rest = got.strip_prefix(early).unwrap_or_else(|| panic!("{got}"));
+        assert!(rest.ends_with("\r\n\r\n1") && !rest.contains("HTTP/2"), "{got}");
     }
     // From L1, and to a client that knows of none.
     for (version, target) in [("1.1", "/a"), ("1.0", "/c")] {
