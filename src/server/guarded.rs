@@ -23,8 +23,8 @@ const MOST_HELD: usize = 4096;
 
 /// Reads along on one connection.
 pub(super) trait Guard {
-    /// What it gets at the end in place of what came: octets that it refuses, so that it answers what
-    /// came before, says why, and closes.
+    /// What is read at the end in place of what came: octets that are refused, so that what came before is
+    /// answered, and the connection closed with a reason.
     const REFUSED: &'static [u8];
 
     /// What the log says of an end.

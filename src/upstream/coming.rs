@@ -1,7 +1,9 @@
 //! The content of a response, as it arrives.
 
+use std::io;
+use std::io::ErrorKind::UnexpectedEof;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -55,7 +57,13 @@ impl Body for Coming {
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         match &mut *self {
             Self::Framed(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|it| it.map_err(Cause::of)))
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                // For hyper a stream of HTTP/2 that is reset with NO_ERROR has come to its end.
+                if frame.is_none() && incoming.size_hint().lower() > 0 && !incoming.is_end_stream()
+                {
+                    return Poll::Ready(Some(Err(Cause::of(io::Error::from(UnexpectedEof)))));
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Cause::of)))
             }
             Self::Direct(direct) => direct
                 .poll_piece(cx)

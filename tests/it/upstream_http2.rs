@@ -276,6 +276,34 @@ async fn a_client_that_reads_nothing_holds_up_nobody() {
     drop(slow);
 }
 
+/// RFC 9113 §8.1: a reset with `NO_ERROR` is for a server that has sent a complete response.
+#[tokio::test]
+async fn less_than_was_announced_is_not_whole() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let fields = [("cache-control", "max-age=60"), ("content-length", "5")];
+    for part in ["", "hel"] {
+        let asked = tokio::spawn(gateway.ask("GET", "/a").open());
+        let mut stream = server.next().await;
+        let mut content = stream.begin(&fields);
+        content.send_data(Bytes::from_static(part.as_bytes()), false).unwrap();
+        let client = asked.await.unwrap();
+        content.send_reset(Reason::NO_ERROR);
+        assert!(client.finish().await.is_err(), "{part}");
+    }
+    // Nothing was stored. As much as was announced is whole, however it ends.
+    let asked = tokio::spawn(gateway.ask("GET", "/a").send());
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&fields);
+    content.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    asked.await.unwrap().body("hello");
+    gateway.get("/a").await.body("hello").status("hit");
+    let asked = tokio::spawn(gateway.ask("HEAD", "/b").send());
+    let mut stream = server.next().await;
+    stream.begin(&fields).send_data(Bytes::new(), true).unwrap();
+    asked.await.unwrap().has("content-length", "5");
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_stream_up_and_no_other() {
     let mut server = Streams::start(100).await;
