@@ -77,7 +77,7 @@ where
     .await
 }
 
-/// Reads the preface. None: it does not come in time.
+/// Reads the preface. None: it does not come in time, or before a drain.
 ///
 /// The connection is on the heap, as a future has room for each place that it is moved through.
 async fn begin<S>(stream: S, setting: &Setting) -> Result<Option<Box<Connection<S, Bytes>>>, Error>
@@ -93,8 +93,11 @@ where
     if setting.current.gateway().offers_websocket() {
         builder.enable_connect_protocol();
     }
-    let begun = timeout(setting.header_timeout, builder.handshake(stream)).await;
-    begun.ok().map(|begun| begun.map(Box::new)).transpose()
+    let begun = tokio::select! {
+        begun = timeout(setting.header_timeout, builder.handshake(stream)) => begun.ok(),
+        () = setting.stop.cancelled() => None,
+    };
+    begun.map(|begun| begun.map(Box::new)).transpose()
 }
 
 /// Who answers on each stream.

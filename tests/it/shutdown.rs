@@ -5,8 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use larder::server::Drained;
+
 use crate::support::client::{Ask, Http2};
+use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::pki::Pki;
 use crate::support::program::Running;
 use crate::support::redis::Redis;
 use crate::support::wire::Line;
@@ -217,6 +221,22 @@ async fn idle_connections_do_not_hold_the_drain() {
     assert_eq!(unused.rest().await, "");
     http2.ended().await;
     assert_eq!(larder.exit_code().await, Some(0));
+}
+
+/// Over TLS it is known that HTTP/2 is spoken before its preface comes.
+#[tokio::test]
+async fn http2_that_has_not_begun_does_not_hold_the_drain() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("shop", &["shop.example"], "shop");
+    let folder = pki.folder().display();
+    let lines = format!(
+        "drain = \"1h\"\nheader_timeout = \"1h\"\n\
+         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
+    );
+    let gateway = Gateway::setup(&origin).server(&lines).start().await;
+    let _stream = pki.connect(gateway.address(), "shop.example", "h2").await.unwrap();
+    let drained = tokio::time::timeout(PATIENCE, gateway.drain()).await;
+    assert_eq!(drained.expect("it goes on"), Drained::All);
 }
 
 #[tokio::test]
