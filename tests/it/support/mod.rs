@@ -27,7 +27,6 @@ pub mod streams;
 pub mod tiers;
 pub mod wire;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -79,7 +78,13 @@ pub(crate) fn free_port() -> u16 {
         FIRST + (std::process::id() * 64 + more) % COUNT
     });
     let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Nobody listens there, nor do we: a program that another test starts at this moment has all that is open, until it
+    // is another program, and what listens would keep the port.
+    let is_free = |port: &u16| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], *port).into()).is_ok()
+    };
     ports.find(is_free).expect("one of many ports is free")
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +21,7 @@ use larder::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::{PATIENCE, free_port};
 
@@ -156,9 +157,7 @@ impl Pieces {
 
     /// Waits until nobody takes the content any more.
     pub(crate) async fn gone(&self) {
-        tokio::time::timeout(PATIENCE, self.0.closed())
-            .await
-            .expect("somebody still takes the content");
+        timeout(PATIENCE, self.0.closed()).await.expect("somebody still takes the content");
     }
 }
 
@@ -248,6 +247,21 @@ impl Held {
     }
 }
 
+/// Listens, once whoever did so before has gone: the processes that tests start have their sockets for a moment, too.
+async fn listener(address: SocketAddr) -> TcpListener {
+    let listening = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                bound => return bound.unwrap(),
+            }
+        }
+    };
+    timeout(PATIENCE, listening).await.expect("somebody listens there")
+}
+
 impl Origin {
     pub async fn start() -> Self {
         Self::listen(([127, 0, 0, 1], free_port()).into()).await
@@ -255,7 +269,7 @@ impl Origin {
 
     /// On an address that was, say, an earlier origin's.
     pub async fn listen(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = listener(address).await;
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Mutex::new(Script::default()));
         let mut serving = JoinSet::new();
