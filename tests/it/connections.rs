@@ -129,11 +129,7 @@ async fn a_head_that_does_not_come_to_its_end_closes_the_connection() {
 async fn a_client_that_takes_nothing_is_given_up() {
     let (origin, pki) = (Origin::start().await, Pki::new());
     pki.certify("shop", &["shop.example"], "shop");
-    let folder = pki.folder().display();
-    let more = format!(
-        "[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n\
-         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
-    );
+    let more = format!("[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n{}", pki.tls("shop"));
     // There is room for one: whoever comes is served when that has been given up.
     let lines = "workers = 1\nmax_connections = 1\nsend_timeout = \"300ms\"";
     let gateway = Gateway::setup(&origin).server(lines).listening(&more).start().await;

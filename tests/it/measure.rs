@@ -100,9 +100,7 @@ async fn checks_are_made_one_at_a_time() {
 async fn a_listener_with_tls_is_asked_with_tls() {
     let (origin, pki) = (Origin::start().await, Pki::new());
     pki.certify("shop", &["shop.example"], "shop");
-    let folder = pki.folder().display();
-    let tls =
-        format!("tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}");
+    let tls = pki.tls("shop");
     let gateway = Gateway::setup(&origin).server(&format!("workers = 1\n{tls}")).start().await;
     for target in ["/a", "/1"] {
         origin.on(target).reply(ok("1").max_age(60));

@@ -28,11 +28,7 @@ async fn h2load(url: &str, requests: usize, arguments: &[&str]) {
 /// A gateway with a listener in cleartext and one with TLS; where each is.
 async fn gateway(origin: &Origin, pki: &Pki) -> (Gateway, [String; 2]) {
     pki.certify("shop", &["shop.example"], "shop");
-    let folder = pki.folder().display();
-    let more = format!(
-        "[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n\
-         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
-    );
+    let more = format!("[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n{}", pki.tls("shop"));
     let gateway = Gateway::setup(origin).listening(&more).start().await;
     let url = |scheme: &str, at: SocketAddr| format!("{scheme}://{at}");
     let urls = [url("http", gateway.address()), url("https", gateway.another(1))];

@@ -95,12 +95,8 @@ async fn curl_says_it_before_the_handshake() {
     let (origin, pki) = (Origin::start().await, Pki::new());
     pki.certify("shop", &["shop.example"], "shop");
     origin.on("/a").reply(ok("1").field("cache-control", "no-store"));
-    let folder = pki.folder().display();
     let gateway = Gateway::setup(&origin)
-        .server(&format!(
-            "workers = 1\nproxy_protocol = true\n\
-             tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
-        ))
+        .server(&format!("workers = 1\nproxy_protocol = true\n{}", pki.tls("shop")))
         .start()
         .await;
     let arguments = ["--haproxy-protocol", "--http2"];

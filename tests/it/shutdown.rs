@@ -228,11 +228,7 @@ async fn idle_connections_do_not_hold_the_drain() {
 async fn http2_that_has_not_begun_does_not_hold_the_drain() {
     let (origin, pki) = (Origin::start().await, Pki::new());
     pki.certify("shop", &["shop.example"], "shop");
-    let folder = pki.folder().display();
-    let lines = format!(
-        "drain = \"1h\"\nheader_timeout = \"1h\"\n\
-         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}"
-    );
+    let lines = format!("drain = \"1h\"\nheader_timeout = \"1h\"\n{}", pki.tls("shop"));
     let gateway = Gateway::setup(&origin).server(&lines).start().await;
     let _stream = pki.connect(gateway.address(), "shop.example", "h2").await.unwrap();
     let drained = tokio::time::timeout(PATIENCE, gateway.drain()).await;

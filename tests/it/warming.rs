@@ -80,9 +80,7 @@ async fn what_is_for_tls_is_asked_for_with_tls() {
     for target in ["/a", "/b"] {
         origin.on(target).reply(ok("1").max_age(60));
     }
-    let folder = pki.folder().display();
-    let tls =
-        format!("tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\" }}");
+    let tls = pki.tls("shop");
     let plain = "[[server.listeners]]\nlisten = \"127.0.0.1:0\"";
     let curl = async |gateway: &Gateway, target: &str| {
         // Without the port, which the configuration does not know.

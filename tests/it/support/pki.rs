@@ -43,6 +43,12 @@ impl Pki {
         self.folder.path()
     }
 
+    /// The key `tls` of a listener that shows the certificate in `FILE.pem`.
+    pub(crate) fn tls(&self, file: &str) -> String {
+        let folder = self.folder().display();
+        format!("tls = {{ certificate = \"{folder}/{file}.pem\", key = \"{folder}/{file}.key\" }}")
+    }
+
     /// Writes `FILE.pem` and `FILE.key`: a certificate for these hosts, whose subject is called this.
     pub(crate) fn certify(&self, file: &str, hosts: &[&str], subject: &str) {
         let (certificate, key) = self.certificate(hosts, subject);
