@@ -2,8 +2,8 @@
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what it
 //! carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server` an exchange
-//! with that. `connections` are those to one server, `connect` opens them, most exchanges of HTTP/1.1 are
-//! `direct`, others hyper has with its `wire`, several share one of `http2`, and `tls` says whom they believe. A
+//! with that. `connections` are those to one server, `connect` opens them, and one is `lent` to an exchange: most of
+//! HTTP/1.1 are `direct`, others hyper has with its `wire`, several share one of `http2`. `tls` says whom they believe. A
 //! response that is `understood` has its content `coming`, in a `reply` on its way back, `failure` is why there
 //! is none, and `retry` whether it is asked for again. `probe` asks servers how they are, and `names` which they
 //! are.
@@ -21,6 +21,7 @@ mod failure;
 mod figures;
 mod group;
 mod http2;
+mod lent;
 mod names;
 mod outgoing;
 mod probe;

@@ -15,8 +15,8 @@ use crate::message;
 
 use super::Cause;
 use super::coming::Coming;
-use super::connections::Lent;
 use super::content::Progress;
+use super::lent::Lent;
 use super::server::Call;
 use super::wire::Wire;
 
