@@ -141,17 +141,17 @@ impl Interims {
 }
 
 impl Sender {
-    /// Sends an interim response on, without what was for its connection only.
+    /// Sends an interim response on that was `received` by this protocol, without what was for its connection only.
     ///
     /// A 100 answers an `Expect` that ends at each hop (RFC 9110 §10.1.1), and a 101 is none (§7.8).
-    pub fn send(&self, status: StatusCode, fields: &HeaderMap) {
+    pub fn send(&self, received: Version, status: StatusCode, fields: &HeaderMap) {
         if !(102..=199).contains(&status.as_u16()) {
             return;
         }
         let mut fields = fields.clone();
         message::remove_hop_by_hop(&mut fields);
         fields.remove(CONTENT_LENGTH);
-        message::add_via(&mut fields, Version::HTTP_11);
+        message::add_via(&mut fields, received);
         let state = self.interims.state();
         if state.request == self.request {
             self.interims.put(state, status, fields);
@@ -298,7 +298,7 @@ mod tests {
         let interims = Interims::default();
         let mut stream = interims.over(near);
         let sender = interims.sender();
-        sender.send(StatusCode::EARLY_HINTS, &hints());
+        sender.send(Version::HTTP_11, StatusCode::EARLY_HINTS, &hints());
         let writing = async {
             let (answer, flushed) =
                 tokio::join!(interims.before(async { "answer" }), stream.flush());
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(octets, [HINTS, b"answer"].concat());
 
         // Too late: the next request has nothing to do with it.
-        sender.send(StatusCode::EARLY_HINTS, &hints());
+        sender.send(Version::HTTP_11, StatusCode::EARLY_HINTS, &hints());
         stream.flush().await.unwrap();
         let writing = stream.write_all(b"next");
         let (_, octets) = tokio::join!(writing, read(&mut far, 4));
@@ -321,11 +321,11 @@ mod tests {
         let interims = Interims::default();
         let sender = interims.sender();
         for code in [100, 101, 200] {
-            sender.send(StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
+            sender.send(Version::HTTP_11, StatusCode::from_u16(code).unwrap(), &HeaderMap::new());
         }
         assert!(interims.take().is_none());
         for _ in 0..1000 {
-            sender.send(StatusCode::PROCESSING, &hints());
+            sender.send(Version::HTTP_11, StatusCode::PROCESSING, &hints());
         }
         let waiting = interims.state().length;
         assert!((ROOM / 2..=ROOM).contains(&waiting), "{waiting}");

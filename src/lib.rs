@@ -56,7 +56,8 @@
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
-//! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   telemetry   traces   upgrade
+//! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   streams   telemetry   traces
+//!    upgrade
 //! ```
 //!
 //! # Invariants
@@ -88,6 +89,7 @@ pub mod message;
 pub mod octets;
 pub mod recent;
 pub mod stats;
+pub mod streams;
 pub mod telemetry;
 pub mod traces;
 pub mod upgrade;

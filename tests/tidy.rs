@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("octets", &[]),
     ("recent", &[]),
     ("stats", &[]),
+    ("streams", &[]),
     ("telemetry", &[]),
     ("traces", &["config", "stats"]),
     ("tunnel", &["heard"]),
@@ -35,7 +36,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
     ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
-    ("upstream", &["clock", "config", "heard", "interim", "message", "octets", "stats", "upgrade"]),
+    (
+        "upstream",
+        &[
+            "clock", "config", "heard", "interim", "message", "octets", "stats", "streams",
+            "upgrade",
+        ],
+    ),
     ("warm", &["clock", "message", "octets", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),
@@ -90,6 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "octets",
             "semantics",
             "stats",
+            "streams",
             "tunnel",
             "upgrade",
             "upstream",
@@ -147,7 +155,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
-    ("h2", &["upstream", "server"]),
+    ("h2", &["server", "streams", "upstream"]),
     ("httparse", &["octets"]),
     ("redis", &["store"]),
     ("redb", &["store"]),

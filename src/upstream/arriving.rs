@@ -1,16 +1,18 @@
 //! The content of a client's request, as it arrives.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::interim::Interims;
+use crate::streams;
+use crate::streams::Received;
 
 /// What of a request is still to come.
 #[derive(Debug)]
@@ -22,11 +24,7 @@ pub enum Arriving {
     /// On a stream of HTTP/2.
     Stream {
         /// What comes there.
-        stream: RecvStream,
-        /// How many octets are to come, where the request says it.
-        left: Option<u64>,
-        /// Whether the data have come, and trailers may.
-        has_data: bool,
+        content: Received,
         /// What asks for it, where the client keeps it back.
         held: Option<Interims>,
     },
@@ -55,12 +53,10 @@ impl Arriving {
         if stream.is_end_stream() {
             return Self::Whole(Bytes::new());
         }
-        // `h2` has looked whether it is one number.
-        let length = fields.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let waits = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
         let is_held = fields.get_all(EXPECT).iter().any(|value| waits(value.as_bytes()));
         let held = is_held.then(|| interims.clone());
-        Self::Stream { stream, left: length.and_then(|it| it.parse().ok()), has_data: false, held }
+        Self::Stream { content: Received::of(stream, streams::length(fields)), held }
     }
 }
 
@@ -78,24 +74,14 @@ impl Body for Arriving {
             Self::Content(content) => {
                 Pin::new(content).poll_frame(cx).map(|frame| frame.map(|frame| Ok(frame?)))
             }
-            Self::Stream { stream, left, has_data, held } => {
-                if !*has_data {
-                    let data = stream.poll_data(cx);
-                    if let Some(interims) = held.take()
-                        && data.is_pending()
-                    {
-                        interims.go_on();
-                    }
-                    if let Some(data) = ready!(data).transpose()? {
-                        // Whoever takes it sends it on before asking for more.
-                        stream.flow_control().release_capacity(data.len())?;
-                        *left = left.map(|left| left.saturating_sub(data.len() as u64));
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
-                    }
-                    *has_data = true;
+            Self::Stream { content, held } => {
+                let frame = Pin::new(content).poll_frame(cx);
+                if let Some(interims) = held.take()
+                    && frame.is_pending()
+                {
+                    interims.go_on();
                 }
-                let trailers = ready!(stream.poll_trailers(cx))?;
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                frame.map(|frame| frame.map(|frame| Ok(frame?)))
             }
         }
     }
@@ -104,7 +90,7 @@ impl Body for Arriving {
         match self {
             Self::Whole(octets) => octets.is_empty(),
             Self::Content(content) => content.is_end_stream(),
-            Self::Stream { stream, .. } => stream.is_end_stream(),
+            Self::Stream { content, .. } => content.is_end_stream(),
         }
     }
 
@@ -112,7 +98,7 @@ impl Body for Arriving {
         match self {
             Self::Whole(octets) => SizeHint::with_exact(octets.len() as u64),
             Self::Content(content) => content.size_hint(),
-            Self::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Stream { content, .. } => content.size_hint(),
         }
     }
 }

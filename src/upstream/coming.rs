@@ -1,13 +1,13 @@
 //! The content of a response, as it arrives.
 
-use std::io;
-use std::io::ErrorKind::UnexpectedEof;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::streams::Received;
 
 use super::Cause;
 use super::direct::Direct;
@@ -15,8 +15,10 @@ use super::wire::Wire;
 
 /// What of a response is still to come.
 pub(super) enum Coming {
-    /// As hyper reads it.
+    /// On a connection of HTTP/1.1, as hyper reads it.
     Framed(Incoming),
+    /// On a stream of HTTP/2.
+    Stream(Received),
     /// So many octets.
     Direct(Direct),
 }
@@ -26,6 +28,7 @@ impl Coming {
     pub(super) fn has_come(&self) -> bool {
         match self {
             Self::Framed(incoming) => incoming.is_end_stream(),
+            Self::Stream(received) => received.is_end_stream(),
             Self::Direct(direct) => direct.has_come(),
         }
     }
@@ -33,7 +36,7 @@ impl Coming {
     /// All of it, if it has come at once.
     pub(super) fn whole(&mut self) -> Option<Bytes> {
         match self {
-            Self::Framed(_) => None,
+            Self::Framed(_) | Self::Stream(_) => None,
             Self::Direct(direct) => direct.whole(),
         }
     }
@@ -41,7 +44,7 @@ impl Coming {
     /// The connection that it came on, if nobody else has that, and all has come.
     pub(super) fn wire(&mut self) -> Option<Wire> {
         match self {
-            Self::Framed(_) => None,
+            Self::Framed(_) | Self::Stream(_) => None,
             Self::Direct(direct) => direct.wire(),
         }
     }
@@ -56,15 +59,12 @@ impl Body for Coming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         match &mut *self {
-            Self::Framed(incoming) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                // For hyper a stream of HTTP/2 that is reset with NO_ERROR has come to its end.
-                if frame.is_none() && incoming.size_hint().lower() > 0 && !incoming.is_end_stream()
-                {
-                    return Poll::Ready(Some(Err(Cause::of(io::Error::from(UnexpectedEof)))));
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Cause::of)))
-            }
+            Self::Framed(incoming) => Pin::new(incoming)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Cause::of))),
+            Self::Stream(received) => Pin::new(received)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Cause::of))),
             Self::Direct(direct) => direct
                 .poll_piece(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Cause::of))),
@@ -74,6 +74,7 @@ impl Body for Coming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Framed(incoming) => incoming.is_end_stream(),
+            Self::Stream(received) => received.is_end_stream(),
             Self::Direct(direct) => direct.left() == 0,
         }
     }
@@ -81,6 +82,7 @@ impl Body for Coming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Framed(incoming) => incoming.size_hint(),
+            Self::Stream(received) => received.size_hint(),
             Self::Direct(direct) => SizeHint::with_exact(direct.left()),
         }
     }

@@ -96,8 +96,9 @@ impl Connections {
             match lent.send(line, message, silence, now).await {
                 Ok(response) => return Ok((response, lent)),
                 Err(Unanswered::Closed(_)) if lent.is_reused => {}
-                Err(Unanswered::Closed(error)) => return Err(Failure::of(error, content)),
+                Err(Unanswered::Closed(cause)) => return Err(Failure::of(cause, content)),
                 Err(Unanswered::Failed(failure)) => {
+                    lent.stop().await;
                     // RFC 9113 §8.7: a request that was refused "has not been processed".
                     let may_repeat = failure.is_unprocessed() && content.is_whole();
                     if !may_repeat || refusals == MOST_REFUSALS {

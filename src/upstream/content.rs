@@ -113,7 +113,7 @@ impl Content {
     }
 
     /// All of it, if it can be sent again.
-    pub(super) fn at_hand(&self) -> Option<&[u8]> {
+    pub(super) fn at_hand(&self) -> Option<&Bytes> {
         self.is_at_hand().then_some(&self.begun)
     }
 

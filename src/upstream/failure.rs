@@ -123,8 +123,7 @@ impl Failure {
     }
 
     /// What an exchange came to without a response head.
-    pub(super) fn of(error: hyper::Error, content: &Content) -> Self {
-        let cause = Cause::of(error);
+    pub(super) fn of(cause: Cause, content: &Content) -> Self {
         if content.is_broken() { Self::Request(cause) } else { Self::Broken(cause) }
     }
 

@@ -1,21 +1,33 @@
 //! A connection of HTTP/2 to a server, which many exchanges share.
+//!
+//! The frames are `h2`'s, which is what hyper has them from. hyper itself has no place here: it says nothing of the
+//! responses before a response, and takes a content that its server takes back for one that has come to its end.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http2;
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Error, Reason, RecvStream};
+use http::{Request, Response};
+use http_body::Body as _;
 use hyper::rt::Executor as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::heard::LastHeard;
+use crate::streams;
+use crate::streams::Sending;
 
 use super::Content;
+use super::content::NotWhole;
 
 /// So many octets of one response may wait to be taken by a client that is slow.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -27,11 +39,12 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A response head may have so many octets, about as many as in HTTP/1.1.
 const MAX_HEAD: u32 = 400 * 1024;
 
+/// A server takes so many exchanges at once until it says how many. RFC 9113 §6.5.2 would not have it take fewer.
+const UNSAID: usize = 100;
+
 /// A connection that many exchanges share. Dropping it lets those that run end.
 pub(super) struct Http2 {
-    sender: http2::SendRequest<Content>,
-    /// How many exchanges the server takes at once, as far as it has said.
-    most: Box<dyn Fn() -> usize + Send + Sync>,
+    sender: SendRequest<Bytes>,
     in_flight: AtomicUsize,
     heard: Arc<LastHeard>,
     is_used: AtomicBool,
@@ -40,46 +53,34 @@ pub(super) struct Http2 {
     idle_since: Mutex<Instant>,
 }
 
-/// One exchange of a connection. Dropping it ends that.
+/// One exchange of a connection. Dropping it ends that, and no more of the request's content is sent.
 pub(super) struct Stream {
     connection: Arc<Http2>,
+    /// Sends a content that is not at hand.
+    upload: Option<AbortOnDropHandle<()>>,
     /// Others have been answered on the connection.
     pub(super) is_reused: bool,
 }
 
 /// Begins to speak HTTP/2.
-pub(super) async fn handshake<S>(stream: S) -> hyper::Result<Http2>
+pub(super) async fn handshake<S>(stream: S) -> Result<Http2, Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let heard = Arc::new(LastHeard::now());
     let stream = Hearing { stream, heard: Arc::clone(&heard) };
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+    let (sender, connection) = Builder::new()
+        .enable_push(false)
+        .initial_max_send_streams(UNSAID)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
+        .handshake(stream)
         .await?;
-    let connection = Arc::new(Mutex::new(Some(connection)));
-    let driven = Arc::clone(&connection);
-    TokioExecutor::new().execute(std::future::poll_fn(move |cx| {
-        let mut driven = driven.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = &mut *driven {
-            // Each exchange is told by itself what becomes of it; those that it has not taken once it is
-            // dropped.
-            drop(ready!(Pin::new(connection).poll(cx)));
-            *driven = None;
-        }
-        Poll::Ready(())
-    }));
-    let most = move || {
-        let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.as_ref().map_or(0, http2::Connection::current_max_send_streams)
-    };
+    // Each exchange is told by itself what becomes of it. The last of them ends it, once `Http2` is dropped.
+    TokioExecutor::new().execute(async { drop(connection.await) });
     Ok(Http2 {
         sender,
-        most: Box::new(most),
         in_flight: AtomicUsize::new(0),
         heard,
         is_used: AtomicBool::new(false),
@@ -91,7 +92,12 @@ where
 impl Http2 {
     /// Exchanges may begin on it.
     pub(super) fn is_open(&self) -> bool {
-        !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
+        if self.is_retired.load(Ordering::Relaxed) {
+            return false;
+        }
+        // A handle that waits for no stream of its own is ready as long as the connection is.
+        let ready = self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(())))
     }
 
     /// Nothing has happened on it for so long.
@@ -104,20 +110,63 @@ impl Http2 {
     pub(super) fn begin(self: &Arc<Self>) -> Option<Stream> {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         // One that takes none for now may take some when its turn comes.
-        if in_flight > 0 && in_flight >= (self.most)() {
+        if in_flight > 0 && in_flight >= self.sender.current_max_send_streams() {
             return None;
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Some(Stream {
             connection: Arc::clone(self),
+            upload: None,
             is_reused: self.is_used.swap(true, Ordering::Relaxed),
         })
     }
 }
 
 impl Stream {
-    pub(super) fn sender(&self) -> http2::SendRequest<Content> {
-        self.connection.sender.clone()
+    /// Sends a request with this content.
+    ///
+    /// # Errors
+    /// Nothing is sent, as there is a connection no more, if it [is closed](Self::is_closed), or as this is no request.
+    pub(super) fn send(
+        &mut self,
+        request: Request<()>,
+        content: &Content,
+    ) -> Result<ResponseFuture, Error> {
+        let is_empty = content.is_end_stream();
+        let sent = self.connection.sender.clone().send_request(request, is_empty);
+        let (response, mut stream) = sent?;
+        match content.at_hand() {
+            _ if is_empty => {}
+            // What becomes of it, the response tells.
+            Some(whole) => drop(stream.send_data(whole.clone(), true)),
+            None => {
+                let reason = |error: &NotWhole| streams::reason(error).unwrap_or(Reason::CANCEL);
+                let sending = Sending::new(content.clone(), stream).run(reason);
+                self.upload = Some(AbortOnDropHandle::new(TaskTracker::new().spawn(sending)));
+            }
+        }
+        Ok(response)
+    }
+
+    /// No exchange begins on the connection any more.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.connection.is_open()
+    }
+
+    /// No more of the request's content is sent, and none is taken from its client.
+    pub(super) async fn stop(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.abort();
+            // That it was is no news.
+            drop(upload.await);
+        }
+    }
+
+    /// The response has come whole. The server may go on reading nevertheless (RFC 9113 §8.1).
+    pub(super) fn end(mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.detach();
+        }
     }
 
     /// Nothing came for so long. If nothing came for any other exchange either, nobody is there any more,
@@ -136,6 +185,20 @@ impl Drop for Stream {
         *since = Instant::now();
         self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Waits for a response, and tells of those that come before it.
+pub(super) async fn response(
+    mut response: ResponseFuture,
+    tell: impl Fn(Response<()>),
+) -> Result<Response<RecvStream>, Error> {
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+            tell(interim?);
+        }
+        Pin::new(&mut response).poll(cx)
+    })
+    .await
 }
 
 /// A stream that tells when something is heard on it.

@@ -4,19 +4,22 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::{TrySendError, http1};
 use tokio::time::Instant;
+
+use crate::streams;
+use crate::streams::Received;
 
 use super::coming::Coming;
 use super::connections::Inner;
 use super::content::Progress;
 use super::direct::{self, Came};
+use super::http2;
 use super::http2::Stream;
 use super::outgoing::Message;
 use super::wire::{Wire, speak};
-use super::{Content, Failure};
+use super::{Cause, Content, Failure};
 
 /// So long a server may take to ask for content that its client keeps back. Many never do.
 const UNASKED: Duration = Duration::from_secs(1);
@@ -50,7 +53,7 @@ pub(super) enum Http1 {
 /// Why there is no response.
 pub(super) enum Unanswered {
     /// The connection had closed, and nothing has left.
-    Closed(hyper::Error),
+    Closed(Cause),
     Failed(Failure),
 }
 
@@ -108,23 +111,43 @@ impl Lent {
         // As above.
         Box::pin(async {
             let spoken = speak(wire, came).await;
-            let failed = |error| Unanswered::Failed(Failure::of(error, &message.outgoing.content));
-            self.send_by(spoken.map_err(failed)?, message, silence, end).await
+            let failed = |error| Failure::of(Cause::of(error), &message.outgoing.content);
+            let sender = spoken.map_err(|error| Unanswered::Failed(failed(error)))?;
+            self.send_by(sender, message, silence, end).await
         })
         .await
     }
 
     async fn send_on(
         &mut self,
-        stream: Stream,
+        mut stream: Stream,
         message: Message<'_, '_>,
         silence: Duration,
         end: Instant,
     ) -> Result<Response<Coming>, Unanswered> {
-        let mut sender = stream.sender();
+        let outgoing = message.outgoing;
+        let failed = |error| Unanswered::Failed(Failure::of(Cause::of(error), &outgoing.content));
+        let head = message.head();
+        let listener = message.listener(head.version(), head.headers());
+        let sent = stream.send(head, &outgoing.content).map_err(|error| {
+            if stream.is_closed() { Unanswered::Closed(Cause::of(error)) } else { failed(error) }
+        });
         self.line = Some(Line::Http2(stream));
-        let response = sender.try_send_request(message.request(Version::HTTP_2));
-        in_time(pin!(response), &message.outgoing.content, silence, end).await
+        let sent = sent?;
+        let response = async {
+            let response = http2::response(sent, |interim| {
+                if let Some(listener) = &listener {
+                    listener(interim.status(), interim.headers());
+                }
+            });
+            let response = response.await.map_err(failed)?;
+            // RFC 9110 §6.4.1: these have none, whatever they say.
+            let has_none = *outgoing.method == Method::HEAD
+                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            let length = if has_none { Some(0) } else { streams::length(response.headers()) };
+            Ok(response.map(|content| Coming::Stream(Received::of(content, length))))
+        };
+        in_time(pin!(response), &outgoing.content, silence, end).await
     }
 
     async fn send_by(
@@ -134,10 +157,22 @@ impl Lent {
         silence: Duration,
         end: Instant,
     ) -> Result<Response<Coming>, Unanswered> {
-        let response = sender.try_send_request(message.request(Version::HTTP_11));
-        let result = in_time(pin!(response), &message.outgoing.content, silence, end).await;
+        let content = &message.outgoing.content;
+        let response = sender.try_send_request(message.request());
+        let response = async {
+            let response = response.await.map_err(|error| unanswered(error, content))?;
+            Ok(response.map(Coming::Framed))
+        };
+        let result = in_time(pin!(response), content, silence, end).await;
         self.line = Some(Line::Http1(Http1::Spoken(sender)));
         result
+    }
+
+    /// No more of the request's content is sent, nor taken from its client.
+    pub(super) async fn stop(&mut self) {
+        if let Some(Line::Http2(stream)) = &mut self.line {
+            stream.stop().await;
+        }
     }
 
     /// Nothing came for this exchange for so long.
@@ -159,7 +194,10 @@ impl Lent {
         let line = match (self.line, wire) {
             (Some(Line::Http1(spoken)), _) => Some(spoken),
             (None, wire) => wire.map(Http1::Wire),
-            (Some(Line::Http2(_)), _) => None,
+            (Some(Line::Http2(stream)), _) => {
+                stream.end();
+                None
+            }
         };
         if let (Some(line), Some(home), true) = (line, self.home.upgrade(), is_over) {
             home.keep(line, now.unwrap_or_else(Instant::now));
@@ -169,9 +207,7 @@ impl Lent {
 
 /// Waits for a response head until `end`; or for so long, from the last piece of content that left.
 async fn in_time(
-    mut response: Pin<
-        &mut impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Content>>>>,
-    >,
+    mut response: Pin<&mut impl Future<Output = Result<Response<Coming>, Unanswered>>>,
     content: &Content,
     patience: Duration,
     end: Instant,
@@ -180,10 +216,7 @@ async fn in_time(
     loop {
         tokio::select! {
             biased;
-            result = &mut response => {
-                let response = result.map_err(|error| unanswered(error, content));
-                return response.map(|response| response.map(Coming::Framed));
-            }
+            result = &mut response => return result,
             () = content.held_too_long(UNASKED.min(patience / 2)) => content.go_on(),
             () = content.moved() => silence.as_mut().reset(Instant::now() + patience),
             () = &mut silence => return Err(Unanswered::Failed(Failure::Timeout)),
@@ -193,10 +226,10 @@ async fn in_time(
 
 fn unanswered(mut error: TrySendError<Request<Content>>, content: &Content) -> Unanswered {
     let is_unsent = error.take_message().is_some();
-    let error = error.into_error();
+    let cause = Cause::of(error.into_error());
     if is_unsent {
-        Unanswered::Closed(error)
+        Unanswered::Closed(cause)
     } else {
-        Unanswered::Failed(Failure::of(error, content))
+        Unanswered::Failed(Failure::of(cause, content))
     }
 }

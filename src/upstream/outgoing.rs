@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use crate::interim;
@@ -65,7 +65,8 @@ impl Outgoing<'_, '_> {
     /// What it carries, if it can be sent in one piece.
     fn in_short(&self) -> Option<&[u8]> {
         let may_be = self.upgrade.is_none() && *self.method != Method::CONNECT;
-        self.content.at_hand().filter(|content| may_be && content.len() <= SHORT)
+        let content = self.content.at_hand().map(AsRef::as_ref);
+        content.filter(|content: &&[u8]| may_be && content.len() <= SHORT)
     }
 
     /// It can be sent in one piece.
@@ -84,53 +85,72 @@ impl Outgoing<'_, '_> {
 }
 
 impl Message<'_, '_> {
-    /// As hyper sends it.
-    pub(super) fn request(self, version: Version) -> Request<Content> {
-        let Outgoing { method, content, interim, .. } = self.outgoing;
+    /// As hyper sends it in HTTP/1.1.
+    pub(super) fn request(self) -> Request<Content> {
+        let Outgoing { method, content, .. } = self.outgoing;
         let mut fields = (self.outgoing.fields)().into_map();
-        let uri = if version == Version::HTTP_2 {
-            // RFC 9113 §8.3.1: a proxy "MUST NOT" send `Host` where `:authority` says it.
-            fields.remove(HOST);
-            // It has named `TE`, which is to stay.
-            fields.remove(CONNECTION);
-            let authority = Some(self.outgoing.authority).filter(|_| self.own_host.is_none());
-            absolute(self.server, authority, self.target().clone())
-        } else {
-            if let Some(host) = self.host(fields.get(HOST)) {
-                fields.insert(HOST, host);
-            }
-            // The client would not send the content of a GET otherwise.
-            if content.size_hint().exact().is_none() {
-                fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            if let Some(protocol) = self.outgoing.upgrade {
-                upgrade::say(&mut fields, protocol);
-            }
-            Uri::from(self.target().clone())
-        };
+        if let Some(host) = self.host(fields.get(HOST)) {
+            fields.insert(HOST, host);
+        }
+        // The client would not send the content of a GET otherwise.
+        if content.size_hint().exact().is_none() {
+            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(protocol) = self.outgoing.upgrade {
+            upgrade::say(&mut fields, protocol);
+        }
         let mut request = Request::new(content.clone());
         *request.method_mut() = Method::clone(method);
-        *request.version_mut() = version;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = Uri::from(self.target().clone());
         *request.headers_mut() = fields;
-        // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
-        let may_expect = !content.is_at_hand() && request.headers().contains_key(EXPECT);
-        let expects = may_expect && content.hold();
-        let held = expects.then(|| content.clone());
-        let interim = interim.clone();
-        if held.is_some() || interim.is_some() {
+        if let Some(listener) = self.listener(Version::HTTP_11, request.headers()) {
             hyper::ext::on_informational(&mut request, move |response| {
-                if let Some(content) =
-                    held.as_ref().filter(|_| response.status() == StatusCode::CONTINUE)
-                {
-                    content.go_on();
-                }
-                if let Some(interim) = &interim {
-                    interim.send(response.status(), response.headers());
-                }
+                listener(response.status(), response.headers());
             });
         }
         request
+    }
+
+    /// Its head on a stream of HTTP/2 (RFC 9113 §8.3.1).
+    pub(super) fn head(self) -> Request<()> {
+        let mut fields = (self.outgoing.fields)().into_map();
+        // A proxy "MUST NOT" send `Host` where `:authority` says it.
+        fields.remove(HOST);
+        // It has named `TE`, which is to stay.
+        fields.remove(CONNECTION);
+        if let Some(length) = self.outgoing.content.size_hint().exact().filter(|it| *it > 0) {
+            fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+        }
+        let authority = Some(self.outgoing.authority).filter(|_| self.own_host.is_none());
+        let mut request = Request::new(());
+        *request.method_mut() = Method::clone(self.outgoing.method);
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = absolute(self.server, authority, self.target().clone());
+        *request.headers_mut() = fields;
+        request
+    }
+
+    /// What is to be told of interim responses to it, which are `received` by this protocol, if anything is; these are
+    /// its fields. From now on its content is kept back, if the server is to ask for it.
+    pub(super) fn listener(
+        self,
+        received: Version,
+        fields: &HeaderMap,
+    ) -> Option<impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static> {
+        let Outgoing { content, interim, .. } = self.outgoing;
+        // RFC 9110 §10.1.1: what a client keeps back is for the server to ask for.
+        let may_expect = !content.is_at_hand() && fields.contains_key(EXPECT);
+        let expects = may_expect && content.hold();
+        let held = expects.then(|| content.clone());
+        let interim = interim.clone();
+        (held.is_some() || interim.is_some()).then_some(move |status, fields: &HeaderMap| {
+            if let Some(content) = held.as_ref().filter(|_| status == StatusCode::CONTINUE) {
+                content.go_on();
+            }
+            if let Some(interim) = &interim {
+                interim.send(received, status, fields);
+            }
+        })
     }
 
     /// Its octets in HTTP/1.1 (RFC 9112 §2.1, §3.2.1), if it can be sent in one piece.
@@ -199,10 +219,8 @@ pub(super) fn host(server: &Uri) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::HeaderMap;
-
     use super::*;
+    use bytes::Bytes;
 
     /// What goes to a server in one piece, if anything does.
     fn octets(

@@ -7,7 +7,7 @@ use http::Version;
 
 use crate::support::client::{answers, sent};
 use crate::support::gateway::{Gateway, Setup};
-use crate::support::pki::Pki;
+use crate::support::pki::{Pki, run};
 use crate::support::streams::{Streams, given_up};
 use crate::support::wire::Line;
 use crate::upstream::serve_tls;
@@ -291,6 +291,16 @@ async fn less_than_was_announced_is_not_whole() {
         content.send_reset(Reason::NO_ERROR);
         assert!(client.finish().await.is_err(), "{part}");
     }
+    // Nor is what announced nothing.
+    for part in ["", "hel"] {
+        let asked = tokio::spawn(gateway.ask("GET", "/a").open());
+        let mut stream = server.next().await;
+        let mut content = stream.begin(&fields[..1]);
+        content.send_data(Bytes::from_static(part.as_bytes()), false).unwrap();
+        let client = asked.await.unwrap();
+        content.send_reset(Reason::NO_ERROR);
+        assert!(client.finish().await.is_err(), "{part}");
+    }
     // Nothing was stored. As much as was announced is whole, however it ends.
     let asked = tokio::spawn(gateway.ask("GET", "/a").send());
     let mut stream = server.next().await;
@@ -317,4 +327,92 @@ async fn a_client_that_leaves_gives_its_stream_up_and_no_other() {
     assert_eq!(given_up(&mut content).await, Reason::CANCEL);
     kept.answer("1");
     other.await.unwrap().code(200).body("1");
+}
+
+#[tokio::test]
+async fn interim_responses_pass_through() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let mut line = Line::to(gateway.address()).await;
+    line.send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let mut stream = server.next().await;
+    // The client has it before there is an answer.
+    stream.inform(103, &[("link", "</a.css>")]);
+    let hints = line.until("\r\n\r\n").await;
+    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nvia: 2 larder\r\n\r\n");
+    stream.inform(102, &[]);
+    let mut content = stream.begin(&[("cache-control", "max-age=60"), ("content-length", "1")]);
+    content.send_data(Bytes::from_static(b"1"), true).unwrap();
+    let answer = line.until("\r\n\r\n1").await;
+    let answer = answer.strip_prefix("HTTP/1.1 102 Processing\r\nvia: 2 larder\r\n\r\n");
+    assert!(answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 200 OK\r\n")), "{answer:?}");
+    let again = gateway.ask("GET", "/a").field("host", "a.test").send().await;
+    again.body("1").status("hit").lacks("link");
+
+    let url = format!("http://{}/b", gateway.address());
+    let asked = ["--silent", "--show-error", "--include", "--http2-prior-knowledge", &url];
+    let asked = run("curl", &asked);
+    let answering = async {
+        let mut stream = server.next().await;
+        stream.inform(103, &[("link", "</a.css>")]);
+        stream.answer("2");
+    };
+    let (got, ()) = tokio::join!(asked, answering);
+    let early = "HTTP/2 103 \r\nlink: </a.css>\r\nvia: 2 larder\r\n\r\nHTTP/2 200 \r\n";
+    assert!(got.starts_with(early) && got.ends_with("\r\n\r\n2"), "{got}");
+}
+
+/// RFC 9110 §10.1.1, in HTTP/2 as in HTTP/1.1 (RFC 9113 §8.1).
+#[tokio::test]
+async fn content_is_asked_for_when_the_server_asks_for_it() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let expects =
+        "POST /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let mut client = Line::to(gateway.address()).await;
+    client.send(expects).await;
+    let mut stream = server.next().await;
+    assert_eq!(stream.field("expect"), Some("100-continue"));
+    stream.inform(100, &[]);
+    assert_eq!(client.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    assert_eq!(stream.piece().await.as_deref(), Some(&b"hello"[..]));
+    stream.answer("1");
+    client.until("1\r\n0\r\n\r\n").await;
+
+    // Who is answered without it sends none, and what would come might be a request.
+    client.send(expects).await;
+    server.next().await.answer("no");
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("no"), "{answer}");
+}
+
+#[tokio::test]
+async fn content_that_nobody_waits_for_any_more_is_given_up() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "timeout = \"200ms\"").start().await;
+    let begins = "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for client_leaves in [true, false] {
+        let mut client = Line::to(gateway.address()).await;
+        client.send(begins).await;
+        let mut stream = server.next().await;
+        assert_eq!(stream.piece().await.as_deref(), Some(&b"abc"[..]));
+        if client_leaves {
+            drop(client);
+        } else {
+            client.until("504 Gateway Timeout").await;
+        }
+        assert_eq!(stream.given_up().await, Reason::CANCEL);
+    }
+    // What has been answered whole may be read to its end nevertheless (RFC 9113 §8.1).
+    let mut client = Line::to(gateway.address()).await;
+    client.send(begins).await;
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&[("content-length", "1")]);
+    content.send_data(Bytes::from_static(b"1"), true).unwrap();
+    client.until("\r\n\r\n1").await;
+    assert_eq!(stream.piece().await.as_deref(), Some(&b"abc"[..]));
+    client.send("3\r\ndef\r\n0\r\n\r\n").await;
+    assert_eq!(stream.piece().await.as_deref(), Some(&b"def"[..]));
+    assert_eq!(stream.piece().await, None);
 }

@@ -1,16 +1,15 @@
 //! One request of HTTP/2 and its answer, on their stream.
 
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Error, Reason, SendStream};
+use h2::{Error, Reason};
 use http::Response;
 use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use tracing::debug;
 
 use crate::body::{Body, Cut};
@@ -19,6 +18,8 @@ use crate::gateway::Answer;
 use crate::interim::Interims;
 use crate::message;
 use crate::semantics::date;
+use crate::streams;
+use crate::streams::Sending;
 
 use super::opened::Opening;
 
@@ -32,10 +33,7 @@ pub(super) struct Exchange {
 }
 
 /// The content of an answer whose head has gone.
-pub(super) struct Outgoing {
-    body: Body,
-    stream: SendStream<Bytes>,
-}
+pub(super) struct Outgoing(Sending<Body>);
 
 impl Exchange {
     /// Waits for the answer and sends it.
@@ -112,62 +110,14 @@ impl Exchange {
             stream.send_data(whole, true)?;
             return Ok(None);
         }
-        Ok(Some(Outgoing { body, stream }))
+        Ok(Some(Outgoing(Sending::new(body, stream))))
     }
 }
 
 impl Outgoing {
     /// Sends the content as it comes, and as the client takes it.
-    pub(super) async fn run(mut self) {
-        if let Err(error) = poll_fn(|cx| self.poll(cx)).await {
-            debug!(%error, "response broke off");
-        }
+    pub(super) async fn run(self) {
+        let reason = |error: &Cut| streams::reason(error).unwrap_or(Reason::INTERNAL_ERROR);
+        self.0.run(reason).await;
     }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            // Room for one octet is room for a piece: no more of them is taken before it has gone.
-            self.stream.reserve_capacity(1);
-            while self.stream.capacity() == 0 {
-                let Some(room) = ready!(self.stream.poll_capacity(cx)) else {
-                    // The stream has been reset.
-                    return self.stream.poll_reset(cx).map(|reason| Err(reason?.into()));
-                };
-                room?;
-            }
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-                return self.stream.poll_reset(cx).map(|reason| Err(reason?.into()));
-            };
-            if self.send(frame)? {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// Sends a piece, or the end. True: that was all.
-    fn send(&mut self, frame: Option<Result<Frame<Bytes>, Cut>>) -> Result<bool, Error> {
-        let (data, is_last) = match frame.map(|frame| frame.map(Frame::into_data)) {
-            None => (Bytes::new(), true),
-            Some(Ok(Ok(data))) => (data, self.body.is_end_stream()),
-            Some(Ok(Err(frame))) => {
-                self.stream.reserve_capacity(0);
-                self.stream.send_trailers(frame.into_trailers().unwrap_or_default())?;
-                return Ok(true);
-            }
-            Some(Err(error)) => {
-                debug!(%error, "content broke off");
-                self.stream.send_reset(reason(&error));
-                return Ok(true);
-            }
-        };
-        self.stream.send_data(data, is_last)?;
-        Ok(is_last)
-    }
-}
-
-/// What a client is told of a content that broke off: what the upstream has said of it over HTTP/2.
-fn reason(error: &Cut) -> Reason {
-    let mut causes = std::iter::successors(error.source(), |&error| error.source());
-    let reason = causes.find_map(|error| error.downcast_ref::<Error>()?.reason());
-    reason.unwrap_or(Reason::INTERNAL_ERROR)
 }

@@ -138,6 +138,15 @@ impl Stream {
         self.answer.send_response(response.body(()).unwrap(), false).unwrap()
     }
 
+    /// Sends this before the answer.
+    pub(crate) fn inform(&mut self, status: u16, fields: &[(&str, &str)]) {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        self.answer.send_informational(response.body(()).unwrap()).unwrap();
+    }
+
     /// Says that nothing was done of it.
     pub(crate) fn refuse(mut self) {
         self.answer.send_reset(Reason::REFUSED_STREAM);
