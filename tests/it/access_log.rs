@@ -31,6 +31,14 @@ impl Log {
         self.folder.path().join("access.log")
     }
 
+    /// Has a pipe in its place, which nobody reads until the file that is handed out is read.
+    fn pipe(&self) -> File {
+        let pipe = self.file();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // For writing, too: otherwise it would be waited for who writes.
+        File::options().read(true).write(true).open(&pipe).unwrap()
+    }
+
     /// A gateway that writes it, with more lines for `[access_log]`.
     async fn of(&self, setup: Setup, lines: &str) -> Gateway {
         let table = format!("[access_log]\nfile = {:?}\n{lines}", self.file().display());
@@ -305,11 +313,8 @@ async fn a_drain_leaves_no_line_behind() {
 #[tokio::test]
 async fn a_drain_waits_for_who_reads_lines_late() {
     let (origin, log) = (Origin::start().await, Log::new());
-    let pipe = log.file();
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // For writing, too: otherwise it would be waited for who writes.
-    let reader = File::options().read(true).write(true).open(&pipe).unwrap();
-    let running = Running::with(&written_to(&pipe, &origin)).await;
+    let reader = log.pipe();
+    let running = Running::with(&written_to(&log.file(), &origin, "30s")).await;
     let target = format!("/{}", "a".repeat(4096));
     for _ in 0..50 {
         Ask::new(running.address(), "GET", &target).send().await;
@@ -329,10 +334,25 @@ async fn a_drain_waits_for_who_reads_lines_late() {
     assert!(read > 50 * target.len());
 }
 
+/// Whoever stops the program is not kept waiting by whoever reads nothing, and is told what was lost.
+#[tokio::test]
+async fn a_drain_ends_without_who_reads_no_lines() {
+    let (origin, log) = (Origin::start().await, Log::new());
+    let _reader = log.pipe();
+    let mut running = Running::with(&written_to(&log.file(), &origin, "1s")).await;
+    let target = format!("/{}", "a".repeat(4096));
+    for _ in 0..50 {
+        Ask::new(running.address(), "GET", &target).send().await;
+    }
+    running.signal("TERM");
+    running.until_it_says("the end of the access log is lost").await;
+    assert_eq!(running.exit_code().await, Some(0));
+}
+
 /// A configuration.
-fn written_to(file: &Path, origin: &Origin) -> String {
+fn written_to(file: &Path, origin: &Origin, drain: &str) -> String {
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\ndrain = {drain:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [upstreams.origin]\nservers = [{:?}]\n[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\n\
          upstream = \"origin\"\n[access_log]\nfile = {:?}\nformat = \"combined\"\n",
         origin.url(),
@@ -357,7 +377,7 @@ async fn lines_without_room_are_counted() {
 #[tokio::test]
 async fn a_line_that_was_cut_off_spoils_none_after_it() {
     let origin = Origin::start().await;
-    let toml = written_to(Path::new("access.log"), &origin);
+    let toml = written_to(Path::new("access.log"), &origin, "30s");
     let mut running = Running::with_short_files(&toml, 4).await;
     let file = running.folder().join("access.log");
     let get = async || {
@@ -392,7 +412,7 @@ async fn a_line_that_was_cut_off_spoils_none_after_it() {
 #[tokio::test]
 async fn a_file_that_was_moved_away_is_begun_anew_by_a_signal() {
     let origin = Origin::start().await;
-    let running = Running::with(&written_to(Path::new("access.log"), &origin)).await;
+    let running = Running::with(&written_to(Path::new("access.log"), &origin, "30s")).await;
     let (file, moved) =
         (running.folder().join("access.log"), running.folder().join("access.log.1"));
     let get = async || {
