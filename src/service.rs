@@ -6,6 +6,7 @@ mod certificates;
 mod changes;
 mod ending;
 mod explaining;
+mod issuers;
 mod listeners;
 mod recording;
 mod reload;
@@ -47,6 +48,7 @@ pub use self::takeover::{Next, Trouble};
 
 use self::busiest::Ranking;
 use self::changes::Watches;
+use self::issuers::Issuer;
 use self::recording::Recording;
 use self::reload::{Followers, Reloader, Reloading};
 use self::sources::Forward;
@@ -84,6 +86,7 @@ struct Parts {
     policies: Vec<Arc<Policy>>,
     /// Keys are read anew each time.
     tokens: Vec<Arc<Reader>>,
+    issuers: Vec<Issuer>,
     /// Of each listener for clients, in the order of the configuration; none: cleartext.
     secured: Vec<Option<Secured>>,
     /// None before the first policy. There is one for the process.
@@ -306,6 +309,9 @@ impl Parts {
         for forward in &self.upstreams {
             forward.begin(lasting.runtime());
         }
+        for issuer in &self.issuers {
+            issuer.begin(lasting.runtime(), lasting.clock().clone());
+        }
         lasting.count_busiest(self.config.warm.as_ref().map_or(0, |warm| warm.busiest));
         Gateway::new(&self.config, self.equipment(routes, lasting))
     }
@@ -338,7 +344,8 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let sources = sources::sources(&config, file, sources, &mut faults);
     let mut engine = former.and_then(|former| former.engine.clone());
     let policies = policies(&config, file, former, &mut engine, &mut faults);
-    let tokens = sharing::tokens(&config, file, &mut faults);
+    let tokens = former.map_or(&[][..], |former| &former.tokens);
+    let (tokens, issuers) = sharing::tokens(&config, file, tokens, &mut faults);
     let files = config.cache.l2.iter().flat_map(|l2| store::unusable_files(&l2.redis));
     faults.extend(
         files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
@@ -355,6 +362,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
                 bookmarks,
                 policies,
                 tokens,
+                issuers,
                 secured,
                 engine,
                 warm,

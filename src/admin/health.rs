@@ -122,6 +122,9 @@ struct Found {
     is_mongodb_well: bool,
     fault: Option<(SystemTime, String)>,
     upstreams: Vec<OfUpstream>,
+    /// Those that are fetched.
+    keys: Vec<Value>,
+    are_keys_fetched: bool,
 }
 
 /// How an upstream is.
@@ -170,6 +173,21 @@ impl Found {
                     lookup_failures: it.lookup_failures(),
                 })
                 .collect(),
+            are_keys_fetched: gateway.fetched_keys().all(|it| it.failure.is_none()),
+            keys: gateway
+                .fetched_keys()
+                .map(|it| {
+                    let failure = it.failure.as_ref();
+                    json!({
+                        "jwt": it.jwt,
+                        "keys": it.keys,
+                        "fetched": it.fetched.map(clock::text),
+                        "failure": failure.map(|(since, text)| {
+                            json!({ "since": clock::text(*since), "text": text })
+                        }),
+                    })
+                })
+                .collect(),
         }
     }
 
@@ -180,6 +198,7 @@ impl Found {
             && log.as_ref().is_none_or(|log| log.in_contact && log.waiting == 0)
             && self.is_mongodb_well
             && self.policies.is_empty()
+            && self.are_keys_fetched
             && self.fault.is_none()
             && self.upstreams.iter().all(OfUpstream::is_well);
         if is_well { Status::Pass } else { Status::Warn }
@@ -197,6 +216,7 @@ impl Found {
             "upstreams": upstreams.collect::<Vec<_>>(),
             "mongodb": self.mongodb,
             "changes": self.changes,
+            "token_keys": self.keys,
             "failing_policies": policies.collect::<Vec<_>>(),
             "reload_error": fault.map(|(at, faults)| {
                 json!({ "at": clock::text(*at), "text": faults })

@@ -96,6 +96,7 @@ pub(super) async fn metrics(State(context): State<Context>, fields: HeaderMap) -
     itself(&mut to, &stats);
     helpers::store(&mut to, &gateway);
     helpers::upstreams(&mut to, &gateway);
+    helpers::keys(&mut to, &gateway);
     helpers::policies(&mut to, &gateway);
     helpers::changes(&mut to, &gateway);
     to.family("larder_draining", Gauge, "The gateway is ending.");

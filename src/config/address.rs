@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use http::uri::PathAndQuery;
+
 use super::fault::Wrong;
 
 /// An address to listen on. Names are not looked up: which of their addresses would be meant?
@@ -30,25 +32,43 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
 
 /// A server to forward to: `http://host[:port]` or `https://host[:port]`.
 pub(super) fn server(text: &str) -> Result<http::Uri, Wrong> {
-    const SHAPE: &str = "write \"http://host:port\" or \"https://host:port\"";
+    let (server, after) = split(text, "write \"http://host:port\" or \"https://host:port\"")?;
+    if !matches!(after, "" | "/") {
+        return Err(Wrong::new("has something after the host").with_hint(format!(
+            "write \"{}\": the client's path is sent as it is",
+            text.strip_suffix(after).unwrap_or(text)
+        )));
+    }
+    Ok(server)
+}
+
+/// Something that a server has: the server as above, and the path and query there.
+pub(super) fn resource(text: &str) -> Result<(http::Uri, PathAndQuery), Wrong> {
+    const SHAPE: &str = "write \"https://host/path\"";
+    let (server, after) = split(text, SHAPE)?;
+    if after.contains('#') {
+        return Err(Wrong::new("names a part of what is there").with_hint("leave `#` out"));
+    }
+    let target = if after.starts_with('/') { after.parse() } else { format!("/{after}").parse() };
+    Ok((server, target.map_err(|_| Wrong::new("has no path").with_hint(SHAPE))?))
+}
+
+/// A server, and what is written after its authority.
+fn split<'a>(text: &'a str, shape: &str) -> Result<(http::Uri, &'a str), Wrong> {
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Wrong::new("has no scheme").with_hint(SHAPE));
+        return Err(Wrong::new("has no scheme").with_hint(shape));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(Wrong::new("has a scheme that is neither `http` nor `https`").with_hint(SHAPE));
+        return Err(Wrong::new("has a scheme that is neither `http` nor `https`").with_hint(shape));
     }
     let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err(Wrong::new("holds a user's name or password").with_hint(SHAPE));
+        return Err(Wrong::new("holds a user's name or password").with_hint(shape));
     }
-    let wrong_host = || Wrong::new("does not name a host and a port").with_hint(SHAPE);
+    let wrong_host = || Wrong::new("does not name a host and a port").with_hint(shape);
     check_authority(authority).ok_or_else(wrong_host)?;
-    if !matches!(after, "" | "/") {
-        return Err(Wrong::new("has something after the host").with_hint(format!(
-            "write \"{scheme}://{authority}\": the client's path is sent as it is"
-        )));
-    }
-    format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())
+    let server = format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())?;
+    Ok((server, after))
 }
 
 /// A host or `*.suffix` in lower case, as `routes` compares them.

@@ -207,6 +207,7 @@ impl Config {
         });
         let keys = self.jwts.iter().filter_map(|jwt| match &jwt.keys {
             JwtKeys::Pem(path) | JwtKeys::Jwks(path) => Some(path),
+            JwtKeys::Url(url) => url.server.ca.as_ref(),
             JwtKeys::Secret(_) | JwtKeys::Trusted => None,
         });
         let authorities = self.upstreams.iter().flat_map(Upstream::files);
@@ -259,7 +260,11 @@ impl Jwt {
     /// All but where it stands in the file.
     #[must_use]
     pub fn essence(&self) -> Self {
-        Self { place: Place::default(), ..self.clone() }
+        let mut essence = Self { place: Place::default(), ..self.clone() };
+        if let JwtKeys::Url(url) = &mut essence.keys {
+            url.server = url.server.essence();
+        }
+        essence
     }
 }
 

@@ -10,10 +10,10 @@ use toml::de::DeValue;
 use super::fault::Wrong;
 use super::reader::{Table, Value};
 use super::routes::all;
-use super::{Place, nearest};
+use super::{JwksUrl, Place, jwks, nearest};
 
 /// `[jwt.NAME]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
     /// The table's name.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct Jwt {
 }
 
 /// Who vouches for a token. Its `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub enum JwtKeys {
     /// `secret`, shared with the issuer; at least as long as the hash.
     Secret(String),
@@ -42,6 +42,8 @@ pub enum JwtKeys {
     Pem(PathBuf),
     /// `jwks`: a file with a JWK Set.
     Jwks(PathBuf),
+    /// `jwks`: where there is one.
+    Url(Box<JwksUrl>),
     /// `trust`: something before this gateway has verified it.
     Trusted,
 }
@@ -52,6 +54,7 @@ impl fmt::Debug for JwtKeys {
             Self::Secret(_) => f.write_str("Secret([hidden])"),
             Self::Pem(file) => f.debug_tuple("Pem").field(file).finish(),
             Self::Jwks(file) => f.debug_tuple("Jwks").field(file).finish(),
+            Self::Url(url) => f.debug_tuple("Url").field(url).finish(),
             Self::Trusted => f.write_str("Trusted"),
         }
     }
@@ -146,7 +149,7 @@ impl Algorithm {
 /// None if it cannot be said who vouches.
 pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<Jwt> {
     let place = table.place;
-    let keys = keys(&mut table, folder);
+    let keys = keys(&name, &mut table, folder);
     let algorithms = table.take("algorithms");
     let algorithms = match (&keys, algorithms) {
         (Some((JwtKeys::Trusted, _)), Some(value)) => {
@@ -196,13 +199,14 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<
 }
 
 /// The one key among `secret`, `keys`, `jwks` and `trust`, and where it stands.
-fn keys(table: &mut Table<'_>, folder: &Path) -> Option<(JwtKeys, Place)> {
+fn keys(name: &str, table: &mut Table<'_>, folder: &Path) -> Option<(JwtKeys, Place)> {
     const ONE: &str = "write one of `secret`, `keys`, `jwks`, and `trust = true`";
 
     let secret = table.take("secret").map(|value| value.secret(|_| "[hidden]".to_owned()));
     let pem = table.take("keys");
     let jwks = table.take("jwks");
     let trust = table.take("trust");
+    let beside = jwks::Beside::take(table);
     let given = [&secret, &pem, &jwks, &trust];
     let mut places = given.iter().filter_map(|value| value.as_ref().map(|value| value.place));
     let Some(first) = places.next() else {
@@ -214,18 +218,15 @@ fn keys(table: &mut Table<'_>, folder: &Path) -> Option<(JwtKeys, Place)> {
         table.report(first.max(second), message, Some(ONE.to_owned()));
         return None;
     }
-    let file = |text: &str| {
-        if text.is_empty() || text.contains('\0') {
-            return Err(Wrong::new("is not a path").with_hint("write the path of a file"));
-        }
-        Ok(folder.join(text))
-    };
+    if jwks.is_none() {
+        beside.refuse();
+    }
     let keys = if let Some(value) = secret {
         JwtKeys::Secret(value.read(text)?)
     } else if let Some(value) = pem {
-        JwtKeys::Pem(value.read(file)?)
+        JwtKeys::Pem(value.read(|text| jwks::path(text, folder))?)
     } else if let Some(value) = jwks {
-        JwtKeys::Jwks(value.read(file)?)
+        jwks::read(name, &value, &beside, folder)?
     } else if trust.as_ref().is_some_and(|value| matches!(value.content, DeValue::Boolean(true))) {
         JwtKeys::Trusted
     } else {

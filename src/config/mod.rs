@@ -5,7 +5,7 @@
 //! other, is found out later, by whoever assembles the gateway, who reports it at the [`Place`] that
 //! is kept here; [`Draft`] lets those faults be shown together with the ones of the file.
 //!
-//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`,
+//! - `load` opens the file, `sections`, `upstreams`, `servers`, `disk`, `mongodbs`, `jwt`, `jwks`,
 //!   `listeners`, `routes`, `conditions`, `messages`, `compress`, `document`, `filter`, `watch`, `warm`,
 //!   `access_log` and `tracing` walk through it, with the help of `reader`, which replaces what is wrong by
 //!   its default, reports it to `source`, and goes on; `include` has found the files that it includes before
@@ -33,6 +33,7 @@ mod fault;
 mod filter;
 mod in_force;
 mod include;
+mod jwks;
 mod jwt;
 mod listeners;
 mod load;
@@ -80,6 +81,7 @@ pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
 pub use in_force::InForce;
 pub use include::Listing;
+pub use jwks::JwksUrl;
 pub use jwt::{Algorithm, Jwt, JwtKeys, TokenFrom};
 pub use listeners::{Certificate, Clients, Listener, ListenerTls, ProxyProtocol};
 pub use load::{Draft, Look, admin_token, load, parse};

@@ -179,6 +179,11 @@ impl Lasting {
         &self.stats
     }
 
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Where documents are read.
     pub fn runtime(&self) -> &Handle {
         &self.runtime

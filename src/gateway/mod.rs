@@ -116,6 +116,7 @@ pub struct Gateway {
     plans: Box<[Plan]>,
     upstreams: Vec<Arc<Upstream>>,
     policies: Vec<Arc<Policy>>,
+    tokens: Vec<Arc<Reader>>,
     bookmarks: Vec<Arc<Bookmark>>,
     sources: Vec<Arc<Source>>,
     store: Arc<Store>,
@@ -230,7 +231,8 @@ impl Gateway {
         equipment.lasting.remember(origin::names(config));
         let plans = config.routes.iter().filter_map(|route| plan(config, route, &equipment));
         let plans = plans.collect();
-        let Equipment { upstreams, policies, bookmarks, sources, routes, lasting, .. } = equipment;
+        let Equipment { upstreams, policies, tokens, bookmarks, sources, routes, lasting } =
+            equipment;
         let Lasting { store, collapse, stats, tasks, clock, .. } = lasting.clone();
         Arc::new(Self {
             clock,
@@ -243,6 +245,7 @@ impl Gateway {
             plans,
             upstreams,
             policies,
+            tokens,
             bookmarks,
             sources,
             store,

@@ -6,6 +6,7 @@ use crate::documents;
 use crate::plugin::Policy;
 use crate::stats::Stats;
 use crate::store::{ChangeFigures, Store, WatchHealth};
+use crate::token::KeysHealth;
 use crate::upstream::Upstream;
 
 use super::Gateway;
@@ -29,6 +30,11 @@ impl Gateway {
     /// The policies that routes use, by name, with what has been counted of each.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.iter().map(Arc::as_ref)
+    }
+
+    /// How it is with each `[jwt.NAME]` whose keys are fetched.
+    pub fn fetched_keys(&self) -> impl Iterator<Item = KeysHealth> {
+        self.tokens.iter().filter_map(|reader| reader.health())
     }
 
     /// How the deployments are that documents are read from.

@@ -1,5 +1,6 @@
 //! What routes share between users: who tells them apart, and by which keys tokens are verified.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
@@ -8,18 +9,38 @@ use crate::config::{Config, Fault, Grant};
 use crate::plugin::Policy;
 use crate::token::Reader;
 
-/// What reads the tokens of each `[jwt.NAME]`.
-pub(super) fn tokens(config: &Config, file: &str, faults: &mut Vec<Fault>) -> Vec<Arc<Reader>> {
-    let mut readers = Vec::with_capacity(config.jwts.len());
+use super::issuers::Issuer;
+
+/// What reads the tokens of each `[jwt.NAME]`, and whose keys are fetched for that. Keys that one of `former` has fetched
+/// are known from the beginning.
+pub(super) fn tokens(
+    config: &Config,
+    file: &str,
+    former: &[Arc<Reader>],
+    faults: &mut Vec<Fault>,
+) -> (Vec<Arc<Reader>>, Vec<Issuer>) {
+    let (mut readers, mut issuers) = (Vec::with_capacity(config.jwts.len()), Vec::new());
     for jwt in &config.jwts {
-        match Reader::new(jwt) {
-            Ok(reader) => readers.push(Arc::new(reader)),
+        let mut fault = |place, error: &dyn Error| {
+            faults.push(Fault::new(file, place, format!("jwt `{}`: {error}", jwt.name)));
+        };
+        let reader = match Reader::new(jwt) {
+            Ok(reader) => Arc::new(reader),
             Err(error) => {
-                faults.push(Fault::new(file, jwt.place, format!("jwt `{}`: {error}", jwt.name)));
+                fault(Some(jwt.place), &error);
+                continue;
             }
+        };
+        for former in former {
+            reader.learn_of(former);
         }
+        match Issuer::of(&reader) {
+            Ok(issuer) => issuers.extend(issuer),
+            Err(error) => fault(error.place(), &error),
+        }
+        readers.push(reader);
     }
-    readers
+    (readers, issuers)
 }
 
 /// Checks that each policy that asks for claims is shown some.

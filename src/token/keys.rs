@@ -1,8 +1,9 @@
-//! What signatures are verified with: a secret, public keys in a PEM file, or a JWK Set (RFC 7517).
+//! What signatures are verified with: a secret, public keys in a PEM file, or a JWK Set (RFC 7517) in a file or at a URL.
 //!
 //! A key is of one kind, and an algorithm wants one kind: a public key is never taken for a secret. A
 //! token's `alg` only chooses among the algorithms that the configuration lists (RFC 8725 §3.1).
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
-use crate::config::{Algorithm, Jwt, JwtKeys};
+use crate::config::{Algorithm, JwksUrl, Jwt, JwtKeys};
 
 use super::jws::Parts;
 
@@ -28,10 +29,10 @@ pub enum NotKeys {
         /// Why not.
         source: io::Error,
     },
-    /// The file is not of the form that is wanted.
+    /// The file, or what is at the URL, is not of the form that is wanted.
     #[error("`{file}` {why}")]
     Unfit {
-        /// Its path.
+        /// Its path, or the URL.
         file: String,
         /// What it is not.
         why: &'static str,
@@ -76,7 +77,9 @@ impl Keys {
                 key: Key::Secret(secret.clone().into_bytes()),
             }]),
             JwtKeys::Pem(file) => Some(pem(file)?),
-            JwtKeys::Jwks(file) => Some(jwks(file)?),
+            JwtKeys::Jwks(file) => Some(jwks(&read(file)?, &file.display())?),
+            // There are none until they are fetched.
+            JwtKeys::Url(_) => return Ok(Self::of(jwt, Vec::new())),
         };
         let keys = Self { algorithms: jwt.algorithms.clone(), keys };
         let lacks_key = |algorithm: &&Algorithm| {
@@ -87,6 +90,28 @@ impl Keys {
             Some(algorithm) => Err(NotKeys::NoKey(algorithm.name())),
             None => Ok(keys),
         }
+    }
+
+    /// Those of a JWK Set at a URL.
+    pub(super) fn fetched(jwt: &Jwt, set: &[u8], url: &JwksUrl) -> Result<Self, NotKeys> {
+        Ok(Self::of(jwt, jwks(set, url)?))
+    }
+
+    fn of(jwt: &Jwt, keys: Vec<Named>) -> Self {
+        Self { algorithms: jwt.algorithms.clone(), keys: Some(keys) }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.keys.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether the token may be signed with one that is not here: it names another, or there is none at all.
+    pub(super) fn lacks(&self, parts: &Parts<'_>) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let is_allowed = parts.algorithm.is_some_and(|it| self.algorithms.contains(&it));
+        let is_here = |id: &String| keys.iter().any(|named| named.id.as_ref() == Some(id));
+        is_allowed && (keys.is_empty() || parts.key.as_ref().is_some_and(|id| !is_here(id)))
     }
 
     /// Whether the signature is one of these keys' by an algorithm that is allowed.
@@ -248,11 +273,11 @@ struct Jwk {
 }
 
 /// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" … values that are not
-/// understood" (RFC 7517 §5). Secrets in a file beside public keys are ignored as well.
-fn jwks(file: &Path) -> Result<Vec<Named>, NotKeys> {
-    let unfit = |why| NotKeys::Unfit { file: file.display().to_string(), why };
-    let set: Set = serde_json::from_slice(&read(file)?)
-        .map_err(|_| unfit("is no JWK Set: `{\"keys\": [...]}`"))?;
+/// understood" (RFC 7517 §5). Secrets beside public keys are ignored as well.
+fn jwks(set: &[u8], from: &impl Display) -> Result<Vec<Named>, NotKeys> {
+    let unfit = |why| NotKeys::Unfit { file: from.to_string(), why };
+    let set: Set =
+        serde_json::from_slice(set).map_err(|_| unfit("is no JWK Set: `{\"keys\": [...]}`"))?;
     let keys: Vec<_> = set.keys.into_iter().filter_map(Jwk::into_key).collect();
     if keys.is_empty() {
         return Err(unfit("has no RSA, P-256, P-384 or Ed25519 key for signatures"));

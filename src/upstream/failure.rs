@@ -101,7 +101,7 @@ impl Failure {
     }
 
     /// With its causes.
-    pub(super) fn in_full(&self) -> String {
+    pub fn in_full(&self) -> String {
         causes(self).map(ToString::to_string).fold(String::new(), |text, more| {
             // Some repeat what caused them.
             match text.as_str() {

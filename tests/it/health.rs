@@ -40,7 +40,7 @@ async fn all_is_well_without_helpers() {
     let told = health(&gateway, 200).await;
     let expected = json!({
         "status": "pass", "draining": false, "l2": null, "log": null,
-        "mongodb": [], "changes": [],
+        "mongodb": [], "changes": [], "token_keys": [],
         "failing_policies": [], "reload_error": null,
         "upstreams": [{ "name": "origin", "waiting": 0, "lookup_failures": [], "servers": [{
             "server": origin.url(), "address": null, "backup": false, "state": "up", "in_flight": 0,

@@ -162,6 +162,7 @@ mod hostile;
 // What a policy may share, and what reaches the upstream.
 mod asking;
 mod grants;
+mod issuers;
 mod poisoning;
 mod together;
 mod tokens;

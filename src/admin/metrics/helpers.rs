@@ -167,6 +167,20 @@ pub(super) fn upstreams(to: &mut Exposition, gateway: &Gateway) {
     servers(to, gateway.upstreams());
 }
 
+/// Of keys of tokens that are fetched.
+pub(super) fn keys(to: &mut Exposition, gateway: &Gateway) {
+    let all: Vec<_> = gateway.fetched_keys().collect();
+    to.family("larder_token_keys", Gauge, "Keys that tokens are verified by, fetched from a URL.");
+    for health in &all {
+        to.sample(&[("jwt", &health.jwt)], health.keys);
+    }
+    let help = "1 while they cannot be fetched.";
+    to.family("larder_token_keys_failing", Gauge, help);
+    for health in &all {
+        to.sample(&[("jwt", &health.jwt)], u64::from(health.failure.is_some()));
+    }
+}
+
 fn servers<'a>(to: &mut Exposition, upstreams: impl Iterator<Item = &'a Upstream>) {
     let all = upstreams.flat_map(|upstream| {
         let servers = upstream.servers().into_iter();
