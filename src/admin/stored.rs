@@ -1,5 +1,5 @@
-//! `GET /stored`: the responses in L1. `GET /stored/{id}`: one of them, and the beginning of its content
-//! where everybody would get it. `DELETE /stored/{id}`: a purge of it and of its variants.
+//! `GET /stored`: the responses in L1. `GET /stored/{id}`: one of either tier, and the beginning of its
+//! content where everybody would get it. `DELETE /stored/{id}`: a purge of it and of its variants.
 //!
 //! What is invalidated is not there any more, whether it still takes room or not.
 
@@ -23,7 +23,7 @@ use super::wanted::MAX_TEXT;
 use super::{Context, problem, purge};
 use crate::clock;
 use crate::gateway::{Gateway, Listing, beginning, tags_of};
-use crate::store::{Cursor, Listed, Order, Page};
+use crate::store::{Cursor, Listed, Order, Page, Tier};
 use crate::stored::CacheKey;
 
 /// So many responses a page has, if nothing else is said, and at most.
@@ -64,7 +64,7 @@ pub(super) async fn list(State(context): State<Context>, uri: Uri) -> Response {
 /// `GET /stored/{id}`.
 pub(super) async fn one(State(context): State<Context>, Named(id): Named) -> Response {
     let gateway = context.current.gateway();
-    let listed = match found(&gateway, &id) {
+    let listed = match found(&gateway, &id).await {
         Ok(listed) => listed,
         Err(refused) => return *refused,
     };
@@ -84,7 +84,7 @@ pub(super) async fn purge(State(context): State<Context>, Named(id): Named, uri:
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
     let gateway = context.current.gateway();
-    match found(&gateway, &id) {
+    match found(&gateway, &id).await {
         Ok(listed) => {
             let scope = gateway.with_variants(&listed);
             purge::answer(&context, scope.into_iter().collect(), options).await
@@ -128,15 +128,17 @@ fn listing(query: Option<&str>) -> Result<Listing, String> {
 }
 
 /// The response of this id.
-fn found(gateway: &Gateway, id: &str) -> Result<Listed, Box<Response>> {
+async fn found(gateway: &Gateway, id: &str) -> Result<Listed, Box<Response>> {
     let Some(key) = CacheKey::parse(id) else {
         let detail = "not the id of a stored response: `GET /stored` has them";
         return Err(Box::new(problem(StatusCode::BAD_REQUEST, detail)));
     };
-    gateway.listed(&key).ok_or_else(|| {
-        let detail = "L1 has no such response, or no more; `POST /purge` reaches L2, too";
-        Box::new(problem(StatusCode::NOT_FOUND, detail))
-    })
+    let (status, detail) = match gateway.listed(&key).await {
+        Ok(Some(listed)) => return Ok(listed),
+        Ok(None) => (StatusCode::NOT_FOUND, "there is no such response, or no more".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}: `GET /health` tells more")),
+    };
+    Err(Box::new(problem(status, &detail)))
 }
 
 /// Looks through L1 on a thread of its own, after whoever does so already.
@@ -167,7 +169,7 @@ fn told_only_now(told: Value) -> Response {
 
 /// What a list says of a response.
 fn brief(gateway: &Gateway, listed: &Listed, now: SystemTime) -> Value {
-    let Listed { key, stored, soft } = listed;
+    let Listed { key, stored, soft, .. } = listed;
     let freshness = &stored.freshness;
     let kind = stored.fields.value(&CONTENT_TYPE);
     json!({
@@ -197,6 +199,14 @@ fn state(listed: &Listed, now: SystemTime) -> &'static str {
     }
 }
 
+/// Where it was found.
+fn tier(listed: &Listed) -> &'static str {
+    match listed.tier {
+        Tier::L1 => "l1",
+        Tier::L2 => "l2",
+    }
+}
+
 /// What is told of one response.
 fn whole(gateway: &Gateway, listed: &Listed, variants: &Page) -> Value {
     let now = gateway.now();
@@ -210,6 +220,7 @@ fn whole(gateway: &Gateway, listed: &Listed, variants: &Page) -> Value {
     let seconds = |span: Duration| span.as_secs();
     let freshness = &stored.freshness;
     let more = json!({
+        "tier": tier(listed),
         "received": clock::text(freshness.received),
         "lifetime_seconds": seconds(freshness.lifetime),
         "must_revalidate": freshness.must_revalidate,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::semantics::{Grants, OF_NOBODY, Tags};
-use crate::store::{Cursor, Listed, Order, Page, Scope, Selection};
+use crate::store::{Cursor, Listed, Order, Page, Scope, Selection, Unknown};
 use crate::stored::{CacheKey, Mark, StoredResponse};
 
 use super::{Gateway, Plan};
@@ -95,17 +95,19 @@ impl Gateway {
         self.store.list(&selection, self.now())
     }
 
-    /// The responses that have the cache key of this one in common with it, itself among them. Looks
-    /// through L1.
+    /// The responses in L1 that have the cache key of this one in common with it. Looks through all of it.
     pub fn variants_of(&self, listed: &Listed) -> Page {
         let marks = listed.stored.key_mark().into_iter().map(|mark| vec![mark]).collect();
         let selection = Selection { marks, most: MOST_VARIANTS, ..Selection::default() };
         self.store.list(&selection, self.now())
     }
 
-    /// What L1 has under a key.
-    pub fn listed(&self, key: &CacheKey) -> Option<Listed> {
-        self.store.listed(key, self.now())
+    /// What one of the tiers has under a key; see [`Store::listed`](crate::store::Store::listed).
+    ///
+    /// # Errors
+    /// L1 has nothing, and what L2 has is not known.
+    pub async fn listed(&self, key: &CacheKey) -> Result<Option<Listed>, Unknown> {
+        self.store.listed(key, self.now()).await
     }
 
     /// The response and its variants, wherever they are stored.

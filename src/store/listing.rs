@@ -1,4 +1,5 @@
-//! What L1 holds, for operators: found by looking through all of it.
+//! What is stored, for operators: what L1 holds, found by looking through all of it, and one response of
+//! either tier.
 //!
 //! L2 is not listed. Its keys are hashes, and neither Redis nor the disk keeps an index of them, which
 //! every write would pay for; to go through all of Redis' keys would hold up everybody else who uses it.
@@ -10,13 +11,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
+
 use crate::store::Store;
+use crate::store::explain::{Found, Lies, Validity};
 use crate::store::l1::{Held, L1};
 use crate::store::log::Verdict;
 use crate::store::pattern;
 use crate::stored::{CacheKey, Mark, StoredResponse};
 
-/// A stored response in L1 that no hard invalidation covers.
+/// A stored response that no hard invalidation covers.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// What it lies under.
@@ -25,6 +29,17 @@ pub struct Listed {
     pub stored: Arc<StoredResponse>,
     /// A soft invalidation covers it.
     pub soft: bool,
+    /// Where it was found.
+    pub tier: Tier,
+}
+
+/// Where a response lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In memory.
+    L1,
+    /// In Redis, or on the disk.
+    L2,
 }
 
 /// Which responses are wanted.
@@ -83,6 +98,11 @@ enum Rank {
     Name(Box<str>),
     Number(u64),
 }
+
+/// L2 may have a response that L1 has not, and cannot be asked.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("L1 has no such response, and L2 does not answer")]
+pub struct Unknown;
 
 /// A text that is no cursor.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +185,7 @@ impl Store {
                 continue;
             }
             matched += 1;
-            let listed = Listed { key, stored, soft: verdict == Verdict::Stale };
+            let listed = Listed { key, stored, soft: verdict == Verdict::Stale, tier: Tier::L1 };
             if selection.is_after(&listed) {
                 best.push(listed);
             }
@@ -186,12 +206,28 @@ impl Store {
         self.l1.as_ref().map_or(0, L1::capacity)
     }
 
-    /// What L1 has under this key, if nothing has made it invalid.
-    pub fn listed(&self, key: &CacheKey, now: SystemTime) -> Option<Listed> {
-        let stored = self.peek(key, now)?;
-        let verdict = self.log.judge(&stored);
-        let soft = verdict == Verdict::Stale;
-        (verdict != Verdict::Gone).then_some(Listed { key: *key, stored, soft })
+    /// What L1 has under this key, or else L2 within its timeout, if nothing has made it invalid. It stays
+    /// where it is.
+    ///
+    /// # Errors
+    /// L1 has nothing, and what L2 has is not known.
+    pub async fn listed(&self, key: &CacheKey, now: SystemTime) -> Result<Option<Listed>, Unknown> {
+        let nothing = HeaderMap::new();
+        let listed = |found: Found, tier| {
+            let soft = found.validity == Validity::Stale;
+            let is_there = found.validity != Validity::Gone;
+            is_there.then_some(Listed { key: *key, stored: found.stored, soft, tier })
+        };
+        if let Lies::Response(found) = self.lies_in_l1(key, &nothing, now)
+            && let Some(listed) = listed(found, Tier::L1)
+        {
+            return Ok(Some(listed));
+        }
+        match self.lies_in_l2(key, &nothing, now, self.deadline()).await {
+            Lies::Response(found) => Ok(listed(found, Tier::L2)),
+            Lies::OutOfUse | Lies::NoAnswer => Err(Unknown),
+            Lies::Off | Lies::Nothing | Lies::Variants { .. } | Lies::Rules => Ok(None),
+        }
     }
 }
 

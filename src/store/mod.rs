@@ -73,7 +73,7 @@ pub use self::forms::Form;
 pub use self::health::{Health, LogHealth, ServerHealth, State, WatchHealth};
 pub use self::hit::Hit;
 pub use self::journal::Noted;
-pub use self::listing::{Cursor, Listed, Order, Page, Selection};
+pub use self::listing::{Cursor, Listed, Order, Page, Selection, Tier, Unknown};
 pub use self::log::{Invalidation, Lease, Scope};
 pub use self::nodes::{Unusable, unusable_files};
 pub use self::notes::NotKept;

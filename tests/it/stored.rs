@@ -200,6 +200,47 @@ async fn what_everybody_gets_is_known_in_the_fleet() {
 }
 
 #[tokio::test]
+async fn one_is_found_in_l2_stays_there_and_can_be_purged() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let first = Gateway::of_fleet(&origin, &redis).await;
+    let second = Gateway::of_fleet(&origin, &redis).await;
+    origin.on("/a").reply(ok("1").max_age(60).field("content-type", "text/plain"));
+    first.get("/a").await.status("fwd=uri-miss; stored");
+    first.settled().await;
+    let id = listed(&first, "").await["responses"][0]["id"].as_str().unwrap().to_owned();
+    let target = format!("/stored/{id}");
+
+    assert_eq!(told(&first, "a").await["tier"], "l1");
+    let one = json(&second.admin("GET", &target).send().await.code(200));
+    assert_eq!((&one["tier"], &one["name"]), (&"l2".into(), &"a".into()), "{one}");
+    assert_eq!((&one["content"]["beginning"], &one["state"]), (&"1".into(), &"fresh".into()));
+    assert_eq!(listed(&second, "").await["matched"], 0, "to look moves nothing");
+
+    second.admin("DELETE", &format!("{target}?wait=5s")).send().await.code(200);
+    for gateway in [&first, &second] {
+        gateway.admin("GET", &target).send().await.code(404);
+    }
+    first.get("/a").await.status("fwd=uri-miss; stored");
+}
+
+#[tokio::test]
+async fn what_l2_may_have_is_not_said_to_be_missing_while_it_is_down() {
+    let (origin, mut redis) = (Origin::start().await, Redis::start());
+    let gateway = Gateway::of_fleet(&origin, &redis).await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    let id = listed(&gateway, "").await["responses"][0]["id"].as_str().unwrap().to_owned();
+    redis.kill();
+    for method in ["GET", "DELETE"] {
+        let unknown = format!("/stored/{}", "0".repeat(64));
+        let got = gateway.admin(method, &unknown).send().await.code(503);
+        let detail = json(&got)["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("L1 has no such response, and L2 does not answer"), "{detail}");
+    }
+    gateway.admin("GET", &format!("/stored/{id}")).send().await.code(200);
+}
+
+#[tokio::test]
 async fn one_goes_with_its_variants_and_with_no_other() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
@@ -245,8 +286,8 @@ async fn what_is_not_understood_is_refused() {
         ("GET", &long, 400, "`name` has more than 1024 octets"),
         ("GET", "/stored/1", 400, "not the id of a stored response"),
         ("GET", &format!("/stored/{}", "A".repeat(64)), 400, "not the id of a stored response"),
-        ("GET", &format!("/stored/{id}"), 404, "L1 has no such response"),
-        ("DELETE", &format!("/stored/{id}"), 404, "`POST /purge` reaches L2, too"),
+        ("GET", &format!("/stored/{id}"), 404, "there is no such response"),
+        ("DELETE", &format!("/stored/{id}"), 404, "there is no such response"),
         ("DELETE", &format!("/stored/{id}?sofd=true"), 400, "there is no parameter `sofd` here"),
         ("POST", "/stored", 405, "another method"),
     ] {
