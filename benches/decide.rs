@@ -155,6 +155,7 @@ fn stored(now: SystemTime) -> Result<StoredResponse, Box<dyn Error>> {
         method: &Method::GET,
         fields: &HeaderMap::new(),
         directives: &RequestDirectives::default(),
+        has_credentials: false,
     };
     // Stored a moment ago: `Date` says when it was made.
     let mut fresh = head.clone();

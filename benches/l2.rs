@@ -257,6 +257,7 @@ fn stored(key: &CacheKey, now: SystemTime) -> Result<StoredResponse, Box<dyn Err
         method: &Method::GET,
         fields: &HeaderMap::new(),
         directives: &RequestDirectives::default(),
+        has_credentials: false,
     };
     // Stored a moment ago: `Date` says when it was made.
     let mut fresh = head.clone();

@@ -241,9 +241,14 @@ pub fn join_cookies(fields: &mut HeaderMap) {
 
 /// The first cookie of this name (RFC 6265 §4.2), its value as it was sent.
 pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    cookies(fields, name).next()
+}
+
+/// All cookies of this name.
+pub fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let lines = fields.get_all(COOKIE).iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
-    pairs.find_map(|pair| {
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
+    pairs.filter_map(move |pair| {
         let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
         rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
     })

@@ -459,6 +459,7 @@ fn judge(mut fields: HeaderMap, rules: &Rules, now: SystemTime) {
         method: &Method::GET,
         fields: &HeaderMap::new(),
         directives: &RequestDirectives::default(),
+        has_credentials: false,
     };
     let times = Times { requested: now, received: now };
     let found = semantics::storable(&asked, StatusCode::OK, &fields, &times, rules);

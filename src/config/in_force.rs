@@ -256,7 +256,7 @@ impl Walk<'_, '_> {
             typed(schema, expanded, !variables.is_empty())
         } else if is_secret {
             Json::String(HIDDEN.to_owned())
-        } else if schema.get("x-shown").is_some() {
+        } else if schema.get("x-shown").is_some_and(|it| it == "url" || expanded.contains("://")) {
             Json::String(shown::url(&expanded))
         } else {
             typed(schema, expanded, !variables.is_empty())
@@ -507,7 +507,9 @@ mod tests {
                     [jwt.j]\nsecret = \"hunter2hunter2hunter2hunter2hunter2\"\nalgorithms = [\"HS256\"]\n\
                     [warm]\nheaders = [\"Authorization: hunter2\"]\nurls = [\"https://a/\"]\n\
                     [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"api\"\n\
-                    fields.request.set.Authorization = \"hunter2\"\n";
+                    fields.request.set.Authorization = \"hunter2\"\n\
+                    [jwt.u]\njwks = \"https://a/keys?hunter2\"\nalgorithms = [\"ES256\"]\n\
+                    [jwt.f]\njwks = \"keys.json\"\nalgorithms = [\"ES256\"]\n";
         let draft = Draft::parse(text, "g.toml", Path::new("/etc"), &env);
         assert!(draft.faults.is_empty(), "{:?}", draft.faults);
         let toml = draft.config.in_force.to_toml();
@@ -523,6 +525,8 @@ mod tests {
             ("salt = ", "salt = \"[hidden]\"  # g.toml:12, ${TOKEN}"),
             ("\"a b\" = ", "\"a b\" = \"$${x\"  # g.toml:12"),
             ("Authorization = ", "Authorization = \"[hidden]\"  # g.toml:23"),
+            ("jwks = \"h", "jwks = \"https://a/keys?…\"  # g.toml:25"),
+            ("jwks = \"k", "jwks = \"keys.json\"  # g.toml:28"),
         ] {
             let found = lines.iter().find(|it| it.starts_with(key)).unwrap_or(&"");
             let found: Vec<&str> = found.split("  #").map(str::trim).collect();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
@@ -38,9 +38,11 @@ enum Place {
 }
 
 impl JwksUrl {
-    /// Whether keys that were fetched from there are these.
+    /// Whether keys that were fetched from there, by the same authorities' word, are these.
     pub fn is_at(&self, other: &Self) -> bool {
-        (&self.server.servers, &self.target) == (&other.server.servers, &other.target)
+        let told =
+            |url: &Self| (url.server.servers.clone(), url.server.ca.clone(), url.target.clone());
+        told(self) == told(other)
     }
 }
 
@@ -94,6 +96,10 @@ pub(super) fn read(
         }
     };
     let ca = beside.ca.as_ref();
+    if let Some(ca) = ca.filter(|_| server.scheme() != Some(&Scheme::HTTPS)) {
+        let hint = "write `https` in its `jwks`, or leave it out".to_owned();
+        ca.report("ca is for a `jwks` at an `https` URL", Some(hint));
+    }
     let refresh = beside.refresh.as_ref().and_then(|it| it.duration(Duration::from_secs(1)..=DAY));
     let server = Upstream {
         ca: ca.and_then(|ca| ca.read(|text| path(text, folder))),

@@ -139,7 +139,7 @@ impl Fetch {
     /// Whether what is stored is wrong by a response that is not stored.
     fn makes_wrong(&self, reply: &Response<Reply>, why: NotStored) -> bool {
         matches!(self.sought, Sought::Whole { stale: Some(_), .. })
-            && semantics::supersedes(&self.presented.head.headers, reply.status(), why)
+            && semantics::supersedes(&self.asked(), reply.status(), why)
     }
 
     async fn withdraw_for(self, reply: Response<Reply>, why: NotStored, times: Times) {

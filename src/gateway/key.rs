@@ -1,6 +1,7 @@
 //! What a response is found by: the host's part of the key, and that of the route's policies. How
 //! several of these make one key is `several`'s.
 
+use std::slice;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
@@ -100,6 +101,16 @@ impl Keys {
             Err(none) if none.is_empty() => Self::Plain,
             Err(several) => Self::Several(several.into()),
         }
+    }
+
+    /// Those that make them.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        let asks = match self {
+            Self::Plain => &[],
+            Self::One(ask) => slice::from_ref(ask),
+            Self::Several(asks) => asks,
+        };
+        asks.iter().map(|ask| &*ask.policy)
     }
 
     /// Whether a policy makes them.

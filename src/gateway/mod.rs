@@ -22,6 +22,7 @@ mod asking;
 mod bearer;
 mod busiest;
 mod choose;
+mod claims;
 mod coded;
 mod combine;
 mod course;
@@ -94,6 +95,7 @@ pub use self::replay::{Considered, Replayed, Way};
 pub use self::shadow::Shadowed;
 pub use self::stored::{Listing, Shown, Unshown, beginning, tags_of};
 
+use self::claims::Unnamed;
 use self::course::{Announced, Course};
 use self::key::{Key, Keys};
 use self::look::{Looked, Missing};
@@ -160,8 +162,8 @@ struct Plan {
     names_nobody: bool,
     /// Reads the tokens of requests, if a policy asks for claims.
     tokens: Option<Arc<Reader>>,
-    /// Those of requests without claims where claims are what tells users apart.
-    unnamed: Option<Box<Rules>>,
+    /// What is said of requests without claims where claims are what tells users apart.
+    unnamed: Option<Box<Unnamed>>,
     /// What of a request goes forward, if that is less than all.
     kept: Option<Kept>,
     /// What is changed on the way.
@@ -203,9 +205,9 @@ fn plan(config: &Config, route: &Route, equipment: &Equipment) -> Option<Plan> {
         key: Keys::of(route.key.iter().filter_map(|place| ask(Some(*place))).collect()),
         storing: ask(route.storing),
         invalidation: ask(route.invalidation),
-        unnamed: narrow::unnamed(&keys, kept.as_ref(), &rules),
+        unnamed: claims::unnamed(&keys, jwt, kept.as_ref(), &rules).map(Box::new),
         rules,
-        tokens: narrow::tokens(route, policies, tokens),
+        tokens: claims::tokens(route, policies, tokens),
         // What no tier would take is not gathered, nor said to be stored.
         max_body: route.max_body.min(lasting.store.largest()),
         max_query_body: route.max_query_body,

@@ -4,17 +4,14 @@
 //! route, in addition to what the key policy answers. What passes by the cache goes forward whole: it
 //! is stored for nobody.
 
-use std::sync::Arc;
-
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 
 use crate::config::{Forward, Jwt, Route, TokenFrom};
 use crate::message::CLIENT_CERT;
 use crate::plugin::Policy;
-use crate::semantics::{self, Authorized, Grants, Kept, Rewritten, Rules};
+use crate::semantics::{self, Authorized, Kept, Rewritten};
 use crate::stored::CacheKey;
-use crate::token::Reader;
 
 use super::coded::Compressing;
 use super::key::Key;
@@ -53,35 +50,6 @@ fn add<T: Clone + PartialEq>(all: &mut Vec<T>, wanted: &[T]) {
     }
 }
 
-/// What reads the tokens of a route's requests, if one of its policies asks for claims.
-pub(super) fn tokens(
-    route: &Route,
-    policies: &[Arc<Policy>],
-    tokens: &[Arc<Reader>],
-) -> Option<Arc<Reader>> {
-    let roles = [route.shadow, route.storing, route.invalidation];
-    let mut roles = roles.into_iter().flatten().chain(route.key.iter().copied());
-    let asks = roles.any(|place| policies.get(place).is_some_and(|policy| policy.wants_claims()));
-    tokens.get(route.jwt.filter(|_| asks)?).cloned()
-}
-
-/// The rules for requests without claims, where it is by claims that a key policy tells users
-/// apart: a token that does not hold, or credentials of another kind, may name a user that the key
-/// knows nothing of. So nothing is granted then.
-pub(super) fn unnamed(
-    policies: &[&Policy],
-    kept: Option<&Kept>,
-    rules: &Rules,
-) -> Option<Box<Rules>> {
-    let is_by_claims = |policy: &&Policy| {
-        policy.wants_claims() && !policy.wanted_fields().contains(&AUTHORIZATION)
-    };
-    policies.iter().any(is_by_claims).then(|| {
-        let authorized = if kept.is_some() { Authorized::Never } else { Authorized::Public };
-        Box::new(Rules { authorized, grants: Grants::default(), ..rules.clone() })
-    })
-}
-
 /// `Authorization` goes forward, but what the key does not hold must not be in what others get.
 pub(super) fn authorized(kept: Option<&Kept>) -> Authorized {
     match kept {
@@ -98,12 +66,6 @@ pub(super) fn holds_certificate(kept: Option<&Kept>) -> bool {
 }
 
 impl Plan {
-    /// What may be stored of the responses to this request.
-    pub(super) fn rules(&self, presented: &Presented) -> &Rules {
-        let unnamed = self.unnamed.as_deref().filter(|_| presented.claims.is_none());
-        unnamed.unwrap_or(&self.rules)
-    }
-
     /// This key, and the fields that every key of the route holds. Not as a `Vary` is treated, which
     /// lets a response answer requests with other preferences: what was sent forward may be in it.
     pub(super) fn with_forwarded(&self, key: CacheKey, presented: &Presented) -> CacheKey {

@@ -240,9 +240,9 @@ impl Gateway {
         let storing = match storing {
             Ok(storing) => storing,
             Err(why) => {
-                let asked = &fetch.presented.head.headers;
+                let asked = fetch.asked();
                 if let Some(stale) =
-                    missing.stale.filter(|_| semantics::supersedes(asked, status, why))
+                    missing.stale.filter(|_| semantics::supersedes(&asked, status, why))
                 {
                     fetch.withdraw(&stale, false).await;
                 }

@@ -40,6 +40,15 @@ pub(super) fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rule
 }
 
 impl Fetch {
+    /// The request, as the rules of caching see it.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let Presented { head, directives, .. } = &*self.presented;
+        // What `HEAD` freshens was stored for `GET`.
+        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        let has_credentials = self.plan().has_strange_token(&self.presented);
+        Asked { method, fields: &head.headers, directives, has_credentials }
+    }
+
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.
     pub(super) async fn storing(
         &self,
@@ -59,11 +68,7 @@ impl Fetch {
         fields: &HeaderMap,
         times: &Times,
     ) -> Result<Storing, NotStored> {
-        let Presented { head, directives, .. } = &*self.presented;
-        // What `HEAD` freshens was stored for `GET`.
-        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let asked = Asked { method, fields: &head.headers, directives };
-        let plan = self.plan();
+        let (plan, asked) = (self.plan(), self.asked());
         let mut freshness =
             semantics::storable(&asked, status, fields, times, plan.rules(&self.presented))?;
         freshness.open &= plan.may_be_shown() && self.presented.content.is_none();
@@ -79,8 +84,8 @@ impl Fetch {
         // Either may have it answer other queries. After a reload a write may find the route without
         // the policy, and what this policy's keys have will be back when the policy is.
         let answers_others = plan.key.is_asked() || NoVarySearch::of(fields).is_some();
-        if answers_others && *method != Method::POST {
-            marks.push(Mark::search(authority, head.uri.path()));
+        if answers_others && *asked.method != Method::POST {
+            marks.push(Mark::search(authority, self.presented.head.uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
         Ok(Storing { freshness, marks, original: Original::default() })

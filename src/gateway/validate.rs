@@ -142,7 +142,7 @@ impl Fetch {
             }
             Err(why) => {
                 self.not_stored(Some(stale.status), Reason::NotStored(why));
-                if semantics::is_spoilt(&self.presented.head.headers, why) {
+                if semantics::is_spoilt(&self.asked(), why) {
                     self.withdraw(stale, false).await;
                 }
                 let freshness = Freshness { received: times.received, ..stale.freshness.clone() };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde_json::Value;
 
 use super::answers::{self, Invalidated, KeyAnswer, StoringAnswer};
 use super::bindings::Configured;
@@ -114,6 +115,11 @@ impl Policy {
     /// Whether it is shown claims of the request's token.
     pub fn wants_claims(&self) -> bool {
         self.wants.claims()
+    }
+
+    /// Whether one of the claims that it is shown is among these. `null` says nothing.
+    pub fn is_shown_a_claim(&self, claims: &Value) -> bool {
+        self.wants.finds_a_claim(claims)
     }
 
     /// The request fields that it is shown.

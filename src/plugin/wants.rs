@@ -237,6 +237,12 @@ impl Wants {
         !self.claims.is_empty()
     }
 
+    /// Whether one that it wants is among these.
+    pub(super) fn finds_a_claim(&self, claims: &Value) -> bool {
+        let mut found = self.claims.iter().filter_map(|name| claim(Some(claims), name));
+        found.any(|value| !value.is_null())
+    }
+
     /// Whether it wants what the path captured.
     pub(super) fn captures(&self) -> bool {
         self.wants(Inputs::CAPTURES)

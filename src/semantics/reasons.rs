@@ -35,8 +35,8 @@ impl NotStored {
                  what is to be cached, or grant it: `grants = [\"set-cookie\"]`"
             }
             Self::Authorization => {
-                "the request had `Authorization`, and the response does not say that it may be shared: \
-                 `public`, `s-maxage` or `must-revalidate` would (RFC 9111 §3.5)"
+                "the request had `Authorization`, or a token that shows no claim, and the response does not say \
+                 that it may be shared: `public`, `s-maxage` or `must-revalidate` would (RFC 9111 §3.5)"
             }
             Self::ClientCert => {
                 "the request had a client certificate, and the response says neither `Vary: Client-Cert` \

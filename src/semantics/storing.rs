@@ -31,9 +31,11 @@ pub struct Asked<'a> {
     pub fields: &'a HeaderMap,
     /// Their directives.
     pub directives: &'a RequestDirectives,
+    /// It has credentials that are not in `Authorization`, and that the key tells nothing of.
+    pub has_credentials: bool,
 }
 
-/// When responses to requests with `Authorization` are stored.
+/// When responses to requests with credentials are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Authorized {
     /// Where they say that they may be shared (§3.5).
@@ -68,7 +70,7 @@ pub struct Rules {
     /// So long after it became stale a response may be served where the origin fails, by a contract
     /// with the origin (RFC 9111 §4.2.4).
     pub stale_if_error: Option<Duration>,
-    /// Of requests with `Authorization`.
+    /// Of requests with credentials.
     pub authorized: Authorized,
     /// Nothing depends on a client's certificate but by its key.
     pub certificate_in_key: bool,
@@ -102,7 +104,7 @@ pub enum NotStored {
     Private,
     /// The response sets a cookie, which is for one client.
     SetCookie,
-    /// The request had `Authorization`, and the response does not say that it may be shared.
+    /// The request had credentials, and the response does not say that it may be shared.
     Authorization,
     /// The request had `Client-Cert`, and the response does not say that it depends on it, nor that it may
     /// be shared.
@@ -181,10 +183,10 @@ impl NotStored {
 /// nominated in the conditional request are suitable").
 ///
 /// An origin in trouble, or one that refuses this client, says nothing about the target itself.
-pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bool {
+pub fn supersedes(asked: &Asked<'_>, status: StatusCode, why: NotStored) -> bool {
     let is_news =
         status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410);
-    is_news && why.is_about_the_response() && !names_user(request)
+    is_news && why.is_about_the_response() && !names_user(asked)
 }
 
 /// Whether a stored response that a 304 has just freshened must not be used again, as the fields that it
@@ -192,14 +194,20 @@ pub fn supersedes(request: &HeaderMap, status: StatusCode, why: NotStored) -> bo
 ///
 /// A cookie in a 304 is one client's, and the stored response has none. Without a lifetime it may be
 /// validated again.
-pub fn is_spoilt(request: &HeaderMap, why: NotStored) -> bool {
+pub fn is_spoilt(asked: &Asked<'_>, why: NotStored) -> bool {
     let may_be_used_again = matches!(why, NotStored::SetCookie | NotStored::NoFreshness);
-    why.is_about_the_response() && !may_be_used_again && !names_user(request)
+    why.is_about_the_response() && !may_be_used_again && !names_user(asked)
 }
 
 /// Whether a request says who has sent it, by credentials or by a certificate.
-fn names_user(request: &HeaderMap) -> bool {
-    request.contains_key(AUTHORIZATION) || request.contains_key(CLIENT_CERT)
+fn names_user(asked: &Asked<'_>) -> bool {
+    has_credentials(asked) || asked.fields.contains_key(CLIENT_CERT)
+}
+
+/// Whether a request has credentials. §3.5 is about those in `Authorization`, where HTTP has them; no
+/// response that some in a cookie have brought is less of one user.
+fn has_credentials(asked: &Asked<'_>) -> bool {
+    asked.has_credentials || asked.fields.contains_key(AUTHORIZATION)
 }
 
 /// Whether the response of this status and these fields, as received, may be stored, and how it
@@ -277,10 +285,7 @@ fn allowed(
     // Stored and replayed, a cookie lets one user into another's session. §7.3 leaves this to
     // the origin; too many forget it. Where it is granted, the cookie is not stored with it.
     is(fields.contains_key(SET_COOKIE) && !rules.grants.set_cookie, NotStored::SetCookie)?;
-    is(
-        asked.fields.contains_key(AUTHORIZATION) && !may_be_shared(directives, rules),
-        NotStored::Authorization,
-    )?;
+    is(has_credentials(asked) && !may_be_shared(directives, rules), NotStored::Authorization)?;
     is(
         asked.fields.contains_key(CLIENT_CERT) && !may_be_certified(fields, directives, rules),
         NotStored::ClientCert,
@@ -300,7 +305,7 @@ fn is_stored_for(method: &Method, rules: &Rules) -> bool {
     }
 }
 
-/// §3.5, of a response to a request with `Authorization`.
+/// §3.5, of a response to a request with credentials.
 fn may_be_shared(directives: &ResponseDirectives, rules: &Rules) -> bool {
     match rules.authorized {
         Authorized::Public => directives.authorized || rules.grants.authorization,
@@ -385,7 +390,7 @@ mod tests {
         let request = fields(request);
         let directives = RequestDirectives::of(&request);
         storable(
-            &Asked { method, fields: &request, directives: &directives },
+            &Asked { method, fields: &request, directives: &directives, has_credentials: false },
             StatusCode::from_u16(status).unwrap(),
             &fields(response),
             &Times { requested: received, received },
@@ -404,6 +409,10 @@ mod tests {
             let found = decide(&method, &[], 200, &[("cache-control", "max-age=60")], None);
             assert!(found.is_ok(), "{method}");
         }
+    }
+
+    fn get<'a>(fields: &'a HeaderMap, directives: &'a RequestDirectives) -> Asked<'a> {
+        Asked { method: &Method::GET, fields, directives, has_credentials: false }
     }
 
     #[test]
@@ -428,19 +437,25 @@ mod tests {
             (true, "no-store, public", false, all, Some(NoStore), "never"),
             (true, "private", false, all, Some(NoFreshness), "a lifetime is not granted"),
         ] {
-            let request = if user { fields(&[("authorization", "x")]) } else { fields(&[]) };
+            let authorization = fields(&[("authorization", "x")]);
             let mut response = vec![("cache-control", control)];
             response.extend(cookie.then_some(("set-cookie", "a=1")));
             let times = Times { requested: noon(), received: noon() };
-            for (authorized, expected) in [
-                (Authorized::Public, expected),
-                // Whatever is granted, what the key does not hold is not shared.
-                (Authorized::Never, expected.or(user.then_some(Authorization))),
+            // Whatever is granted, what the key does not hold is not shared.
+            let never = expected.or(user.then_some(Authorization));
+            for (authorized, expected, elsewhere) in [
+                (Authorized::Public, expected, false),
+                (Authorized::Public, expected, true),
+                (Authorized::Never, never, false),
+                (Authorized::Never, never, true),
             ] {
+                let request =
+                    if user && !elsewhere { authorization.clone() } else { HeaderMap::new() };
                 let asked = Asked {
                     method: &Method::GET,
                     fields: &request,
                     directives: &RequestDirectives::default(),
+                    has_credentials: user && elsewhere,
                 };
                 let rules = Rules { authorized, grants, ..Rules::default() };
                 let found = storable(&asked, StatusCode::OK, &fields(&response), &times, &rules);
@@ -545,16 +560,13 @@ mod tests {
         ] {
             let rules = Rules { certificate_in_key: in_key, ..Rules::default() };
             let request = fields(&[certified]);
-            let asked = Asked {
-                method: &Method::GET,
-                fields: &request,
-                directives: &RequestDirectives::of(&request),
-            };
+            let directives = RequestDirectives::of(&request);
+            let asked = get(&request, &directives);
             let times = Times { requested: noon(), received: noon() };
             let found = storable(&asked, StatusCode::OK, &fields(&response), &times, &rules);
             assert_eq!(found.err(), expected, "{why}");
-            let is_news = supersedes(&request, StatusCode::OK, Private);
-            assert!(!is_news && !is_spoilt(&request, Private), "this client's own");
+            let is_news = supersedes(&asked, StatusCode::OK, Private);
+            assert!(!is_news && !is_spoilt(&asked, Private), "this client's own");
         }
     }
 
@@ -571,7 +583,11 @@ mod tests {
             (vec![("authorization", "Bearer x")], 200, Private, false, "this client's own"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(supersedes(&fields(&request), status, why), expected, "{status}: {what}");
+            let (request, directives) = (fields(&request), RequestDirectives::default());
+            let asked = get(&request, &directives);
+            assert_eq!(supersedes(&asked, status, why), expected, "{status}: {what}");
+            let asked = Asked { has_credentials: true, ..asked };
+            assert!(!supersedes(&asked, status, why), "this client's own");
         }
     }
 
@@ -588,7 +604,11 @@ mod tests {
             (vec![], RequestNoStore, false, "what the request asked"),
             (vec![("authorization", "Bearer x")], Private, false, "this client's own"),
         ] {
-            assert_eq!(is_spoilt(&fields(&request), why), expected, "{why:?}: {what}");
+            let (request, directives) = (fields(&request), RequestDirectives::default());
+            let asked = get(&request, &directives);
+            assert_eq!(is_spoilt(&asked, why), expected, "{why:?}: {what}");
+            let asked = Asked { has_credentials: true, ..asked };
+            assert!(!is_spoilt(&asked, why), "this client's own");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::config::Algorithm;
 
@@ -21,7 +22,13 @@ pub(super) struct Parts<'a> {
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<serde_json::Value>,
+    /// Also where it is `null`.
+    #[serde(default, deserialize_with = "whatever")]
+    crit: Option<IgnoredAny>,
+}
+
+fn whatever<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IgnoredAny>, D::Error> {
+    IgnoredAny::deserialize(from).map(Some)
 }
 
 impl<'a> Parts<'a> {

@@ -13,6 +13,7 @@ use ring::{hmac, signature};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::{Algorithm, JwksUrl, Jwt, JwtKeys};
 
@@ -94,7 +95,13 @@ impl Keys {
 
     /// Those of a JWK Set at a URL.
     pub(super) fn fetched(jwt: &Jwt, set: &[u8], url: &JwksUrl) -> Result<Self, NotKeys> {
-        Ok(Self::of(jwt, jwks(set, url)?))
+        let keys = jwks(set, url)?;
+        let is_of_use = |named: &Named| jwt.algorithms.iter().any(|it| named.is_for(*it));
+        if !keys.iter().any(is_of_use) {
+            let why = "has no key for one of the `algorithms`";
+            return Err(NotKeys::Unfit { file: url.to_string(), why });
+        }
+        Ok(Self::of(jwt, keys))
     }
 
     fn of(jwt: &Jwt, keys: Vec<Named>) -> Self {
@@ -254,7 +261,7 @@ fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[derive(Deserialize)]
 struct Set {
-    keys: Vec<Jwk>,
+    keys: Vec<Value>,
 }
 
 /// RFC 7517 §4, RFC 7518 §6, RFC 8037 §2.
@@ -263,6 +270,7 @@ struct Jwk {
     kty: String,
     #[serde(rename = "use")]
     usage: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<String>,
     kid: Option<String>,
     crv: Option<String>,
@@ -272,13 +280,15 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" … values that are not
-/// understood" (RFC 7517 §5). Secrets beside public keys are ignored as well.
+/// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" … values that are not understood …, that
+/// are missing required members, or for which values are out of the supported ranges" (RFC 7517 §5). Secrets
+/// beside public keys are ignored as well.
 fn jwks(set: &[u8], from: &impl Display) -> Result<Vec<Named>, NotKeys> {
     let unfit = |why| NotKeys::Unfit { file: from.to_string(), why };
     let set: Set =
         serde_json::from_slice(set).map_err(|_| unfit("is no JWK Set: `{\"keys\": [...]}`"))?;
-    let keys: Vec<_> = set.keys.into_iter().filter_map(Jwk::into_key).collect();
+    let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+    let keys: Vec<_> = jwks.filter_map(Jwk::into_key).collect();
     if keys.is_empty() {
         return Err(unfit("has no RSA, P-256, P-384 or Ed25519 key for signatures"));
     }
@@ -287,7 +297,10 @@ fn jwks(set: &[u8], from: &impl Display) -> Result<Vec<Named>, NotKeys> {
 
 impl Jwk {
     fn into_key(self) -> Option<Named> {
-        if self.usage.is_some_and(|usage| usage != "sig") {
+        // RFC 7517 §4.2, §4.3.
+        let is_for_signatures = self.usage.is_none_or(|usage| usage == "sig")
+            && self.key_ops.is_none_or(|all| all.iter().any(|one| one == "verify"));
+        if !is_for_signatures {
             return None;
         }
         let algorithm = match self.alg {

@@ -36,7 +36,7 @@ use tracing::debug;
 
 use crate::bounded::Shared;
 use crate::config::{JwksUrl, Jwt, JwtKeys, TokenFrom};
-use crate::message::cookie;
+use crate::message::cookies;
 use crate::recent::Recent;
 
 use self::jws::Parts;
@@ -282,10 +282,22 @@ impl Reader {
         Ok(read)
     }
 
+    /// Whether a request with these fields has something where a token would be.
+    pub fn is_in(&self, fields: &HeaderMap) -> bool {
+        match &self.jwt.from {
+            TokenFrom::Cookie(name) => cookies(fields, name).next().is_some(),
+            TokenFrom::Field(name) => fields.contains_key(name),
+            TokenFrom::Authorization => fields.contains_key(AUTHORIZATION),
+        }
+    }
+
     /// The one token of a request. Of two, each server would choose its own.
     fn token<'a>(&self, fields: &'a HeaderMap) -> Option<&'a [u8]> {
         match &self.jwt.from {
-            TokenFrom::Cookie(name) => cookie(fields, name),
+            TokenFrom::Cookie(name) => {
+                let mut cookies = cookies(fields, name);
+                cookies.next().filter(|_| cookies.next().is_none())
+            }
             TokenFrom::Field(name) => only(fields, name).map(<[u8]>::trim_ascii),
             TokenFrom::Authorization => {
                 let value = only(fields, &AUTHORIZATION)?;

@@ -112,6 +112,42 @@ fn names_choose_among_keys() {
 }
 
 #[test]
+fn an_extension_is_not_understood_whatever_it_is() {
+    let reader = Reader::new(&by_secret()).unwrap();
+    for (header, expected) in [
+        (r#"{"alg":"HS256","typ":"JWT"}"#, true),
+        (r#"{"alg":"HS256","crit":["exp"]}"#, false),
+        (r#"{"alg":"HS256","crit":null}"#, false),
+    ] {
+        assert_eq!(holds(&reader, &signed(header, "{}"), 0), expected, "{header}");
+    }
+}
+
+#[test]
+fn keys_of_a_set_that_cannot_be_used_are_passed_over() {
+    let (_file, jwks) = file(JWKS);
+    let set: Value = serde_json::from_slice(&std::fs::read(jwks).unwrap()).unwrap();
+    let mut keys = set["keys"].as_array().unwrap().clone();
+    for odd in [r#"{"kid":"1"}"#, r#"{"kty":"EC","kid":1}"#, r#""x""#, "null"] {
+        keys.insert(0, serde_json::from_str(odd).unwrap());
+    }
+    let reader = |keys: &[Value]| {
+        let (_file, jwks) = file(&serde_json::json!({ "keys": keys }).to_string());
+        Reader::new(&jwt(JwtKeys::Jwks(jwks), &[Algorithm::Es256]))
+    };
+    assert!(holds(&reader(&keys).unwrap(), BY_NAME[0], 0));
+    for (operations, expected) in [(&["verify"][..], true), (&["sign"], false), (&[], false)] {
+        for key in &mut keys {
+            if let Some(key) = key.as_object_mut() {
+                key.insert("key_ops".to_owned(), operations.into());
+            }
+        }
+        let holds = reader(&keys).is_ok_and(|reader| holds(&reader, BY_NAME[0], 0));
+        assert_eq!(holds, expected, "{operations:?}");
+    }
+}
+
+#[test]
 fn claims_that_hold() {
     let jwt = Jwt {
         issuer: Some("shop".to_owned()),

@@ -131,6 +131,81 @@ async fn token_that_does_not_hold_shares_nothing() {
     }
 }
 
+/// Says what it was asked with, and not for whom.
+fn thoughtless(asked: &Asked) -> Reply {
+    let user =
+        asked.field("x-token").or(asked.field("cookie")).unwrap_or_else(|| "nobody".to_owned());
+    ok(user).max_age(600)
+}
+
+#[tokio::test]
+async fn what_a_token_that_does_not_hold_has_brought_is_for_nobody_else() {
+    let origin = Origin::start().await;
+    origin.on("/abc").answer(thoughtless);
+    let forged = token(&SECRET.replace('0', "1"), r#"{"sub":"1"}"#);
+    let nameless = token(SECRET, r#"{"iat":1}"#);
+    let good = token(SECRET, r#"{"sub":"1"}"#);
+    let cookies = ["x", &forged, &nameless].map(|token| format!("session={token}"));
+    let two = format!("session={good}; session={forged}");
+    let fields = ["x", &forged, &nameless].map(|token| ("x-token", token.to_owned()));
+    let cookies = cookies.into_iter().chain([two]).map(|cookie| ("cookie", cookie));
+    let cases = [
+        ("cookie:session", cookies.collect::<Vec<_>>()),
+        ("field:x-token", fields.into_iter().collect()),
+    ];
+    for (from, tokens) in cases {
+        for forward in ["all", "keyed"] {
+            let jwt = format!("{}\nfrom = \"{from}\"", by_secret());
+            let lines = format!("grants = [\"private\"]\nforward = \"{forward}\"");
+            let (_file, gateway) = start(&origin, &jwt, &lines).await;
+            for (name, value) in &tokens {
+                let ask = || gateway.ask("GET", "/abc").field(name, value).send();
+                for _ in 0..2 {
+                    // Of several cookies with one name the first goes forward.
+                    let (first, _) = value
+                        .split_once("; ")
+                        .filter(|_| forward == "keyed")
+                        .unwrap_or((value, ""));
+                    ask().await.body(first).status("fwd=uri-miss; detail=authorization");
+                }
+            }
+            gateway.get("/abc").await.body("nobody").status(STORED);
+            for (name, value) in &tokens {
+                // The policy has made the same key for them.
+                let ask = gateway.ask("GET", "/abc").field(name, value);
+                ask.send().await.body("nobody").status("hit");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_says_that_it_is_for_all_is_stored_unless_the_token_may_be_in_it() {
+    let origin = Origin::start().await;
+    origin.on("/abc").reply(ok("1").field("cache-control", "public, max-age=600"));
+    let jwt = format!("{}\nfrom = \"cookie:session\"", by_secret());
+    for (forward, status) in [("all", STORED), ("keyed", "fwd=uri-miss; detail=authorization")] {
+        let (_file, gateway) = start(&origin, &jwt, &format!("forward = \"{forward}\"")).await;
+        gateway.ask("GET", "/abc").field("cookie", "session=x").send().await.status(status);
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_the_claim_is_granted_nothing() {
+    let origin = Origin::start().await;
+    origin.on("/abc").answer(mine);
+    let grants = "grants = [\"authorization\", \"private\"]";
+    let (_file, gateway) = start(&origin, &by_secret(), grants).await;
+    for claims in [r#"{"iat":1}"#, r#"{"sub":null}"#] {
+        let token = bearer(claims);
+        let ask = || gateway.ask("GET", "/abc").field("authorization", &token).send();
+        for _ in 0..2 {
+            ask().await.body(&token).status("fwd=uri-miss; detail=private");
+        }
+    }
+    gateway.get("/abc").await.body("").status("fwd=uri-miss; detail=private");
+}
+
 #[tokio::test]
 async fn token_in_a_cookie_goes_forward_alone() {
     let origin = Origin::start().await;

@@ -346,6 +346,7 @@ impl Cache {
             method: &Method::GET,
             fields: &request,
             directives: &RequestDirectives::of(&request),
+            has_credentials: false,
         };
         let found = semantics::storable(&asked, status, fields, times, &self.rules);
         let certain = rfc::storing("GET", &self.request, &response, &self.config);

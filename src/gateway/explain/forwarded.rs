@@ -97,28 +97,28 @@ impl Gateway {
     pub(super) fn tell_storing(&self, presented: &Presented, is_passed: bool) -> shape::Storing {
         let plan = self.plan(presented);
         let (rules, fields) = (plan.rules(presented), &presented.head.headers);
+        let is_strange = plan.has_strange_token(presented);
+        let has_credentials = is_strange || fields.contains_key(AUTHORIZATION);
         let refusal = if presented.directives.no_store {
             Some(NotStored::RequestNoStore)
         } else if is_passed {
             Some(NotStored::Method)
-        } else if fields.contains_key(AUTHORIZATION) && rules.authorized == Authorized::Never {
+        } else if has_credentials && rules.authorized == Authorized::Never {
             Some(NotStored::Authorization)
         } else {
             None
         };
         let mut told = Vec::new();
-        if fields.contains_key(AUTHORIZATION) && !rules.grants.authorization {
+        if has_credentials && !rules.grants.authorization {
+            let what = if is_strange { "a token that shows no claim" } else { "`Authorization`" };
             told.push(match rules.authorized {
-                Authorized::Public => {
-                    "the request has `Authorization`: a response is stored only if it says \
-                     `public`, `s-maxage` or `must-revalidate` (RFC 9111 §3.5)"
-                        .to_owned()
-                }
-                Authorized::Never => {
-                    "the request has `Authorization`, and the key does not hold it: \
-                     nothing is stored"
-                        .to_owned()
-                }
+                Authorized::Public => format!(
+                    "the request has {what}: a response is stored only if it says `public`, \
+                     `s-maxage` or `must-revalidate` (RFC 9111 §3.5)"
+                ),
+                Authorized::Never => format!(
+                    "the request has {what}, and the key does not hold it: nothing is stored"
+                ),
             });
         }
         if fields.contains_key(CLIENT_CERT) && !rules.certificate_in_key {
