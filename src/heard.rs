@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 /// When something was last heard, to the millisecond.
 pub struct LastHeard {
     made: Instant,
-    /// In milliseconds from then.
+    /// In milliseconds from then; 0 before anything is.
     at: AtomicU64,
 }
 
@@ -21,7 +21,12 @@ impl LastHeard {
     /// Something is heard.
     pub fn is_now(&self) {
         let at = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.at.store(at, Ordering::Relaxed);
+        self.at.store(at.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether anything was since it was made.
+    pub fn is_anything(&self) -> bool {
+        self.at.load(Ordering::Relaxed) > 0
     }
 
     /// How long it is since.

@@ -20,6 +20,8 @@ pub struct Received {
     left: Option<u64>,
     /// The data have come, and trailers may.
     has_data: bool,
+    /// Whatever comes is none of it.
+    is_nothing: bool,
 }
 
 /// A content that goes on a stream.
@@ -32,7 +34,12 @@ impl Received {
     /// What comes on this, so many octets if that is known.
     pub fn of(stream: RecvStream, length: Option<u64>) -> Self {
         let left = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream, left, has_data: false }
+        Self { stream, left, has_data: false, is_nothing: false }
+    }
+
+    /// No content, however the stream ends.
+    pub fn nothing(stream: RecvStream) -> Self {
+        Self { stream, left: Some(0), has_data: true, is_nothing: true }
     }
 }
 
@@ -44,7 +51,10 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Self { stream, left, has_data } = &mut *self;
+        let Self { stream, left, has_data, is_nothing } = &mut *self;
+        if *is_nothing {
+            return Poll::Ready(None);
+        }
         if !*has_data {
             if let Some(data) = ready!(stream.poll_data(cx)).transpose()? {
                 // Whoever takes it sends it on before asking for more.
@@ -59,7 +69,7 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.is_nothing || self.stream.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

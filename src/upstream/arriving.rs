@@ -34,10 +34,10 @@ pub enum Arriving {
 #[derive(Debug, thiserror::Error)]
 pub enum Unfinished {
     /// On a connection of HTTP/1.1.
-    #[error(transparent)]
+    #[error("{0}")]
     Http1(#[from] hyper::Error),
     /// On a stream of HTTP/2.
-    #[error(transparent)]
+    #[error("{0}")]
     Http2(#[from] h2::Error),
 }
 

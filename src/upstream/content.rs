@@ -63,7 +63,7 @@ enum Leave {
 #[derive(Debug, thiserror::Error)]
 pub enum NotWhole {
     /// The client broke off, or what it sent is no content.
-    #[error(transparent)]
+    #[error("{0}")]
     Broken(#[from] Unfinished),
     /// There is more of it than may be passed on.
     #[error("the content is longer than it may be")]

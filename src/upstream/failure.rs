@@ -1,6 +1,7 @@
 //! Why a request got no response.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::sync::Arc;
@@ -33,9 +34,21 @@ pub enum Failure {
 }
 
 /// The cause of a failure that several requests share.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(transparent)]
+#[derive(Clone, Debug)]
 pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The error itself is found among the causes.
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
 
 /// An error and what caused it, in turn.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use http_body::Body as _;
 use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::heard::LastHeard;
@@ -42,6 +42,20 @@ const MAX_HEAD: u32 = 400 * 1024;
 /// A server takes so many exchanges at once until it says how many. RFC 9113 §6.5.2 would not have it take fewer.
 const UNSAID: usize = 100;
 
+/// A stream that was given up is remembered for so long, as its server may have sent some of it before it heard; and
+/// so many are at once. What comes on one that is not remembered is an error.
+const REMEMBERED: Duration = Duration::from_secs(10);
+const MOST_REMEMBERED: usize = 10_000;
+
+/// A server that has caused so many errors of single streams is left, with all that runs on the connection.
+const MOST_ERRORS: usize = 100_000;
+
+/// An exchange that is given up sooner tells nothing of whether anybody is there.
+const NO_MATTER: Duration = Duration::from_millis(500);
+
+/// The rest of a request that is answered goes on, unless nothing of it has for so long.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// A connection that many exchanges share. Dropping it lets those that run end.
 pub(super) struct Http2 {
     sender: SendRequest<Bytes>,
@@ -49,34 +63,62 @@ pub(super) struct Http2 {
     heard: Arc<LastHeard>,
     is_used: AtomicBool,
     is_retired: AtomicBool,
+    times: Mutex<Times>,
+}
+
+struct Times {
     /// When the last exchange ended.
-    idle_since: Mutex<Instant>,
+    idle_since: Instant,
+    /// When an exchange began, the first since something was heard.
+    unheard_since: Instant,
 }
 
 /// One exchange of a connection. Dropping it ends that, and no more of the request's content is sent.
 pub(super) struct Stream {
     connection: Arc<Http2>,
-    /// Sends a content that is not at hand.
-    upload: Option<AbortOnDropHandle<()>>,
+    upload: Option<Upload>,
+    /// The response has come whole.
+    is_over: bool,
     /// Others have been answered on the connection.
     pub(super) is_reused: bool,
 }
 
-/// Begins to speak HTTP/2.
-pub(super) async fn handshake<S>(stream: S) -> Result<Http2, Error>
+/// Sends a content that is not at hand. Dropping it ends that.
+struct Upload {
+    task: AbortOnDropHandle<()>,
+    content: Content,
+}
+
+/// Begins to speak HTTP/2. Until the server has said how many exchanges it takes, none begins.
+///
+/// # Errors
+/// It closes the connection, or speaks something else.
+pub(super) async fn handshake<S>(stream: S) -> io::Result<Http2>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let heard = Arc::new(LastHeard::now());
     let stream = Hearing { stream, heard: Arc::clone(&heard) };
-    let (sender, connection) = Builder::new()
+    let (sender, mut connection) = Builder::new()
         .enable_push(false)
         .initial_max_send_streams(UNSAID)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
+        .max_concurrent_reset_streams(MOST_REMEMBERED)
+        .reset_stream_duration(REMEMBERED)
+        .max_local_error_reset_streams(Some(MOST_ERRORS))
         .handshake(stream)
-        .await?;
+        .await
+        .map_err(io::Error::other)?;
+    // RFC 9113 §3.4: the first frame of a server's is `SETTINGS`.
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+        Poll::Pending if heard.is_anything() => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
     // Each exchange is told by itself what becomes of it. The last of them ends it, once `Http2` is dropped.
     TokioExecutor::new().execute(async { drop(connection.await) });
     Ok(Http2 {
@@ -85,7 +127,7 @@ where
         heard,
         is_used: AtomicBool::new(false),
         is_retired: AtomicBool::new(false),
-        idle_since: Mutex::new(Instant::now()),
+        times: Mutex::new(Times { idle_since: Instant::now(), unheard_since: Instant::now() }),
     })
 }
 
@@ -102,8 +144,12 @@ impl Http2 {
 
     /// Nothing has happened on it for so long.
     pub(super) fn is_idle(&self, timeout: Duration) -> bool {
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.times().idle_since;
         self.in_flight.load(Ordering::Relaxed) == 0 && since.elapsed() >= timeout
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an exchange, if there is room for it. To be called by one at a time.
@@ -114,9 +160,15 @@ impl Http2 {
             return None;
         }
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut times = self.times();
+        if self.heard.elapsed() < times.unheard_since.elapsed() {
+            times.unheard_since = Instant::now();
+        }
+        drop(times);
         Some(Stream {
             connection: Arc::clone(self),
             upload: None,
+            is_over: false,
             is_reused: self.is_used.swap(true, Ordering::Relaxed),
         })
     }
@@ -142,7 +194,8 @@ impl Stream {
             None => {
                 let reason = |error: &NotWhole| streams::reason(error).unwrap_or(Reason::CANCEL);
                 let sending = Sending::new(content.clone(), stream).run(reason);
-                self.upload = Some(AbortOnDropHandle::new(TaskTracker::new().spawn(sending)));
+                let task = AbortOnDropHandle::new(TaskTracker::new().spawn(sending));
+                self.upload = Some(Upload { task, content: content.clone() });
             }
         }
         Ok(response)
@@ -156,16 +209,21 @@ impl Stream {
     /// No more of the request's content is sent, and none is taken from its client.
     pub(super) async fn stop(&mut self) {
         if let Some(upload) = self.upload.take() {
-            upload.abort();
+            upload.task.abort();
             // That it was is no news.
-            drop(upload.await);
+            drop(upload.task.await);
         }
     }
 
     /// The response has come whole. The server may go on reading nevertheless (RFC 9113 §8.1).
     pub(super) fn end(mut self) {
+        self.is_over = true;
         if let Some(upload) = self.upload.take() {
-            upload.detach();
+            TokioExecutor::new().execute(async move {
+                upload.linger().await;
+                // Until then the server has one exchange more.
+                drop(self);
+            });
         }
     }
 
@@ -181,9 +239,29 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut since = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = Instant::now();
-        self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let Http2 { heard, is_retired, in_flight, .. } = &*self.connection;
+        let mut times = self.connection.times();
+        let unheard = times.unheard_since.elapsed();
+        // Who has waited for it has done so for less than the server's `timeout`: a health check, say.
+        if !self.is_over && unheard >= NO_MATTER && heard.elapsed() >= unheard {
+            is_retired.store(true, Ordering::Relaxed);
+        }
+        times.idle_since = Instant::now();
+        in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Upload {
+    /// Waits until all has gone, or nothing goes any more.
+    async fn linger(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                _ended = &mut self.task => return,
+                () = self.content.moved() => {}
+                () = sleep(LINGER) => return,
+            }
+        }
     }
 }
 
@@ -193,8 +271,9 @@ pub(super) async fn response(
     tell: impl Fn(Response<()>),
 ) -> Result<Response<RecvStream>, Error> {
     poll_fn(|cx| {
-        while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-            tell(interim?);
+        // What has failed may have been answered nevertheless.
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            tell(interim);
         }
         Pin::new(&mut response).poll(cx)
     })

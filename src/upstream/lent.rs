@@ -144,8 +144,15 @@ impl Lent {
             // RFC 9110 §6.4.1: these have none, whatever they say.
             let has_none = *outgoing.method == Method::HEAD
                 || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-            let length = if has_none { Some(0) } else { streams::length(response.headers()) };
-            Ok(response.map(|content| Coming::Stream(Received::of(content, length))))
+            let length = streams::length(response.headers());
+            Ok(response.map(|content| {
+                let received = if has_none {
+                    Received::nothing(content)
+                } else {
+                    Received::of(content, length)
+                };
+                Coming::Stream(received)
+            }))
         };
         in_time(pin!(response), &outgoing.content, silence, end).await
     }

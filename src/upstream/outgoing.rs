@@ -121,7 +121,10 @@ impl Message<'_, '_> {
         if let Some(length) = self.outgoing.content.size_hint().exact().filter(|it| *it > 0) {
             fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
-        let authority = Some(self.outgoing.authority).filter(|_| self.own_host.is_none());
+        let authority = match self.own_host {
+            None => Some(self.outgoing.authority),
+            Some(host) => host.to_str().ok(),
+        };
         let mut request = Request::new(());
         *request.method_mut() = Method::clone(self.outgoing.method);
         *request.version_mut() = Version::HTTP_2;

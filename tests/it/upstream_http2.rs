@@ -1,11 +1,19 @@
 //! HTTP/2 to servers: when it is spoken, what a request becomes, how connections are shared, and what
 //! becomes of requests when a server refuses them, leaves or hangs.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::Version;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-use crate::support::client::{answers, sent};
+use crate::support::PATIENCE;
+use crate::support::client::{Open, answers, sent};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, fields, frame,
+};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::pki::{Pki, run};
 use crate::support::streams::{Streams, given_up};
@@ -127,6 +135,23 @@ async fn a_crowd_that_finds_no_connection_opens_one() {
 }
 
 #[tokio::test]
+async fn a_crowd_goes_to_as_many_connections_as_the_server_wants() {
+    let mut server = Streams::start(2).await;
+    let gateway = setup(&server, "").start().await;
+    let waiting = sent((0..10).map(|number| gateway.ask("POST", &format!("/{number}"))));
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(server.next().await);
+    }
+    for stream in streams {
+        stream.answer("1");
+    }
+    for got in answers(waiting).await {
+        got.code(200).body("1");
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_was_refused_unprocessed_is_sent_again() {
     let mut server = Streams::start(100).await;
     let gateway = setup(&server, "").start().await;
@@ -200,6 +225,74 @@ async fn a_connection_that_hangs_is_left() {
     assert_eq!(stream.connection, 2, "nothing came on the other");
     stream.answer("2");
     next.await.unwrap().code(200).body("2");
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_is_left_by_those_who_wait_for_less_than_its_timeout() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "total_timeout = \"100ms\"").start().await;
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    let hanging = server.next().await;
+    hanging.hang();
+    first.await.unwrap().code(504);
+    let end = Instant::now() + PATIENCE;
+    let stream = loop {
+        let next = tokio::spawn(gateway.ask("GET", "/b").send());
+        tokio::select! {
+            stream = server.next() => break stream,
+            got = next => got.unwrap().code(504),
+        };
+        assert!(Instant::now() < end, "the connection is not left");
+    };
+    assert_eq!(stream.connection, 2);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_on_streams_that_were_given_up_ends_no_other() {
+    // More than `h2` would have of one connection in its life.
+    const ROUNDS: usize = 14;
+    let (mut server, gateway, kept) = by_hand("/kept").await;
+    let stream = server.until(HEADERS).await.pop().unwrap().stream;
+    server.send(&frame(HEADERS, END_HEADERS, stream, OK)).await;
+    let kept = kept.await.unwrap();
+    for _ in 0..ROUNDS {
+        let mut left = Vec::new();
+        for _ in 0..90 {
+            let mut client = Line::to(gateway.address()).await;
+            client.send("OPTIONS /left HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            left.push(client);
+            server.until(HEADERS).await;
+        }
+        let count = left.len();
+        drop(left);
+        for _ in 0..count {
+            let given_up = server.until(RST_STREAM).await.pop().unwrap().stream;
+            assert_ne!(given_up, stream);
+            assert!(server.send(&frame(DATA, 0, given_up, b"a")).await, "the connection ended");
+        }
+    }
+    server.send(&frame(DATA, END_STREAM, stream, b"a")).await;
+    kept.finish().await.unwrap().code(200).body("a");
+}
+
+#[tokio::test]
+async fn what_came_before_a_reset_is_passed_on() {
+    for reason in [Reason::NO_ERROR, Reason::INTERNAL_ERROR] {
+        let (mut server, _gateway, asked) = by_hand("/a").await;
+        let stream = server.until(HEADERS).await.pop().unwrap().stream;
+        let reset = u32::from(reason).to_be_bytes();
+        let date = ("date", "Sat, 28 Nov 2026 12:00:00 GMT");
+        let head = [OK, &fields(&[("content-length", "5"), date])].concat();
+        let frames = [
+            frame(HEADERS, END_HEADERS, stream, &head),
+            frame(DATA, 0, stream, b"hel"),
+            frame(RST_STREAM, 0, stream, &reset),
+        ];
+        server.send(&frames.concat()).await;
+        // All of it is there when the head is looked for.
+        let client = asked.await.unwrap();
+        assert!(client.finish().await.is_err(), "{reason:?}");
+    }
 }
 
 #[tokio::test]
@@ -415,4 +508,68 @@ async fn content_that_nobody_waits_for_any_more_is_given_up() {
     client.send("3\r\ndef\r\n0\r\n\r\n").await;
     assert_eq!(stream.piece().await.as_deref(), Some(&b"def"[..]));
     assert_eq!(stream.piece().await, None);
+}
+
+#[tokio::test]
+async fn content_that_goes_on_behind_an_answer_takes_the_room_of_an_exchange() {
+    let mut server = Streams::start(1).await;
+    let gateway = setup(&server, "").start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc").await;
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&[("content-length", "1")]);
+    content.send_data(Bytes::from_static(b"1"), true).unwrap();
+    client.until("\r\n\r\n1").await;
+    let next = tokio::spawn(gateway.ask("GET", "/b").send());
+    let other = server.next().await;
+    assert_eq!(other.connection, 2);
+    other.answer("2");
+    next.await.unwrap().code(200).body("2");
+}
+
+/// RFC 9113 §8.1: the client is told what the server says of it.
+#[tokio::test]
+async fn the_reason_of_a_reset_is_passed_on() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    let asked = tokio::spawn(gateway.ask("GET", "/a").http2().open());
+    let mut stream = server.next().await;
+    let mut content = stream.begin(&[]);
+    content.send_data(Bytes::from_static(b"hel"), false).unwrap();
+    let mut client = asked.await.unwrap();
+    client.piece().await.unwrap().unwrap();
+    content.send_reset(Reason::ENHANCE_YOUR_CALM);
+    let error = client.finish().await.unwrap_err();
+    let cause = std::error::Error::source(&error).and_then(|it| it.downcast_ref::<h2::Error>());
+    assert_eq!(cause.and_then(h2::Error::reason), Some(Reason::ENHANCE_YOUR_CALM), "{error:?}");
+}
+
+/// RFC 9110 §8.6: what has no content has no length of it that nobody has said.
+#[tokio::test]
+async fn what_has_no_content_ends_with_its_head() {
+    let mut server = Streams::start(100).await;
+    let gateway = setup(&server, "").start().await;
+    for http2 in [false, true] {
+        for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+            let ask = gateway.ask(method, "/a").field("if-none-match", "\"1\"");
+            let ask = if http2 { ask.http2() } else { ask };
+            let asked = tokio::spawn(ask.send());
+            let mut content = server.next().await.begin_with(status, &[("etag", "\"1\"")]);
+            // An end of its own.
+            content.send_data(Bytes::new(), true).unwrap();
+            asked.await.unwrap().code(status).body("").lacks("content-length");
+        }
+    }
+}
+
+/// The status 200, packed (RFC 7541 §A).
+const OK: &[u8] = &[0x88];
+
+/// A server whose frames are written by hand, and a client of the gateway before it that has asked.
+async fn by_hand(target: &str) -> (Frames, Gateway, JoinHandle<Open>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let gateway = Gateway::setup_before(&[url]).upstream("http = \"2\"").start().await;
+    let asked = tokio::spawn(gateway.ask("POST", target).open());
+    (Frames::accept(&listener).await, gateway, asked)
 }

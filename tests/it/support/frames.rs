@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::PATIENCE;
@@ -24,6 +24,9 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const PRIORITISED: u8 = 32;
+
+/// What a client begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +74,23 @@ impl Frames {
     /// With these settings.
     pub(crate) async fn with(server: SocketAddr, settings: &[u8]) -> Self {
         let (reading, mut sending) = TcpStream::connect(server).await.unwrap().into_split();
-        sending.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        sending.write_all(PREFACE).await.unwrap();
         sending.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
+        Self::over(reading, sending)
+    }
+
+    /// The server's side of the next connection.
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
+        let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        let (mut reading, mut sending) = stream.into_split();
+        reading.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+        let settings = [frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat();
+        sending.write_all(&settings).await.unwrap();
+        Self::over(reading, sending)
+    }
+
+    fn over(reading: OwnedReadHalf, sending: OwnedWriteHalf) -> Self {
         let (frames, came) = unbounded_channel();
         tokio::spawn(read(reading, frames));
         Self { sending, came }

@@ -131,7 +131,12 @@ impl Stream {
 
     /// Answers with 200 and these fields; the content is still to come.
     pub(crate) fn begin(&mut self, fields: &[(&str, &str)]) -> SendStream<Bytes> {
-        let mut response = Response::builder();
+        self.begin_with(200, fields)
+    }
+
+    /// The same with another status.
+    pub(crate) fn begin_with(&mut self, status: u16, fields: &[(&str, &str)]) -> SendStream<Bytes> {
+        let mut response = Response::builder().status(status);
         for (name, value) in fields {
             response = response.header(*name, *value);
         }
