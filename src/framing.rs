@@ -114,6 +114,10 @@ impl Framing {
                     }
                 }
                 _ => {
+                    // RFC 9112 §2.2: an empty line may follow a request, and is no part of it.
+                    if self.state == State::Start && self.piece == Piece::Request {
+                        self.piece = Piece::Other;
+                    }
                     rest = self.read_line(rest).map_err(|why| Unclear { at, why })?;
                     if std::mem::take(&mut self.may_switch) {
                         return Ok(Some(piece.len() - rest.len()));
@@ -485,6 +489,8 @@ mod tests {
             (vec![format!("{post}{get}")], false, "two"),
             (vec![format!("{get}{post}")], false, "two"),
             (vec![format!("{post}G")], false, "more than one"),
+            (vec![format!("{get}\r\n")], false, "an empty line behind it"),
+            (vec![format!("{post}\r\n")], false, "an empty line behind its content"),
             (vec![post[..post.len() - 1].to_owned()], false, "not all of it"),
             (vec![post[..9].to_owned(), post[9..].to_owned()], false, "not from its beginning"),
             (vec![post.replace("abc", "ab"), "c".to_owned()], false, "the rest of one"),

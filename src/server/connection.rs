@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -346,7 +347,7 @@ fn service(
         if request.extensions().get::<OnUpgrade>().is_some() {
             request.extensions_mut().insert(ground.clone());
         }
-        let switch = switch.is_open().then(|| switch.clone());
+        let switch = (switch.is_open() && may_switch(&request)).then(|| switch.clone());
         // Its client is to come back by another connection.
         let is_last = current.is_leaving() || begun.is_last();
         let finish = move |response: &mut Response<Body>| {
@@ -374,6 +375,12 @@ fn service(
             _ => answer.map(finish),
         })
     })
+}
+
+/// Whether what follows a request may be of another protocol: it is the last of those that the guard has let through,
+/// and the ones before it tell nothing of that. See `Framing::read`.
+fn may_switch(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(UPGRADE) && request.body().is_end_stream()
 }
 
 /// An answer as hyper wants it. Nothing is wrapped around it that would have to be moved, too.

@@ -116,6 +116,11 @@ impl<S> Guarded<S, Strict> {
     pub(super) fn has_whole_request(&self) -> bool {
         !self.is_other && self.end.is_none() && self.guard.has_whole_request()
     }
+
+    /// Whether something that was to be sent waits for the client.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_on()
+    }
 }
 
 impl<S: AsyncRead + Unpin, G: Guard + Unpin> Guarded<S, G> {

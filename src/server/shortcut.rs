@@ -107,7 +107,9 @@ impl<S, A> Shortcut<S, A> {
 
     /// Whether the piece that was read last may be answered here.
     fn is_open(&mut self) -> bool {
-        if !self.inner.has_whole_request() || !self.idle.awaits_head() {
+        // Hyper begins to wait for a head before the client has taken all of the answer before.
+        let is_next = self.idle.awaits_head() && !self.inner.is_stalled();
+        if !self.inner.has_whole_request() || !is_next {
             return false;
         }
         let is_open = self.pause == 0;

@@ -46,7 +46,12 @@ impl Stall {
             return tried;
         }
         let limit = self.limit;
-        let (_, timer) = self.since.get_or_insert_with(|| (way, Box::pin(sleep(limit))));
+        let (waiting, timer) = self.since.get_or_insert_with(|| (way, Box::pin(sleep(limit))));
+        // As long as there is more to write than TLS has room for, it is never flushed, and only that more could be
+        // written tells that the client takes what comes.
+        if way == Way::Write {
+            *waiting = way;
+        }
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => tried,
@@ -75,6 +80,31 @@ mod tests {
             assert!(stall.since.is_some());
             assert!(stall.watch(Way::Write, Poll::Ready(Ok(1)), cx).is_ready());
             assert!(stall.since.is_none());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_what_is_never_flushed_is_not_given_up() {
+        let nothing = || Poll::<io::Result<usize>>::Pending;
+        let until = |stall: &Stall| stall.since.as_ref().map(|(_, timer)| timer.deadline());
+        let mut stall = Stall::after(Duration::from_hours(1));
+        poll_fn(|cx| {
+            assert!(stall.watch(Way::Flush, nothing(), cx).is_pending());
+            let first = until(&stall);
+            // There was room for it.
+            assert!(stall.watch(Way::Write, Poll::Ready(Ok(1)), cx).is_ready());
+            assert!(stall.watch(Way::Write, nothing(), cx).is_pending());
+            assert!(stall.watch(Way::Flush, nothing(), cx).is_pending());
+            assert!(first.is_some() && until(&stall) == first, "it has taken nothing so far");
+            for _ in 0..3 {
+                assert!(stall.watch(Way::Write, Poll::Ready(Ok(1)), cx).is_ready());
+                assert!(!stall.is_on(), "its time begins anew");
+                assert!(stall.watch(Way::Write, nothing(), cx).is_pending());
+                assert!(stall.watch(Way::Flush, nothing(), cx).is_pending());
+                assert!(stall.is_on());
+            }
             Poll::Ready(())
         })
         .await;

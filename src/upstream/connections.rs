@@ -20,7 +20,7 @@ use http::Response;
 use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::coming::Coming;
 use super::connect::{Connector, Opened};
@@ -32,6 +32,9 @@ use super::{Failure, Outgoing};
 
 /// A connection that nobody uses is closed after so long.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// One that hyper has is ready as soon as its last exchange is over; or never, where the server reads no more.
+const READY: Duration = Duration::from_millis(100);
 
 /// So many of HTTP/1.1 may wait for their next exchange.
 const MOST_IDLE: usize = 256;
@@ -170,7 +173,10 @@ impl Inner {
             let (mut idle, since) = self.kept().take(is_short)?;
             let is_open = match &mut idle {
                 Http1::Wire(wire) => direct::is_open(wire).await,
-                Http1::Spoken(sender) => sender.ready().await.is_ok(),
+                Http1::Spoken(sender) => {
+                    let ready = timeout(READY, sender.ready()).await;
+                    ready.is_ok_and(|ready| ready.is_ok())
+                }
             };
             if is_open && now.saturating_duration_since(since) < IDLE {
                 return Some(idle);

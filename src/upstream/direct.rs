@@ -4,8 +4,8 @@
 //! Most of what a cache fetches is that. hyper has a task for each connection, which is woken for each step,
 //! channels to and from it, and states for whatever else may happen: a third of what such an exchange costs.
 //! So a connection that waits for its next exchange is but octets, and whoever has the exchange writes and
-//! reads them. Whatever comes otherwise, hyper reads: it is given the request that has gone out, and
-//! what has come ([`speak`](super::wire::speak)).
+//! reads them. Whatever comes otherwise, hyper reads: it is given the request, of which what has not gone out goes as
+//! it is, and what has come ([`speak`](super::wire::speak)).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -21,7 +21,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::octets;
 
-use super::wire::Wire;
+use super::wire::{Begun, Wire};
 
 /// So many octets of a response are read at first. A longer head is hyper's.
 const FIRST: usize = 16 * 1024;
@@ -54,7 +54,7 @@ pub(super) struct Direct {
 pub(super) enum Came {
     Response(Response<Direct>),
     /// This, which hyper is to read.
-    Otherwise(Wire, Bytes),
+    Otherwise(Wire, Begun),
 }
 
 /// There is no response.
@@ -106,7 +106,10 @@ pub(super) async fn exchange(
         return Err(Lost::Closed);
     }
     Ok(match read(&came, is_head) {
-        None => Came::Otherwise(wire, came),
+        None => {
+            let unsent = Bytes::copy_from_slice(request);
+            Came::Otherwise(wire, Begun { came, unsent })
+        }
         Some(Read { response, begun, rest, is_last }) => {
             Came::Response(response.map(|()| Direct {
                 begun,
@@ -240,7 +243,9 @@ mod tests {
     use std::time::Duration;
 
     use http_body_util::BodyExt as _;
+    use hyper::client::conn::http1::SendRequest;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::timeout;
     use tokio_util::task::TaskTracker;
 
     use super::super::Content;
@@ -405,10 +410,11 @@ mod tests {
         assert!(matches!(exchange(wire, b"", false, soon()).await, Err(Lost::Closed)));
         let (wire, mut server) = connection();
         server.write_all(b"HTTP/1.1 200").await.unwrap();
-        let Ok(Came::Otherwise(_, came)) = exchange(wire, b"", false, soon()).await else {
+        let Ok(Came::Otherwise(_, begun)) = exchange(wire, b"", false, soon()).await else {
             panic!("something")
         };
-        assert_eq!(&came[..], b"HTTP/1.1 200");
+        assert_eq!(&begun.came[..], b"HTTP/1.1 200");
+        assert!(begun.unsent.is_empty());
         let (wire, _server) = connection();
         let silent = exchange(wire, &[0; 1000], false, Instant::now()).await;
         assert!(matches!(silent, Err(Lost::Silent)), "nor does anybody read");
@@ -417,8 +423,9 @@ mod tests {
     #[tokio::test]
     async fn what_has_come_hyper_reads_and_what_has_gone_it_does_not_send_again() {
         let (wire, mut server) = connection();
-        let mut sender =
-            speak(wire, Some("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2".into())).await.unwrap();
+        let came = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2".into();
+        let begun = Begun { came, unsent: Bytes::new() };
+        let mut sender = speak(wire, Some(begun)).await.unwrap();
         let request =
             |target: &str| http::Request::get(target.to_owned()).body(Content::default()).unwrap();
         let answer = TaskTracker::new().spawn(sender.send_request(request("/first")));
@@ -435,5 +442,56 @@ mod tests {
         assert_eq!(came, "GET /second HTTP/1.1\r\n\r\n");
         server.write_all(b"HTTP/1.1 204 None\r\n\r\n").await.unwrap();
         assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::NO_CONTENT);
+    }
+
+    /// A request that has more octets than a server takes at once, and these.
+    fn long() -> (http::Request<Content>, String) {
+        let value = "b".repeat(1000);
+        let octets = format!("GET / HTTP/1.1\r\na: {value}\r\n\r\n");
+        (http::Request::get("/").header("a", value).body(Content::default()).unwrap(), octets)
+    }
+
+    /// Sends these until something comes, and has hyper go on.
+    async fn interrupted(wire: Wire, octets: &str) -> SendRequest<Content> {
+        let came = exchange(wire, octets.as_bytes(), false, soon()).await;
+        let Ok(Came::Otherwise(wire, begun)) = came else { panic!("it is hyper's") };
+        assert!(!begun.unsent.is_empty());
+        speak(wire, Some(begun)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_has_not_gone_goes_while_hyper_reads() {
+        let ((wire, mut server), (request, octets)) = (connection(), long());
+        server.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        let mut sender = interrupted(wire, &octets).await;
+        let answer = TaskTracker::new().spawn(sender.send_request(request));
+        let mut came = vec![0; octets.len()];
+        let reading = timeout(Duration::from_secs(10), server.read_exact(&mut came));
+        reading.await.expect("the rest of it").unwrap();
+        assert_eq!(String::from_utf8(came).unwrap(), octets);
+        server.write_all(b"HTTP/1.1 204 None\r\n\r\n").await.unwrap();
+        assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::NO_CONTENT);
+        drop(sender);
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0, "none goes twice");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_hyper_reads_counts_though_the_server_reads_no_more() {
+        for is_closed in [false, true] {
+            let ((wire, mut server), (request, octets)) = (connection(), long());
+            server.write_all(b"HTTP/1.1 431 Long\r\n\r\nab").await.unwrap();
+            let server = if is_closed {
+                drop(server);
+                None
+            } else {
+                server.shutdown().await.unwrap();
+                Some(server)
+            };
+            let mut sender = interrupted(wire, &octets).await;
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ab");
+            drop(server);
+        }
     }
 }

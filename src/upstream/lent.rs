@@ -97,20 +97,26 @@ impl Lent {
         silence: Duration,
         end: Instant,
     ) -> Result<Response<Coming>, Unanswered> {
-        let (wire, came) = match message.octets() {
+        let (wire, begun) = match message.octets() {
             None => (wire, None),
             Some(octets) => {
                 let is_head = message.outgoing.method == Method::HEAD;
                 let exchange = direct::exchange(wire, &octets, is_head, end);
                 match exchange.await.map_err(|lost| Unanswered::Failed(lost.into()))? {
                     Came::Response(response) => return Ok(response.map(Coming::Direct)),
-                    Came::Otherwise(wire, came) => (wire, Some(came)),
+                    Came::Otherwise(wire, begun) => {
+                        // The server may never read on: nobody is to wait behind the rest.
+                        if !begun.unsent.is_empty() {
+                            self.home = Weak::new();
+                        }
+                        (wire, Some(begun))
+                    }
                 }
             }
         };
         // As above.
         Box::pin(async {
-            let spoken = speak(wire, came).await;
+            let spoken = speak(wire, begun).await;
             let failed = |error| Failure::of(Cause::of(error), &message.outgoing.content);
             let sender = spoken.map_err(|error| Unanswered::Failed(failed(error)))?;
             self.send_by(sender, message, silence, end).await

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -44,15 +44,25 @@ impl Wire {
     }
 }
 
+/// An exchange that has begun without hyper, which is to go on with it.
+#[derive(Default)]
+pub(super) struct Begun {
+    /// What has been read.
+    pub(super) came: Bytes,
+    /// What of the request has not gone out.
+    pub(super) unsent: Bytes,
+}
+
 /// Has hyper speak on a connection from now on, in a task of its own. What is `begun` has gone on with a request
 /// that hyper is to be given next.
-pub(super) async fn speak(wire: Wire, begun: Option<Bytes>) -> hyper::Result<SendRequest<Content>> {
+pub(super) async fn speak(wire: Wire, begun: Option<Begun>) -> hyper::Result<SendRequest<Content>> {
     let sending = if begun.is_some() {
         Sending::Again { waker: None, has_come: false }
     } else {
         Sending::First
     };
-    let stream = Replayed { octets: wire.octets, came: begun.unwrap_or_default(), sending };
+    let Begun { came, unsent } = begun.unwrap_or_default();
+    let stream = Replayed { octets: wire.octets, came, unsent, sending };
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     TokioExecutor::new().execute(async move {
         // What it ends with its last exchange has been told, or nobody has lost anything by it.
@@ -66,6 +76,8 @@ struct Replayed {
     octets: Box<dyn Octets>,
     /// What has been read, and hyper has not.
     came: Bytes,
+    /// What of the request has not gone out, which goes before what hyper sends.
+    unsent: Bytes,
     sending: Sending,
 }
 
@@ -73,7 +85,8 @@ struct Replayed {
 enum Sending {
     /// It goes out.
     First,
-    /// It is a request that has gone out. Before it has come, what hyper reads would be the answer to none.
+    /// It is a request that has gone out, or goes out as it is. Before it has come, what hyper reads would be the
+    /// answer to none.
     Again {
         /// Waits to read.
         waker: Option<Waker>,
@@ -92,6 +105,18 @@ impl Replayed {
                 false
             }
         }
+    }
+
+    /// Sends what is left of the request.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.octets).poll_write(cx, &self.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(sent);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -124,6 +149,7 @@ impl AsyncWrite for Replayed {
         if !self.is_new(octets.len()) {
             return Poll::Ready(Ok(octets.len()));
         }
+        ready!(self.poll_unsent(cx))?;
         Pin::new(&mut self.octets).poll_write(cx, octets)
     }
 
@@ -136,6 +162,7 @@ impl AsyncWrite for Replayed {
         if !self.is_new(count) {
             return Poll::Ready(Ok(count));
         }
+        ready!(self.poll_unsent(cx))?;
         Pin::new(&mut self.octets).poll_write_vectored(cx, octets)
     }
 
@@ -151,7 +178,12 @@ impl AsyncWrite for Replayed {
             }
             self.sending = Sending::First;
         }
-        Pin::new(&mut self.octets).poll_flush(cx)
+        // A server may answer before it has read all, and close: then hyper is to read that, and to wait for nothing
+        // else. It flushes each time that it looks, so the rest goes as the server takes it.
+        match self.poll_unsent(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.octets).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -127,6 +127,30 @@ async fn a_refusal_is_an_answer_like_others() {
 }
 
 #[tokio::test]
+async fn what_comes_before_it_does_not_tell_what_follows_it() {
+    let (origin, wire) = (Origin::start().await, Wire::start().await);
+    let gateway = setup(&origin, &wire, "").start().await;
+    for (before, end) in [
+        ("GET /a HTTP/1.1\r\nhost: a\r\n\r\n", "\r\n\r\n"),
+        // This one cannot be followed by another protocol.
+        ("POST /a HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\ncontent-length: 1\r\n\r\nx", "\r\n\r\nx"),
+    ] {
+        let mut client = Line::to(gateway.address()).await;
+        client.send(format!("{before}{ASK}\r\n\n\nearly")).await;
+        let mut origin = wire.accept().await;
+        origin.until(end).await;
+        origin.send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nyes").await;
+        client.until("\r\n\r\nyes").await;
+        let mut origin = wire.accept().await;
+        origin.until("\r\n\r\n").await;
+        origin.send(AGREE).await;
+        let head = client.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{before}: {head}");
+        assert_eq!(origin.until("early").await, "\n\nearly", "{before}");
+    }
+}
+
+#[tokio::test]
 async fn what_no_route_allows_is_not_asked_for() {
     let (origin, wire) = (Origin::start().await, Wire::start().await);
     let allowing = setup(&origin, &wire, "").start().await;

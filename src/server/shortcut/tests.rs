@@ -59,6 +59,15 @@ impl Stage {
         }
     }
 
+    /// How many of these hyper gets rid of at once.
+    async fn write(&mut self, octets: &[u8]) -> Option<usize> {
+        let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.near).poll_write(cx, octets)));
+        match polled.await {
+            Poll::Ready(written) => Some(written.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
     async fn reads(&mut self, octets: &[u8]) {
         let mut read = Vec::new();
         while read.len() < octets.len() {
@@ -146,6 +155,30 @@ async fn no_head_is_waited_for_before_an_answer_has_gone() {
         assert!(stage.look().await.is_none());
     }
     assert!(!stage.idle.is_answering() && stage.idle.answered_at().is_some());
+}
+
+#[tokio::test]
+async fn no_answer_overtakes_the_end_of_one_of_hypers() {
+    let ([answer], receivers) = answers();
+    let mut stage = Stage::new(64, receivers);
+    assert_eq!(stage.write(&[b'a'; 100]).await, Some(64));
+    assert_eq!(stage.write(&[b'a'; 36]).await, None);
+    // By now hyper waits for a head, as the request before has ended.
+    stage.client.write_all(GET).await.unwrap();
+    stage.reads(GET).await;
+    let mut got = [0; 64];
+    stage.client.read_exact(&mut got).await.unwrap();
+    assert_eq!(stage.write(&[b'a'; 36]).await, Some(36));
+    stage.client.read_exact(&mut got[..36]).await.unwrap();
+    assert_eq!(got, [b'a'; 64]);
+    stage.client.write_all(GET).await.unwrap();
+    assert!(stage.look().await.is_none());
+    give(answer, whole("1"));
+    assert!(stage.look().await.is_none());
+    let expected = head(1) + "1";
+    let mut got = vec![0; expected.len()];
+    stage.client.read_exact(&mut got).await.unwrap();
+    assert_eq!(String::from_utf8(got).unwrap(), expected);
 }
 
 #[tokio::test]
