@@ -10,7 +10,8 @@
 //! here goes by the connection for commands, from a task of its own: the log's reader never waits for it,
 //! and trouble costs receipts alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -83,6 +84,10 @@ struct Seen {
     /// The server's time, in milliseconds since 1970, and when it said so.
     clock: Option<(Instant, u64)>,
     gateways: BTreeMap<String, Beat>,
+    /// When it was asked for them.
+    asked: Option<Instant>,
+    /// Those whose lines it has lost, and not got again.
+    lost: BTreeSet<String>,
 }
 
 impl Fleet {
@@ -166,8 +171,7 @@ impl Fleet {
     ) {
         let Some(shared) = &self.shared else { return };
         let mut next = tokio::time::Instant::from_std(clock::instant());
-        let mut told = next;
-        let mut is_told = false;
+        let (mut told, mut is_told) = (next, false);
         loop {
             // If something else comes first, that tells of them as well.
             let due = async {
@@ -201,8 +205,7 @@ impl Fleet {
             }
             told = tokio::time::Instant::from_std(clock::instant());
         }
-        let mut leave = redis::pipe();
-        let gateways = shared.gateways();
+        let (gateways, mut leave) = (shared.gateways(), redis::pipe());
         leave.cmd("HDEL").arg(&gateways).arg(&*self.name()).ignore();
         let left: Result<(), _> = shared.query(&gateways, &leave).await;
         debug!(is_known = left.is_ok(), "left the fleet");
@@ -210,35 +213,34 @@ impl Fleet {
 
     async fn beat(&self, shared: &Shared, reached: Position) -> Result<(), Trouble> {
         let now = self.look(shared).await?;
-        let mut telling = redis::pipe();
-        let gateways = shared.gateways();
-        let is_too_many = {
+        let (gateways, mut telling) = (shared.gateways(), redis::pipe());
+        {
             let mut seen = lock(&self.seen);
             let is_too_many = seen.gateways.len() > MOST_GATEWAYS;
             let is_gone = |beat: &Beat| now.abs_diff(beat.at) > millis(FORGOTTEN);
-            let gone: Vec<_> =
-                seen.gateways.extract_if(.., |_, beat| is_too_many || is_gone(beat)).collect();
-            if !gone.is_empty() && !is_too_many {
-                let names: Vec<_> = gone.into_iter().map(|(name, _)| name).collect();
+            let gone = seen.gateways.extract_if(.., |_, beat| is_too_many || is_gone(beat));
+            let names: Vec<_> = gone.map(|(name, _)| name).collect();
+            if is_too_many {
+                telling.cmd("DEL").arg(&gateways).ignore();
+            } else if !names.is_empty() {
                 telling.cmd("HDEL").arg(&gateways).arg(names).ignore();
             }
-            is_too_many
-        };
-        if is_too_many {
-            telling.cmd("DEL").arg(&gateways).ignore();
         }
-        let (name, process) = (self.name(), &self.process);
-        let line = format!("{reached} {now} {process}");
-        telling.cmd("HSET").arg(&gateways).arg(&*name).arg(line).ignore();
-        let told: Result<(), _> = shared.query(&gateways, &telling).await;
-        lock(&self.name).is_written = told.is_ok();
-        told
+        let line = format!("{reached} {now} {}", self.process);
+        telling.cmd("HSET").arg(&gateways).arg(&*self.name()).arg(line);
+        let told: Result<(u64,), _> = shared.query(&gateways, &telling).await;
+        let was_written = mem::replace(&mut lock(&self.name).is_written, told.is_ok());
+        if told?.0 > 0 && was_written {
+            // All were lost, perhaps since they were looked at.
+            let mut seen = lock(&self.seen);
+            seen.lost = seen.gateways.keys().cloned().collect();
+        }
+        Ok(())
     }
 
     /// What Redis knows of the fleet. Answers the server's time.
     async fn look(&self, shared: &Shared) -> Result<u64, Trouble> {
-        let mut asking = redis::pipe();
-        let gateways = shared.gateways();
+        let (asked, gateways, mut asking) = (clock::instant(), shared.gateways(), redis::pipe());
         asking.cmd("TIME").cmd("HGETALL").arg(&gateways);
         let ((seconds, micros), lines): ((u64, u64), HashMap<Vec<u8>, Vec<u8>>) =
             shared.query(&gateways, &asking).await?;
@@ -257,11 +259,10 @@ impl Fleet {
         if seen.server_time(instant).is_none_or(is_off) {
             seen.clock = Some((instant, now));
         }
-        let mut before = std::mem::replace(&mut seen.gateways, gateways);
-        // Redis may have lost the line of one that is alive; it will write it again.
-        before.retain(|_, beat| beat.is_alive(now));
-        for (name, beat) in before {
-            seen.gateways.entry(name).or_insert(beat);
+        // Another answer, to a later question, may have come before.
+        if seen.asked.is_none_or(|last| last <= asked) {
+            seen.asked = Some(asked);
+            seen.find(gateways, now, &self.process);
         }
         Ok(now)
     }
@@ -425,6 +426,19 @@ impl Seen {
         let later = millis(at.saturating_duration_since(asked));
         Some((then + later).saturating_sub(millis(asked.saturating_duration_since(at))))
     }
+
+    /// Redis has these lines now. Without that of the `own` process, all were lost, and who is alive will
+    /// write its own again; else one whose line is missing has left.
+    fn find(&mut self, found: BTreeMap<String, Beat>, now: u64, own: &str) {
+        let are_lost = found.values().all(|beat| beat.process != own);
+        let mut before = mem::replace(&mut self.gateways, found);
+        before.retain(|name, beat| {
+            let is_lost = are_lost || self.lost.contains(name);
+            is_lost && beat.is_alive(now) && !self.gateways.contains_key(name)
+        });
+        self.lost = before.keys().cloned().collect();
+        self.gateways.append(&mut before);
+    }
 }
 
 /// Whether Redis has answered nothing, not even an error.
@@ -442,4 +456,31 @@ fn millis(span: Duration) -> u64 {
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_line_is_missing_has_left_unless_all_are() {
+        let mut seen = Seen::default();
+        let mut find = |names: &[&str], now| {
+            let beat = |name: &str| {
+                let beat = Beat { reached: Position::ZERO, at: 1000, process: name.to_owned() };
+                (name.to_owned(), beat)
+            };
+            seen.find(names.iter().map(|name| beat(name)).collect(), now, "own");
+            seen.gateways.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(find(&["one", "own", "two"], 1000), "one own two");
+        assert_eq!(find(&["own", "two"], 1000), "own two", "it has left");
+        assert_eq!(find(&[], 2000), "own two", "lost");
+        assert_eq!(find(&["own"], 2000), "own two", "not written again as yet");
+        assert_eq!(find(&["own", "two"], 2000), "own two");
+        assert_eq!(find(&["own"], 2000), "own", "it has left");
+        assert_eq!(find(&["own", "two"], 2000), "own two");
+        assert_eq!(find(&[], 2000), "own two", "lost");
+        assert_eq!(find(&["own"], 9000), "own", "not alive");
+    }
 }

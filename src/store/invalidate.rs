@@ -49,7 +49,12 @@ impl Store {
             self.log.tell_of_purge();
         }
         if !shared {
-            return Purged { id: self.fleet.wait(position, later), shared };
+            let id = self.fleet.wait(position, later);
+            if let Some(redis) = &self.redis {
+                // Perhaps its records are in the log already, and nothing else waits.
+                redis.log.waiting.wake();
+            }
+            return Purged { id, shared };
         }
         self.fleet.note(position);
         Purged { id: PurgeId::Placed(position), shared }

@@ -176,11 +176,6 @@ impl SharedLog {
         *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
-    /// How many invalidations wait to be appended.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Appends and applies. If Redis does not answer in time the records are applied at once, and
     /// appended when it is back: then perhaps for the second time, which is harmless.
     pub(super) async fn append(&self, records: Vec<Invalidation>, cause: Cause) -> Receipt {
@@ -210,19 +205,6 @@ impl SharedLog {
             }
         }
         receipt
-    }
-
-    /// Applies records at once, and leaves it to [`SharedLog::share`] to append them. Answers the last
-    /// one's place.
-    fn append_later(&self, records: &[Invalidation], cause: Cause) -> Option<Position> {
-        let (now, by) = (clock::instant(), self.fleet.name());
-        let apply = |record| {
-            let place = self.log.append_ahead(record, now);
-            self.log.journal.note(place, record, cause, &by, now);
-            place
-        };
-        let apply = || records.iter().map(apply).last();
-        self.waiting.add(records, apply)
     }
 
     /// Whether the shared log has just so many records after one place and up to another. One that
@@ -270,12 +252,14 @@ impl SharedLog {
         let link = self.nodes.connect(&self.stream).await?;
         let mut connection = link.commands();
         let mut asked = clock::instant();
-        self.bridge(&mut connection, seen).await?;
+        let first = self.bridge(&mut connection, seen).await?;
+        // Of the first read alone.
+        let mut from = Some(first.max(seen.last));
         let mut confirmed = clock::instant();
         loop {
             let together = Instant::from_std(clock::instant() + TOGETHER);
             let before = mem::replace(&mut asked, clock::instant());
-            let (count, moment) = self.read(&mut connection, seen, before).await?;
+            let (count, moment) = self.read(&mut connection, seen, before, from.take()).await?;
             let is_at_end = count < BATCH;
             // `FLUSHALL` takes the log away and leaves the connection.
             let is_new = is_at_end && !self.is_read();
@@ -308,12 +292,14 @@ impl SharedLog {
 
     /// Reads the next records and applies them. Answers how many there were, and a moment before which
     /// no other had been appended, unless they are as many as one command reads. Waits for one only if
-    /// there was none the last time, for which it asked at `before`.
+    /// there was none the last time, for which it asked at `before`. Before the first read, records after
+    /// `from` may have been trimmed.
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
         seen: &mut Seen,
         before: std::time::Instant,
+        from: Option<Position>,
     ) -> Result<(usize, Moment), Trouble> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
@@ -327,6 +313,9 @@ impl SharedLog {
             bounded(BLOCKED_ANSWER, command.query_async(connection)).await?;
         if before.elapsed() > STOOD_STILL {
             return Err(Trouble::StoodStill);
+        }
+        if let Some(from) = from {
+            self.cover_trimmed(connection, from).await?;
         }
         let records: Vec<_> =
             reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
@@ -357,14 +346,30 @@ impl SharedLog {
         Ok((records.len(), self.lag.at(asked + waited)))
     }
 
-    /// Finds out what was missed since the last connection, and sees to it.
+    /// Drops all from before the stream's beginning, if that is beyond this place: records that
+    /// [`SharedLog::bridge`] found there are gone, and perhaps were when they should have been read.
+    async fn cover_trimmed(
+        &self,
+        connection: &mut MultiplexedConnection,
+        from: Position,
+    ) -> Result<(), Trouble> {
+        let extent = self.extent(connection).await?.filter(|extent| extent.trimmed);
+        let first = extent.and_then(|extent| extent.first);
+        if let Some(first) = first.filter(|first| *first > from) {
+            self.log.record(first, &Invalidation::EVERYTHING, clock::instant());
+        }
+        Ok(())
+    }
+
+    /// Finds out what was missed since the last connection, and sees to it. Answers where the stream began.
     async fn bridge(
         &self,
         connection: &mut MultiplexedConnection,
         seen: &mut Seen,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Position, Trouble> {
         let identity = self.identity(connection).await?;
         let extent = self.extent(connection).await?;
+        let first = extent.and_then(|extent| extent.first).unwrap_or_default();
         let server = server(connection).await?;
         let is_replica = server.as_ref().is_some_and(|server| server.is_replica);
         self.tell_of_replica(is_replica);
@@ -402,7 +407,7 @@ impl SharedLog {
             }
         }
         seen.server = found.server;
-        Ok(())
+        Ok(first)
     }
 
     /// Makes all that was stored before stale, here and in the fleet: also what was born at the places of

@@ -12,16 +12,38 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::store::advice::{Told, advice, is_answer};
 use crate::store::connection::{PAUSES, Trouble};
+use crate::store::log::Invalidation;
 use crate::store::nodes::Link;
 use crate::store::record::Cause;
 use crate::store::shared_log::{BATCH, SharedLog};
+use crate::store::waiting::Batch;
+use crate::stored::Position;
 
 /// How long a gateway that ends tries to append what waits.
 const LAST_WORDS: Duration = Duration::from_millis(800);
 
 impl SharedLog {
+    /// How many invalidations wait to be appended.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Applies records at once, and leaves it to [`SharedLog::share`] to append them. Answers the last
+    /// one's place.
+    pub(super) fn append_later(&self, records: &[Invalidation], cause: Cause) -> Option<Position> {
+        let (now, by) = (clock::instant(), self.fleet.name());
+        let apply = |record| {
+            let place = self.log.append_ahead(record, now);
+            self.log.journal.note(place, record, cause, &by, now);
+            place
+        };
+        let apply = || records.iter().map(apply).last();
+        self.waiting.add(records, matches!(cause, Cause::Purge), apply)
+    }
+
     /// Appends what waits, until `end`, and then for a little longer.
     pub(super) async fn share(self: Arc<Self>, end: CancellationToken) {
         let sharing = async {
@@ -31,6 +53,7 @@ impl SharedLog {
                     self.append_rest(&mut told, Self::is_read).await;
                 } else {
                     self.waiting.woken().await;
+                    self.place_purges();
                 }
             }
         };
@@ -77,18 +100,24 @@ impl SharedLog {
     }
 
     async fn append_waiting(&self, connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
-        // Before the queue is looked into: their records are there by now, or were.
-        let purges = self.fleet.waiting();
-        let mut last = None;
         loop {
-            let batch = self.waiting.next(BATCH);
-            if batch.is_empty() {
-                self.fleet.placed(&purges, last.unwrap_or_else(|| self.log.head()));
+            let Batch { records, purge } = self.waiting.next(BATCH);
+            if records.is_empty() {
+                self.place_purges();
                 return Ok(());
             }
-            let cause = Cause::Unknown { purge: !purges.is_empty() };
-            last = Some(self.append_on(connection, &batch, cause).await?);
-            self.waiting.appended(|| self.log.all_shared());
+            let last = self.append_on(connection, &records, Cause::Unknown { purge }).await?;
+            self.waiting.appended(last, || self.log.all_shared());
+        }
+    }
+
+    /// Gives the purges that wait a place in the log, once all of their records are there.
+    fn place_purges(&self) {
+        // Before the queue is looked into: their records are there by now, or were. Of a purge that says
+        // later that it waits they may be in the log already; then this is called once more.
+        let purges = self.fleet.waiting();
+        if let Some(place) = self.waiting.purged() {
+            self.fleet.placed(&purges, place);
         }
     }
 }

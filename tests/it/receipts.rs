@@ -148,8 +148,11 @@ async fn a_gateway_that_ends_is_not_waited_for() {
     let redis = Redis::start();
     let origin = Origin::start().await;
     let [one, two, three] = fleet(&origin, &redis).await;
-    three.drain().await;
     let told = json_of(&one.admin("POST", "/clear?wait=10s").send().await.code(200));
+    assert_eq!(applied(&told), [("one", true), ("three", true), ("two", true)]);
+    three.drain().await;
+    // It would count as alive for longer than that.
+    let told = json_of(&one.admin("POST", "/clear?wait=2s").send().await.code(200));
     assert_eq!(told["complete"], true, "{told}");
     assert_eq!(applied(&told), [("one", true), ("two", true)]);
 
@@ -181,9 +184,17 @@ async fn a_gateway_that_stands_still_is_missing_until_it_counts_as_gone() {
     let told = json_of(&one.admin("POST", "/clear?wait=100ms").send().await.code(200));
     assert_eq!(told["complete"], false, "{told}");
     assert_eq!(applied(&told), [("one", true), ("paused", false)]);
+    // It has not left, where Redis has lost all lines.
+    redis.ask("DEL larder:gateways").unwrap();
+    until("the other has said that it is alive", || {
+        redis.ask("HGETALL larder:gateways").unwrap().contains("one")
+    })
+    .await;
     let missing = json_of(&one.admin("POST", "/clear").send().await.code(200));
     assert!(missing.get("complete").is_none(), "{missing}");
     let missing = missing["id"].as_str().unwrap();
+    let told = receipts(&one, missing, "").await;
+    assert_eq!(applied(&told), [("one", true), ("paused", false)]);
     let told = receipts(&one, missing, "?wait=9s").await;
     assert_eq!(
         (&told["complete"], applied(&told).as_slice()),
@@ -243,6 +254,30 @@ async fn a_purge_without_redis_holds_here_and_has_its_receipts_later() {
     let told = receipts(&two, id, "?wait=9s").await;
     assert_eq!(told["complete"], true, "{told}");
     assert_eq!(applied(&told), [("one", true), ("three", true), ("two", true)]);
+}
+
+/// The second purge comes while the first one is being appended, and nothing comes after it.
+#[tokio::test]
+async fn purges_that_wait_one_behind_the_other_have_their_receipts_later() {
+    let redis = Redis::start();
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).server("workers = 1\nname = \"one\"");
+    let one = setup.l2(&redis.url(), "timeout = \"100ms\"").start().await.in_step().await;
+    let two = named(&origin, &redis, "two").await;
+    assert_eq!(redis.ask("CLIENT PAUSE 600000 WRITE").unwrap(), "+OK\r\n");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let told = json_of(&one.admin("POST", "/clear").send().await.code(202));
+        ids.push(told["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(redis.ask("CLIENT UNPAUSE").unwrap(), "+OK\r\n");
+    for id in ids {
+        let told = receipts(&one, &id, "?wait=9s").await;
+        assert_eq!((&told["shared"], &told["complete"]), (&json!(true), &json!(true)), "{told}");
+        let placed = told["id"].as_str().unwrap();
+        let told = receipts(&two, placed, "?wait=9s").await;
+        assert_eq!((&told["id"], &told["complete"]), (&json!(placed), &json!(true)), "{told}");
+    }
 }
 
 #[tokio::test]
