@@ -68,7 +68,7 @@ pub struct Admin {
     has_left: CancellationToken,
     stop: CancellationToken,
     measuring: Measuring,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 /// For which page a browser makes a call, as Fetch Metadata has it.
@@ -110,19 +110,18 @@ impl Admin {
         reloads: Option<Reloads>,
         opens: CancellationToken,
     ) -> io::Result<Self> {
-        let ear = Ear::new(listener, opens)?;
-        let (address, (leave, has_left)) = (ear.address(), ear.leaving());
+        let address = listener.local_addr()?;
         let looking = Arc::new(Semaphore::new(1));
         let stop = CancellationToken::new();
+        // Who stops has left.
+        let (leave, has_left) = (stop.child_token(), CancellationToken::new());
+        let ear = Ear::new(listener, opens, leave.clone(), has_left.clone());
         let live = Live::start(Arc::clone(&current), stop.clone());
         let measuring = Measuring::default();
         let token = token.map(Arc::from);
         let context =
             Context { current, reloads, token, looking, live, measuring: measuring.clone() };
-        let stopped = stop.clone().cancelled_owned();
-        let serving = TaskTracker::new().spawn(async move {
-            axum::serve(ear, router(context)).with_graceful_shutdown(stopped).await
-        });
+        let serving = TaskTracker::new().spawn(ear.serve(router(context), stop.clone()));
         Ok(Self { address, leave, has_left, stop, measuring, serving })
     }
 

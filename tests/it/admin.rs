@@ -325,6 +325,34 @@ async fn without_a_token_only_this_machine_may_call_and_no_web_page() {
 }
 
 #[tokio::test]
+async fn who_asks_for_nothing_is_not_waited_for() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let mut feed = Line::to(gateway.admin_address()).await;
+    feed.send("GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut lines = Vec::new();
+    for (sent, status) in [
+        ("", ""),
+        ("GET /stats HTTP/1.1\r\nhost: local", ""),
+        ("PRI * HT", ""),
+        ("GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+    ] {
+        let mut line = Line::to(gateway.admin_address()).await;
+        line.send(sent).await;
+        lines.push((line, sent, status));
+    }
+    for (mut line, sent, status) in lines {
+        let came = line.rest().await;
+        assert!(came.starts_with(status), "{sent:?}: {came:?}");
+        assert_eq!(came.is_empty(), status.is_empty(), "{sent:?}: {came:?}");
+    }
+    // What is being answered may take longer: there is an event a second.
+    for _ in 0..12 {
+        feed.until("event: second").await;
+    }
+}
+
+#[tokio::test]
 async fn clients_have_no_part_in_it() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;
