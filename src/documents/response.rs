@@ -120,15 +120,18 @@ fn content(wanted: &config::Document, found: &Found) -> Result<Option<Bytes>, js
     Ok(Some(out.into()))
 }
 
-/// A strong one (RFC 9110 §8.8.1): of the version that the document says, which has to be another for
-/// each state of it, or of what is sent.
+/// A strong one (RFC 9110 §8.8.1): of which document it is and the version that it says, which has to be another for
+/// each state of it; or of what is sent.
 fn entity_tag(wanted: &config::Document, found: &Found, content: &[u8]) -> HeaderValue {
     let mut hasher = Hasher::new();
     let version = match (found, &wanted.version) {
-        (Found::One(Some(document)), Some(path)) => at(document, path),
+        (Found::One(Some(document)), Some(path)) => {
+            let value = |path| at(document, path).and_then(|value| Bson::try_from(value).ok());
+            value("_id").zip(value(path))
+        }
         _ => None,
     };
-    match version.and_then(|version| Bson::try_from(version).ok()) {
+    match version {
         Some(version) => hasher.update(format!("{version:?}").as_bytes()),
         None => hasher.update(content),
     };

@@ -93,6 +93,19 @@ async fn a_stale_document_is_validated_by_its_entity_tag() {
 }
 
 #[tokio::test]
+async fn another_document_of_the_same_version_is_another_response() {
+    let mongodb = MongoDb::start().await;
+    insert(&mongodb, [doc! { "_id": "1", "rev": 1, "at": 1, "is": "new" }]).await;
+    let newest = "find = { is = \"{is}\" }, sort = [\"-at\"], version = \"rev\"";
+    let gateway = setup(&mongodb, "/users/{is}", newest, "ttl = \"1m\"").start().await;
+    let first = gateway.get("/users/new").await.code(200).status(MISS);
+    insert(&mongodb, [doc! { "_id": "2", "rev": 1, "at": 2, "is": "new" }]).await;
+    gateway.clock().advance(secs(61));
+    let second = gateway.get("/users/new").await.code(200).status("fwd=stale; stored");
+    assert!(first.body != second.body && first.field("etag") != second.field("etag"));
+}
+
+#[tokio::test]
 async fn each_type_finds_its_own() {
     let mongodb = MongoDb::start().await;
     let oid = ObjectId::parse_str(HEX).unwrap();
