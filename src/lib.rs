@@ -91,6 +91,7 @@ pub mod recent;
 pub mod stats;
 pub mod streams;
 pub mod telemetry;
+pub mod terminal;
 pub mod traces;
 pub mod upgrade;
 

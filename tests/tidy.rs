@@ -29,13 +29,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("streams", &[]),
     ("telemetry", &[]),
+    ("terminal", &[]),
     ("traces", &["config", "stats"]),
     ("tunnel", &["heard"]),
     ("upgrade", &[]),
     ("token", &["bounded", "config", "message", "recent"]),
     ("stored", &["semantics", "recent"]),
     ("store", &["stored", "semantics", "config", "clock", "stats"]),
-    ("plugin", &["stored", "semantics", "bounded", "config", "clock", "message", "recent"]),
+    (
+        "plugin",
+        &["stored", "semantics", "bounded", "config", "clock", "message", "recent", "terminal"],
+    ),
     (
         "upstream",
         &[
@@ -144,6 +148,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "service",
             "simulation",
             "telemetry",
+            "terminal",
             "stats",
             "warm",
         ],
@@ -154,7 +159,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Where each outside crate may be named.
 const DOORS: &[(&str, &[&str])] = &[
-    ("hyper", &["server", "upstream", "gateway", "traces", "warm", "cli"]),
+    ("hyper", &["server", "admin", "upstream", "gateway", "traces", "warm", "cli"]),
     ("h2", &["server", "streams", "upstream"]),
     ("httparse", &["octets"]),
     ("redis", &["store"]),

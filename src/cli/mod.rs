@@ -34,6 +34,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Faults, SCHEMA};
 use crate::telemetry;
+use crate::terminal;
+use crate::terminal::plain as shown;
 
 /// What a command came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,13 +366,13 @@ fn say(to: &mut dyn Write, exit: Exit, line: &str) -> Exit {
     }
 }
 
-/// A text of the gateway's for a terminal: without what that would act on.
-fn shown(text: &str) -> String {
-    text.chars().map(|shown| if shown.is_control() { ' ' } else { shown }).collect()
-}
-
+/// What a gateway has answered, in JSON.
 fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
-    match out.write_all(content).and_then(|()| writeln!(out)) {
+    let content = match str::from_utf8(content) {
+        Ok(text) => terminal::json(text).into_bytes(),
+        Err(_) => content.escape_ascii().to_string().into_bytes(),
+    };
+    match out.write_all(&content).and_then(|()| writeln!(out)) {
         Ok(()) => exit,
         Err(_) => Exit::Failed,
     }

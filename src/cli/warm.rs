@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clock;
+use crate::terminal;
 use crate::warm::{self, Answer, Asker, Gateway, Page, Place, Sources, Speed, Tally, Trust};
 
 use super::admin::Admin;
@@ -112,7 +113,7 @@ pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wri
     {
         return Exit::Failed;
     }
-    say(out, exit, &if arguments.json { outcome.json() } else { outcome.text() })
+    say(out, exit, &if arguments.json { terminal::json(&outcome.json()) } else { outcome.text() })
 }
 
 /// Asks for everything. The error is why it could not even be said for what.

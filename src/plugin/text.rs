@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::terminal;
+
 /// The octets of a message as a plugin sees them.
 pub(super) fn from_octets(octets: &[u8]) -> String {
     match str::from_utf8(octets) {
@@ -29,14 +31,7 @@ pub(super) fn cut(text: &str, octets: usize) -> &str {
 
 /// A plugin's text for a log or a terminal: on one line, cut, without characters that control either.
 pub(super) fn printable(text: &str, octets: usize) -> String {
-    cut(text, octets).chars().map(|shown| if controls(shown) { ' ' } else { shown }).collect()
-}
-
-/// Whether a character does something instead of being shown: ends a line, begins an escape sequence,
-/// or makes the rest of the line read backwards (Unicode Standard Annex #9).
-fn controls(shown: char) -> bool {
-    shown.is_control()
-        || matches!(shown, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    terminal::plain(cut(text, octets))
 }
 
 #[cfg(test)]

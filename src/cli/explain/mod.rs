@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
 use crate::octets;
 use crate::service::Assembly;
+use crate::terminal;
 
 use super::admin::{Admin, is_problem};
 use super::{Exit, listener, raw, runtime, say, with_hint};
@@ -102,7 +103,7 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
     match told {
         Ok(told) if arguments.json => {
             let text = serde_json::to_string_pretty(&told).unwrap_or_default();
-            say(out, Exit::Done, &text)
+            say(out, Exit::Done, &terminal::json(&text))
         }
         Ok(told) => say(out, Exit::Done, tree::text(&told).trim_end()),
         Err(Refusal::Faulty(why)) => say(err, Exit::Faulty, &why),

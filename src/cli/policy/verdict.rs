@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::ask::{Answer, Ask, Asked, Most};
 use crate::config::cases::{Case, Cause, Covered, MaxAge, Question, Request, Stored};
 use crate::plugin::{Failure, Invalidated, KeyTrial, Line, Scope, StoringAnswer};
+use crate::terminal;
 
 /// What came of a case.
 #[derive(Debug, Serialize)]
@@ -310,7 +311,7 @@ fn sorted<T: Ord + Clone + Into<String>>(texts: impl IntoIterator<Item = T>) -> 
 
 fn quoted(texts: &[String]) -> String {
     // They are an HTTP message's, for a terminal.
-    let plain = |text: &String| text.replace(char::is_control, "\u{fffd}");
+    let plain = |text: &String| text.replace(terminal::controls, "\u{fffd}");
     let quoted: Vec<_> = texts.iter().map(|text| format!("`{}`", plain(text))).collect();
     if quoted.is_empty() { "nothing".to_owned() } else { quoted.join(", ") }
 }

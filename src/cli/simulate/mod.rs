@@ -22,6 +22,7 @@ use crate::service;
 use crate::simulation::{
     self, Exchange, Fields, Format, Logs, Report, Role, Settings, Subject, Told,
 };
+use crate::terminal;
 
 use super::{Exit, runtime, say, shown};
 
@@ -151,7 +152,8 @@ pub(super) fn simulate(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn
         return say(err, Exit::Failed, text.trim_end());
     }
     let text = if arguments.json {
-        json!({ "logs": outcome.told, "configurations": outcome.reports }).to_string()
+        let told = json!({ "logs": outcome.told, "configurations": outcome.reports });
+        terminal::json(&told.to_string())
     } else {
         table::table(&outcome.told, &outcome.reports)
     };

@@ -11,6 +11,8 @@ use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
 
+use crate::terminal;
+
 /// Another screen, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -58,7 +60,7 @@ impl<'a> Screen<'a> {
             if index > 0 {
                 frame.push_str("\r\n");
             }
-            frame.extend(line.chars().filter(|c| !c.is_control()).take(columns));
+            frame.extend(line.chars().filter(|c| !terminal::controls(*c)).take(columns));
             frame.push_str("\x1b[K");
         }
         frame.push_str("\x1b[J");
