@@ -244,6 +244,12 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     cookies(fields, name).next()
 }
 
+/// Whether there are several cookies of this name with different values: each server would choose its own.
+pub fn is_doubtful_cookie(fields: &HeaderMap, name: &str) -> bool {
+    let mut cookies = cookies(fields, name);
+    cookies.next().is_some_and(|first| cookies.any(|other| other != first))
+}
+
 /// All cookies of this name.
 pub fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let lines = fields.get_all(COOKIE).iter();

@@ -85,7 +85,7 @@ impl Plan {
     /// Whether each key policy that asks for claims is shown one.
     fn is_named(&self, presented: &Presented) -> bool {
         let claims = presented.claims.as_deref();
-        let mut by_claims = self.key.policies().filter(|policy| policy.wants_claims());
-        claims.is_some_and(|claims| by_claims.all(|policy| policy.is_shown_a_claim(claims)))
+        let mut by_claims = self.key.asks().iter().filter(|ask| ask.policy.wants_claims());
+        claims.is_some_and(|claims| by_claims.all(|ask| ask.policy.is_shown_a_claim(claims)))
     }
 }

@@ -104,13 +104,12 @@ impl Keys {
     }
 
     /// Those that make them.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &Policy> {
-        let asks = match self {
+    pub(super) fn asks(&self) -> &[Ask] {
+        match self {
             Self::Plain => &[],
             Self::One(ask) => slice::from_ref(ask),
             Self::Several(asks) => asks,
-        };
-        asks.iter().map(|ask| &*ask.policy)
+        }
     }
 
     /// Whether a policy makes them.
@@ -217,6 +216,9 @@ impl Gateway {
     /// remembered.
     pub(super) fn known_key(&self, presented: &Presented) -> Option<Keyed> {
         let plan = self.plan(presented);
+        if let Some(doubtful) = plan.doubtful(presented) {
+            return Some(doubtful);
+        }
         let ask = match &plan.key {
             Keys::One(ask) => ask,
             Keys::Plain => return Some(Keyed::Key(self.plain_key(presented))),

@@ -8,13 +8,13 @@ use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 
 use crate::config::{Forward, Jwt, Route, TokenFrom};
-use crate::message::CLIENT_CERT;
+use crate::message::{self, CLIENT_CERT};
 use crate::plugin::Policy;
 use crate::semantics::{self, Authorized, Kept, Rewritten};
 use crate::stored::CacheKey;
 
 use super::coded::Compressing;
-use super::key::Key;
+use super::key::{Key, Keyed};
 use super::presented::Narrowed;
 use super::{Gateway, Plan, Presented};
 
@@ -66,6 +66,16 @@ pub(super) fn holds_certificate(kept: Option<&Kept>) -> bool {
 }
 
 impl Plan {
+    /// What comes of cookies that tell a key policy one thing, and may tell the upstream another. Where less goes
+    /// forward than all, the first is what the upstream gets, too.
+    pub(super) fn doubtful(&self, presented: &Presented) -> Option<Keyed> {
+        let fields = &presented.head.headers;
+        let mut cookies = self.key.asks().iter().flat_map(|ask| ask.policy.wanted_cookies());
+        let is_doubtful =
+            self.kept.is_none() && cookies.any(|name| message::is_doubtful_cookie(fields, name));
+        is_doubtful.then(|| Keyed::Bypass("several-cookies".into()))
+    }
+
     /// This key, and the fields that every key of the route holds. Not as a `Vary` is treated, which
     /// lets a response answer requests with other preferences: what was sent forward may be in it.
     pub(super) fn with_forwarded(&self, key: CacheKey, presented: &Presented) -> CacheKey {

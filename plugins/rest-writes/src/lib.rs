@@ -89,13 +89,16 @@ impl Invalidation for RestWrites {
         }
         let mut scopes: Vec<Scope> = paths(&request.path, self.parents).map(Scope::Path).collect();
         if self.below {
-            scopes.push(below(&request.path));
+            scopes.extend(below(&request.path));
         }
         for template in &self.also {
             let path = filled("also", template, request)?;
-            // A `*` in what was captured is a character like any other.
-            let is_pattern = template.text().contains('*');
-            scopes.push(if is_pattern { pattern(&path) } else { Scope::Path(path) });
+            // A `*` in what was captured is a character like any other, which a pattern cannot say.
+            match (stars(template.text()), stars(&path)) {
+                (0, _) => scopes.push(Scope::Path(path)),
+                (meant, all) if meant == all => scopes.push(pattern(&path)),
+                _ => left_out(&path),
+            }
         }
         for template in &self.tags {
             scopes.push(Scope::Tag(filled("tags", template, request)?));
@@ -177,9 +180,23 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent.trim_end_matches('/'))
 }
 
-/// Everything with a path below this one.
-fn below(path: &str) -> Scope {
-    pattern(&format!("{}/*", path.trim_end_matches('/')))
+/// Everything with a path below this one, unless that is a pattern as it is: a client would choose what is invalidated.
+fn below(path: &str) -> Option<Scope> {
+    if stars(path) > 0 {
+        left_out(path);
+        return None;
+    }
+    Some(pattern(&format!("{}/*", path.trim_end_matches('/'))))
+}
+
+fn stars(text: &str) -> usize {
+    text.matches('*').count()
+}
+
+fn left_out(path: &str) {
+    log::warn(&format!(
+        "not invalidated below it, since `*` in a pattern stands for anything: {path}"
+    ));
 }
 
 /// Readable names begin with the path, without its first `/`.
@@ -299,6 +316,23 @@ mod tests {
         let policy: RestWrites = configure(config).unwrap();
         let last = policy.written(&write, &Response::default()).unwrap().pop().unwrap();
         assert_eq!(last.scope, Scope::Path("/by-owner/*".to_owned()));
+    }
+
+    #[test]
+    fn a_star_of_the_clients_makes_no_pattern() {
+        let config = [
+            Setting::new("parents", 0),
+            Setting::new("below", true),
+            Setting::new("also", ["/by-owner/{owner}/*"]),
+        ];
+        let write = |path, owner| Request {
+            captures: vec![Pair::new("owner", owner)],
+            ..request("POST", path)
+        };
+        let patterns = "/a /a/ a/* by-owner/1/*";
+        assert_eq!(invalidated(&config, &write("/a", "1")), patterns);
+        assert_eq!(invalidated(&config, &write("/*", "1")), "/* /*/ by-owner/1/*");
+        assert_eq!(invalidated(&config, &write("/a", "*")), "/a /a/ a/*");
     }
 
     #[test]

@@ -40,7 +40,13 @@ impl Gateway {
                     detail: Some(shown.to_string().into()),
                     ..CacheStatus::forward(past(&presented))
                 };
-                let why = format!("a policy lets it go past the cache: {shown}");
+                let why = if self.plan(&presented).doubtful(&presented).is_some() {
+                    "a policy is shown a cookie that was sent with several values, and it all goes forward: the \
+                     upstream may choose another one"
+                        .to_owned()
+                } else {
+                    format!("a policy lets it go past the cache: {shown}")
+                };
                 return self.tell_past(told, &presented, &status, why);
             }
             Keyed::Failed => {

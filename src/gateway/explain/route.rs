@@ -66,6 +66,11 @@ impl Gateway {
         secrets: &Secrets,
     ) -> Keyed {
         let plan = self.plan(presented);
+        if let Some(doubtful) = plan.doubtful(presented) {
+            let not_asked = |ask| shape::Policy { answer: "not-asked", ..policy(ask) };
+            told.extend(plan.key.asks().iter().map(not_asked));
+            return doubtful;
+        }
         match &plan.key {
             Keys::Plain => Keyed::Key(self.plain_key(presented)),
             Keys::One(ask) => {
