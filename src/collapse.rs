@@ -49,6 +49,7 @@ pub struct Collapse {
 pub struct Seat {
     fetch: Arc<Fetch>,
     number: usize,
+    is_late: bool,
 }
 
 /// The duty to finish a fetch. Dropping it before [`Lead::finish`] tells everyone who waits that the
@@ -166,7 +167,7 @@ impl Collapse {
     pub fn alone(self: &Arc<Self>, key: CacheKey, records: u64) -> (Lead, Seat) {
         let state = State { seats: vec![Some(Place::default())], ..State::default() };
         let fetch = Arc::new(Fetch { records, state: Mutex::new(state) });
-        let seat = Seat { fetch: Arc::clone(&fetch), number: 0 };
+        let seat = Seat { fetch: Arc::clone(&fetch), number: 0, is_late: false };
         (Lead { collapse: Arc::clone(self), key, fetch }, seat)
     }
 
@@ -204,7 +205,7 @@ impl Fetch {
         }
         let number = state.seats.len();
         state.seats.push(Some(Place::default()));
-        Some(Seat { fetch: Arc::clone(self), number })
+        Some(Seat { fetch: Arc::clone(self), number, is_late: state.outcome.is_some() })
     }
 }
 
@@ -386,6 +387,12 @@ impl Seat {
             Poll::Pending
         })
         .await
+    }
+
+    /// Whether it was taken when the response had begun to come: that was generated before it was asked for here, as
+    /// what is stored was.
+    pub fn is_late(&self) -> bool {
+        self.is_late
     }
 
     /// Whether the fetch has waited for another gateway's.

@@ -189,9 +189,14 @@ impl Gateway {
         presented: &Presented,
         stored: &StoredResponse,
     ) -> bool {
+        self.may_reuse(presented, &stored.freshness) && partial::has_enough(presented, stored)
+    }
+
+    /// Whether what this is the freshness of may be served now, as what is stored may.
+    pub(super) fn may_reuse(&self, presented: &Presented, freshness: &Freshness) -> bool {
         let now = self.clock.now();
-        let reuse = semantics::reuse(&stored.freshness, false, &presented.directives, now);
-        matches!(reuse, Reuse::Serve { .. }) && partial::has_enough(presented, stored)
+        let reuse = semantics::reuse(freshness, false, &presented.directives, now);
+        matches!(reuse, Reuse::Serve { .. })
     }
 
     /// Answers with what another gateway has fetched.

@@ -267,6 +267,16 @@ impl Gateway {
             // Without the length there is no telling where a part lies.
             Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,
             Outcome::Shared(head)
+                if seat.is_late() && !self.may_reuse(presented, &head.freshness) =>
+            {
+                return None;
+            }
+            Outcome::Validated(validated)
+                if seat.is_late() && !self.may_reuse(presented, &validated.stored.freshness) =>
+            {
+                return None;
+            }
+            Outcome::Shared(head)
                 if self.answers(&head.variant, &head.shared_fields, presented, key) =>
             {
                 let age = head.freshness.age(self.clock.now());

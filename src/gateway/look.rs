@@ -49,22 +49,12 @@ impl Gateway {
         let plan = self.plan(presented);
         let look =
             |key: &CacheKey| Looked::new(presented, plan, self.store.look_in_l1(key, fields, now));
-        let mut missing = match look(&key.hash) {
-            Looked::Forward(missing) => missing,
-            served => return served,
-        };
-        // What the request itself forbids, another response will not change.
-        let may_find = missing.why != Forward::Request && self.store.has_rules_in_l1();
+        let own = look(&key.hash);
+        let may_find = own.may_be_another() && self.store.has_rules_in_l1();
         let search = if may_find { self.search(presented) } else { None };
         let rules = search.and_then(|search| Some((search, self.store.rules_in_l1(&search, now)?)));
-        let Some((search, rules)) = rules else { return Looked::Forward(missing) };
-        for rule in rules.iter() {
-            match look(&search.under(rule)) {
-                Looked::Forward(found) => missing = missing.or(found),
-                served => return served,
-            }
-        }
-        Looked::Forward(missing)
+        let Some((search, rules)) = rules else { return own };
+        rules.iter().fold(own, |looked, rule| looked.or(look(&search.under(rule))))
     }
 
     pub(super) async fn look_in_l2(
@@ -84,22 +74,20 @@ impl Gateway {
             }
             Looked::new(presented, plan, found)
         };
-        let mut missing = match look(&key.hash).await {
-            Looked::Forward(missing) => missing,
-            served => return served,
+        let mut looked = look(&key.hash).await;
+        let may_find = match &looked {
+            // What did not answer once is not asked again.
+            Looked::Forward(missing) => missing.known && looked.may_be_another(),
+            // Where there has been no rule yet, none is looked for behind each response.
+            Looked::Serve { .. } | Looked::ServeStale { .. } => self.store.has_rules_in_l1(),
         };
-        // What did not answer once is not asked again.
-        let may_find = missing.known && missing.why != Forward::Request;
         let search = self.search(presented).filter(|_| may_find);
-        let Some(search) = search else { return Looked::Forward(missing) };
+        let Some(search) = search else { return looked };
         let rules = self.store.rules_in_l2(&search, now, deadline, purpose).await;
         for rule in rules.iter().flat_map(|rules| rules.iter()) {
-            match look(&search.under(rule)).await {
-                Looked::Forward(found) => missing = missing.or(found),
-                served => return served,
-            }
+            looked = looked.or(look(&search.under(rule)).await);
         }
-        Looked::Forward(missing)
+        looked
     }
 }
 
@@ -137,6 +125,39 @@ impl Looked {
             Reuse::Serve { age, ttl } => Self::Serve { stored, age, ttl, confirmed },
             Reuse::ServeStale { age, ttl } => Self::ServeStale { stored, age, ttl },
             Reuse::Forward(why) => forward(why, stored, variants),
+        }
+    }
+}
+
+impl Looked {
+    /// Whether another response may be served instead: what the request itself forbids, none will change.
+    fn may_be_another(&self) -> bool {
+        !matches!(self, Self::Forward(Missing { why: Forward::Request, .. }))
+    }
+
+    /// The better of what two look-ups for one request came to: of responses that may be served the most recent one
+    /// (RFC 9111 §4), one that is fresh before one that is not.
+    fn or(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Forward(one), Self::Forward(other)) => Self::Forward(one.or(other)),
+            (Self::Forward(_), served)
+            | (served, Self::Forward(_))
+            | (served @ Self::Serve { .. }, Self::ServeStale { .. })
+            | (Self::ServeStale { .. }, served @ Self::Serve { .. }) => served,
+            (one, other) => {
+                if other.age() < one.age() {
+                    other
+                } else {
+                    one
+                }
+            }
+        }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        match self {
+            Self::Serve { age, .. } | Self::ServeStale { age, .. } => Some(*age),
+            Self::Forward(_) => None,
         }
     }
 }

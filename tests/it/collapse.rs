@@ -449,3 +449,40 @@ async fn a_validation_that_finds_a_new_response_is_shared_too() {
     );
     origin.saw("/a", 2);
 }
+
+/// RFC 9111 §4.2.4, §5.2.2.4: what is on its way is used as what is stored is.
+#[tokio::test]
+async fn who_comes_late_gets_what_may_still_be_used() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for (control, directive, is_shared) in [
+        ("max-age=60", "", true),
+        ("max-age=1, must-revalidate", "", false),
+        ("no-cache", "", false),
+        ("max-age=60", "max-age=5", false),
+    ] {
+        let (reply, content) = pieces();
+        origin.on("/a").reply(reply.field("cache-control", control).etag("1"));
+        let mut leader = gateway.ask("GET", "/a").open().await;
+        content.send("one ");
+        leader.piece().await.unwrap().unwrap();
+        gateway.clock().advance(secs(10));
+        origin.on("/a").reply(ok("newer").max_age(60));
+        let late = gateway.ask("GET", "/a");
+        let late = if directive.is_empty() { late } else { late.field("cache-control", directive) };
+        let followers = gateway.figure("followers");
+        let late = tokio::spawn(late.send());
+        gateway.reaches("followers", followers + 1).await;
+        if is_shared {
+            content.send("two");
+            content.end();
+            late.await.unwrap().body("one two").status("fwd=uri-miss; collapsed");
+        } else {
+            late.await.unwrap().body("newer");
+            content.end();
+        }
+        leader.finish().await.unwrap();
+        gateway.clock().advance(secs(600));
+        gateway.admin("POST", "/purge/all").send().await;
+    }
+}

@@ -252,3 +252,19 @@ async fn key_policy_decides_alone() {
         gateway.get(target).await.body(body).status(MISS);
     }
 }
+
+/// RFC 9111 §4: "a cache MUST use the most recent one".
+#[tokio::test]
+async fn response_with_a_rule_takes_the_place_of_an_older_one_without() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a?x=1").reply(ok("old").max_age(60));
+    gateway.get("/a?x=1").await.body("old").status(MISS);
+    gateway.clock().advance(secs(5));
+    origin.on("/a?x=1").reply(under("params", "new"));
+    let got = gateway.ask("GET", "/a?x=1").field("cache-control", "no-cache").send().await;
+    got.body("new").status("fwd=request; stored");
+    for target in ["/a?x=1", "/a?x=2"] {
+        gateway.get(target).await.body("new").status("hit");
+    }
+}
