@@ -74,6 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fields: &HeaderMap::new(),
         variants: 1,
         also: None,
+        renews: None,
         rule: None,
     };
     store.put(&store.lease(), &slot, stored, now);

@@ -146,6 +146,7 @@ fn fill(store: &Store, config: &Config, count: usize) -> Result<()> {
             fields: &HeaderMap::new(),
             variants: 1,
             also: None,
+            renews: None,
             rule: None,
         };
         if !store.put(&store.lease(), &slot, stored, now).kept {

@@ -131,6 +131,7 @@ async fn filled(control: &Handle, port: u16) -> Result<Store, Box<dyn Error>> {
             fields: &HeaderMap::new(),
             variants: 1,
             also: None,
+            renews: None,
             rule: None,
         };
         for write in store.put(&store.lease(), &slot, stored(&key, now)?, now).writes {

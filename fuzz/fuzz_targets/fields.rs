@@ -321,7 +321,9 @@ fn entity_tags(lines: &[HeaderValue]) {
 }
 
 fn freshening(one: &HeaderMap, other: &HeaderMap) {
-    assert!(semantics::same_representation(&Validators::of(one), one), "itself");
+    let own = Validators::of(one);
+    let is_named = own.etag.is_some() || !one.contains_key(ETAG);
+    assert_eq!(semantics::same_representation(&own, one), is_named, "itself");
     let merged = semantics::freshen(one, other);
     assert_eq!(semantics::freshen(&merged, other), merged, "twice is once");
     for name in one.keys().filter(|name| !other.contains_key(*name) && ![DATE, AGE].contains(name))

@@ -166,7 +166,8 @@ impl Fetch {
         let (Sought::Part(Some(held)) | Sought::Rest { held, .. }) = &self.sought else {
             return None;
         };
-        semantics::may_combine(&held.fields.to_map(0), fields).then_some(held)
+        let is_there = self.gateway.store.again(held).is_some();
+        (is_there && semantics::may_combine(&held.fields.to_map(0), fields)).then_some(held)
     }
 
     /// Whether the fields of a 206 that the client asked for let it be stored.
@@ -262,7 +263,7 @@ impl Fetch {
             return debug!("a part is not as long as it says, nothing stored");
         };
         // It may be another content than the one that clients are sent.
-        let storing = Storing { original: Original::default(), ..storing };
+        let storing = Storing { original: Original::default(), renews: held.clone(), ..storing };
         if let Some((stored_fields, nominated)) = self.to_store(stored_fields, &storing) {
             self.put(StatusCode::OK, &stored_fields, content, storing, &nominated, None);
         }

@@ -149,9 +149,10 @@ impl Fetch {
         self.hand_over(reply, why, times.received);
     }
 
-    /// Begins again, with nothing in mind that is stored.
+    /// Begins again, with nothing in mind that is stored, nor that was invalidated so far.
     pub(super) async fn ask_for_the_whole(self) {
-        Box::pin(Self { sought: Sought::ANYTHING, ..self }.run()).await;
+        let lease = self.gateway.store.lease();
+        Box::pin(Self { sought: Sought::ANYTHING, lease, ..self }.run()).await;
     }
 
     /// Gives a response to the leader's client alone.
@@ -320,6 +321,7 @@ impl Fetch {
         nominated: &[HeaderName],
         also: Option<CacheKey>,
     ) -> Option<Put> {
+        let renews = storing.renews.clone();
         let Some(response) = self.response(status, fields, content, storing) else {
             self.not_stored(Some(status), Reason::LongFields);
             return None;
@@ -333,6 +335,7 @@ impl Fetch {
             fields: &self.presented.head.headers,
             variants: self.plan().variants,
             also,
+            renews: renews.as_deref(),
             rule: rule.as_ref().map(|(search, rule)| (search.key, rule)),
         };
         let mut put =
@@ -350,7 +353,7 @@ impl Fetch {
         status: StatusCode,
         fields: &HeaderMap,
         content: Combined,
-        Storing { freshness, marks, original }: Storing,
+        Storing { freshness, marks, original, .. }: Storing,
     ) -> Option<StoredResponse> {
         let fields = match Fields::encode(fields) {
             Ok(fields) => fields,

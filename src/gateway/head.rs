@@ -16,6 +16,7 @@ use super::fetch::Fetch;
 use super::partial::Sought;
 use super::respond::Alone;
 use super::shown::Source;
+use super::storing::Storing;
 
 impl Fetch {
     /// Lets a response to `HEAD` update the stored response, or make it stale, before its client hears
@@ -41,7 +42,10 @@ impl Fetch {
             return false;
         }
         let updated = self.update(stale, fields, version, times).await;
-        if !updated && stale.freshness.is_fresh(times.received) {
+        if !updated
+            && stale.freshness.is_fresh(times.received)
+            && self.gateway.store.is_valid(stale)
+        {
             // "Otherwise, the cache SHOULD consider the stored response to be stale".
             self.withdraw(stale, true).await;
         }
@@ -74,6 +78,7 @@ impl Fetch {
             };
         let Some((merged, nominated)) = self.to_store(merged, &storing) else { return false };
         let content = Combined::Whole(stale.body.clone());
+        let storing = Storing { renews: Some(Arc::clone(stale)), ..storing };
         let put = self.put(stale.status, &merged, content, storing, &nominated, None);
         put.is_some_and(|Put { kept, .. }| kept)
     }

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CACHE_CONTROL;
 use http::{Method, Response};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::clock;
 use crate::collapse::Turn;
-use crate::config::Collapsing;
-use crate::semantics::{self, CacheStatus, Forward, Trouble};
+use crate::config::{Collapsing, OnLag};
+use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Trouble};
 use crate::stats::Outcome;
 use crate::store::Purpose;
 use crate::stored::StoredResponse;
@@ -69,6 +70,11 @@ impl Gateway {
         stale: Arc<StoredResponse>,
     ) {
         let mut presented = Arc::unwrap_or_clone(presented);
+        let RequestDirectives { only_if_cached, max_stale, .. } = &presented.directives;
+        if *only_if_cached || max_stale.is_some() {
+            // A cache behind would not have to ask anybody.
+            presented.head.headers.remove(CACHE_CONTROL);
+        }
         if self.narrow(&mut presented, &key).is_err() {
             return;
         }
@@ -117,8 +123,15 @@ impl Gateway {
         status: &CacheStatus,
     ) -> Option<Response<Body>> {
         let stored = stale.filter(|stored| partial::has_enough(presented, stored))?;
+        let plan = self.plan(presented);
+        // It has been waited for long enough for an invalidation.
+        let confirmed = self.store.again(stored)?.confirmed
+            && plan.changes.iter().all(|changes| changes.confirms(stored));
+        if !confirmed && plan.on_lag != OnLag::Serve {
+            return None;
+        }
         let Presented { directives, .. } = presented;
-        let (rules, now) = (&self.plan(presented).rules, self.clock.now());
+        let (rules, now) = (&plan.rules, self.clock.now());
         let (age, ttl) =
             semantics::reuse_in_trouble(&stored.freshness, directives, trouble, rules, now)?;
         let status = CacheStatus {

@@ -1,5 +1,7 @@
 //! Whether a response that has begun is stored: what RFC 9111 allows, and what of that the route's policy does.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, StatusCode};
 use tracing::warn;
 
@@ -8,7 +10,7 @@ use crate::plugin::SeenResponse;
 use crate::semantics::{
     self, Asked, Freshness, Grants, Kept, NoVarySearch, NotStored, Rules, Times,
 };
-use crate::stored::{Mark, Original};
+use crate::stored::{Mark, Original, StoredResponse};
 
 use super::fetch::{Fetch, length};
 use super::shown::Source;
@@ -19,6 +21,8 @@ pub(super) struct Storing {
     pub(super) freshness: Freshness,
     pub(super) marks: Vec<Mark>,
     pub(super) original: Original,
+    /// What is stored again in it.
+    pub(super) renews: Option<Arc<StoredResponse>>,
 }
 
 /// What a route has RFC 9111 decide by. `kept`: what of its requests goes forward, if that is less than all.
@@ -88,7 +92,7 @@ impl Fetch {
             marks.push(Mark::search(authority, self.presented.head.uri.path()));
         }
         marks.extend(tags::marks(fields, &plan.origin_name, authority)?);
-        Ok(Storing { freshness, marks, original: Original::default() })
+        Ok(Storing { freshness, marks, original: Original::default(), renews: None })
     }
 
     /// What of it is left where the route has a storing policy.

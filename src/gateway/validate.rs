@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::collapse::{Validated, Variant};
 use crate::message;
@@ -57,6 +57,9 @@ impl Gateway {
             Sought::Whole { stale, variants } => (stale.as_ref(), variants.as_ref()),
             Sought::Part(_) | Sought::Rest { .. } => (None, None),
         };
+        // RFC 9110 §13.2.1: conditions are about a 200. A 304 to one with another's date says that there is a 200 now, and
+        // no newer one than that date.
+        let stale = stale.filter(|stale| stale.status == StatusCode::OK);
         let stale = stale.map(|stale| Validators::of(&stale.fields.to_map(0)));
         let variants = variants.map_or_else(Vec::new, |variants| {
             let (fields, now) = (&presented.head.headers, presented.now);
@@ -79,7 +82,10 @@ impl Fetch {
         let named = validation.candidates.named_by(&head.headers);
         let found = match named {
             Some(Named::Stale) => match &self.sought {
-                Sought::Whole { stale: Some(stale), .. } => Some((Arc::clone(stale), None)),
+                // It was found before this fetch began: what it is to be renewed in may be gone since.
+                Sought::Whole { stale: Some(stale), .. } => {
+                    self.gateway.store.again(stale).map(|hit| (hit.stored, None))
+                }
                 _ => None,
             },
             Some(Named::Variant(tag)) => self.variant(tag, &validation.variants).await,
@@ -111,7 +117,7 @@ impl Fetch {
     /// for this request, too, from now on; it lies under `also`.
     async fn validated(
         self,
-        stale: &StoredResponse,
+        stale: &Arc<StoredResponse>,
         also: Option<CacheKey>,
         fields: &HeaderMap,
         times: &Times,
@@ -125,7 +131,8 @@ impl Fetch {
         };
         match storing {
             Ok(storing) => {
-                let storing = Storing { original: stale.original.clone(), ..storing };
+                let original = stale.original.clone();
+                let storing = Storing { original, renews: Some(Arc::clone(stale)), ..storing };
                 let Some((stored_fields, nominated)) = self.to_store(merged, &storing) else {
                     return;
                 };
@@ -149,7 +156,7 @@ impl Fetch {
                 let body = Combined::Whole(stale.body.clone());
                 // With all that is for this client only, such as `Set-Cookie`.
                 let (marks, original) = (Vec::new(), stale.original.clone());
-                let storing = Storing { freshness, marks, original };
+                let storing = Storing { freshness, marks, original, renews: None };
                 if let Some(stored) = self.response(stale.status, &merged, body, storing) {
                     let taken = self.mine.send(Alone::Validated(Box::new(stored), why));
                     drop(taken);

@@ -6,15 +6,18 @@
 
 use http::StatusCode;
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE,
-    ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, VARY, VIA,
+    ACCEPT_RANGES, AGE, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, TRAILER,
 };
 
 use super::date;
 use super::ranges::OF_THE_CONTENT;
-use super::status::CACHE_STATUS;
 use crate::message::remove_hop_by_hop;
+
+/// Digests of the whole representation (RFC 9530 §3, RFC 3230).
+const OF_THE_WHOLE: [HeaderName; 2] =
+    [HeaderName::from_static("repr-digest"), HeaderName::from_static("digest")];
 
 /// What the origin can be asked by whether a stored response is still right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,21 +98,30 @@ pub fn not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap)
         .is_some_and(|since| modified().is_some_and(|modified| modified <= since))
 }
 
-/// Leaves the fields that a 304 to a client carries (RFC 9110 §15.4.5). `Last-Modified` is one of
-/// them where there is no `ETag`. What is about the message and not about the content stays too:
-/// `Age` (a MUST of §4 wherever a stored response is used), `Via`, `Cache-Status`.
+/// Leaves the fields that a 304 to a client carries (RFC 9110 §15.4.5): all but what describes the content that the
+/// client has, except what a cache is guided by. `Last-Modified` is that where there is no `ETag`.
+///
+/// What is for caches (`CDN-Cache-Control`, `Cache-Groups`), for the page that asks (`Access-Control-Allow-Origin`) or
+/// about the message (`Age`, a MUST of §4 wherever a stored response is used) is none of the content's.
 pub fn keep_in_304(fields: &mut HeaderMap) {
-    const KEPT: [HeaderName; 9] =
-        [AGE, CACHE_CONTROL, CACHE_STATUS, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY, VIA];
+    const DESCRIBING: [HeaderName; 8] = [
+        ACCEPT_RANGES,
+        CONTENT_DISPOSITION,
+        CONTENT_ENCODING,
+        CONTENT_LANGUAGE,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        TRAILER,
+    ];
 
-    let with_date = !fields.contains_key(ETAG);
-    let others: Vec<_> = fields
-        .keys()
-        .filter(|name| !(KEPT.contains(name) || with_date && **name == LAST_MODIFIED))
-        .cloned()
-        .collect();
-    for name in others {
+    for name in DESCRIBING.iter().chain(&OF_THE_CONTENT).chain(&OF_THE_WHOLE) {
         fields.remove(name);
+    }
+    // The client's copy came with its own.
+    fields.remove(SET_COOKIE);
+    if fields.contains_key(ETAG) {
+        fields.remove(LAST_MODIFIED);
     }
 }
 
@@ -121,6 +133,8 @@ pub fn same_representation(stored: &Validators, not_modified: &HeaderMap) -> boo
     let named = Validators::of(not_modified);
     match (&named.etag, &named.last_modified) {
         (Some(tag), _) => stored.has_tag(tag),
+        // It names another, or nobody knows which.
+        (None, _) if not_modified.contains_key(ETAG) => false,
         (None, Some(modified)) => stored.has_date(modified),
         (None, None) => true,
     }
@@ -357,7 +371,22 @@ mod tests {
             ("via", "1.1 larder"),
             ("cache-status", "larder; hit"),
         ];
-        let more = [("content-type", "text/plain"), ("last-modified", NOON), ("link", "</a>")];
+        let others = [
+            ("cdn-cache-control", "max-age=600"),
+            ("cache-groups", "\"a\""),
+            ("access-control-allow-origin", "*"),
+            ("link", "</a>"),
+        ];
+        let listed = [&listed[..], &others].concat();
+        let more = [
+            ("content-type", "text/plain"),
+            ("content-encoding", "gzip"),
+            ("content-digest", "sha-256=:YQ==:"),
+            ("repr-digest", "sha-256=:YQ==:"),
+            ("accept-ranges", "bytes"),
+            ("set-cookie", "a=1"),
+            ("last-modified", NOON),
+        ];
         let mut found = fields(&[&listed[..], &more].concat());
         keep_in_304(&mut found);
         assert_eq!(found, fields(&listed));
@@ -388,6 +417,8 @@ mod tests {
             ),
             ("\"1\"", "", vec![("last-modified", NOON)], false, "the stored one has no date"),
             ("\"1\"", NOON, vec![], true, "no validator: we asked about this one only"),
+            ("\"1\"", NOON, vec![("etag", "\"2\""), ("etag", "\"3\"")], false, "two of them"),
+            ("\"1\"", NOON, vec![("etag", ""), ("last-modified", NOON)], false, "none of them"),
         ] {
             let stored = validators(etag, last_modified);
             let found = same_representation(&stored, &fields(&not_modified));

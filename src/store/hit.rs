@@ -34,6 +34,12 @@ impl Hit {
 }
 
 impl Store {
+    /// What was found before, as it is by now; none if it is gone.
+    pub fn again(&self, stored: &Arc<StoredResponse>) -> Option<Hit> {
+        let verdict = self.log.judge(stored);
+        self.hit(Arc::clone(stored), verdict)
+    }
+
     pub(super) fn hit(&self, stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {
         let soft = verdict == Verdict::Stale;
         let confirmed = self.redis.as_ref().is_none_or(|redis| redis.lag.confirms(&stored));

@@ -39,16 +39,19 @@ pub struct Slot<'a> {
     pub variants: usize,
     /// Another variant under this key that the response is in the place of, too.
     pub also: Option<CacheKey>,
+    /// The stored response that it is made of: its content is older than the lease.
+    pub renews: Option<&'a StoredResponse>,
     /// The rule by which the cache key was made, and the [`Search::key`](crate::store::Search::key) to note it under.
     pub rule: Option<(CacheKey, &'a NoVarySearch)>,
 }
 
 impl Store {
     /// Stores a response: in L1 at once, in L2 in the background. Its position is the lease's, and so is
-    /// the moment when its fetch began.
+    /// the moment when its fetch began. What renews another is born no later than what this gateway has read of
+    /// the log: a record that it has yet to read may cover that content.
     ///
-    /// It is not kept if an invalidation overtook the lease, or if no tier takes it: it is too
-    /// large, or names too many fields in `Vary`.
+    /// It is not kept if an invalidation overtook the lease, or has made what it renews gone, or if no tier takes
+    /// it: it is too large, or names too many fields in `Vary`.
     ///
     /// What is put keeps all the memory that its octets are part of, so the content should be a
     /// buffer of its own.
@@ -59,9 +62,17 @@ impl Store {
         stored: StoredResponse,
         now: SystemTime,
     ) -> Put {
-        let Lease { position, begun, .. } = *lease;
+        let Lease { mut position, begun, .. } = *lease;
+        let mut overtaken = false;
+        if let Some(renewed) = slot.renews {
+            if let Some(redis) = self.redis.as_ref().filter(|_| lease.shared) {
+                position = position.min(redis.log.reached());
+            }
+            // What was applied after that was read covers the position, too.
+            overtaken = self.log.judge(renewed) == Verdict::Gone;
+        }
         let stored = Arc::new(StoredResponse { position, begun, ..stored });
-        let overtaken = self.log.judge(&stored) != Verdict::Valid;
+        overtaken |= self.log.judge(&stored) != Verdict::Valid;
         let mut writes = Vec::new();
         let kept = !overtaken && self.keep(lease, slot, &stored, now, &mut writes).unwrap_or(false);
         Put { stored, kept, overtaken, writes }

@@ -102,6 +102,7 @@ impl Gateway {
             fields: &fields,
             variants: 8,
             also: None,
+            renews: None,
             rule: None,
         };
         self.store.put(lease, &slot, response(path, body, self.now), self.now)
@@ -116,6 +117,7 @@ impl Gateway {
             fields: &fields,
             variants: 8,
             also: None,
+            renews: None,
             rule: None,
         };
         let vary = HeaderMap::from_iter([(VARY, HeaderValue::from_static("accept-language"))]);

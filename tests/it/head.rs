@@ -147,6 +147,19 @@ async fn heads_that_differ_from_a_stale_get_append_nothing_to_the_log() {
 }
 
 #[tokio::test]
+async fn heads_that_differ_from_what_is_stale_by_then_append_one_record() {
+    let origin = Origin::start().await;
+    let gateway = stored(&origin, ok("1").etag("1")).await;
+    origin.on("/a").method("HEAD").reply(ok("2").etag("2").max_age(60));
+    head(&gateway).send().await.code(200);
+    let before = gateway.store().log_position;
+    for _ in 0..3 {
+        gateway.ask("HEAD", "/a").send().await.code(200).status("fwd=stale");
+    }
+    assert_eq!(gateway.store().log_position, before);
+}
+
+#[tokio::test]
 async fn only_the_variant_that_was_asked_for_is_freshened() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;

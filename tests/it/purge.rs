@@ -7,7 +7,7 @@ use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
-use crate::support::until;
+use crate::support::{secs, until};
 
 const TWO_ROUTES: &str = "[[routes]]\nname = \"a\"\npath = \"/a/{*rest}\"\nupstream = \"origin\"\n\
                           [[routes]]\nname = \"rest\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
@@ -336,4 +336,50 @@ async fn a_purge_by_method_is_accepted_while_redis_is_out_of_reach() {
     assert_eq!(told["shared"], false, "{told}");
     assert!(told["id"].as_str().unwrap().ends_with("@one"), "{told}");
     gateway.get("/a").await.status("fwd=uri-miss; stored");
+}
+
+async fn purge_all_of_a(gateway: &Gateway) {
+    ask(gateway, "?wait=5s", &json!({ "keys": ["a"] })).send().await.code(200);
+}
+
+#[tokio::test]
+async fn what_was_purged_while_a_request_waited_is_not_renewed() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60).etag("1"));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.clock().advance(secs(61));
+
+    let held = origin.on("/a").hold(ok("mine").field("cache-control", "private"));
+    let leader = tokio::spawn(gateway.ask("GET", "/a").send());
+    until("the origin is asked", || origin.count("/a") == 2).await;
+    let follower = tokio::spawn(gateway.ask("GET", "/a").send());
+    gateway.reaches("followers", 1).await;
+    purge_all_of_a(&gateway).await;
+    origin.on("/a").reply(ok("2").max_age(60).etag("2"));
+    origin.on("/a").with("if-none-match", "\"1\"").reply(status(304).etag("1").max_age(60));
+    held.release();
+    leader.await.unwrap().body("mine");
+    follower.await.unwrap().body("2");
+    gateway.get("/a").await.body("2").status("hit");
+}
+
+#[tokio::test]
+async fn what_was_purged_while_a_request_waited_stands_in_for_nothing() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").field("cache-control", "max-age=60, stale-if-error=600"));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.clock().advance(secs(61));
+    for is_purged in [false, true] {
+        let held = origin.on("/a").hold(status(503));
+        let asked = tokio::spawn(gateway.ask("GET", "/a").send());
+        let times = 2 + usize::from(is_purged);
+        until("the origin is asked", || origin.count("/a") == times).await;
+        if is_purged {
+            purge_all_of_a(&gateway).await;
+        }
+        held.release();
+        asked.await.unwrap().code(if is_purged { 503 } else { 200 });
+    }
 }

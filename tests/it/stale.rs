@@ -287,3 +287,15 @@ async fn must_understand_excuses_a_no_store() {
     origin.on("/b").reply(status(299).field("cache-control", line));
     gateway.get("/b").await.status("fwd=uri-miss; detail=must-understand");
 }
+
+/// RFC 5861 §3: a validation is to be attempted, whatever the request would have put up with.
+#[tokio::test]
+async fn what_a_request_puts_up_with_does_not_go_with_the_validation() {
+    let origin = Origin::start().await;
+    let reply = lasting("1", "max-age=60, stale-while-revalidate=60").etag("1");
+    let gateway = stale_in(Gateway::setup(&origin), &origin, reply).await;
+    let ask = gateway.ask("GET", "/a").field("cache-control", "only-if-cached");
+    ask.send().await.body("1").status(MEANWHILE);
+    until("the origin is asked", || origin.count("/a") == 2).await;
+    assert_eq!(origin.last("/a").field("cache-control"), None);
+}

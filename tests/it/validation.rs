@@ -331,3 +331,29 @@ async fn follower_is_told_that_its_copy_is_good() {
     got.status("fwd=uri-miss; fwd-status=200; collapsed");
     origin.saw("/a", 1);
 }
+
+/// RFC 9110 §15.4.5: a 304 says that there would be a 200.
+#[tokio::test]
+async fn what_is_no_200_is_not_validated() {
+    let origin = Origin::start().await;
+    for code in [404, 410, 301] {
+        let gone = status(code).max_age(60).etag("1").field("last-modified", NOON);
+        let gateway = stale(&origin, gone).await;
+        origin.on("/a").reply(ok("there").max_age(60).field("last-modified", ELEVEN));
+        origin.on("/a").with("if-modified-since", NOON).reply(status(304));
+        gateway.get("/a").await.code(200).body("there").status("fwd=stale; stored");
+    }
+}
+
+#[tokio::test]
+async fn a_304_keeps_what_is_not_about_the_content() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply = ok("1").etag("1").max_age(60).field("cache-groups", "\"a\"");
+    let reply = reply.field("cdn-cache-control", "max-age=60").field("content-language", "de");
+    origin.on("/a").reply(reply.field("access-control-allow-origin", "*"));
+    gateway.get("/a").await.status(MISS);
+    let got = gateway.ask("GET", "/a").field("if-none-match", "\"1\"").send().await.code(304);
+    let got = got.has("cache-groups", "\"a\"").has("cdn-cache-control", "max-age=60");
+    got.has("access-control-allow-origin", "*").lacks("content-language").lacks("content-length");
+}
