@@ -9,6 +9,8 @@
 mod behalf;
 #[path = "message/extended.rs"]
 mod extended;
+#[path = "message/hops.rs"]
+mod hops;
 
 use std::net::Ipv6Addr;
 
@@ -24,6 +26,7 @@ use http::{StatusCode, Uri, Version};
 
 pub use self::behalf::{Behalf, remove_claims, set_forwarded, write_address};
 pub use self::extended::Extended;
+pub use self::hops::{count_forward, forwards_left};
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -70,7 +73,10 @@ pub fn goes_on_as_it_is(name: &HeaderName) -> bool {
             | REFERER
     );
     let name = name.as_str();
-    is_usual || !(HOP_BY_HOP.contains(&name) || name == "expect" || behalf::is_claim(name))
+    is_usual
+        || !(HOP_BY_HOP.contains(&name)
+            || matches!(name, "expect" | "max-forwards")
+            || behalf::is_claim(name))
 }
 
 /// Whether `Connection` lists a field of the message beyond those that are always hop-by-hop. It

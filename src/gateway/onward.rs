@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::header::EXPECT;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::body::Body;
 use crate::config::{Config, FieldChanges, Route, RouteFields};
 use crate::message::{self, Behalf, Extended};
 use crate::rewriting::{self, Rewriting};
+use crate::semantics::{CacheStatus, Forward};
 use crate::upstream::{Failure, Reply};
 
 use super::coded::Compressing;
@@ -140,16 +141,32 @@ fn end_hop(presented: &Presented, fields: &mut HeaderMap) {
     if presented.head.version < Version::HTTP_11 {
         fields.remove(EXPECT);
     }
+    message::count_forward(&presented.head.method, fields);
     message::join_cookies(fields);
     message::remove_claims(fields);
+}
+
+/// The answer to a request that asks who is here, by its `Max-Forwards` (RFC 9110 §7.6.2). To show what has come
+/// would show what those before have added (§9.3.8).
+fn goes_no_further(method: &Method) -> Response<Body> {
+    let status = CacheStatus {
+        detail: Some("max-forwards".into()),
+        ..CacheStatus::forward(Forward::Method)
+    };
+    let response = if *method == Method::OPTIONS {
+        respond::assemble(StatusCode::NO_CONTENT, HeaderMap::new(), Body::empty())
+    } else {
+        respond::problem(StatusCode::NOT_IMPLEMENTED, "this gateway traces no requests")
+    };
+    respond::with_status(response, &status)
 }
 
 impl Gateway {
     /// The answer to a request that is not to go forward, whatever is stored for it.
     ///
     /// One that has been here before: behind this gateway is, by way of others or at once, this gateway
-    /// again. To forward it would never end, and it might even wait for itself. And one with more content
-    /// than its route takes, as far as that is said.
+    /// again. To forward it would never end, and it might even wait for itself. One that says that it goes no
+    /// further. And one with more content than its route takes, as far as that is said.
     pub(super) fn refusal(
         &self,
         presented: &Presented,
@@ -159,6 +176,9 @@ impl Gateway {
         let has_come_through = || message::has_come_through(&head.headers, self.own.0.as_bytes());
         if presented.notable.cdn_loop && has_come_through() {
             return Some(respond::comes_round(head.version));
+        }
+        if message::forwards_left(&head.method, &head.headers) == Some(0) {
+            return Some(goes_no_further(&head.method));
         }
         let is_too_large = content.at_least > self.plan(presented).max_request_body;
         is_too_large.then(|| respond::unwanted(head.version))

@@ -431,7 +431,7 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
     with_status(response, &status)
 }
 
-fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {
+pub(super) fn with_status(mut response: Response<Body>, status: &CacheStatus) -> Response<Body> {
     status.write_to(response.headers_mut());
     response
 }

@@ -94,3 +94,26 @@ async fn gateways_in_a_row_are_no_loop() {
         assert_eq!(names.len(), 3, "{seen}");
     }
 }
+
+/// RFC 9110 §7.6.2: who is asked by `Max-Forwards: 0` does not forward that.
+#[tokio::test]
+async fn what_goes_no_further_is_answered_here() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1"));
+    for (method, left, code, seen) in [
+        ("OPTIONS", "0", 204, None),
+        ("TRACE", "0", 501, None),
+        ("OPTIONS", "1", 200, Some("0")),
+        ("TRACE", "12", 200, Some("11")),
+        ("OPTIONS", "x", 200, Some("x")),
+        ("POST", "0", 200, Some("0")),
+    ] {
+        let before = origin.count("/a");
+        gateway.ask(method, "/a").field("max-forwards", left).send().await.code(code);
+        assert_eq!(origin.count("/a") - before, usize::from(seen.is_some()), "{method} {left}");
+        if seen.is_some() {
+            assert_eq!(origin.last("/a").field("max-forwards").as_deref(), seen, "{method}");
+        }
+    }
+}
