@@ -21,7 +21,8 @@ impl LastHeard {
     /// Something is heard.
     pub fn is_now(&self) {
         let at = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.at.store(at.max(1), Ordering::Relaxed);
+        // Rounded up: what was heard behind something is not before it.
+        self.at.store(at.saturating_add(1), Ordering::Relaxed);
     }
 
     /// Whether anything was since it was made.
