@@ -335,7 +335,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn completions(shell: Shell, out: &mut dyn Write) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "larder", &mut script);
-    raw(out, Exit::Done, script.trim_ascii_end())
+    say(out, Exit::Done, String::from_utf8_lossy(&script).trim_end())
 }
 
 /// What is wrong with a configuration; where its file is not there, also what can be done without one.

@@ -40,9 +40,8 @@ enum Place {
 impl JwksUrl {
     /// Whether keys that were fetched from there, by the same authorities' word, are these.
     pub fn is_at(&self, other: &Self) -> bool {
-        let told =
-            |url: &Self| (url.server.servers.clone(), url.server.ca.clone(), url.target.clone());
-        told(self) == told(other)
+        let (own, others) = (&self.server, &other.server);
+        (&own.servers, &own.ca, &self.target) == (&others.servers, &others.ca, &other.target)
     }
 }
 

@@ -64,18 +64,18 @@ pub(super) fn unnamed(
 impl Plan {
     /// What may be stored of the responses to this request.
     pub(super) fn rules(&self, presented: &Presented) -> &Rules {
-        let applies = |unnamed: &&Unnamed| {
-            let has_token = self.has_token(presented);
-            let is_said = if has_token { unnamed.with_token } else { unnamed.without_token };
-            is_said && !self.is_named(presented)
-        };
-        self.unnamed.as_deref().filter(applies).map_or(&self.rules, |unnamed| &unnamed.rules)
+        self.unnamed_rules(presented).unwrap_or(&self.rules)
     }
 
     /// Whether the request has a token that its key tells nothing of.
     pub(super) fn has_strange_token(&self, presented: &Presented) -> bool {
-        let is_said = self.unnamed.as_deref().is_some_and(|unnamed| unnamed.with_token);
-        is_said && self.has_token(presented) && !self.is_named(presented)
+        self.has_token(presented) && self.unnamed_rules(presented).is_some()
+    }
+
+    fn unnamed_rules(&self, presented: &Presented) -> Option<&Rules> {
+        let Unnamed { rules, with_token, without_token } = self.unnamed.as_deref()?;
+        let is_said = if self.has_token(presented) { *with_token } else { *without_token };
+        (is_said && !self.is_named(presented)).then_some(rules)
     }
 
     fn has_token(&self, presented: &Presented) -> bool {

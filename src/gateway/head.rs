@@ -44,7 +44,7 @@ impl Fetch {
         let updated = self.update(stale, fields, version, times).await;
         if !updated
             && stale.freshness.is_fresh(times.received)
-            && self.gateway.store.is_valid(stale)
+            && self.gateway.store.again(stale).is_some_and(|hit| !hit.soft)
         {
             // "Otherwise, the cache SHOULD consider the stored response to be stale".
             self.withdraw(stale, true).await;

@@ -91,6 +91,13 @@ impl Gateway {
     }
 }
 
+impl Plan {
+    /// Whether no change that the route's responses depend on may be late for this one.
+    pub(super) fn confirms(&self, stored: &StoredResponse) -> bool {
+        self.changes.iter().all(|changes| changes.confirms(stored))
+    }
+}
+
 impl Looked {
     fn new(presented: &Presented, plan: &Plan, found: LookUp) -> Self {
         let Hit { stored, soft, confirmed, variants } = match found {
@@ -108,7 +115,7 @@ impl Looked {
             }
         };
         let on_lag = plan.on_lag;
-        let confirmed = confirmed && plan.changes.iter().all(|changes| changes.confirms(&stored));
+        let confirmed = confirmed && plan.confirms(&stored);
         if !confirmed && on_lag != OnLag::Serve {
             return Self::Forward(Missing::unconfirmed(on_lag, stored, variants));
         }

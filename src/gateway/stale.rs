@@ -125,8 +125,7 @@ impl Gateway {
         let stored = stale.filter(|stored| partial::has_enough(presented, stored))?;
         let plan = self.plan(presented);
         // It has been waited for long enough for an invalidation.
-        let confirmed = self.store.again(stored)?.confirmed
-            && plan.changes.iter().all(|changes| changes.confirms(stored));
+        let confirmed = self.store.again(stored)?.confirmed && plan.confirms(stored);
         if !confirmed && plan.on_lag != OnLag::Serve {
             return None;
         }

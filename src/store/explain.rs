@@ -180,11 +180,6 @@ impl Store {
         self.log.newest_covering(marks, name)
     }
 
-    /// Whether no record covers a stored response of L1's.
-    pub fn is_valid(&self, stored: &StoredResponse) -> bool {
-        self.log.judge(stored) == Verdict::Valid
-    }
-
     /// The record that has made a stored response invalid: the newest hard one, else the newest soft one.
     pub fn invalidated_by(&self, stored: &StoredResponse) -> Option<Record> {
         self.log.invalidated_by(stored)
