@@ -186,14 +186,20 @@ async fn nothing_is_shown_that_a_grant_or_a_users_key_has_let_in() {
     }
 }
 
-#[tokio::test]
-async fn what_everybody_gets_is_known_in_the_fleet() {
+/// Two gateways, of which the first has stored `/a` in both tiers.
+async fn stored_in_a_fleet() -> (Origin, Redis, [Gateway; 2]) {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let first = Gateway::of_fleet(&origin, &redis).await;
     let second = Gateway::of_fleet(&origin, &redis).await;
     origin.on("/a").reply(ok("1").max_age(60).field("content-type", "text/plain"));
     first.get("/a").await.status("fwd=uri-miss; stored");
     first.settled().await;
+    (origin, redis, [first, second])
+}
+
+#[tokio::test]
+async fn what_everybody_gets_is_known_in_the_fleet() {
+    let (_origin, _redis, [_first, second]) = stored_in_a_fleet().await;
     assert_eq!(listed(&second, "").await["matched"], 0, "L2 is not listed");
     second.get("/a").await.status("hit");
     assert_eq!(told(&second, "a").await["content"]["beginning"], "1");
@@ -201,12 +207,7 @@ async fn what_everybody_gets_is_known_in_the_fleet() {
 
 #[tokio::test]
 async fn one_is_found_in_l2_stays_there_and_can_be_purged() {
-    let (origin, redis) = (Origin::start().await, Redis::start());
-    let first = Gateway::of_fleet(&origin, &redis).await;
-    let second = Gateway::of_fleet(&origin, &redis).await;
-    origin.on("/a").reply(ok("1").max_age(60).field("content-type", "text/plain"));
-    first.get("/a").await.status("fwd=uri-miss; stored");
-    first.settled().await;
+    let (_origin, _redis, [first, second]) = stored_in_a_fleet().await;
     let id = listed(&first, "").await["responses"][0]["id"].as_str().unwrap().to_owned();
     let target = format!("/stored/{id}");
 
