@@ -94,8 +94,8 @@ struct Place {
     token: Option<Token>,
     /// It is not kept yet.
     is_new: bool,
-    /// The last records that were made are where they are to stay.
-    is_logged: bool,
+    /// The last records that were made are not yet where they are to stay.
+    is_unlogged: bool,
     /// Every change from before this moment is in the log.
     contact: Moment,
 }
@@ -157,7 +157,7 @@ impl Bookmark {
     pub fn applied(&self, token: Option<Token>, receipt: Option<Receipt>) {
         let mut place = self.place();
         if let Some(receipt) = receipt {
-            place.is_logged = receipt.shared;
+            place.is_unlogged = !receipt.shared;
         }
         place.is_new |= place.token != token;
         place.token = token;
@@ -270,7 +270,7 @@ impl Bookmark {
         let mut is_told = false;
         loop {
             let is_last = end.run_until_cancelled(sleep(self.patience())).await.is_none();
-            if let Some(token) = self.unkept(|place| place.is_logged) {
+            if let Some(token) = self.unkept(|place| !place.is_unlogged) {
                 let (path, octets) = (file.to_owned(), token.clone());
                 let written = spawn_blocking(move || write(&path, &octets)).await;
                 let is_kept = matches!(&written, Ok(Ok(())));

@@ -147,7 +147,8 @@ impl L2 {
             self.too_large.count();
             return None;
         }
-        let Some(permit) = self.permit(&key, octets) else {
+        let lies_under = variant.as_ref().map_or(&key, |(variant, _)| &variant.known.key);
+        let Some(permit) = self.permit(lies_under, octets) else {
             self.dropped.count();
             return None;
         };

@@ -334,20 +334,26 @@ const SPELLED: u8 = 0xff;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Bytes);
 
-/// A field too long for the stored form: its name or value has more than 65,535 octets.
+/// Bounds of the stored form, above all that comes in one head. A `HeaderMap` panics where it is to hold
+/// more than 24,576 names.
+const MAX_OCTETS: usize = 512 << 10;
+const MAX_FIELDS: usize = 16 << 10;
+
+/// Fields too long for the stored form: a name or value has more than 65,535 octets, or all have more than
+/// 512 KiB, or there are more than 16,384.
 #[derive(Debug, thiserror::Error)]
-#[error("a field is longer than 65535 octets")]
-pub struct FieldTooLong;
+#[error("a field is longer than 65535 octets, or all are longer than 512 KiB or more than 16384")]
+pub struct FieldsTooLong;
 
 impl Fields {
     /// Copies all fields.
     ///
     /// # Errors
-    /// A name or value above 65,535 octets.
-    pub fn encode(fields: &HeaderMap) -> Result<Self, FieldTooLong> {
+    /// A name or value above 65,535 octets, more than 512 KiB of them, or more than 16,384.
+    pub fn encode(fields: &HeaderMap) -> Result<Self, FieldsTooLong> {
         let mut out = BytesMut::with_capacity(fields.len() * 40);
-        let put = |out: &mut BytesMut, octets: &[u8]| -> Result<(), FieldTooLong> {
-            out.put_u16_le(u16::try_from(octets.len()).map_err(|_| FieldTooLong)?);
+        let put = |out: &mut BytesMut, octets: &[u8]| -> Result<(), FieldsTooLong> {
+            out.put_u16_le(u16::try_from(octets.len()).map_err(|_| FieldsTooLong)?);
             out.put_slice(octets);
             Ok(())
         };
@@ -361,6 +367,9 @@ impl Fields {
             }
             put(&mut out, value.as_bytes())?;
         }
+        if fields.len() > MAX_FIELDS || out.len() > MAX_OCTETS {
+            return Err(FieldsTooLong);
+        }
         // The buffer's spare room would be kept as long as the response.
         Ok(Self(Bytes::copy_from_slice(&out)))
     }
@@ -371,13 +380,15 @@ impl Fields {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
-    /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields.
+    /// Checks octets that came from elsewhere, to the last one. `None` if they are no fields, or more
+    /// than [`Fields::encode`] makes.
     pub fn from_bytes(octets: Bytes) -> Option<Self> {
-        let mut at = 0;
+        let (mut at, mut count) = (0, 0);
         while at < octets.len() {
             (_, _, at) = read(&octets, at)?;
+            count += 1;
         }
-        Some(Self(octets))
+        (octets.len() <= MAX_OCTETS && count <= MAX_FIELDS).then_some(Self(octets))
     }
 
     /// The stored form.
@@ -471,6 +482,31 @@ mod tests {
             let cut = Fields::from_bytes(whole.slice(..end));
             assert!(cut.is_none_or(|cut| cut.to_map(0).len() < 2), "cut at {end}");
         }
+    }
+
+    /// Whatever is taken can be made a map, which panics where there is more.
+    #[test]
+    fn fields_above_the_bounds_are_no_fields() {
+        let run = |count: usize, length: u16| {
+            let mut run = Vec::new();
+            for number in 0..count {
+                let name = format!("x{number:05}");
+                run.extend([&[SPELLED, 6, 0], name.as_bytes(), &length.to_le_bytes()].concat());
+                run.resize(run.len() + usize::from(length), b'v');
+            }
+            Fields::from_bytes(run.into())
+        };
+        for (count, length) in [(MAX_FIELDS, 0), (8, 60_000)] {
+            assert_eq!(run(count, length).unwrap().to_map(2).len(), count);
+        }
+        for (count, length) in [(MAX_FIELDS + 1, 0), (30_000, 0), (10, 60_000)] {
+            assert_eq!(run(count, length), None, "{count} of {length} octets");
+        }
+        let mut map = HeaderMap::with_capacity(0);
+        for _ in 0..9 {
+            map.append("link", "v".repeat(60_000).parse().unwrap());
+        }
+        assert!(Fields::encode(&map).is_err());
     }
 
     #[test]

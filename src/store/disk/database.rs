@@ -21,9 +21,10 @@ use redb::{
     WriteTransaction,
 };
 
+use crate::clock;
 use crate::store::disk::files::Files;
 use crate::store::disk::trouble::Trouble;
-use crate::store::log::Invalidation;
+use crate::store::log::{Invalidation, Log};
 use crate::store::record;
 use crate::stored::{CacheKey, Position};
 
@@ -77,6 +78,19 @@ pub(super) struct Kept {
     pub(super) floor: Position,
     /// In order.
     pub(super) records: Vec<(Position, Invalidation)>,
+}
+
+impl Kept {
+    /// Applies what came after all that `log` has.
+    pub(super) fn apply(&self, log: &Log) {
+        let (known, now) = (log.position(), clock::instant());
+        if self.floor > known {
+            log.record(self.floor, &Invalidation::EVERYTHING, now);
+        }
+        for (place, record) in self.records.iter().filter(|(place, _)| *place > known) {
+            log.record(*place, record, now);
+        }
+    }
 }
 
 impl Database {

@@ -34,14 +34,19 @@ pub(super) fn open(folder: &Path, floor: Position) -> Result<Database, Trouble> 
     Database::open(&folder.join(DATABASE), files, floor)
 }
 
-/// Puts a damaged database out of the way, in the place of the last one.
-pub(super) fn set_aside(folder: &Path) {
+/// Puts a damaged database out of the way, in the place of the last one, so that a failure of power does
+/// not bring it back: it would lack what is invalidated from now on.
+pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
     let (from, to) = (folder.join(DATABASE), folder.join(DAMAGED));
     match fs::rename(from, &to) {
         Ok(()) => warn!("L2's database was damaged, it is {} now: beginning anew", to.display()),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => warn!(%error, "L2's damaged database cannot be put aside"),
+        Err(error) => {
+            warn!(%error, "L2's damaged database cannot be put aside");
+            return Err(error);
+        }
     }
+    File::open(folder)?.sync_all()
 }
 
 /// Removes the database, so that it stays removed after a failure of power.

@@ -122,13 +122,7 @@ impl Disk {
         (tasks, name): (&Tasks, Arc<str>),
     ) -> Result<Arc<Self>, NotOpened> {
         let (lock, database, kept) = opened(&config.folder)?;
-        let now = clock::instant();
-        if kept.floor > Position::ZERO {
-            log.record(kept.floor, &Invalidation::EVERYTHING, now);
-        }
-        for (place, record) in &kept.records {
-            log.record(*place, record, now);
-        }
+        kept.apply(log);
         let disk = Arc::new(Self {
             name,
             folder: config.folder.clone(),
@@ -245,7 +239,7 @@ impl Disk {
             Err(trouble) => {
                 self.errors.count();
                 if matches!(trouble, Trouble::Damaged(_)) {
-                    self.queue.distrust();
+                    self.queue.distrust(Arc::downgrade(&database));
                 }
                 Err(NoAnswer)
             }
@@ -294,8 +288,11 @@ impl Disk {
             return false;
         };
         let what = What::Response(stored, variant);
-        self.queue.write(Write { key, what, now, _permit: permit });
-        true
+        let is_queued = self.queue.write(Write { key, what, now, _permit: permit });
+        if !is_queued {
+            self.dropped.count();
+        }
+        is_queued
     }
 
     /// Notes a rule under `key` in the background.
@@ -383,7 +380,7 @@ fn opened(folder: &Path) -> Result<(File, Database, Kept), NotOpened> {
     };
     let opened = match whole() {
         Err(Trouble::Damaged(_)) => {
-            folder::set_aside(folder);
+            folder::set_aside(folder).map_err(|error| NotOpened::failed(folder, error))?;
             whole()
         }
         opened => opened,

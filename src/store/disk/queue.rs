@@ -1,12 +1,13 @@
 //! What waits for the writer. Records of the log come first: somebody waits for them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::semantics::NoVarySearch;
+use crate::store::disk::database::Database;
 use crate::store::log::Invalidation;
 use crate::store::record::Cause;
 use crate::store::shared_log::Receipt;
@@ -69,8 +70,8 @@ pub(super) struct Pass {
 pub(super) struct Work {
     pub(super) appends: Vec<Append>,
     pub(super) writes: Vec<Write>,
-    /// What lies on the disk makes no sense.
-    pub(super) is_damaged: bool,
+    /// What lies in this database makes no sense.
+    pub(super) damaged: Option<Weak<Database>>,
     /// Behind the rest: whose the folder is to be.
     pub(super) pass: Option<Pass>,
     /// There is no more after this.
@@ -87,7 +88,7 @@ pub(super) struct Queue {
 struct Waiting {
     appends: Vec<Append>,
     writes: VecDeque<Write>,
-    is_damaged: bool,
+    damaged: Option<Weak<Database>>,
     pass: Option<Pass>,
     is_ended: bool,
 }
@@ -109,14 +110,20 @@ impl Queue {
         self.come.notify_one();
     }
 
-    pub(super) fn write(&self, write: Write) {
-        self.lock().writes.push_back(write);
-        self.come.notify_one();
+    /// False where the folder is about to be another process's: what waits has to come to an end.
+    pub(super) fn write(&self, write: Write) -> bool {
+        let mut waiting = self.lock();
+        let is_leaving = waiting.pass.as_ref().is_some_and(|pass| !pass.is_ours);
+        if !is_leaving {
+            waiting.writes.push_back(write);
+            self.come.notify_one();
+        }
+        !is_leaving
     }
 
-    /// A reader has found damage.
-    pub(super) fn distrust(&self) {
-        self.lock().is_damaged = true;
+    /// A reader has found damage in this database, in whose place another may be by now.
+    pub(super) fn distrust(&self, database: Weak<Database>) {
+        self.lock().damaged = Some(database);
         self.come.notify_one();
     }
 
@@ -142,7 +149,7 @@ impl Queue {
         let is_idle = |waiting: &mut Waiting| {
             waiting.appends.is_empty()
                 && waiting.writes.is_empty()
-                && !waiting.is_damaged
+                && waiting.damaged.is_none()
                 && waiting.pass.is_none()
                 && !waiting.is_ended
         };
@@ -157,12 +164,13 @@ impl Queue {
             octets += write.octets();
             writes.push(write);
         }
+        let is_rest = waiting.writes.is_empty();
         Work {
             appends: std::mem::take(&mut waiting.appends),
             writes,
-            is_damaged: std::mem::take(&mut waiting.is_damaged),
-            pass: waiting.pass.take(),
-            is_last: waiting.is_ended && waiting.writes.is_empty(),
+            damaged: waiting.damaged.take(),
+            pass: waiting.pass.take_if(|_| is_rest),
+            is_last: waiting.is_ended && is_rest,
         }
     }
 
@@ -180,6 +188,9 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::store::log::Scope;
 
@@ -207,6 +218,29 @@ mod tests {
         assert_eq!(work.appends[0].records, [Invalidation::EVERYTHING]);
         assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    }
+
+    #[test]
+    fn the_folder_is_left_behind_all_that_is_to_be_written_and_no_more_comes() {
+        let (queue, permits) = (Queue::default(), Arc::new(Semaphore::new(2 * BATCH)));
+        let mut fields = HeaderMap::new();
+        fields.insert("no-vary-search", HeaderValue::from_static("params"));
+        let rule = NoVarySearch::of(&fields).unwrap();
+        let write = || {
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            let what = What::Rule(rule.clone());
+            let (key, now) = (CacheKey([0; 32]), SystemTime::UNIX_EPOCH);
+            queue.write(Write { key, what, now, _permit: permit })
+        };
+        assert!((0..=BATCH).all(|_| write()));
+        let (told, _waits) = oneshot::channel();
+        queue.pass(Pass { is_ours: false, told });
+        assert!(!write(), "it would have to be dropped");
+        let first = queue.next(Duration::ZERO);
+        assert_eq!((first.writes.len(), first.pass.is_none()), (BATCH, true));
+        let second = queue.next(Duration::ZERO);
+        assert_eq!((second.writes.len(), second.pass.is_some()), (1, true));
+        assert!(write());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The database by itself: what is removed first, and what becomes of the log. And a disk that is slow.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Disk;
 use super::database::{Database, Kept};
 use super::folder::{DATABASE, open};
 use super::trouble::Trouble;
@@ -167,14 +169,77 @@ fn changes_that_were_not_saved_go_together() {
     assert!(copied.room() < database.room());
 }
 
+/// A store with this folder, and what ends its writer.
+fn store(folder: &Path) -> (Store, CancellationToken, TaskTracker) {
+    let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
+    let tasks = Tasks { runtime: Handle::current(), tracker: tracker.clone(), end: end.clone() };
+    let disk = Some(config::Disk::new(folder.to_owned()));
+    let cache = config::Cache { disk, ..config::Cache::default() };
+    (Store::new(&cache, None, tasks).with_disk(&cache, Clock::System).unwrap(), end, tracker)
+}
+
+/// What the writer has opened after this one.
+async fn opened_after(disk: &Disk, before: &Weak<Database>) -> Arc<Database> {
+    let opening = async {
+        loop {
+            let open = disk.open.load_full();
+            if let Some(open) = open.filter(|open| !before.ptr_eq(&Arc::downgrade(open))) {
+                return open;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), opening).await.expect("it is never opened again")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_is_told_of_late_is_not_the_next_database_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, end, _) = store(folder.path());
+    let disk = store.disk.as_ref().unwrap();
+    let database = disk.open.load_full().unwrap();
+    let named = Arc::downgrade(&database);
+    disk.queue.distrust(named.clone());
+    let next = opened_after(disk, &named).await;
+    assert!(folder.path().join("larder.redb.damaged").exists());
+
+    // Another reader had the same one.
+    disk.queue.distrust(named);
+    let purged = store.purge(vec![on("a")]).await;
+    assert!(purged.shared, "the writer has seen it: {purged:?}");
+    assert!(Arc::ptr_eq(&next, &disk.open.load_full().unwrap()), "it is in use still");
+    end.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_has_invalidated_on_the_disk_is_known_when_it_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, end, tracker) = store(folder.path());
+    assert!(own.purge(vec![on("a")]).await.shared);
+    own.leave_disk().await;
+    {
+        let (other, end, tracker) = store(folder.path());
+        assert!(other.purge(vec![on("b")]).await.shared);
+        end.cancel();
+        tracker.close();
+        tracker.wait().await;
+    }
+    own.have_disk_again().await;
+    opened_after(own.disk.as_ref().unwrap(), &Weak::new()).await;
+    assert!(own.purge(vec![on("c")]).await.shared);
+    end.cancel();
+    tracker.close();
+    tracker.wait().await;
+
+    let kept = anew(folder.path()).log().expect("a log that is whole");
+    let records: Vec<_> = kept.records.into_iter().map(|(_, record)| record).collect();
+    assert_eq!(records, [on("a"), on("b"), on("c")]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
     let folder = tempfile::tempdir().unwrap();
-    let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
-    let tasks = Tasks { runtime: Handle::current(), tracker, end: end.clone() };
-    let disk = Some(config::Disk::new(folder.path().to_owned()));
-    let cache = config::Cache { disk, ..config::Cache::default() };
-    let store = Store::new(&cache, None, tasks).with_disk(&cache, Clock::System).unwrap();
+    let (store, end, _) = store(folder.path());
 
     // Another change holds the writer up.
     let database: Arc<Database> = store.disk.as_ref().unwrap().open.load_full().unwrap();

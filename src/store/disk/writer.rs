@@ -109,7 +109,9 @@ impl Writer {
                 Some(_) => SAVED_EACH.saturating_sub(self.tended.elapsed()),
             };
             let work = self.disk.queue.next(patience);
-            if work.is_damaged {
+            // Not that of one that has been put aside since.
+            let open = self.database().as_ref().map(Arc::downgrade);
+            if work.damaged.zip(open).is_some_and(|(damaged, open)| damaged.ptr_eq(&open)) {
                 self.failed(&Trouble::Damaged("a row cannot be read".to_owned()));
             }
             self.reopen();
@@ -345,19 +347,19 @@ impl Writer {
             self.opens_at = clock::instant() + SOON;
             return;
         }
-        match self.lies {
-            Lies::Whole => {}
-            Lies::Damaged => {
-                set_aside(&self.disk.folder);
-                self.lies = Lies::Whole;
-            }
-            Lies::Forbidden => {
-                if !self.forget() {
-                    return;
-                }
-            }
+        if self.lies == Lies::Damaged && set_aside(&self.disk.folder).is_ok() {
+            self.lies = Lies::Whole;
         }
-        match open(&self.disk.folder, self.disk.log.position()) {
+        if self.lies != Lies::Whole && !self.forget() {
+            return;
+        }
+        let log = &self.disk.log;
+        // Another process may have had it in between.
+        let opened = open(&self.disk.folder, log.position()).and_then(|database| {
+            database.log()?.apply(log);
+            Ok(database)
+        });
+        match opened {
             Ok(database) => {
                 self.disk.open.store(Some(Arc::new(database)));
                 self.orphans = Some(0);
