@@ -56,8 +56,8 @@
 //!    token                          whose a request is, by a JSON Web Token
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
-//! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stats   streams   telemetry   traces
-//!    upgrade
+//! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stall   stats   streams   telemetry
+//!    traces   upgrade
 //! ```
 //!
 //! # Invariants
@@ -88,6 +88,7 @@ pub mod heard;
 pub mod message;
 pub mod octets;
 pub mod recent;
+pub mod stall;
 pub mod stats;
 pub mod streams;
 pub mod telemetry;

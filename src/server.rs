@@ -20,7 +20,6 @@ mod patience;
 mod proxy;
 mod pulse;
 mod shortcut;
-mod stall;
 mod strict;
 mod switch;
 mod tls;

@@ -9,31 +9,33 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// How long a client has been taking nothing. While it takes what comes there is no timer.
-pub(super) struct Stall {
+pub struct Stall {
     limit: Duration,
     since: Option<(Way, Pin<Box<Sleep>>)>,
 }
 
 /// What waits for the client. What one could do says nothing of the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub enum Way {
+    /// Of what there is to send.
     Write,
     /// Of what is packed in records of TLS already.
     Flush,
 }
 
 impl Stall {
-    pub(super) fn after(limit: Duration) -> Self {
+    /// Nothing may be taken for so long.
+    pub fn after(limit: Duration) -> Self {
         Self { limit, since: None }
     }
 
     /// Whether something that was to be sent could not be.
-    pub(super) fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
     /// What comes of one try to send: an error once none has come to anything for so long.
-    pub(super) fn watch<T>(
+    pub fn watch<T>(
         &mut self,
         way: Way,
         tried: Poll<io::Result<T>>,

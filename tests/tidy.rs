@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("octets", &[]),
     ("recent", &[]),
+    ("stall", &[]),
     ("stats", &[]),
     ("streams", &[]),
     ("telemetry", &[]),
@@ -100,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "message",
             "octets",
             "semantics",
+            "stall",
             "stats",
             "streams",
             "tunnel",
@@ -112,7 +114,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "admin",
         &[
             "config", "routes", "busiest", "clock", "gateway", "message", "octets", "plugin",
-            "stats", "store", "stored", "upstream", "warm",
+            "stall", "stats", "store", "stored", "upstream", "warm",
         ],
     ),
     (

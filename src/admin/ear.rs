@@ -3,8 +3,11 @@
 //!
 //! Whoever reaches it may connect, without the token. The descriptors are those of the clients' listener, too.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -19,9 +23,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::stall::{Stall, Way};
+
 /// So many connections there may be at once, those of 256 viewers among them. Further ones wait in the
 /// kernel's queue.
 const MOST_CONNECTIONS: usize = 1024;
+
+/// So long a client may take nothing of what is sent to it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For a whole request head. hyper waits for one from the beginning of a connection on, and then from the
 /// end of each answer: one that stays idle ends after as long. While a request is answered, no time runs.
@@ -34,6 +43,7 @@ pub(super) struct Ear {
     leave: CancellationToken,
     /// Each connection has one until it is closed.
     places: Arc<Semaphore>,
+    send_timeout: Duration,
     /// Cancels its token when the socket is closed: fields are dropped in their order.
     _has_left: DropGuard,
 }
@@ -47,7 +57,14 @@ impl Ear {
         has_left: CancellationToken,
     ) -> Self {
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        Self { listener, opens, leave, places, _has_left: has_left.drop_guard() }
+        Self {
+            listener,
+            opens,
+            leave,
+            places,
+            send_timeout: SEND_TIMEOUT,
+            _has_left: has_left.drop_guard(),
+        }
     }
 
     /// Serves who connects, in HTTP/1.1. Once it is to `stop`, which has it leave, each connection ends
@@ -59,6 +76,7 @@ impl Ear {
         while let Some(accepted) = self.leave.run_until_cancelled(self.accept()).await {
             let (stream, peer, place) = accepted;
             let service = TowerToHyperService::new(router.clone());
+            let stream = Patient { stream, stall: Stall::after(self.send_timeout) };
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = connections.watch(connection);
             tasks.spawn(async move {
@@ -93,6 +111,54 @@ impl Ear {
     }
 }
 
+/// A connection that ends once its client takes nothing for too long: it would keep its place.
+struct Patient {
+    stream: TcpStream,
+    stall: Stall,
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let tried = Pin::new(&mut self.stream).poll_write(cx, octets);
+        self.stall.watch(Way::Write, tried, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let tried = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.stall.watch(Way::Write, tried, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
@@ -103,14 +169,41 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-    #[tokio::test]
-    async fn further_connections_wait_until_one_closes() {
+    /// With so many places, and where it is.
+    async fn ear(places: usize, stop: &CancellationToken) -> (Ear, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (opens, stop) = (CancellationToken::new(), CancellationToken::new());
+        let opens = CancellationToken::new();
         opens.cancel();
         let mut ear = Ear::new(listener, opens, stop.child_token(), CancellationToken::new());
-        ear.places = Arc::new(Semaphore::new(2));
+        ear.places = Arc::new(Semaphore::new(places));
+        (ear, address)
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answer_loses_its_place() {
+        let stop = CancellationToken::new();
+        let (mut ear, address) = ear(1, &stop).await;
+        ear.send_timeout = Duration::from_millis(300);
+        let router = Router::new().route("/", get(|| async { vec![b'a'; 64 << 10] }));
+        TaskTracker::new().spawn(ear.serve(router, stop.clone()));
+
+        // More than the kernel holds for it.
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(&REQUEST.repeat(1000)).await.unwrap();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(REQUEST).await.unwrap();
+        let mut answer = [0; 12];
+        let patience = Duration::from_secs(10);
+        timeout(patience, other.read_exact(&mut answer)).await.expect("no place").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn further_connections_wait_until_one_closes() {
+        let stop = CancellationToken::new();
+        let (ear, address) = ear(2, &stop).await;
         let router = Router::new().route("/", get(|| async { "a" }));
         let serving = TaskTracker::new().spawn(ear.serve(router, stop.clone()));
 

@@ -31,6 +31,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::gateway::{Answer, Peer};
 use crate::interim::{self, Interims};
+use crate::stall::Stall;
 use crate::tunnel::Ground;
 use crate::upstream::Arriving;
 
@@ -42,7 +43,6 @@ use super::parting::{leave, part};
 use super::patience::Patience;
 use super::proxy;
 use super::shortcut::{Begun, Shortcut};
-use super::stall::Stall;
 use super::strict::Strict;
 use super::switch::{Next, Switch};
 use super::tls::Secured;
@@ -166,6 +166,7 @@ async fn in_time<T>(
 /// Looks at the first octets without taking them.
 async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(5);
     loop {
         let count = stream.peek(&mut first).await?;
         let seen = first.get(..count).unwrap_or_default();
@@ -175,8 +176,10 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
         if count == PREFACE.len() {
             return Ok(true);
         }
-        // The rest of the preface is on its way; a peek is ready as long as anything is there.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The rest of the preface is on its way; a peek is ready as long as anything is there. Who sends
+        // one octet of it and no more is looked at ever less often.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(320));
     }
 }
 

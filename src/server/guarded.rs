@@ -13,8 +13,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tracing::debug;
 
+use crate::stall::{Stall, Way};
+
 use super::idle::Idle;
-use super::stall::{Stall, Way};
 use super::strict::Strict;
 use super::switch::{Next, Switch};
 

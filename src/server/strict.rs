@@ -48,8 +48,8 @@ mod tests {
     use super::*;
     use crate::server::guarded::Guarded;
     use crate::server::idle::Idle;
-    use crate::server::stall::Stall;
     use crate::server::switch::Switch;
+    use crate::stall::Stall;
 
     #[tokio::test]
     async fn what_is_unclear_is_not_read_however_it_comes() {

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use crate::body::Body;
-use crate::server::stall::Stall;
 use crate::server::switch::Switch;
+use crate::stall::Stall;
 
 use super::*;
 
