@@ -16,7 +16,7 @@ use crate::store::{Bookmark, Invalidation, Receipt, Scope};
 
 use super::event::{Event, Image, Namespace, What};
 
-/// So many documents at once are invalidated one by one, and so many each second from then on. Beyond
+/// So many records at once are made of single documents, and so many each second from then on. Beyond
 /// that a collection is invalidated as a whole: the log has room for a quarter of a million records,
 /// and every response is judged by it.
 const AT_ONCE: u32 = 10_000;
@@ -35,10 +35,12 @@ pub(super) struct Applier {
     pub(super) budget: Budget,
 }
 
-/// How many documents may still be invalidated one by one.
+/// How many records may still be made of single documents.
 pub(super) struct Budget {
     left: u32,
     since: Instant,
+    /// What one document takes: a record for each upstream that may use its tag.
+    each: u32,
 }
 
 /// What is to be invalidated, each once, and whether softly.
@@ -85,7 +87,7 @@ impl Batch {
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { left: AT_ONCE, since: clock::instant() }
+        Self { left: AT_ONCE, since: clock::instant(), each: 1 }
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -95,9 +97,9 @@ impl Budget {
             self.left = self.left.saturating_add(more).min(AT_ONCE);
             self.since = now;
         }
-        let has_one = self.left > 0;
-        self.left -= u32::from(has_one);
-        has_one
+        let left = self.left.checked_sub(self.each);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -105,6 +107,9 @@ impl Applier {
     /// Invalidates what these events have made wrong. When it returns, the log has it.
     pub(super) async fn apply(&mut self, events: &[Event]) -> Option<Receipt> {
         let mut batch = Batch::default();
+        let scopes =
+            self.current.gateway().tagged_by_documents(&self.mongodb, documents::EVERYTHING);
+        self.budget.each = u32::try_from(scopes.len()).unwrap_or(u32::MAX);
         for event in events {
             self.add(event, &mut batch).await;
         }
@@ -294,5 +299,8 @@ mod tests {
         assert_eq!((0..AT_ONCE).filter(|_| budget.take(later)).count(), 2_000);
         let much_later = later + Duration::from_hours(1);
         assert_eq!((0..AT_ONCE * 2).filter(|_| budget.take(much_later)).count(), 10_000);
+        let again = much_later + Duration::from_secs(1);
+        budget.each = 21;
+        assert_eq!((0..AT_ONCE).filter(|_| budget.take(again)).count(), 2_000 / 21);
     }
 }

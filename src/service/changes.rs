@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::task::TaskTracker;
 
 use crate::changes::{Watched, Watching};
-use crate::config::{Config, Fault, Watch};
+use crate::config::{Config, Fault, OnError, Watch};
 use crate::documents::Source;
 use crate::gateway::{Current, Lasting};
 use crate::plugin::Policy;
@@ -22,7 +22,8 @@ struct Running {
     /// What it was started with.
     watch: Watch,
     source: Arc<Source>,
-    policy: Option<Arc<Policy>>,
+    /// And what its failure leads to.
+    policy: Option<(Arc<Policy>, OnError)>,
     routes: Vec<String>,
     bookmark: Arc<Bookmark>,
     watching: Watching,
@@ -35,14 +36,17 @@ impl Watches {
         let mut former = mem::take(&mut *running);
         for (watch, bookmark) in parts.config.watches.iter().zip(&parts.bookmarks) {
             let Some(source) = parts.sources.get(watch.mongodb) else { continue };
-            let policy = watch.policy.and_then(|place| parts.policies.get(place));
+            let policy = watch.policy.and_then(|place| {
+                let policy = Arc::clone(parts.policies.get(place)?);
+                Some((policy, parts.config.policies.get(place)?.on_error))
+            });
             let place = former.iter().position(|it| it.bookmark.id() == bookmark.id());
             let before = place.map(|place| former.swap_remove(place));
             let (routes, watch_as_such) = (routes(&parts.config, watch), watch.essence());
             let is_same = |before: &Running| {
                 before.watch == watch_as_such
                     && Arc::ptr_eq(&before.source, source)
-                    && before.policy.as_ref().map(Arc::as_ptr) == policy.map(Arc::as_ptr)
+                    && of_policy(before.policy.as_ref()) == of_policy(policy.as_ref())
                     && before.routes == routes
             };
             let before = match before {
@@ -52,8 +56,6 @@ impl Watches {
                 }
                 before => before.map(|before| before.watching),
             };
-            let on_error = watch.policy.and_then(|place| parts.config.policies.get(place));
-            let on_error = on_error.map(|policy| policy.on_error);
             let watched = Watched {
                 watch: watch.clone(),
                 mongodb: parts
@@ -63,7 +65,7 @@ impl Watches {
                     .map(|it| it.name.clone())
                     .unwrap_or_default(),
                 source: Arc::clone(source),
-                policy: policy.cloned().zip(on_error),
+                policy: policy.clone(),
                 routes: routes.clone(),
                 bookmark: Arc::clone(bookmark),
             };
@@ -71,7 +73,7 @@ impl Watches {
             running.push(Running {
                 watch: watch_as_such,
                 source: Arc::clone(source),
-                policy: policy.cloned(),
+                policy,
                 routes,
                 bookmark: Arc::clone(bookmark),
                 watching,
@@ -118,6 +120,11 @@ fn id(config: &Config, watch: &Watch) -> String {
     let told = format!("{:?}", (mongodb, database, collections, matching, policy));
     let digest = blake3::hash(told.as_bytes()).to_hex();
     digest.get(..32).unwrap_or_default().to_owned()
+}
+
+/// What tells a policy from another, or from the same that fails otherwise.
+fn of_policy(policy: Option<&(Arc<Policy>, OnError)>) -> Option<(*const Policy, OnError)> {
+    policy.map(|(policy, on_error)| (Arc::as_ptr(policy), *on_error))
 }
 
 fn routes(config: &Config, watch: &Watch) -> Vec<String> {

@@ -278,6 +278,26 @@ async fn changes_from_while_nobody_watched_are_caught_up_with_on_a_disk() {
 }
 
 #[tokio::test]
+async fn the_place_is_kept_on_the_disk_also_where_no_change_invalidates_anything() {
+    let mongodb = MongoDb::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = || setup(&mongodb.uri(), OF_USERS).disk(folder.path(), "").start();
+    let place = || {
+        let mut places = std::fs::read_dir(folder.path().join("changes")).ok()?;
+        std::fs::read(places.next()?.ok()?.path()).ok()
+    };
+    let gateway = start().await.watches().await;
+    until("the place is kept", || place().is_some()).await;
+    gateway.drain().await;
+
+    let gateway = start().await.watches().await;
+    let before = place();
+    mongodb.collection("others").insert_one(user("1", 1)).await.unwrap();
+    until("the next place is kept", || place() != before).await;
+    assert_eq!(gateway.changes().invalidations, 0);
+}
+
+#[tokio::test]
 async fn history_that_is_lost_invalidates_the_source_once() {
     for (on_lost, status) in [("soft", "fwd=stale"), ("hard", "fwd=uri-miss")] {
         let mongodb = MongoDb::start_with(&["--oplog-max-entries", "200"]).await;
@@ -364,6 +384,15 @@ async fn before_api(
     places: &[(&str, &str)],
     lines: &str,
 ) -> (Gateway, Origin, NamedTempFile) {
+    let (setup, origin, file) = setup_before_api(mongodb, places, lines).await;
+    (setup.start().await.watches().await, origin, file)
+}
+
+async fn setup_before_api(
+    mongodb: &MongoDb,
+    places: &[(&str, &str)],
+    lines: &str,
+) -> (Setup, Origin, NamedTempFile) {
     let origin = Origin::start().await;
     for target in ["/api/1", "/api/1?x=1", "/api/2"] {
         origin.on(target).reply(ok(target).max_age(3600));
@@ -375,14 +404,10 @@ async fn before_api(
          policy = \"written\"\nroutes = [\"all\"]\n",
         file.path().display()
     );
-    let gateway = Gateway::setup(&origin)
+    let setup = Gateway::setup(&origin)
         .upstream(&format!("[mongodb.blog]\nuri = \"{}\"", mongodb.uri()))
-        .route(&tables)
-        .start()
-        .await
-        .watches()
-        .await;
-    (gateway, origin, file)
+        .route(&tables);
+    (setup, origin, file)
 }
 
 #[tokio::test]
@@ -428,4 +453,24 @@ async fn a_policy_that_fails_on_a_change_invalidates_what_depends_on_it() {
         let got = gateway.get("/api/2").await;
         assert_eq!(got.cache_status().contains("hit"), is_kept, "{on_error}: {got:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_failure_of_a_policy_leads_to_is_exchanged_by_a_reload() {
+    let mongodb = MongoDb::start().await;
+    let places = [("invalidation", "unreachable")];
+    let line = "on_error = \"default\"";
+    let (setup, _origin, _policy) = setup_before_api(&mongodb, &places, line).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let gateway = setup.start_from(&file).await.watches().await;
+    hits(&gateway, "/api/2").await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(line), "{text}");
+    std::fs::write(&file, text.replace(line, "on_error = \"fail\"")).unwrap();
+    gateway.admin("POST", "/reload").send().await.code(200);
+    let before = gateway.changes().invalidations;
+    mongodb.collection("posts").insert_one(doc! { "_id": 1 }).await.unwrap();
+    until("the change is applied", || gateway.changes().invalidations > before).await;
+    assert!(!gateway.get("/api/2").await.cache_status().contains("hit"));
 }
