@@ -14,6 +14,8 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Where a line cannot be written, to say so there panics, and whatever logs would end.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = if json { subscriber.json().try_init() } else { subscriber.compact().try_init() };
     // A second call in one process, as tests make it, leaves the first in place.

@@ -226,7 +226,11 @@ impl Compiled {
             if total <= self.capacity {
                 break;
             }
-            fs::remove_file(path)?;
+            match fs::remove_file(path) {
+                // By another process, to the same end.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             total -= length;
         }
         Ok(())

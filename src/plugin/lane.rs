@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,8 +114,12 @@ fn go_on(waiting: &Receiver<(u64, Call<()>)>) {
         }
         running.retain_mut(|(_, calls)| {
             let Some(mut call) = calls.pop_front() else { return false };
-            if poll(call.as_mut()).is_pending() {
-                calls.push_back(call);
+            // One that panics is over, and whoever asked hears no answer; the others go on.
+            let polled = catch_unwind(AssertUnwindSafe(|| poll(call.as_mut())));
+            match polled {
+                Ok(Poll::Pending) => calls.push_back(call),
+                Ok(Poll::Ready(())) => {}
+                Err(_) => drop(catch_unwind(AssertUnwindSafe(|| drop(call)))),
             }
             !calls.is_empty()
         });
@@ -139,6 +144,24 @@ mod tests {
             turns.fetch_add(1, Ordering::SeqCst);
             if end.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         }))
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_alone() {
+        let lane = Lane::start(vec![wasmtime::Engine::default()], 4).unwrap();
+        let share = lane.share();
+        let slow = |panics: bool| -> Call<()> {
+            let mut turns = 0;
+            Box::pin(std::future::poll_fn(move |_| {
+                turns += 1;
+                assert!(turns == 1 || !panics, "as it is to");
+                if turns == 1 { Poll::Pending } else { Poll::Ready(()) }
+            }))
+        };
+        for _ in 0..3 {
+            assert_eq!(lane.run(&share, slow(true)).await, None);
+        }
+        assert_eq!(lane.run(&share, slow(false)).await, Some(()), "its place is free again");
     }
 
     #[tokio::test]

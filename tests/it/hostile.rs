@@ -61,6 +61,21 @@ fn store(place: usize, number: usize) -> String {
 
 // What fails in a call.
 
+#[tokio::test]
+async fn a_failure_that_cannot_be_logged_is_one_of_the_policy_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("hostile.wasm");
+    fs::write(&plugin, fixture(&[("key", "unreachable")])).unwrap();
+    let tables = policy("fails", &plugin, "on_error = \"bypass\"") + &route("a", "key = \"fails\"");
+    let origin = Origin::start().await;
+    origin.on("/bad").reply(ok("bad"));
+    let mut larder = Running::with(&gateway_toml(&origin.url(), &tables)).await;
+    larder.is_not_heard();
+    for _ in 0..5 {
+        ask(&larder, "a", "/bad").await.code(200).body("bad");
+    }
+}
+
 /// Runs the fixture with this in its places, once for each `on_error`. For paths of four octets it
 /// fails, and the log says so with this text.
 async fn fails(places: &[(&str, &str)], lines: &str, told: &str) {

@@ -168,6 +168,11 @@ impl Running {
         self.folder.path()
     }
 
+    /// Reads its log no more: the line after the next cannot be written.
+    pub(crate) fn is_not_heard(&mut self) {
+        self.log.close();
+    }
+
     /// Waits until the log has a line with this message.
     pub(crate) async fn says(&mut self, message: &str) -> Value {
         said(&mut self.log, message).await
