@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, IF_NONE_MATCH, IF_RANGE, RANGE, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
@@ -352,6 +352,10 @@ impl Coder {
     ) -> Response<Body> {
         if status == StatusCode::NOT_MODIFIED {
             compression::match_tag_of_304(&self.conditions, &mut fields);
+            // It takes the place of what the client holds, which has the coding among what it varies by.
+            if fields.contains_key(VARY) {
+                compression::vary_by_coding(&mut fields);
+            }
             return respond::assemble(status, fields, Body::Passing(reply));
         }
         let exact = if self.is_head { None } else { reply.size_hint().exact() };

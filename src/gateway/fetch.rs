@@ -20,7 +20,7 @@ use crate::message;
 use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Vary};
 use crate::store::{Lease, Put, Slot, Turn, Word};
 use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
-use crate::upstream::{Failure, Reply};
+use crate::upstream::{Failure, Incomplete, Reply};
 
 use super::fleet::tell_fleet;
 use super::key::Key;
@@ -270,6 +270,11 @@ impl Fetch {
         while let Some(frame) = reply.next(end).await {
             let frame = match frame {
                 Ok(frame) => frame,
+                // Somebody has come since it was left.
+                Err(Incomplete::Unread) if !self.lead.is_left() => {
+                    end = None;
+                    continue;
+                }
                 Err(error) => {
                     debug!(%error, "content broke off");
                     self.lead.push(last);
@@ -295,9 +300,8 @@ impl Fetch {
                 content.extend_from_slice(&chunk);
             }
             // It may never end, and be worth nothing to anyone.
-            if length.is_none() && end.is_none() && self.lead.is_left() {
-                end = Some(Instant::now() + patience);
-            }
+            let is_left = length.is_none() && self.lead.is_left();
+            end = is_left.then(|| end.unwrap_or_else(|| Instant::now() + patience));
             left = left.map(|left| left.saturating_sub(chunk.len() as u64));
             let ready = if left == Some(0) { last.replace(chunk) } else { Some(chunk) };
             self.lead.push(ready);

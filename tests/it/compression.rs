@@ -401,8 +401,14 @@ async fn conditions_hold_for_what_the_client_has() {
     origin.on("/b").with("if-none-match", "\"1\"").reply(status(304).etag("1"));
     for tag in ["W/\"1\"", "\"1\""] {
         let ask = gateway.ask("GET", "/b").field("accept-encoding", "br");
-        ask.field("if-none-match", tag).send().await.code(304).has("etag", tag);
+        ask.field("if-none-match", tag).send().await.code(304).has("etag", tag).lacks("vary");
     }
+    // Its `Vary` takes the place of that of the 200.
+    let not_modified = status(304).etag("1").field("vary", "Origin");
+    origin.on("/b").with("if-none-match", "\"1\"").reply(not_modified);
+    let ask = gateway.ask("GET", "/b").field("accept-encoding", "br");
+    let got = ask.field("if-none-match", "\"1\"").send().await.code(304);
+    got.has("vary", "Origin, accept-encoding");
 }
 
 #[tokio::test]
@@ -499,12 +505,17 @@ async fn parts_are_of_the_content_as_it_is_and_never_of_two_forms() {
         }
     }
     // Nor does the origin get to judge by what all forms have in common.
-    for control in ["max-age=60", "private"] {
+    for (control, condition) in [
+        ("max-age=60", LAST_MODIFIED),
+        ("private", LAST_MODIFIED),
+        ("max-age=61", "W/\"1\""),
+        ("private,max-age=61", "W/\"1\""),
+    ] {
         let target = format!("/new?{control}");
         let reply = ok(content.clone()).field("content-type", "text/html");
         origin.on(&target).reply(reply.field("cache-control", control));
         let ask = gateway.ask("GET", &target).field("accept-encoding", "gzip");
-        let ask = ask.field("range", "bytes=10-19").field("if-range", LAST_MODIFIED);
+        let ask = ask.field("range", "bytes=10-19").field("if-range", condition);
         is_coded(&ask.send().await.code(200), "gzip", &content);
         let asked = origin.last(&target);
         assert_eq!((asked.field("range"), asked.field("if-range")), (None, None));

@@ -86,7 +86,7 @@ async fn every_client_has_its_own() {
 
 /// What is not known to be endless may be.
 #[tokio::test]
-async fn what_does_not_end_is_not_fetched_on_for_nobody() {
+async fn who_comes_after_the_last_reader_has_left_gets_the_whole() {
     let origin = Origin::start().await;
     let gateway = Gateway::setup(&origin).upstream("idle_timeout = \"300ms\"").start().await;
     let (reply, content) = pieces();
@@ -95,6 +95,39 @@ async fn what_does_not_end_is_not_fetched_on_for_nobody() {
     client.send("GET /lines HTTP/1.1\r\nhost: a\r\n\r\n").await;
     content.send("first\n");
     client.until("first\n\r\n").await;
+    client.leave().await;
+    until("nobody reads", || gateway.connections().open == 0).await;
+    content.send("more\n");
+    let next = gateway.ask("GET", "/lines").field("host", "a").send();
+    let coming = async {
+        until("it has joined", || gateway.figure("followers") == 1).await;
+        for _ in 0..16 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            content.send(".");
+        }
+        content.end();
+    };
+    let (got, ()) = tokio::join!(next, coming);
+    got.body(&format!("first\nmore\n{}", ".".repeat(16)));
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_not_fetched_on_for_nobody() {
+    for compress in ["", "compress = [\"gzip\"]"] {
+        not_fetched_on_for_nobody(compress).await;
+    }
+}
+
+async fn not_fetched_on_for_nobody(compress: &str) {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).upstream("idle_timeout = \"300ms\"");
+    let gateway = gateway.route(compress).start().await;
+    let (reply, content) = pieces();
+    origin.on("/lines").reply(reply.field("content-type", "text/plain").max_age(60));
+    let mut client = Line::to(gateway.address()).await;
+    client.send("GET /lines HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\n\r\n").await;
+    content.send("first\n");
+    client.until(if compress.is_empty() { "first\n\r\n" } else { "\r\n\r\n" }).await;
     client.leave().await;
     // It never falls silent.
     let sending = async {

@@ -80,10 +80,16 @@ impl Making {
         making.route.stats.compressed.count();
         let mut trailers = None;
         while let Some(frame) = poll_fn(|cx| content.poll_frame(cx)).await {
+            tokio::task::consume_budget().await;
             match frame.map(Frame::into_data) {
                 Ok(Ok(octets)) => making.push(octets),
                 Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
                 Err(error) => return debug!(%error, "no form made of what broke off"),
+            }
+            // What is too long to be stored has no form that is found; what may never end is left with its readers.
+            let is_too_long = content.taken() > making.route.max_body as u64;
+            if is_too_long || content.is_endless() && making.lead.is_left() {
+                making.pass_through();
             }
             if making.form.is_none() && making.lead.room(making.route.patience).await.is_err() {
                 return;
@@ -99,13 +105,19 @@ impl Making {
         let max_body = self.route.max_body;
         let fits = |form: &BytesMut| form.len() + octets.len() <= max_body;
         if self.form.as_ref().is_some_and(|form| !fits(form)) {
-            self.form = None;
-            self.lead.pass_through();
+            self.pass_through();
         }
         if let Some(form) = &mut self.form {
             form.extend_from_slice(&octets);
         }
         self.lead.push(octets);
+    }
+
+    /// Keeps nothing of it from now on.
+    fn pass_through(&mut self) {
+        if self.form.take().is_some() {
+            self.lead.pass_through();
+        }
     }
 
     /// Keeps what was made of a content of so many octets, before anybody knows that it is whole: who

@@ -8,6 +8,7 @@ use larder::clock::Clock;
 use larder::config::{Draft, Faults};
 use larder::server::Drained;
 use larder::service::{Assembly, Listeners, NotStarted, Service, Source};
+use larder::stats::ConnectionFigures;
 use larder::store;
 use larder::store::{ChangeFigures, NotOpened};
 use larder::stored::Position;
@@ -136,6 +137,11 @@ impl Gateway {
     /// The state of the tiers and the invalidation log.
     pub fn store(&self) -> store::Stats {
         self.service().gateway().store().stats()
+    }
+
+    /// Those of clients.
+    pub(crate) fn connections(&self) -> ConnectionFigures {
+        self.service().gateway().stats().snapshot().connections
     }
 
     /// The state of L2.
