@@ -297,6 +297,30 @@ async fn mutation_invalidates_the_types_it_touched() {
 }
 
 #[tokio::test]
+async fn null_in_a_list_may_be_what_a_mutation_creates() {
+    let origin = Origin::start().await;
+    let gateway = start(&origin, "graphql", "{}", &ROLES).await;
+    let nodes = "/graphql?query={nodes{__typename}}";
+    let below = "/graphql?query={org{__typename,nodes{__typename}}}";
+    let value = "/graphql?query={org{__typename,name}}";
+    let org = r#"{"data": {"org": {"__typename": "Org", "nodes": [{"__typename": "Org"}, null]}}}"#;
+    answer_with(&origin, nodes, r#"{"data": {"nodes": [null, {"__typename": "Org"}]}}"#);
+    answer_with(&origin, below, org);
+    answer_with(&origin, value, r#"{"data": {"org": {"__typename": "Org", "name": null}}}"#);
+    for target in [nodes, below, value] {
+        gateway.get(target).await.status(MISS);
+        gateway.get(target).await.status("hit");
+    }
+    let answer = r#"{"data": {"createUser": {"__typename": "User"}}}"#;
+    origin.on("/mutate").method("POST").reply(json(answer));
+    let content = r#"{"query": "mutation { createUser { __typename } }"}"#;
+    graphql(&gateway, "POST", "/mutate", content).send().await.code(200).body(answer);
+    for (target, expected) in [(nodes, MISS), (below, MISS), (value, "hit")] {
+        assert_eq!(gateway.get(target).await.cache_status(), expected, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn errors_of_graphql_are_not_stored() {
     let origin = Origin::start().await;
     let gateway = start(&origin, "graphql", "{}", &ROLES).await;

@@ -28,14 +28,14 @@ pub(crate) fn tokens(document: &str) -> Option<Vec<Token<'_>>> {
     // Octet by octet: what is not ASCII stands in texts and comments alone.
     let octets = document.as_bytes();
     let mut tokens = Vec::new();
-    let mut at = skip_ignored(octets, 0);
+    let mut at = skip_ignored(octets, 0)?;
     while at < octets.len() {
         if tokens.len() == MOST_TOKENS {
             return None;
         }
         let (kind, end) = token(octets, at)?;
         tokens.push(Token { kind, text: document.get(at..end)? });
-        at = skip_ignored(octets, end);
+        at = skip_ignored(octets, end)?;
     }
     Some(tokens)
 }
@@ -64,16 +64,25 @@ fn past(octets: &[u8], at: usize, belongs: fn(u8) -> bool) -> usize {
 }
 
 /// §2.1.7: byte order mark, white space, line terminators, comments and commas.
-fn skip_ignored(octets: &[u8], start: usize) -> usize {
+fn skip_ignored(octets: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         at = past(octets, at, |octet| matches!(octet, b'\t' | b' ' | b'\n' | b'\r' | b','));
         match octets.get(at..) {
             Some([0xef, 0xbb, 0xbf, ..]) => at += 3,
-            Some([b'#', ..]) => at = past(octets, at, |octet| !matches!(octet, b'\n' | b'\r')),
-            _ => return at,
+            Some([b'#', ..]) => at = comment(octets, at)?,
+            _ => return Some(at),
         }
     }
+}
+
+/// §2.1.4: to the end of the line. For some servers a line ends at U+2028 and U+2029, too, and what
+/// follows counts: then nobody knows what the document says.
+fn comment(octets: &[u8], start: usize) -> Option<usize> {
+    let end = past(octets, start, |octet| !matches!(octet, b'\n' | b'\r'));
+    let is_separator = |three: &[u8]| matches!(three, [0xe2, 0x80, 0xa8 | 0xa9]);
+    let has_separator = octets.get(start..end)?.windows(3).any(is_separator);
+    (!has_separator).then_some(end)
 }
 
 /// What begins there, and where it ends.
@@ -170,6 +179,7 @@ mod tests {
             ("\u{feff}{ a,b }\r\n", "{a b}"),
             ("{\n\ta # the a\n\tb# , { \"\n}", "{a b}"),
             ("{a,,b#", "{a b"),
+            ("{a # \u{2027}\u{e4}\u{202a}\n}", "{a}"),
             (
                 "query Q ( $a : Int = 1 ) { f ( x : $a ) @include ( if : true ) }",
                 "query Q($a:Int=1){f(x:$a)@include(if:true)}",
@@ -221,6 +231,10 @@ mod tests {
             "\"\u{0}\"",
             "+1",
             "a % b",
+            "{a #\u{2028} b\n}",
+            "{a #\u{2029} b\n}",
+            "#\u{2028} mutation\n{a}",
+            "{a} # b\u{2029}",
         ] {
             assert_eq!(form(document), None, "{document}");
         }

@@ -68,8 +68,10 @@ const ERRORS: &str = "$.errors";
 const TYPES: &str = "$.data..__typename";
 /// Arrays and objects without anything in them.
 const EMPTY: &str = "$.data..[?length(@) == 0 && @ != '']";
-/// Fields of the root that have no value.
-const NULLS: &str = "$.data[?@ == null]";
+/// Fields of the root and items of lists that have no value. What has none below belongs to an object
+/// that says its type. One query for both, as each takes its time: it tells as well of lists beside
+/// the data and of fields of another `data`, which is coarse and not wrong.
+const NULLS: &str = "$..['data', ?@[0]][?@ == null]";
 
 /// The settings.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! A key policy: requests that differ only in the order of their query parameters, or in parameters
 //! that track visitors, share a stored response.
 //!
-//! Parameters are compared and kept as they were sent, percent-encoded. So no two queries that mean
-//! different things fall together, and some that mean the same (`%61` and `a`) stay apart.
+//! Parameters are compared and kept as they were sent, percent-encoded, and `keep` leaves out only
+//! what no server can read as kept. So no two queries that mean different things fall together, and
+//! some that mean the same (`%61` and `a`) stay apart.
 
 use larder_policy::Inputs;
 use larder_policy::Key;
@@ -83,6 +84,7 @@ const WINS: &str = "`, which wins: take it out of one of the two lists";
 struct NormaliseQuery {
     /// `None` stands for [`TRACKING`], which then need not travel with every call.
     drop: Option<Patterns>,
+    /// As [`loosened`].
     keep: Option<Patterns>,
     sort: bool,
 }
@@ -94,12 +96,16 @@ impl Policy for NormaliseQuery {
     const LOGS_PANICS: bool = false;
 
     fn configure(settings: &mut Settings) -> Result<Self, String> {
+        let drop = settings.texts("drop").map(Patterns::from);
+        let keep = settings.texts("keep");
         let policy = Self {
-            drop: settings.texts("drop").map(Patterns::from),
-            keep: settings.texts("keep").map(Patterns::from),
+            drop,
+            keep: keep.as_ref().map(|keep| {
+                Patterns::from(keep.iter().map(|pattern| loosened(pattern)).collect::<Vec<_>>())
+            }),
             sort: settings.boolean("sort").unwrap_or(true),
         };
-        for kept in policy.keep.iter().flat_map(Patterns::iter) {
+        for kept in keep.iter().flatten().map(String::as_str) {
             if let Some(dropped) = policy.dropped_by(kept) {
                 let list = if policy.drop.is_some() { "`drop`" } else { "the default of `drop`" };
                 let pieces = ["`keep` has `", kept, "`, but ", list, " has `", dropped, WINS];
@@ -136,10 +142,24 @@ impl NormaliseQuery {
         kept
     }
 
+    /// Whether the key holds it. In doubt it does: a longer key is never wrong.
     fn keeps(&self, parameter: &Parameter) -> bool {
-        let is_empty_piece = parameter.name.is_empty() && parameter.value.is_none();
-        let is_allowed = self.keep.as_ref().is_none_or(|keep| keep.matches(&parameter.name));
-        !is_empty_piece && is_allowed && self.dropped_by(&parameter.name).is_none()
+        let name = &parameter.name;
+        let is_empty_piece = name.is_empty() && parameter.value.is_none();
+        // With `keep = []` there is none that it could be read as.
+        let is_none_kept = self.keep.as_ref().is_some_and(|keep| keep.iter().next().is_none());
+        if is_empty_piece || is_none_kept {
+            return false;
+        }
+        parameter.has_semicolon() || self.may_be_kept(name) && self.dropped_by(name).is_none()
+    }
+
+    /// Whether a server may read the name as one that `keep` has: servers decode names, and some trim
+    /// them, take brackets off or ignore case.
+    fn may_be_kept(&self, name: &str) -> bool {
+        let Some(keep) = &self.keep else { return true };
+        let is_all_plain = !name.is_empty() && name.chars().all(is_plain);
+        !is_all_plain || keep.matches(&name.to_ascii_lowercase())
     }
 
     /// The pattern that drops the parameters of this name.
@@ -149,6 +169,19 @@ impl NormaliseQuery {
             None => TRACKING.iter().copied().find(|pattern| larder_policy::matches(pattern, name)),
         }
     }
+}
+
+/// What no server decodes, trims or takes apart.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// A pattern for the plain names, in lower case, that a server may read as one of `pattern`. Of this
+/// the plain beginning counts: `a.b` may be `a_b`, `a[b]` a part of `a`, and `%61` any character.
+fn loosened(pattern: &str) -> String {
+    let stem = pattern.split(|c: char| !is_plain(c) && c != '*').next().unwrap_or_default();
+    let rest = if stem.len() < pattern.len() { "*" } else { "" };
+    concat(&[stem, rest]).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -189,6 +222,8 @@ mod tests {
             ("utm=x", Some("utm=x"), "the pattern is `utm_*`"),
             ("b=%26&a=%3D", Some("a=%3D&b=%26"), "values stay percent-encoded"),
             ("a=b=c", Some("a=b=c"), "a value may hold `=`"),
+            ("utm_source=1;a=2", Some("utm_source=1;a=2"), "some servers separate at `;`, too"),
+            ("utm_source;a=2", Some("utm_source;a=2"), "in a name as well"),
         ] {
             assert_eq!(query(&policy, sent).as_deref(), expected, "{why}: `{sent}`");
         }
@@ -235,7 +270,35 @@ mod tests {
         let kept = query(&policy, "page=2&cb=17&filter.b=1&filter.a=2&utm_source=x");
         assert_eq!(kept.as_deref(), Some("filter.a=2&filter.b=1&page=2"));
         let policy = configure([Setting::new("keep", [])]).unwrap();
-        assert_eq!(query(&policy, "page=2"), None);
+        for sent in ["page=2", "%70age=2", "a=1;page=2", "=2"] {
+            assert_eq!(query(&policy, sent), None, "`{sent}`");
+        }
+    }
+
+    #[test]
+    fn what_may_be_read_as_kept_is_in_the_key() {
+        let keep = Setting::new("keep", ["page", "filter.*", "ids[]", "X-*"]);
+        let policy = configure([keep]).unwrap();
+        for (sent, why) in [
+            ("%70age=2", "servers decode names"),
+            ("+page=2", "some trim them"),
+            ("page[]=2", "or read a list"),
+            ("page.x=2", "or a part"),
+            ("PAGE=2", "some ignore case"),
+            ("x-a=2", "in patterns as well"),
+            ("cb=1;page=2", "some separate at `;`, too"),
+            ("cb;page=2", "in a name as well"),
+            ("utm_source=1;page=2", "in what is dropped as well"),
+            ("=page=2", "a name may be empty"),
+            ("filter_a=2", "a point may be read as `_`"),
+            ("ids=2", "one value as a list"),
+            ("p\u{e4}ge=2", "nor is this plain"),
+        ] {
+            assert_eq!(query(&policy, sent).as_deref(), Some(sent), "{why}");
+        }
+        for sent in ["cb=1", "cb", "c-b_2=%3B", "pages=2", "pag=2", "id=2", "x=2"] {
+            assert_eq!(query(&policy, sent), None, "nobody reads `{sent}` as one of them");
+        }
     }
 
     #[test]

@@ -61,6 +61,12 @@ impl Parameter {
             .collect()
     }
 
+    /// Whether a `;` is in it: to servers that separate parameters there, too, it is several. A key
+    /// that leaves it out because of its name may leave out what the response depends on.
+    pub fn has_semicolon(&self) -> bool {
+        self.name.contains(';') || self.value.as_ref().is_some_and(|value| value.contains(';'))
+    }
+
     /// Puts parameters together again as they were sent. Two different lists give two different
     /// texts, save for the empty list and the one empty piece.
     pub fn join<'a>(parameters: impl IntoIterator<Item = &'a Self>) -> String {
@@ -91,6 +97,15 @@ mod tests {
         let texts = [0, 1, 2, 3, 4].map(|index| request.claim_text(index));
         assert_eq!(texts, [Some("ab".into()), None, None, None, None]);
         assert_eq!((request.claim(1), request.claim(3)), (Some("1"), None));
+    }
+
+    #[test]
+    fn a_semicolon_may_be_in_the_name_or_in_the_value() {
+        for (query, expected) in
+            [("a=1", false), ("a", false), ("a=%3B", false), ("a;b", true), ("a=1;b=2", true)]
+        {
+            assert_eq!(Parameter::split(query)[0].has_semicolon(), expected, "{query}");
+        }
     }
 
     #[test]

@@ -122,8 +122,11 @@ impl Tenant {
 
     /// The parameters that the key depends on, in the order of the key.
     fn kept<'a>(&self, query: &'a [Parameter]) -> Vec<&'a Parameter> {
-        let mut kept: Vec<_> =
-            query.iter().filter(|parameter| !self.drop.matches(&parameter.name)).collect();
+        // Some servers separate parameters at `;`, too, and find another one in what has it.
+        let is_kept = |parameter: &&Parameter| {
+            parameter.has_semicolon() || !self.drop.matches(&parameter.name)
+        };
+        let mut kept: Vec<_> = query.iter().filter(is_kept).collect();
         if self.sort {
             // A stable sort: `a=1&a=2` and `a=2&a=1` are two lists to most servers.
             kept = sorted(kept, |a, b| a.name.cmp(&b.name));
@@ -231,6 +234,7 @@ mod tests {
         assert_eq!(key(&[], ""), None);
         let sorted = [Setting::new("sort", true), Setting::new("drop", ["utm_*"])];
         assert_eq!(key(&sorted, "b=2&utm_x=1&a=3&a=1").as_deref(), Some("a=3&a=1&b=2"));
+        assert_eq!(key(&sorted, "utm_x=1;b=2&a=1").as_deref(), Some("a=1&utm_x=1;b=2"));
         assert_eq!(key(&[Setting::new("query", false)], ""), None);
     }
 
