@@ -116,6 +116,21 @@ async function nothingJumps (page) {
   assert.ok(moved < 0.1, `the page jumps: ${moved}`)
 }
 
+// What was wrong once is not wrong for ever; what is wrong now is nowhere green.
+async function tellsTroubleFromThePast (page) {
+  const told = await page.evaluate(async () => {
+    const { states } = await import('/dashboard/helpers.js')
+    const since = new Date().toISOString()
+    const error = { at: since, text: 'refused' }
+    const mongodb = [{ name: 'now', state: 'reached', since, last_error: error }, { name: 'out', state: 'out-of-reach', since, last_error: error }]
+    const keys = [{ jwt: 'there', keys: 2, failure: null }, { jwt: 'lost', keys: 2, failure: { since, text: '404' } }]
+    const health = { l2: null, log: null, upstreams: [], changes: [], mongodb, token_keys: keys }
+    const store = { log_position: '0-0', log_marks: 0, log_patterns: 0 }
+    return states({ health, store, upstreams: {}, warming: {}, changes: {} }).map(({ name, kind }) => `${name}: ${kind}`)
+  })
+  assert.deepEqual(told.slice(2), ['MongoDB now: good', 'MongoDB out: bad', 'Keys of there: good', 'Keys of lost: bad'])
+}
+
 async function purgesAfterAsking (page) {
   await page.type('#search [name=name]', 'users/3')
   await page.click('#search [type=submit]')
@@ -278,6 +293,7 @@ try {
   await figuresMove(page)
   await nothingJumps(page)
   await looks(page)
+  await tellsTroubleFromThePast(page)
   await purgesAfterAsking(page)
   await worksByKeyboard(page)
   await explains(page)

@@ -44,7 +44,7 @@ export class Helpers {
 }
 
 // One line for each thing that can fail.
-function states ({ health, store, upstreams, warming, changes }) {
+export function states ({ health, store, upstreams, warming, changes }) {
   const all = []
   const add = (name, text, kind, more = '', isBreaker = false) => all.push({ name, text, kind, more, isBreaker })
   for (const server of health.l2 ? health.l2.servers ?? [health.l2] : []) {
@@ -69,11 +69,12 @@ function states ({ health, store, upstreams, warming, changes }) {
     const { retries, retries_denied: denied, passed_over: passed } = upstreams[name] ?? {}
     if (retries || denied || passed) add(`${name} retries`, format.count(retries), denied ? 'warn' : '', joined(denied ? `${format.count(denied)} were over the budget` : '', passed ? `${format.count(passed)} connections refused` : ''))
   }
-  for (const mongodb of health.mongodb) add(`MongoDB ${mongodb.name}`, mongodb.state, mongodb.last_error && mongodb.state !== 'up' ? 'bad' : 'good', joined(since(mongodb.since), error(mongodb.last_error)))
+  for (const mongodb of health.mongodb) add(`MongoDB ${mongodb.name}`, mongodb.state, ['out-of-reach', 'login-refused'].includes(mongodb.state) ? 'bad' : 'good', joined(since(mongodb.since), error(mongodb.last_error)))
   for (const change of health.changes) {
     const applied = changes[change.name]
     add(`Changes of ${change.name}`, change.late ? 'late' : change.watching ? 'watched' : `by ${change.watched_by}`, change.late || change.error ? 'bad' : 'good', joined(applied ? `${format.count(applied.events)} applied` : '', change.error))
   }
+  for (const { jwt, keys, failure } of health.token_keys) add(`Keys of ${jwt}`, failure ? 'cannot be fetched' : `${keys} keys`, failure ? 'bad' : 'good', failure ? joined(since(failure.since), failure.text) : '')
   if (health.reload_error) add('gateway.toml', 'not in service', 'bad', `${health.reload_error.text} · what was in service stays`)
   if (warming.running) add('Warming', 'under way', '', `${format.count(warming.stored)} stored, ${format.count(warming.hits)} were there`)
   return all
