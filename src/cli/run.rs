@@ -2,11 +2,13 @@
 
 use std::future::pending;
 use std::io::{ErrorKind, Write};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::field::display;
 use tracing::{info, warn};
 
@@ -17,6 +19,9 @@ use crate::service::{Assembly, Next, NotStarted, Service, Source, Supervised};
 use crate::telemetry::with_causes;
 
 use super::{Exit, Run, say, with_hint};
+
+/// So long a process that is to end waits for what comes of one that is taking over from it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves until a signal.
 pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
@@ -33,22 +38,48 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Ok(hangup) => hangup,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
         };
-        match assembly.start_in_place(supervised, Clock::System).await {
-            Err(error) => say(err, Exit::Failed, &(with_causes(&error) + advice(&error))),
-            Ok(mut service) => {
-                let admin = service.admin_address().map(display);
-                info!(address = %service.address(), admin, "listening");
-                for address in service.addresses().iter().skip(1) {
-                    info!(%address, "listening here, too");
-                }
-                if let Some(next) = serve(&service, signals, hangup).await {
-                    service.give_way(next).await;
-                    return drain_behind_another(service, signals).await;
-                }
-                drain(service, signals).await
+        let stop = CancellationToken::new();
+        let starting = pin!(assembly.start_in_place(supervised, Clock::System, &stop));
+        let (started, is_told) = start(starting, &stop, signals).await;
+        let mut service = match started {
+            Err(error) => {
+                return say(err, Exit::Failed, &(with_causes(&error) + advice(&error)));
             }
+            Ok(None) => {
+                info!("stopped before it began, nothing was taken over");
+                return Exit::Done;
+            }
+            Ok(Some(service)) => service,
+        };
+        let admin = service.admin_address().map(display);
+        info!(address = %service.address(), admin, "listening");
+        for address in service.addresses().iter().skip(1) {
+            info!(%address, "listening here, too");
         }
+        if is_told {
+            return drain(service, signals).await;
+        }
+        if let Some((next, is_told)) = serve(&service, signals, hangup).await {
+            service.give_way(next).await;
+            return drain_behind_another(service, signals, is_told).await;
+        }
+        drain(service, signals).await
     })
+}
+
+/// What a start comes to, and whether a signal has come meanwhile: then it is told to stop, if it still can.
+async fn start(
+    mut starting: Pin<&mut impl Future<Output = Result<Option<Service>, NotStarted>>>,
+    stop: &CancellationToken,
+    signals: &mut Signals,
+) -> (Result<Option<Service>, NotStarted>, bool) {
+    tokio::select! {
+        // A start keeps this thread for a while. What has come in that time is to be heard first.
+        biased;
+        () = signals.next() => stop.cancel(),
+        started = starting.as_mut() => return (started, false),
+    }
+    (starting.await, true)
 }
 
 /// What to do about it, where that is known.
@@ -67,9 +98,13 @@ fn advice(error: &NotStarted) -> &'static str {
     }
 }
 
-/// Waits for the signal to end, or for a process that takes this one's place; each SIGHUP until then has
-/// the file read again.
-async fn serve(service: &Service, signals: &mut Signals, hangup: Option<Signal>) -> Option<Next> {
+/// Waits for the signal to end, or for a process that takes this one's place, and says whether that came
+/// after the signal; each SIGHUP until then has the file read again.
+async fn serve(
+    service: &Service,
+    signals: &mut Signals,
+    hangup: Option<Signal>,
+) -> Option<(Next, bool)> {
     let mut taken = pin!(service.taken());
     let mut hangup = hangup;
     loop {
@@ -80,10 +115,18 @@ async fn serve(service: &Service, signals: &mut Signals, hangup: Option<Signal>)
             }
         };
         tokio::select! {
-            () = signals.next() => return None,
-            next = &mut taken => return Some(next),
+            () = signals.next() => break,
+            next = &mut taken => return Some((next, false)),
             _ = reload => service.reload(),
         }
+    }
+    // If this one ended now, a new one that has begun to take over would not start, and nobody would serve.
+    tokio::select! {
+        biased;
+        next = taken => Some((next, true)),
+        () = service.decided() => None,
+        () = signals.next() => None,
+        () = sleep(PATIENCE) => None,
     }
 }
 
@@ -116,11 +159,13 @@ pub(super) async fn drain(service: Service, signals: &mut Signals) -> Exit {
 }
 
 /// The same, of one whose place another process has. So it ends by itself, and the first signal says
-/// nothing new.
-async fn drain_behind_another(service: Service, signals: &mut Signals) -> Exit {
+/// nothing new, unless it has come already.
+async fn drain_behind_another(service: Service, signals: &mut Signals, is_told: bool) -> Exit {
     info!("stopping: another process has taken over, running requests end");
     let second = async {
-        signals.next().await;
+        if !is_told {
+            signals.next().await;
+        }
         signals.next().await;
     };
     drained(service, second).await

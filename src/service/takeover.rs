@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Listening sockets are shared: what waits in their queues is accepted by whoever accepts. Until it
-//! has said that it is `Ready` the new one may end at any time; the old one then goes on as if nothing
-//! had been. A configuration is read and its plugins are compiled before the old one hears of it.
+//! has said that it is `Ready` the new one may end at any time, as it does when it is told to stop; the
+//! old one then goes on as if nothing had been. A configuration is read and its plugins are compiled
+//! before the old one hears of it. If the old one is told to stop after `Take`, it waits for `Ready`.
 //!
 //! Rejected: to have the running process start the new one, with its listeners inherited, as nginx does.
 //! It would have to know where the new program lies and with which arguments and rights it is to run,
@@ -33,6 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -72,34 +74,51 @@ impl Assembly {
     /// they fit; and tells whoever wants to know. If another process runs at
     /// `[server] takeover`, its listeners are taken over, and it goes; if this one does not start, it stays.
     ///
+    /// None if it was told to `stop` while the other could still stay. After that it starts, and where there
+    /// is no other as well.
+    ///
     /// # Errors
     /// A listener, a thread or a file cannot be used, or the other process does not let go.
     pub async fn start_in_place(
         mut self,
         supervised: Supervised,
         clock: Clock,
-    ) -> Result<Service, NotStarted> {
+        stop: &CancellationToken,
+    ) -> Result<Option<Service>, NotStarted> {
         let (notifier, sockets) = supervised.parts();
         self.notifier = notifier;
-        let service = self.start_among(sockets, clock).await?;
+        let Some(service) = self.start_among(sockets, clock, stop).await? else {
+            return Ok(None);
+        };
         service.notifier.watch(service.server.pulse());
         service.notifier.ready(&format!("answering at {}", service.address()));
-        Ok(service)
+        Ok(Some(service))
     }
 
-    async fn start_among(self, passed: Sockets, clock: Clock) -> Result<Service, NotStarted> {
+    async fn start_among(
+        self,
+        passed: Sockets,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> Result<Option<Service>, NotStarted> {
         let Some(path) = self.config().server.takeover.clone() else {
             let listeners = Listeners::bind_or_take(self.config(), Vec::new(), passed).await?;
-            return self.start(listeners, clock);
+            return self.start(listeners, clock).map(Some);
         };
         let config = self.config();
         let mut offer = Offer::beside(&path)?;
-        let mut former = Former::find(&path).await?;
+        let Some(found) = stop.run_until_cancelled(Former::find(&path)).await else {
+            return Ok(None);
+        };
+        let mut former = found?;
         let sockets = former.as_mut().map(Former::sockets).unwrap_or_default();
         let mut listeners = Listeners::bind_or_take(config, sockets, passed).await?;
         let own_sockets = listeners.sockets()?;
         if let Some(former) = former.as_mut().filter(|_| config.cache.disk.is_some()) {
-            former.leave_disk().await?;
+            let Some(left) = stop.run_until_cancelled(former.leave_disk()).await else {
+                return Ok(None);
+            };
+            left?;
         }
         if former.is_some() {
             listeners.opens = CancellationToken::new();
@@ -107,6 +126,14 @@ impl Assembly {
         let opens = listeners.opens.clone();
         let mut service = self.start(listeners, clock)?;
         if let Some(former) = former {
+            // The start has kept this thread: who says `stop` has a turn, while it is not too late.
+            yield_now().await;
+            if stop.is_cancelled() {
+                // It goes on, and has the disk again as soon as that is free.
+                drop(former);
+                service.drain().await.1.await;
+                return Ok(None);
+            }
             let gateway = service.gateway();
             if let Err(trouble) = former.ready(gateway.store(), &opens).await {
                 // Nothing was accepted: only what lies on a disk has to be brought there.
@@ -120,7 +147,7 @@ impl Assembly {
             warn!(%error, "`{path}` cannot be put there, so no other process can take over");
         }
         service.offer = Some(offer);
-        Ok(service)
+        Ok(Some(service))
     }
 }
 
@@ -130,6 +157,14 @@ impl Service {
         match &self.offer {
             Some(offer) => offer.taken(self.gateway().store()).await,
             None => pending().await,
+        }
+    }
+
+    /// Waits as long as a new process is taking over, of which [`Service::taken`] knows if that is polled
+    /// meanwhile; not at all if there is none.
+    pub async fn decided(&self) {
+        if let Some(offer) = &self.offer {
+            offer.decided().await;
         }
     }
 

@@ -2,6 +2,7 @@
 //! answered, and what comes to nothing changes nothing.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::client::{Ask, Http2};
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::pki::Pki;
 use crate::support::program::{Running, larder};
-use crate::support::until;
 use crate::support::wire::Line;
+use crate::support::{PATIENCE, until};
 
 const LEAVING: &str = "stopping: another process has taken over";
 const GOES_ON: &str = "a new process has not taken over, this one goes on";
@@ -276,6 +278,99 @@ async fn what_does_not_start_changes_nothing() {
     assert_eq!(larder.exit_code().await, Some(0));
     stage.get("/a").send().await.body("1").status("hit");
     assert_eq!(next.stats().await["l2_hits"], 1);
+}
+
+/// The test is the process that runs, and hears what the new one says.
+#[tokio::test]
+async fn one_that_is_told_to_stop_before_it_is_ready_leaves_all_to_the_other() {
+    // What it waits for at the signal. Until somebody reads its access log it cannot be ready.
+    for awaited in ["the listeners", "the disk", "a reader"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, log) = (folder.path().join("disk"), folder.path().join("access.log"));
+        assert!(Command::new("mkfifo").arg(&log).status().await.unwrap().success());
+        let l2 = format!("[cache.l2]\ndisk = \"{}\"\n", disk.display());
+        let recording = format!("[access_log]\nfile = \"{}\"\n", log.display());
+        let stage = Stage::new("", &(l2 + &recording)).await;
+        std::fs::write(folder.path().join("gateway.toml"), stage.toml("")).unwrap();
+        let listens = UnixListener::bind(stage.socket()).unwrap();
+        let new = Command::new(env!("CARGO_BIN_EXE_larder"))
+            .arg("run")
+            .current_dir(folder.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let accepted = timeout(PATIENCE, listens.accept()).await.expect("it never comes");
+        let (mut line, _) = accepted.unwrap();
+        assert_eq!(line.read_u8().await.unwrap(), b'T');
+        if awaited != "the listeners" {
+            line.write_all(b"N").await.unwrap();
+            assert_eq!(line.read_u8().await.unwrap(), b'D');
+        }
+        if awaited == "a reader" {
+            line.write_all(b"d").await.unwrap();
+            until("it has the disk", || disk.join("larder.redb").exists()).await;
+        }
+        let process = new.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &process]).status().await.unwrap();
+        assert!(sent.success());
+        // For writing, too: otherwise it would be waited for who writes.
+        let reader = File::options().read(true).write(true).open(&log).unwrap();
+        assert_eq!(line.read(&mut [0]).await.unwrap(), 0, "{awaited}: it says more");
+        let ended = timeout(PATIENCE, new.wait_with_output()).await.expect("it never ends");
+        let ended = ended.unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{awaited}: {told}");
+        assert!(told.contains("stopped before it began"), "{awaited}: {told}");
+        let left = std::fs::read_dir(stage.folder.path()).unwrap().count();
+        assert_eq!(left, 1, "{awaited}: its own socket is there still");
+        drop(reader);
+    }
+}
+
+/// The test is the new process.
+#[tokio::test]
+async fn one_that_is_told_to_stop_while_another_takes_over_waits_for_what_comes_of_it() {
+    const WAITS: &str = "told to stop: waiting for the new process";
+    const STOPPING: &str = "stopping: no more connections";
+
+    for comes in ["ready", "nothing", "a second signal"] {
+        let mut stage = Stage::new("", "").await;
+        stage.origin.on("/a").reply(ok("1").max_age(600));
+        let mut old = stage.first().await;
+        let mut line = UnixStream::connect(stage.socket()).await.unwrap();
+        line.write_all(b"T").await.unwrap();
+        for octet in *b"SSN" {
+            assert_eq!(line.read_u8().await.unwrap(), octet);
+        }
+        old.signal("TERM");
+        old.says(WAITS).await;
+        stage.get("/a").send().await.body("1");
+        match comes {
+            "ready" => {
+                line.write_all(b"R").await.unwrap();
+                for octet in *b"YG" {
+                    assert_eq!(line.read_u8().await.unwrap(), octet);
+                }
+                old.says(LEAVING).await;
+            }
+            "nothing" => {
+                drop(line);
+                old.says(GOES_ON).await;
+                old.says(STOPPING).await;
+            }
+            _ => {
+                old.signal("TERM");
+                old.says(STOPPING).await;
+                assert_eq!(line.read(&mut [0]).await.unwrap(), 0);
+            }
+        }
+        assert_eq!(old.exit_code().await, Some(0), "{comes}");
+        assert!(!stage.socket().exists());
+    }
 }
 
 fn larder_run(folder: &Path) -> (Option<i32>, String) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -26,6 +27,8 @@ const MOST: Duration = Duration::from_mins(2);
 pub(crate) struct Offer {
     place: Place,
     sockets: Vec<OwnedFd>,
+    /// A new process has asked for them, and what comes of it is not known yet.
+    is_asked: watch::Sender<bool>,
 }
 
 /// A new process that is ready.
@@ -48,7 +51,8 @@ impl Drop for Tied<'_> {
 impl Offer {
     /// Still beside the path, and without anything to hand over.
     pub(crate) fn beside(path: &Path) -> Result<Self, Trouble> {
-        Ok(Self { place: Place::beside(path)?, sockets: Vec::new() })
+        let place = Place::beside(path)?;
+        Ok(Self { place, sockets: Vec::new(), is_asked: watch::Sender::new(false) })
     }
 
     /// Whoever comes to the path from now on comes here, and gets these sockets.
@@ -73,8 +77,19 @@ impl Offer {
                 }
             };
             store.have_disk_again().await;
+            self.is_asked.send_replace(false);
             warn!(%error, "a new process has not taken over, this one goes on");
         }
+    }
+
+    /// Waits as long as a new process has asked, and is not ready.
+    pub(crate) async fn decided(&self) {
+        let mut is_asked = self.is_asked.subscribe();
+        if *is_asked.borrow() {
+            info!("told to stop: waiting for the new process that takes over");
+        }
+        // It cannot fail, as the other end is here.
+        drop(is_asked.wait_for(|is_asked| !is_asked).await);
     }
 
     async fn hand_over(&self, mut stream: UnixStream, store: &Arc<Store>) -> io::Result<Next> {
@@ -86,6 +101,7 @@ impl Offer {
             return Err(not_understood());
         }
         info!("a new process begins to take over");
+        self.is_asked.send_replace(true);
         for socket in &self.sockets {
             send_socket(&stream, socket.as_fd()).await?;
         }
