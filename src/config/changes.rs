@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Certificate, Config, Document, Jwt, JwtKeys, Listener, Mongodb, OnError, Origin, Place, Plugin,
-    Policy, Route, Upstream, Watch,
+    Policy, Route, Server, Upstream, Watch,
 };
 
 /// What differs between two configurations, by name, in the order of the file.
@@ -152,11 +152,11 @@ impl Config {
         keep("[server] drain", new.drain != old.drain);
         keep("[server] takeover", new.takeover != old.takeover);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
-        let (listener, more) = old.renewed_listeners(new);
+        let successors = old.successors(new);
+        let (listener, more) = old.renewed_listeners(new, &successors);
         let trusted_proxies = std::mem::take(&mut new.trusted_proxies);
         let (watch, trusted_field) = (new.watch, new.trusted_field);
-        *new =
-            super::Server { listener, more, watch, trusted_proxies, trusted_field, ..old.clone() };
+        *new = Server { listener, more, watch, trusted_proxies, trusted_field, ..old.clone() };
 
         self.keep_recording(running).for_each(|key| keep(key, true));
         match (&self.admin, &running.admin) {
@@ -194,7 +194,7 @@ impl Config {
         new.l1.clone_from(&old.l1);
         new.l2.clone_from(&old.l2);
         new.disk.clone_from(&old.disk);
-        self.in_force.keep(&running.in_force, &waiting);
+        self.in_force.keep(&running.in_force, &waiting, &successors);
         waiting
     }
 
@@ -500,6 +500,67 @@ mod tests {
         let tls = new.server.listener.tls.unwrap();
         assert_eq!(tls.certificates[0].chain, Path::new("/etc/other"));
     }
+
+    #[test]
+    fn other_certificates_do_not_wait_with_another_key() {
+        let with = |lines: &str, name: &str| {
+            let tls = format!("{lines}\ntls = {{ certificate = \"{name}\", key = \"k\" }}");
+            read(&FILE.replacen("[server]", &format!("[server]\n{tls}"), 1))
+        };
+        let (old, mut new) = (with("proxy_protocol = true", "one"), with("", "other"));
+        assert_eq!(new.keep_until_restart(&old), ["[server] proxy_protocol"]);
+        let Listener { tls, proxy, .. } = &new.server.listener;
+        assert_eq!(tls.as_ref().unwrap().certificates[0].chain, Path::new("/etc/other"));
+        assert!(proxy.is_some());
+        let told = &new.in_force.to_json()["config"]["server"];
+        assert_eq!(told["tls"]["certificate"], "other");
+        assert_eq!(told["proxy_protocol"], true);
+    }
+
+    #[test]
+    fn a_listener_has_the_certificates_of_its_address_while_others_come_and_go() {
+        const OWN: &str = "listen = \"127.0.0.1:1\"";
+        const FIRST: &str = "[server] listen";
+        const MORE: &str = "[server] listeners";
+
+        for (own, tables, waiting, expected) in [
+            (OWN, &[(13, "c"), (12, "b2")][..], &[MORE][..], [(11_u16, "a"), (12, "b2")]),
+            (OWN, &[(12, "b2"), (11, "a2")], &[MORE], [(11, "a2"), (12, "b2")]),
+            (OWN, &[(11, "a2"), (12, "b2")], &[], [(11, "a2"), (12, "b2")]),
+            (OWN, &[], &[MORE], [(11, "a"), (12, "b")]),
+            // Here the first of the tables is the server's own.
+            ("", &[(12, "b2"), (11, "a2")], &[FIRST, MORE], [(11, "a2"), (12, "b2")]),
+            ("", &[(12, "b2")], &[FIRST, MORE], [(11, "a"), (12, "b2")]),
+            ("", &[(13, "a2"), (12, "b2")], &[FIRST], [(11, "a2"), (12, "b2")]),
+        ] {
+            let file = |tables: &[(u16, &str)]| {
+                let tables = tables.iter().map(|(port, name)| {
+                    format!(
+                        "[[server.listeners]]\nlisten = \"127.0.0.1:{port}\"\n\
+                         tls = {{ certificate = \"{name}\", key = \"k\" }}\n"
+                    )
+                });
+                let tables = tables.collect::<Vec<_>>().concat();
+                let text = FILE.replacen("[admin]", &format!("{tables}[admin]"), 1);
+                read(&text.replacen(OWN, own, 1))
+            };
+            let (old, mut new) = (file(&[(11, "a"), (12, "b")]), file(tables));
+            assert_eq!(new.keep_until_restart(&old), waiting, "{tables:?}");
+            let kept = new.server.listeners().filter_map(|it| {
+                let chain = &it.tls.as_ref()?.certificates[0].chain;
+                Some((it.listen.port(), chain.file_name()?.to_str()?))
+            });
+            assert_eq!(kept.collect::<Vec<_>>(), expected, "{tables:?}");
+            let told = new.in_force.to_json();
+            let told = told["config"]["server"]["listeners"].as_array().unwrap().iter();
+            let told = told.map(|it| [it["listen"].clone(), it["tls"]["certificate"].clone()]);
+            let expected = expected.map(|(port, name)| {
+                [format!("127.0.0.1:{port}"), name.to_owned()].map(serde_json::Value::from)
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{tables:?}");
+        }
+    }
+
     #[test]
     fn which_proxies_are_trusted_does_not_wait_for_a_restart() {
         let trusting =

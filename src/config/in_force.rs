@@ -4,6 +4,8 @@
 //! The defaults are those of the schema, which has them from the readers: what is told here, read again,
 //! is the same configuration.
 
+mod keeping;
+
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json};
@@ -98,15 +100,6 @@ impl InForce {
         match self.0.iter_mut().find(|(name, _)| name == table) {
             Some((_, Node::Table(entries))) => Some(entries),
             _ => None,
-        }
-    }
-
-    /// Puts back keys that wait for a restart, as they are in `running`: `[cache.l1] ttl`, or a table.
-    pub(super) fn keep(&mut self, running: &Self, keys: &[&str]) {
-        for key in keys {
-            let path = key.replace(['[', ']'], "").replace(' ', ".");
-            let path: Vec<&str> = path.split('.').collect();
-            put_back(&mut self.0, &running.0, &path);
         }
     }
 
@@ -288,22 +281,6 @@ fn typed(schema: &Json, text: String, has_variables: bool) -> Json {
     };
     let read = serde_json::from_str(&text).ok().filter(|_| has_variables).filter(is_plain);
     read.unwrap_or(Json::String(text))
-}
-
-fn put_back(new: &mut Entries, old: &Entries, path: &[&str]) {
-    let Some((first, rest)) = path.split_first() else { return };
-    let former = old.iter().find(|(name, _)| name == first);
-    let place = new.iter().position(|(name, _)| name == first);
-    if let (Some((_, Node::Table(old))), false) = (former, rest.is_empty())
-        && let Some((_, Node::Table(new))) = place.and_then(|place| new.get_mut(place))
-    {
-        put_back(new, old, rest);
-        return;
-    }
-    if let Some(place) = place {
-        new.remove(place);
-    }
-    new.extend(former.cloned());
 }
 
 /// A step of a JSON Pointer (RFC 6901 §3).

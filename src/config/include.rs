@@ -121,6 +121,7 @@ pub(super) fn find(
         Some(patterns)
     });
     let mut paths: Vec<PathBuf> = Vec::new();
+    let mut octets = text.len();
     for pattern in patterns.unwrap_or_default() {
         let Some(listing) = pattern.read(|text| Listing::of(text, folder)) else { continue };
         look(Look::Listing(&listing));
@@ -128,7 +129,6 @@ pub(super) fn find(
             Ok(found) => paths.extend(found),
             Err(error) => unreadable(&pattern, &listing, &error),
         }
-        let mut octets = text.len();
         for path in std::mem::take(&mut paths) {
             let name = path.display().to_string();
             if included.iter().any(|it: &Included| it.name == name) {
@@ -212,5 +212,20 @@ mod tests {
         assert_eq!(folder("routes/*.toml"), Path::new("/etc/larder/routes"));
         assert_eq!(folder("/*.toml"), Path::new("/"));
         assert_eq!(folder("a.toml"), Path::new("/etc/larder"));
+    }
+
+    #[test]
+    fn files_of_all_patterns_count_together() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in (1..=9).flat_map(|number| [format!("a{number}"), format!("b{number}")]) {
+            let file = std::fs::File::create(folder.path().join(name)).unwrap();
+            file.set_len(1 << 20).unwrap();
+        }
+        let text = "include = [\"a*\", \"b*\"]";
+        let (included, faults) = find(text, "gateway.toml", folder.path(), &|_| None, &mut |_| ());
+        assert_eq!(included.len(), 15, "the first file counts as well");
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let told = "gateway.toml:1:18: the files are larger than 16MiB, all together";
+        assert_eq!(faults, [told; 3]);
     }
 }

@@ -86,12 +86,6 @@ impl Listener {
         door(self) == door(other) && self.tls.is_some() == other.tls.is_some()
     }
 
-    /// This one, with the certificates of another that takes its place.
-    fn renewed(&self, by: &Self) -> Self {
-        let is_renewed = self.is_same_door(by);
-        Self { tls: if is_renewed { by.tls.clone() } else { self.tls.clone() }, ..self.clone() }
-    }
-
     /// The files that it names.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
@@ -127,11 +121,40 @@ impl Server {
         self.more.len() == other.more.len() && doors.all(|(own, its)| own.is_same_door(its))
     }
 
-    /// These listeners, with the certificates of others that take their places.
-    pub(super) fn renewed_listeners(&self, by: &Self) -> (Listener, Vec<Listener>) {
-        let renewed = self.more.iter().zip(&by.more).map(|(own, its)| own.renewed(its));
-        let more = if self.has_same_doors(by) { renewed.collect() } else { self.more.clone() };
-        (self.listener.renewed(&by.listener), more)
+    /// For each of these listeners the place of another's listener whose certificates it has at once,
+    /// whatever else of it waits for a restart. None: it keeps its own, as it is to go, or TLS is to begin
+    /// or to end.
+    pub(super) fn successors(&self, other: &Self) -> Vec<Option<usize>> {
+        let at = |own: &Listener| {
+            let is_known = own.listen.port() != 0;
+            other.listeners().position(|its| is_known && its.listen == own.listen)
+        };
+        let is_taken = self.more.iter().any(|own| at(own) == Some(0));
+        let first = at(&self.listener).or((!is_taken).then_some(0));
+        // Of those on free ports the order alone says which is which.
+        let is_in_order = self.has_same_doors(other);
+        let more = self.more.iter().zip(1..);
+        let more = more.map(|(own, place)| if is_in_order { Some(place) } else { at(own) });
+        let has_tls = |place| other.listeners().nth(place).is_some_and(|its| its.tls.is_some());
+        let places = self.listeners().zip(std::iter::once(first).chain(more));
+        places
+            .map(|(own, place)| place.filter(|place| has_tls(*place) == own.tls.is_some()))
+            .collect()
+    }
+
+    /// These listeners, with the certificates of their successors.
+    pub(super) fn renewed_listeners(
+        &self,
+        other: &Self,
+        successors: &[Option<usize>],
+    ) -> (Listener, Vec<Listener>) {
+        let renewed = |(own, place): (&Listener, &Option<usize>)| {
+            let its = place.and_then(|place| other.listeners().nth(place)).unwrap_or(own);
+            Listener { tls: its.tls.clone(), ..own.clone() }
+        };
+        let all = self.listeners().zip(successors).map(renewed);
+        let mut all: VecDeque<Listener> = all.collect();
+        (all.pop_front().unwrap_or_else(|| self.listener.clone()), all.into())
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Fault, Listener};
+use crate::config::{Config, Fault, Listener, ListenerTls};
 use crate::server::{Listening, Secured, Server};
 
 use super::supervised::Sockets;
@@ -68,20 +68,14 @@ impl Listeners {
     }
 }
 
-/// Of each listener, in the order of the configuration; none for cleartext. Files are read; what comes
-/// of the same content as before is what was there, so that sessions can be resumed.
-pub(super) fn secured(
+/// Reads the files that the listeners of a configuration name.
+pub(super) fn load(
     config: &Config,
     file: &str,
-    former: Option<&Parts>,
     faults: &mut Vec<Fault>,
-) -> Vec<Option<Secured>> {
-    let former = former.map_or(&[][..], |former| &former.secured);
-    let mut load = |tls| match Secured::load(tls) {
-        Ok(made) => {
-            let known = former.iter().flatten().find(|known| known.is_same(&made));
-            Some(known.cloned().unwrap_or(made))
-        }
+) -> Vec<(ListenerTls, Secured)> {
+    let mut load = |tls: &ListenerTls| match Secured::load(tls) {
+        Ok(made) => Some((tls.clone(), made)),
         Err(unusable) => {
             faults.extend(unusable.iter().map(|it| {
                 let cause = it.source().map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -90,7 +84,28 @@ pub(super) fn secured(
             None
         }
     };
-    config.server.listeners().map(|it| it.tls.as_ref().and_then(&mut load)).collect()
+    config.server.listeners().filter_map(|it| load(it.tls.as_ref()?)).collect()
+}
+
+/// Of each listener, in the order of the configuration; none for cleartext. What comes of the same content
+/// as before is what was there, so that sessions can be resumed. One whose files were not loaded runs
+/// until a restart: they are read anew, and if they are gone, what they came to stays.
+pub(super) fn secured(
+    config: &Config,
+    loaded: &[(ListenerTls, Secured)],
+    former: Option<&Parts>,
+) -> Vec<Option<Secured>> {
+    let former = former.map_or(&[][..], |former| &former.secured);
+    let of = |(place, listener): (usize, &Listener)| {
+        let tls = listener.tls.as_ref()?;
+        let made = loaded.iter().find(|(known, _)| known == tls).map(|(_, made)| made.clone());
+        let Some(made) = made.or_else(|| Secured::load(tls).ok()) else {
+            return former.get(place).cloned().flatten();
+        };
+        let known = former.iter().flatten().find(|known| known.is_same(&made));
+        Some(known.cloned().unwrap_or(made))
+    };
+    config.server.listeners().enumerate().map(of).collect()
 }
 
 /// Each listener with what it answers handshakes with.

@@ -147,28 +147,30 @@ impl Reloader {
         let (source, former) = (self.source.clone(), Arc::clone(&self.parts));
         let now = self.clock.now();
         let reading = tokio::task::spawn_blocking(move || {
-            let (mut watched, mut draft) = source.read();
+            let (mut watched, draft) = source.read();
             // What is in service counts as long as nothing better was read.
             for file in former.config.files() {
                 watched.add(file);
             }
-            let waiting = draft.config.keep_until_restart(&former.config);
-            let aged = certificates::aged(&draft.config, now);
             let assembled = assemble(draft, &source.name(), Some(&former));
-            (watched, waiting, assembled.map(|assembled| (assembled, aged)))
+            let assembled = assembled.map(|assembled| {
+                let aged = certificates::aged(&assembled.0.config, now);
+                (assembled, aged)
+            });
+            (watched, assembled)
         });
         let stats = Arc::clone(self.lasting.stats());
-        let (waiting, assembled) = match reading.await {
-            Ok((watched, waiting, assembled)) => {
+        let assembled = match reading.await {
+            Ok((watched, assembled)) => {
                 self.watched = watched;
-                (waiting, assembled)
+                assembled
             }
             Err(error) => {
                 let fault = Fault::new(self.source.name(), None, error.to_string());
-                (Vec::new(), Err(Faults::from(vec![fault])))
+                Err(Faults::from(vec![fault]))
             }
         };
-        let ((mut parts, routes), aged) = match assembled {
+        let ((mut parts, routes, waiting), aged) = match assembled {
             Ok(assembled) => assembled,
             Err(faults) => {
                 stats.reloads.failed(self.clock.now(), &faults.to_string());

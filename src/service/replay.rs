@@ -47,7 +47,7 @@ pub fn replayed(file: &Path, ttl: Option<Duration>) -> Result<Trial, Faults> {
         policy.time = policy.time.max(LEAST_TIME);
     }
     let name = file.display().to_string();
-    let (parts, routes) = assemble(draft, &name, None)?;
+    let (parts, routes, _) = assemble(draft, &name, None)?;
     let clock = Clock::replayed();
     let tasks = store::Tasks {
         runtime: Handle::current(),

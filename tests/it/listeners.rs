@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -212,6 +213,48 @@ async fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
     std::fs::write(pki.at("shop.key"), new).unwrap();
     gateway.admin("POST", "/reload").send().await.code(200);
     shows("shop anew").await;
+}
+
+#[tokio::test]
+async fn a_listener_that_goes_with_a_restart_needs_its_files_no_more() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify("old", &["old.example"], "the old");
+    let toml = pki.at("gateway.toml");
+    let setup = || Gateway::setup(&origin).server("workers = 1\nwatch = false");
+    let old = format!("[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n{}", pki.tls("old"));
+    let gateway = setup().listening(&old).start_from(&toml).await;
+    let new = "[[routes]]\nname = \"new\"\npath = \"/new\"\nupstream = \"origin\"";
+    std::fs::write(&toml, setup().route(new).text()).unwrap();
+    for file in ["old.pem", "old.key"] {
+        std::fs::remove_file(pki.at(file)).unwrap();
+    }
+    for added in [json!(["new"]), json!([])] {
+        let told = gateway.admin("POST", "/reload").send().await.code(200);
+        let told: Value = serde_json::from_slice(&told.body).unwrap();
+        assert_eq!(told["waiting_for_restart"], json!(["[server] listeners"]));
+        assert_eq!(told["routes"]["added"], added);
+        let said = pki.openssl(gateway.another(1), &["-servername", "old.example"]).await;
+        assert!(said.contains("subject=CN = the old\n"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_a_restart_would_not_find_are_faults_of_a_reload() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    let toml = pki.at("gateway.toml");
+    let setup = || Gateway::setup(&origin).server("workers = 1\nwatch = false");
+    let gateway = setup().start_from(&toml).await;
+    let listener = format!("[[server.listeners]]\nlisten = \"127.0.0.1:0\"\n{}", pki.tls("none"));
+    let l2 = format!("tls = {{ ca = \"{}/none.pem\" }}", pki.folder().display());
+    for (setup, told) in [
+        (setup().listening(&listener), "[server] tls: "),
+        (setup().l2("rediss://127.0.0.1:1", &l2), "[cache.l2]: "),
+    ] {
+        std::fs::write(&toml, setup.text()).unwrap();
+        let got = gateway.admin("POST", "/reload").send().await.code(422);
+        let faults = String::from_utf8_lossy(&got.body).into_owned();
+        assert!(faults.contains(told) && faults.contains("none.pem` cannot be read"), "{faults}");
+    }
 }
 
 #[tokio::test]
