@@ -151,7 +151,7 @@ impl Assembly {
     /// # Errors
     /// All that is wrong, with the file and with what it names, each at its line.
     pub fn new(draft: Draft, file: &str) -> Result<Self, Faults> {
-        let (parts, routes) = assemble(draft, file, None)?;
+        let (parts, routes, _) = assemble(draft, file, None)?;
         Ok(Self { parts, routes, source: None, notifier: Notifier::default() })
     }
 
@@ -162,7 +162,7 @@ impl Assembly {
     /// As for [`Assembly::new`].
     pub fn read(source: Source) -> Result<Self, Faults> {
         let (watched, draft) = source.read();
-        let (parts, routes) = assemble(draft, &source.name(), None)?;
+        let (parts, routes, _) = assemble(draft, &source.name(), None)?;
         let source = Some((source, watched));
         Ok(Self { parts, routes, source, notifier: Notifier::default() })
     }
@@ -329,9 +329,20 @@ impl Parts {
     }
 }
 
+/// What is made of a configuration, and the keys of it that wait for a restart.
+type Assembled = (Parts, Routes, Vec<&'static str>);
+
 /// Makes everything that a configuration names, but for what `former` has already.
-fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, Routes), Faults> {
-    let Draft { config, mut faults } = draft;
+fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<Assembled, Faults> {
+    let Draft { mut config, mut faults } = draft;
+    // A restart would want the files of what waits for it; those of what runs until then may be gone.
+    let files = config.cache.l2.iter().flat_map(|l2| store::unusable_files(&l2.redis));
+    faults.extend(
+        files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
+    );
+    let loaded = listeners::load(&config, file, &mut faults);
+    let waiting = former.map(|former| config.keep_until_restart(&former.config));
+    let secured = listeners::secured(&config, &loaded, former);
     let routes = match Routes::new(&config.routes) {
         Ok(routes) => Some(routes),
         Err(conflicts) => {
@@ -346,11 +357,6 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
     let policies = policies(&config, file, former, &mut engine, &mut faults);
     let tokens = former.map_or(&[][..], |former| &former.tokens);
     let (tokens, issuers) = sharing::tokens(&config, file, tokens, &mut faults);
-    let files = config.cache.l2.iter().flat_map(|l2| store::unusable_files(&l2.redis));
-    faults.extend(
-        files.map(|(place, wrong)| Fault::new(file, place, format!("[cache.l2]: {wrong}"))),
-    );
-    let secured = listeners::secured(&config, file, former, &mut faults);
     let warm = Plan::of(&config, file, &mut faults);
     match routes {
         Some(routes) if faults.is_empty() => {
@@ -367,7 +373,7 @@ fn assemble(draft: Draft, file: &str, former: Option<&Parts>) -> Result<(Parts, 
                 engine,
                 warm,
             };
-            Ok((parts, routes))
+            Ok((parts, routes, waiting.unwrap_or_default()))
         }
         _ => Err(config.faults(faults)),
     }
