@@ -531,7 +531,7 @@ mod tests {
             // Here the first of the tables is the server's own.
             ("", &[(12, "b2"), (11, "a2")], &[FIRST, MORE], [(11, "a2"), (12, "b2")]),
             ("", &[(12, "b2")], &[FIRST, MORE], [(11, "a"), (12, "b2")]),
-            ("", &[(13, "a2"), (12, "b2")], &[FIRST], [(11, "a2"), (12, "b2")]),
+            ("", &[(13, "a2"), (12, "b2")], &[FIRST], [(11, "a"), (12, "b2")]),
         ] {
             let file = |tables: &[(u16, &str)]| {
                 let tables = tables.iter().map(|(port, name)| {

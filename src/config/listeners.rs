@@ -129,8 +129,8 @@ impl Server {
             let is_known = own.listen.port() != 0;
             other.listeners().position(|its| is_known && its.listen == own.listen)
         };
-        let is_taken = self.more.iter().any(|own| at(own) == Some(0));
-        let first = at(&self.listener).or((!is_taken).then_some(0));
+        let is_on_free_port = self.listener.listen.port() == 0;
+        let first = at(&self.listener).or(is_on_free_port.then_some(0));
         // Of those on free ports the order alone says which is which.
         let is_in_order = self.has_same_doors(other);
         let more = self.more.iter().zip(1..);

@@ -16,6 +16,7 @@ use crate::semantics::{self, CacheStatus, NoVarySearch, Rewritten};
 use crate::store::Search;
 use crate::stored::{self, CacheKey};
 
+use super::measure::Unkeyed;
 use super::{Answer, Ask, Gateway, Plan, Presented, query, respond};
 
 /// The policies that make a route's keys.
@@ -286,7 +287,10 @@ impl Gateway {
         }
         let name = key.name(&presented);
         let answer = self.answer_by(presented, key);
-        answer.map(move |response| CacheStatus::add_key(response.headers_mut(), &name))
+        answer.map(move |response| {
+            Unkeyed::keep(response);
+            CacheStatus::add_key(response.headers_mut(), &name);
+        })
     }
 
     /// What the route's path captured, if this policy is to see it.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::access_log::{Answered, Asked, End, Entry};
 use crate::body::Body;
@@ -115,15 +115,32 @@ impl Gateway {
     }
 }
 
+/// The last item of a response's `Cache-Status` as it was before the client's had the key: neither lines nor
+/// spans say that there, as it may hold a query.
+#[derive(Clone)]
+pub(super) struct Unkeyed(HeaderValue);
+
+impl Unkeyed {
+    /// Keeps it for whatever counts the response.
+    pub(super) fn keep(response: &mut Response<Body>) {
+        if let Some(item) = last_item(response) {
+            response.extensions_mut().insert(Self(item));
+        }
+    }
+}
+
+fn last_item(response: &Response<Body>) -> Option<HeaderValue> {
+    response.headers().get_all(CACHE_STATUS).iter().next_back().cloned()
+}
+
 impl Begun {
     /// Counts an answer. What of its content is not at hand is counted as it goes out.
     fn finish(mut self, outcomes: &Arc<Outcomes>, response: &mut Response<Body>) {
         // What Larder says by itself, without a word of the cache.
         let outcome = response.extensions_mut().remove().unwrap_or(Outcome::Refused);
-        let item = |response: &Response<Body>| {
-            response.headers().get_all(CACHE_STATUS).iter().next_back().cloned().map(Said::Field)
-        };
-        self.count(outcomes, outcome, response.status(), || item(response));
+        let unkeyed = response.extensions_mut().remove().map(|Unkeyed(item)| item);
+        let item = || unkeyed.or_else(|| last_item(response)).map(Said::Field);
+        self.count(outcomes, outcome, response.status(), item);
         match (response.body_mut(), self.entry) {
             // Those to `HEAD` have none, or lose it on the way.
             (Body::Whole(octets), None) => {

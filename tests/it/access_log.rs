@@ -199,10 +199,13 @@ async fn a_line_of_text_tells_as_much_and_is_read_back_as_json_is() {
 
 #[tokio::test]
 async fn nothing_secret_is_in_a_line_and_queries_can_be_left_out() {
-    for format in ["combined", "text", "json"] {
+    for (format, status_key) in
+        [("combined", false), ("text", false), ("json", false), ("text", true), ("json", true)]
+    {
         let (origin, log) = (Origin::start().await, Log::new());
         let lines = format!("query = false\nformat = {format:?}");
-        let gateway = log.of(Gateway::setup(&origin), &lines).await;
+        let setup = Gateway::setup(&origin).cache(&format!("[cache]\nstatus_key = {status_key}"));
+        let gateway = log.of(setup, &lines).await;
         origin.on("/a?token=secret").reply(ok("secret").field("set-cookie", "secret"));
         let ask = gateway.ask("GET", "/a?token=secret").field("authorization", "Bearer secret");
         ask.field("cookie", "a=secret").field("referer", "http://r.example/p?secret").send().await;

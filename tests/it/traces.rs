@@ -54,11 +54,12 @@ fn attribute<'a>(span: &'a Value, name: &str) -> &'a Value {
 #[tokio::test]
 async fn a_request_is_a_span_of_its_trace_and_its_steps_are_below() {
     let (origin, collector, redis) = (Origin::start().await, collector().await, Redis::start());
-    let setup = Gateway::setup(&origin).redis(&redis);
+    let setup = Gateway::setup(&origin).cache("[cache]\nstatus_key = true").redis(&redis);
     let gateway = tracing(setup, &collector, "0").await.in_step().await;
     origin.on("/a?secret=1").reply(ok("1").max_age(60));
     let ask = gateway.ask("GET", "/a?secret=1").field("traceparent", &parent("01"));
-    ask.field("tracestate", "other=1").send().await.code(200).status("fwd=uri-miss; stored");
+    let got = ask.field("tracestate", "other=1").send().await.code(200);
+    got.status("fwd=uri-miss; stored; key=\"a?secret=1\"");
     until("three spans are told", || spans(&collector).len() == 3).await;
     let spans = spans(&collector);
     let (own, l2, upstream) = (&spans["GET all"], &spans["l2"], &spans["upstream origin"]);
@@ -90,6 +91,24 @@ async fn a_request_is_a_span_of_its_trace_and_its_steps_are_below() {
     let expected = format!("00-{TRACE}-{}-01", upstream["spanId"].as_str().unwrap());
     assert_eq!(asked.field("traceparent"), Some(expected));
     assert_eq!(asked.field("tracestate").as_deref(), Some("other=1"));
+}
+
+#[tokio::test]
+async fn what_clients_choose_has_a_bound_in_spans() {
+    let (origin, collector) = (Origin::start().await, collector().await);
+    let gateway = tracing(Gateway::setup(&origin), &collector, "0").await;
+    let (path, long) = (format!("/{}", "a".repeat(5000)), "b".repeat(40_000));
+    let ask = gateway.ask(&"M".repeat(3000), &path).field("traceparent", &parent("01"));
+    ask.field("user-agent", &long).send().await;
+    until("it is told", || spans(&collector).contains_key("_OTHER all")).await;
+    let own = &spans(&collector)["_OTHER all"];
+    for (name, value) in [
+        ("http.request.method", "_OTHER"),
+        ("url.path", &path[..1024]),
+        ("user_agent.original", &long[..1024]),
+    ] {
+        assert_eq!(*attribute(own, name), json!({ "stringValue": value }), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use crate::clock;
 use crate::semantics::Said;
 use crate::traces::{self, Kind, Span, Tracer, Value};
 
+/// So many octets at most of what a client chose.
+const LONGEST: usize = 1024;
+
 /// What its span says of a request, and whom it is told.
 pub(super) struct Told {
     tracer: Arc<Tracer>,
@@ -60,13 +63,7 @@ impl Told {
             self.tracer.tell(Span { is_error, ..step });
         }
         let route = entry.route.as_deref().unwrap_or("no route");
-        // A client may call a method anything.
-        let method = match self.method.as_str() {
-            known
-            @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "QUERY") => known,
-            _ => "_OTHER",
-        };
-        let (name, now) = (format!("{method} {route}"), at(clock::instant()));
+        let (name, now) = (format!("{} {route}", self.known_method()), at(clock::instant()));
         let own = span(trace.span, trace.parent, name, Kind::Server, self.asked.at, now);
         let answered = entry.answered.as_ref();
         let is_error =
@@ -74,13 +71,22 @@ impl Told {
         self.tracer.tell(Span { is_error, attributes: self.attributes(entry, end), ..own });
     }
 
+    /// A client may call a method anything.
+    fn known_method(&self) -> &str {
+        match self.method.as_str() {
+            known
+            @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "QUERY") => known,
+            _ => "_OTHER",
+        }
+    }
+
     /// By the names that OpenTelemetry has, and by names of our own. No query: it may be secret.
     fn attributes(&self, entry: &Entry, end: End) -> Vec<(&'static str, Value)> {
         let answered = entry.answered.as_ref();
         let texts = [
-            ("http.request.method", Some(self.method.as_str().into())),
+            ("http.request.method", Some(self.known_method().into())),
             ("url.scheme", Some(self.asked.scheme.into())),
-            ("url.path", Some(self.uri.path().into())),
+            ("url.path", Some(cut(self.uri.path().as_bytes()))),
             ("server.address", text(self.host.as_ref())),
             ("client.address", Some(self.asked.client.to_string().into())),
             ("user_agent.original", text(self.agent.as_ref())),
@@ -104,5 +110,10 @@ fn said(item: &Said) -> Cow<'_, str> {
 }
 
 fn text(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| String::from_utf8_lossy(value.as_bytes()))
+    value.map(|value| cut(value.as_bytes()))
+}
+
+/// What a client chose has a bound, as what waits to be exported is counted by spans.
+fn cut(octets: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(octets.get(..LONGEST).unwrap_or(octets))
 }
