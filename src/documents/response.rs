@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use mongodb::bson::raw::{RawBsonRef, RawDocument};
-use mongodb::bson::{Bson, Document, RawDocumentBuf};
+use mongodb::bson::{Bson, Document, RawBson, RawDocumentBuf};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::config;
@@ -132,7 +132,10 @@ fn entity_tag(wanted: &config::Document, found: &Found, content: &[u8]) -> Heade
         _ => None,
     };
     match version {
-        Some(version) => hasher.update(format!("{version:?}").as_bytes()),
+        // Another configuration shows the same version in another form.
+        Some(version) => {
+            hasher.update(format!("{version:?}{:?}{:?}", wanted.projection, wanted.json).as_bytes())
+        }
         None => hasher.update(content),
     };
     let digest = hasher.finalize().to_hex();
@@ -201,6 +204,15 @@ fn tags(wanted: &config::Document, label: &str, filter: &Document, found: &Found
     tags
 }
 
+/// As plain JSON has it, but for the quotes around a text.
+fn plain(value: &Bson) -> Option<String> {
+    let mut text = String::new();
+    let value = RawBson::try_from(value.clone()).ok()?;
+    json::value(&mut text, value.as_raw_bson_ref(), config::Json::Plain).ok()?;
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    Some(inner.map_or_else(|| text.clone(), str::to_owned))
+}
+
 /// How an `_id` is written in a tag: as plain JSON has it, without quotes. Two that differ in their
 /// type alone share a tag, which is to invalidate too much and never too little.
 pub fn id_of(id: Bson) -> String {
@@ -211,7 +223,7 @@ pub fn id_of(id: Bson) -> String {
         Bson::Int64(number) => number.to_string(),
         // Equal to the whole number.
         Bson::Double(number) if number.fract() == 0.0 => format!("{number:.0}"),
-        other => other.to_string(),
+        other => plain(&other).unwrap_or_else(|| other.to_string()),
     };
     utf8_percent_encode(&text, ESCAPED).to_string()
 }

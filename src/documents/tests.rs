@@ -11,7 +11,7 @@ use mongodb::bson::{
 use crate::config::{From, Json, Kind, Operand, Slot};
 
 use super::filter::{Given, Query, Refused, Why, query};
-use super::json;
+use super::{id_of, json};
 
 const HEX: &str = "65f0a1b2c3d4e5f60718293a";
 
@@ -250,4 +250,21 @@ fn plain_json_is_what_an_api_would_answer() {
             r#""least":null,"most":null,"list":[1,"two",{"three":[]}],"table":{}}"#,
         )
     );
+}
+
+#[test]
+fn an_id_is_written_in_tags_as_in_answers() {
+    let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+    for (id, text) in [
+        (Bson::from("a b"), "a%20b"),
+        (Bson::from(7_i64), "7"),
+        (Bson::from(7.0), "7"),
+        (Bson::from(1.5), "1.5"),
+        (Bson::from(true), "true"),
+        (Bson::from(Uuid::parse_str(uuid).unwrap()), uuid),
+        (Bson::from(DateTime::from_millis(0)), "1970-01-01T00:00:00Z"),
+        (Bson::from(doc! { "a": 1, "b": "c" }), "{\"a\":1%2C\"b\":\"c\"}"),
+    ] {
+        assert_eq!(id_of(id.clone()), text, "{id:?}");
+    }
 }

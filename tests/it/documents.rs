@@ -106,6 +106,20 @@ async fn another_document_of_the_same_version_is_another_response() {
 }
 
 #[tokio::test]
+async fn another_form_of_the_same_version_has_another_tag() {
+    let mongodb = MongoDb::start().await;
+    insert(&mongodb, [doc! { "_id": "1", "rev": 1, "name": "a" }]).await;
+    let mut tags = Vec::new();
+    for form in ["", ", projection = [\"rev\"]", ", json = \"canonical\""] {
+        let document = format!("find = {{ _id = \"{{id}}\" }}, version = \"rev\"{form}");
+        let gateway = setup(&mongodb, "/users/{id}", &document, "ttl = \"1m\"").start().await;
+        let tag = gateway.get("/users/1").await.code(200).field("etag").unwrap();
+        assert!(!tags.contains(&tag), "a client that holds another form has it: {document}");
+        tags.push(tag);
+    }
+}
+
+#[tokio::test]
 async fn each_type_finds_its_own() {
     let mongodb = MongoDb::start().await;
     let oid = ObjectId::parse_str(HEX).unwrap();
