@@ -191,6 +191,16 @@ pub fn remove_early_fields(trailers: &mut HeaderMap) {
     }
 }
 
+/// As [`remove_early_fields`], from those of a request: what its head may not say of its client, or only by
+/// this gateway's word, is no more to be believed behind the content.
+pub fn remove_early_request_fields(trailers: &mut HeaderMap) {
+    remove_early_fields(trailers);
+    remove_claims(trailers);
+    set_client_cert(trailers, None);
+    trailers.remove(COOKIE);
+    trailers.remove("cdn-loop");
+}
+
 /// Appends this gateway to `Via` (RFC 9110 §7.6.3), with the version in which it received the
 /// message.
 pub fn add_via(fields: &mut HeaderMap, received: Version) {

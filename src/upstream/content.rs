@@ -259,7 +259,7 @@ impl Body for Content {
                 progress.pieces.fetch_add(1, Ordering::Relaxed);
                 let is_last = frame.is_trailers() || incoming.is_end_stream();
                 progress.is_over.store(is_last, Ordering::Relaxed);
-                frame.trailers_mut().map(message::remove_early_fields);
+                frame.trailers_mut().map(message::remove_early_request_fields);
             }
             Poll::Ready(None) => progress.is_over.store(true, Ordering::Relaxed),
             Poll::Pending => return Poll::Pending,
