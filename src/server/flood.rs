@@ -4,9 +4,11 @@
 //! time that others wait for (RFC 9113 §10.5). `h2` ends floods of CONTINUATION and of small DATA
 //! frames by itself. What is counted here, by the heads of the frames alone:
 //!
-//! - frames about the connection, as SETTINGS and PING, and such as ask for nothing: by time;
+//! - frames about the connection, as SETTINGS, more PING than that, and such as ask for nothing: by time;
 //! - `RST_STREAM`: against the requests, so that one who takes back each request is told from one who
 //!   sometimes does;
+//! - PING: against the requests and the octets that were sent, beyond its own answers. gRPC's clients measure
+//!   by one for each message how fast they get them;
 //! - `WINDOW_UPDATE`: against the octets that were sent, for which it makes room, and how often something
 //!   was: short messages may each be answered by one for the stream and one for the connection.
 //!
@@ -36,10 +38,18 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 
 /// Of DATA: nothing comes on the stream after it.
 const END_STREAM: u8 = 1;
+
+/// Of PING: it answers one.
+const ACK: u8 = 1;
+
+/// So many octets are sent to answer a PING, and one may come for so many others.
+const PONG: u64 = 17;
+const PINGED: u64 = 16;
 
 /// The frames that have come.
 pub(super) struct Frames {
@@ -54,6 +64,7 @@ pub(super) struct Frames {
     requests: u64,
     resets: u64,
     updates: u64,
+    pings: u64,
     /// Octets that were sent, and how often.
     sent: u64,
     times: u64,
@@ -75,11 +86,18 @@ impl Frames {
             requests: 0,
             resets: 0,
             updates: 0,
+            pings: 0,
             sent: 0,
             times: 0,
             idle: 0,
             since: None,
         }
+    }
+
+    /// Counts a PING; whether there was reason for it.
+    fn is_due(&mut self) -> bool {
+        self.pings += 1;
+        self.pings <= self.requests + self.sent.saturating_sub(PONG * self.pings) / PINGED
     }
 
     /// Counts a frame; what there is a flood of, if there is one now.
@@ -103,6 +121,7 @@ impl Frames {
                     return Some("WINDOW_UPDATE");
                 }
             }
+            PING if flags & ACK == 0 && self.is_due() => {}
             _ => {
                 let since = *self.since.get_or_insert_with(clock::instant);
                 self.idle += 1;
@@ -170,7 +189,6 @@ mod tests {
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {
         let mut frame = (u32::try_from(length).unwrap() << 8).to_be_bytes()[..3].to_vec();
@@ -204,6 +222,7 @@ mod tests {
         for (what, found) in [
             ("SETTINGS", flood(5000, 0, |_| frame(SETTINGS, 0, 0, 6))),
             ("PING", flood(5000, 0, |_| frame(PING, 0, 0, 8))),
+            ("its answers", flood(5000, 1 << 20, |_| frame(PING, ACK, 0, 8))),
             ("PRIORITY", flood(5000, 0, |_| frame(2, 0, 1, 5))),
             ("unknown", flood(5000, 0, |_| frame(99, 0, 1, 0))),
             ("empty DATA", flood(5000, 0, |_| frame(DATA, 0, 1, 0))),
@@ -217,6 +236,8 @@ mod tests {
         let sometimes = |turn| if turn % 3 == 0 { taken_back(turn) } else { get(turn) };
         for (what, found) in [
             ("requests", flood(5000, 0, get)),
+            ("one PING each", flood(5000, 0, |turn| [get(turn), frame(PING, 0, 0, 8)].concat())),
+            ("one for each message", flood(5000, 5000 * 33, |_| frame(PING, 0, 0, 8))),
             ("some taken back", flood(5000, 0, sometimes)),
             ("content", flood(5000, 0, |_| frame(DATA, 0, 1, 1))),
             ("ends", flood(5000, 0, |turn| [get(turn), frame(DATA, 1, turn, 0)].concat())),
