@@ -6,36 +6,96 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+/// A connection to which nothing can be written any more once its client has taken nothing for too long.
+pub struct Patient<S> {
+    inner: S,
+    stall: Stall,
+}
+
+impl<S> Patient<S> {
+    /// Nothing may be taken for as long as `limit`.
+    pub fn new(inner: S, limit: Duration) -> Self {
+        Self { inner, stall: Stall::after(limit) }
+    }
+
+    /// Whether something that was to be sent waits for the client.
+    pub fn is_stalled(&self) -> bool {
+        self.stall.is_on()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, octets);
+        self.stall.watch(Way::Write, written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, octets);
+        self.stall.watch(Way::Write, written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.stall.watch(Way::Flush, flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
 /// How long a client has been taking nothing. While it takes what comes there is no timer.
-pub struct Stall {
+struct Stall {
     limit: Duration,
     since: Option<(Way, Pin<Box<Sleep>>)>,
 }
 
 /// What waits for the client. What one could do says nothing of the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// Of what there is to send.
+enum Way {
     Write,
     /// Of what is packed in records of TLS already.
     Flush,
 }
 
 impl Stall {
-    /// Nothing may be taken for so long.
-    pub fn after(limit: Duration) -> Self {
+    fn after(limit: Duration) -> Self {
         Self { limit, since: None }
     }
 
     /// Whether something that was to be sent could not be.
-    pub fn is_on(&self) -> bool {
+    fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
     /// What comes of one try to send: an error once none has come to anything for so long.
-    pub fn watch<T>(
+    fn watch<T>(
         &mut self,
         way: Way,
         tried: Poll<io::Result<T>>,

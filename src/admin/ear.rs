@@ -3,11 +3,8 @@
 //!
 //! Whoever reaches it may connect, without the token. The descriptors are those of the clients' listener, too.
 
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +12,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -23,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::stall::{Stall, Way};
+use crate::stall::Patient;
 
 /// So many connections there may be at once, those of 256 viewers among them. Further ones wait in the
 /// kernel's queue.
@@ -76,8 +72,9 @@ impl Ear {
         while let Some(accepted) = self.leave.run_until_cancelled(self.accept()).await {
             let (stream, peer, place) = accepted;
             let service = TowerToHyperService::new(router.clone());
-            let stream = Patient { stream, stall: Stall::after(self.send_timeout) };
-            let connection = http.serve_connection(TokioIo::new(stream), service);
+            // One whose client takes nothing would keep its place.
+            let stream = TokioIo::new(Patient::new(stream, self.send_timeout));
+            let connection = http.serve_connection(stream, service);
             let connection = connections.watch(connection);
             tasks.spawn(async move {
                 // It is the operator's doing, or that of somebody who asked for nothing.
@@ -108,54 +105,6 @@ impl Ear {
                 }
             }
         }
-    }
-}
-
-/// A connection that ends once its client takes nothing for too long: it would keep its place.
-struct Patient {
-    stream: TcpStream,
-    stall: Stall,
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.stream).poll_write(cx, octets);
-        self.stall.watch(Way::Write, tried, cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let tried = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.stall.watch(Way::Write, tried, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::gateway::{Answer, Peer};
 use crate::interim::{self, Interims};
-use crate::stall::Stall;
+use crate::stall::Patient;
 use crate::tunnel::Ground;
 use crate::upstream::Arriving;
 
@@ -189,8 +189,8 @@ where
 {
     let address = client.address;
     let (interims, switch, idle) = (Interims::default(), Switch::default(), Idle::default());
-    let guard = Strict::default();
-    let stream = Guarded::new(stream, guard, switch.clone(), stall(setting), idle.clone());
+    let stream = Patient::new(stream, setting.send_timeout);
+    let stream = Guarded::new(stream, Strict::default(), switch.clone(), idle.clone());
     let peer = client.peer(Some(interims.clone()));
     let (current, whose) = (Arc::clone(&setting.current), peer.clone());
     // Who is to come back by another connection is told so by hyper.
@@ -254,17 +254,14 @@ where
 {
     let frames = Frames::after(PREFACE.len(), setting.max_resets);
     let (switch, idle) = (Switch::default(), Idle::default());
-    let stream = Guarded::new(stream, frames, switch, stall(setting), idle);
+    let stream = Patient::new(stream, setting.send_timeout);
+    let stream = Guarded::new(stream, frames, switch, idle);
     let ground = Ground::new(client.open.clone(), setting.closing.clone());
     let served = http2::serve(stream, client.peer(None), ground, setting).await;
     // It is the client's doing.
     if let Err(error) = served {
         debug!(%error, peer = %client.address, "connection ended early");
     }
-}
-
-fn stall(setting: &Setting) -> Stall {
-    Stall::after(setting.send_timeout)
 }
 
 /// Serves a connection to its end; once it is to `stop`, to the end of what runs on it. One that is idle is
@@ -467,8 +464,8 @@ mod tests {
             let (room, stop) = (Arc::default(), CancellationToken::new());
             let idle = Idle::after(Duration::ZERO);
             let stream = Measured { inner, room: Arc::clone(&room) };
-            let (guard, stall) = (Strict::default(), Stall::after(HOUR));
-            let stream = Guarded::new(stream, guard, Switch::default(), stall, idle.clone());
+            let (stream, guard) = (Patient::new(stream, HOUR), Strict::default());
+            let stream = Guarded::new(stream, guard, Switch::default(), idle.clone());
             let (interims, begun) = (Interims::default(), Begun::default());
             let stream = Shortcut::new(stream, |_, _| None, idle.clone(), interims.clone(), begun);
             let io = TokioIo::new(interims.over(stream));

@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-use crate::stall::{Stall, Way};
+use crate::stall::Patient;
 
 use super::idle::Idle;
 use super::strict::Strict;
@@ -65,10 +65,9 @@ pub(super) enum Stop {
 
 /// What is read of a stream ends where its guard says so.
 pub(super) struct Guarded<S, G> {
-    inner: S,
+    inner: Patient<S>,
     guard: G,
     switch: Switch,
-    stall: Stall,
     idle: Idle,
     /// What has come and is not yet to be read. No more is taken before it is.
     held: BytesMut,
@@ -81,12 +80,11 @@ pub(super) struct Guarded<S, G> {
 }
 
 impl<S, G: Guard> Guarded<S, G> {
-    pub(super) fn new(inner: S, guard: G, switch: Switch, stall: Stall, idle: Idle) -> Self {
+    pub(super) fn new(inner: Patient<S>, guard: G, switch: Switch, idle: Idle) -> Self {
         Self {
             inner,
             guard,
             switch,
-            stall,
             idle,
             held: BytesMut::new(),
             is_waiting: false,
@@ -95,12 +93,7 @@ impl<S, G: Guard> Guarded<S, G> {
         }
     }
 
-    fn written(
-        &mut self,
-        written: Poll<io::Result<usize>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let written = self.stall.watch(Way::Write, written, cx);
+    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(count)) => self.guard.sent(count),
             Poll::Pending if self.end.is_some() && !G::WAITS => {
@@ -120,7 +113,7 @@ impl<S> Guarded<S, Strict> {
 
     /// Whether something that was to be sent waits for the client.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stall.is_on()
+        self.inner.is_stalled()
     }
 }
 
@@ -182,7 +175,8 @@ impl<S: AsyncRead + Unpin, G: Guard + Unpin> AsyncRead for Guarded<S, G> {
         if self.end.is_none() {
             let before = buffer.filled().len();
             let polled = self.poll_inner(cx, buffer);
-            let is_quiet = polled.is_pending() && self.guard.is_between() && !self.stall.is_on();
+            let is_quiet =
+                polled.is_pending() && self.guard.is_between() && !self.inner.is_stalled();
             self.idle.set_quiet(is_quiet);
             ready!(polled)?;
             let came = buffer.filled().get(before..).unwrap_or_default();
@@ -225,7 +219,7 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, octets);
-        self.written(written, cx)
+        self.written(written)
     }
 
     fn poll_write_vectored(
@@ -234,7 +228,7 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, octets);
-        self.written(written, cx)
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -242,8 +236,7 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        self.stall.watch(Way::Flush, flushed, cx)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

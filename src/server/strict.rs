@@ -49,7 +49,7 @@ mod tests {
     use crate::server::guarded::Guarded;
     use crate::server::idle::Idle;
     use crate::server::switch::Switch;
-    use crate::stall::Stall;
+    use crate::stall::Patient;
 
     #[tokio::test]
     async fn what_is_unclear_is_not_read_however_it_comes() {
@@ -57,10 +57,9 @@ mod tests {
 
         for room in 1..CAME.len() {
             let mut strict = Guarded::new(
-                CAME,
+                Patient::new(CAME, Duration::MAX),
                 Strict::default(),
                 Switch::default(),
-                Stall::after(Duration::MAX),
                 Idle::default(),
             );
             let mut read = Vec::new();

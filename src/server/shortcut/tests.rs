@@ -10,7 +10,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use crate::body::Body;
 use crate::server::switch::Switch;
-use crate::stall::Stall;
+use crate::stall::Patient;
 
 use super::*;
 
@@ -36,9 +36,9 @@ impl Stage {
         let (client, stream) = duplex(room);
         let (idle, begun) = (Idle::default(), Begun::default());
         idle.set_awaiting(true);
-        let stall = Stall::after(Duration::from_hours(1));
         let (guard, switch) = (Strict::default(), Switch::default());
-        let stream = Guarded::new(stream, guard, switch, stall, idle.clone());
+        let stream = Patient::new(stream, Duration::from_hours(1));
+        let stream = Guarded::new(stream, guard, switch, idle.clone());
         let mut answers = answers.into_iter();
         let ask: Ask = Box::new(move |_, _| {
             let answer = answers.next()?;
