@@ -107,9 +107,8 @@ impl Applier {
     /// Invalidates what these events have made wrong. When it returns, the log has it.
     pub(super) async fn apply(&mut self, events: &[Event]) -> Option<Receipt> {
         let mut batch = Batch::default();
-        let scopes =
-            self.current.gateway().tagged_by_documents(&self.mongodb, documents::EVERYTHING);
-        self.budget.each = u32::try_from(scopes.len()).unwrap_or(u32::MAX);
+        let each = self.current.gateway().users_of_documents(&self.mongodb);
+        self.budget.each = u32::try_from(each).unwrap_or(u32::MAX);
         for event in events {
             self.add(event, &mut batch).await;
         }

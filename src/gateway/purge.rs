@@ -24,8 +24,17 @@ impl Gateway {
 
     /// What bears this tag of those of a `[mongodb.NAME]`, and of all upstreams.
     pub fn tagged_by_documents(&self, mongodb: &str, label: &str) -> Vec<Scope> {
-        let names = origin::without_other_documents(self.lasting.upstreams(), mongodb);
-        names.map(|name| marked(Mark::tag(&name, label), label)).collect()
+        self.users_of(mongodb).map(|name| marked(Mark::tag(&name, label), label)).collect()
+    }
+
+    /// How many records it takes to invalidate a tag of documents.
+    pub fn users_of_documents(&self, mongodb: &str) -> usize {
+        self.users_of(mongodb).count()
+    }
+
+    /// The names of a `[mongodb.NAME]` and of all upstreams.
+    fn users_of<'a>(&self, mongodb: &'a str) -> impl Iterator<Item = Box<str>> + use<'a> {
+        origin::without_other_documents(self.lasting.upstreams(), mongodb)
     }
 
     /// What answers requests for this path, whatever the authority.
