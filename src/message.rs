@@ -198,7 +198,7 @@ pub fn remove_early_request_fields(trailers: &mut HeaderMap) {
     remove_claims(trailers);
     set_client_cert(trailers, None);
     trailers.remove(COOKIE);
-    trailers.remove("cdn-loop");
+    trailers.remove(CDN_LOOP);
 }
 
 /// Appends this gateway to `Via` (RFC 9110 §7.6.3), with the version in which it received the

@@ -218,9 +218,6 @@ fn plain(value: &Bson) -> Option<String> {
 pub fn id_of(id: Bson) -> String {
     let text = match id {
         Bson::String(text) => text,
-        Bson::ObjectId(id) => id.to_hex(),
-        Bson::Int32(number) => number.to_string(),
-        Bson::Int64(number) => number.to_string(),
         // Equal to the whole number.
         Bson::Double(number) if number.fract() == 0.0 => format!("{number:.0}"),
         other => plain(&other).unwrap_or_else(|| other.to_string()),
