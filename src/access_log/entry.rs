@@ -1,5 +1,5 @@
 //! One request, and the line that it becomes. What a client sent is escaped, so that no line is another's,
-//! and `Authorization`, `Cookie` and contents are in none.
+//! and `Authorization`, `Cookie` and contents are in none, but for what a policy makes keys of.
 //!
 //! What its head says is written at once: it is read anyway, and is on its way to others then.
 
@@ -20,7 +20,7 @@ use super::AccessLog;
 use crate::clock;
 use crate::semantics::Said;
 use crate::stats::Outcome;
-use crate::traces::{Context, Kind, Tracer};
+use crate::traces::{self, Context, Kind, Tracer};
 
 /// What whoever answers a request notes on the way.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Notes {
     l2: AtomicU64,
     upstream: AtomicU64,
     trace: Option<Context>,
+    /// The span of what is sent forward next, if traces are told.
+    forward: AtomicU64,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -51,7 +53,8 @@ struct Step {
 impl Notes {
     fn of(at: SystemTime, trace: Option<Context>) -> Self {
         let (key, steps) = (OnceLock::new(), Mutex::default());
-        Self { at, key, l2: AtomicU64::new(0), upstream: AtomicU64::new(0), trace, steps }
+        let forward = AtomicU64::new(trace.as_ref().map_or(0, |_| traces::random()));
+        Self { at, key, l2: AtomicU64::new(0), upstream: AtomicU64::new(0), trace, forward, steps }
     }
 
     /// When the request came.
@@ -71,10 +74,11 @@ impl Notes {
         self.step(Kind::Client, time, None, false, || "l2".to_owned());
     }
 
-    /// So long the head of a response was waited for.
+    /// So long the head of a response was waited for. What is sent forward after that has a span of its own.
     pub fn upstream(&self, name: &str, time: Duration, is_error: bool) {
         note(&self.upstream, time);
-        let span = self.trace.as_ref().map(|trace| trace.forward);
+        let next = self.trace.as_ref().map(|_| traces::random());
+        let span = next.map(|next| self.forward.swap(next, Ordering::Relaxed));
         self.step(Kind::Client, time, span, is_error, || format!("upstream {name}"));
     }
 
@@ -83,9 +87,10 @@ impl Notes {
         self.step(Kind::Internal, time, None, is_error, || format!("policy {name}"));
     }
 
-    /// Where the request stands in its trace, if traces are told.
-    pub fn trace(&self) -> Option<&Context> {
-        self.trace.as_ref()
+    /// Where the request stands in its trace, and the span of what is sent forward next, if traces are told.
+    pub fn trace(&self) -> Option<(&Context, u64)> {
+        let context = self.trace.as_ref()?;
+        Some((context, self.forward.load(Ordering::Relaxed)))
     }
 
     fn step(

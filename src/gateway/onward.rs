@@ -202,8 +202,9 @@ impl Gateway {
         if onward.compressing.is_some() {
             Compressing::ask(fields.to_mut());
         }
-        if let Some(trace) = presented.peer.notes.as_ref().and_then(|notes| notes.trace()) {
-            trace.write_to(fields.to_mut());
+        let trace = presented.peer.notes.as_ref().and_then(|notes| notes.trace());
+        if let Some((context, forward)) = trace {
+            context.write_to(forward, fields.to_mut());
         }
         if !onward.fields.request.is_empty() {
             rewriting::change(fields.to_mut(), &onward.fields.request);

@@ -21,8 +21,6 @@ pub struct Context {
     pub parent: Option<u64>,
     /// The span of the request itself.
     pub span: u64,
-    /// The span of its forward request.
-    pub forward: u64,
     /// The trace is told.
     pub is_sampled: bool,
     /// What systems before this one have added.
@@ -32,24 +30,24 @@ pub struct Context {
 impl Context {
     /// Of a request with these fields. A trace that begins here is told with this probability.
     pub fn of(fields: &HeaderMap, share: f64) -> Self {
-        let (span, forward) = (random(), random());
+        let span = random();
         if let Some((trace, parent, is_sampled)) = parent(fields) {
             // RFC 9110 §5.3: a list may stand in several lines.
             let mut states = fields.get_all(&TRACESTATE).iter();
             let state = states.next().filter(|_| states.next().is_none()).cloned();
-            return Self { trace, parent: Some(parent), span, forward, is_sampled, state };
+            return Self { trace, parent: Some(parent), span, is_sampled, state };
         }
         let (high, low) = (random(), random());
         let trace = (u128::from(high) << 64) | u128::from(low);
         // Even in all of its bits: the share of the range below.
         #[expect(clippy::cast_precision_loss, reason = "52 bits of chance are enough")]
         let is_sampled = share >= 1.0 || (low as f64) < share * u64::MAX as f64;
-        Self { trace, parent: None, span, forward, is_sampled, state: None }
+        Self { trace, parent: None, span, is_sampled, state: None }
     }
 
-    /// Says in a forward request that it is a part of this.
-    pub fn write_to(&self, fields: &mut HeaderMap) {
-        let Self { trace, forward, is_sampled, .. } = self;
+    /// Says in a forward request that it is a part of this, sent from the span `forward`.
+    pub fn write_to(&self, forward: u64, fields: &mut HeaderMap) {
+        let Self { trace, is_sampled, .. } = self;
         let text = format!("00-{trace:032x}-{forward:016x}-0{}", u8::from(*is_sampled));
         if let Ok(text) = HeaderValue::try_from(text) {
             fields.insert(TRACEPARENT, text);
@@ -135,12 +133,11 @@ mod tests {
         let mut given = fields(&[&format!("00-{TRACE}-{SPAN}-01")]);
         given.insert(TRACESTATE, HeaderValue::from_static("a=b"));
         let context = Context::of(&given, 0.0);
-        context.write_to(&mut given);
-        let expected = format!("00-{TRACE}-{:016x}-01", context.forward);
-        assert_eq!(given[TRACEPARENT], expected);
+        context.write_to(0xabc, &mut given);
+        assert_eq!(given[TRACEPARENT], format!("00-{TRACE}-0000000000000abc-01"));
         assert_eq!(given[TRACESTATE], "a=b");
         given.insert(TRACEPARENT, HeaderValue::from_static("nonsense"));
-        Context::of(&given, 0.0).write_to(&mut given);
+        Context::of(&given, 0.0).write_to(1, &mut given);
         assert_eq!(given.get(TRACESTATE), None);
     }
 

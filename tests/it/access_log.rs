@@ -219,6 +219,26 @@ async fn nothing_secret_is_in_a_line_and_queries_can_be_left_out() {
     }
 }
 
+/// As the name of a response has it, which a policy may have made of a cookie.
+#[tokio::test]
+async fn what_policies_make_keys_of_is_told_where_queries_are() {
+    for (query, expected) in [(true, "a?currency=EUR"), (false, "a")] {
+        let (origin, log) = (Origin::start().await, Log::new());
+        let setup = Gateway::setup(&origin).routes(
+            "[policies.shop]\nplugin = \"bundled:variants\"\ntime = \"10s\"\n\
+             config = { cookie = \"currency\" }\n\
+             [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+             key = \"shop\"\n",
+        );
+        let gateway = log.of(setup, &format!("query = {query}")).await;
+        origin.on("/a").reply(ok("1").max_age(60));
+        gateway.ask("GET", "/a").field("cookie", "currency=EUR").send().await.code(200);
+        let line = &log.objects(1).await[0];
+        assert_eq!(line["key"], expected);
+        assert_eq!(line.to_string().contains("EUR"), query, "{line}");
+    }
+}
+
 #[tokio::test]
 async fn no_client_makes_up_a_line() {
     for (format, expected) in [

@@ -1,6 +1,6 @@
 //! Spans of requests, as a collector is told them, and the trace that a forward request is a part of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
 use crate::support::redis::Redis;
-use crate::support::{nobody, tool, until};
+use crate::support::{nobody, secs, tool, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -29,20 +29,24 @@ async fn tracing(setup: Setup, collector: &Origin, ratio: &str) -> Gateway {
     setup.route(&table).start().await
 }
 
-/// All spans that the collector was told so far, by their names.
-fn spans(collector: &Origin) -> BTreeMap<String, Value> {
-    let mut spans = BTreeMap::new();
+/// All spans that the collector was told so far.
+fn all_spans(collector: &Origin) -> Vec<Value> {
+    let mut spans = Vec::new();
     for asked in collector.asked() {
         assert_eq!(asked.field("content-type").as_deref(), Some("application/json"));
         let told: Value = serde_json::from_slice(&asked.body).unwrap();
         let of = &told["resourceSpans"][0];
         let service = json!([{ "key": "service.name", "value": { "stringValue": "larder" } }]);
         assert_eq!(of["resource"]["attributes"], service);
-        for span in of["scopeSpans"][0]["spans"].as_array().unwrap() {
-            spans.insert(span["name"].as_str().unwrap().to_owned(), span.clone());
-        }
+        spans.extend(of["scopeSpans"][0]["spans"].as_array().unwrap().iter().cloned());
     }
     spans
+}
+
+/// The last one of each name.
+fn spans(collector: &Origin) -> BTreeMap<String, Value> {
+    let all = all_spans(collector).into_iter();
+    all.map(|span| (span["name"].as_str().unwrap().to_owned(), span)).collect()
 }
 
 fn attribute<'a>(span: &'a Value, name: &str) -> &'a Value {
@@ -91,6 +95,32 @@ async fn a_request_is_a_span_of_its_trace_and_its_steps_are_below() {
     let expected = format!("00-{TRACE}-{}-01", upstream["spanId"].as_str().unwrap());
     assert_eq!(asked.field("traceparent"), Some(expected));
     assert_eq!(asked.field("tracestate").as_deref(), Some("other=1"));
+}
+
+/// The second is for the whole, as the 304 to the first is about another response.
+#[tokio::test]
+async fn what_goes_forward_twice_has_a_span_each_time() {
+    let (origin, collector) = (Origin::start().await, collector().await);
+    let gateway = tracing(Gateway::setup(&origin), &collector, "1").await;
+    origin.on("/a").reply(ok("1").max_age(60).etag("1"));
+    gateway.get("/a").await.status("fwd=uri-miss; stored");
+    gateway.clock().advance(secs(61));
+    origin.on("/a").reply(ok("2").max_age(60).etag("2"));
+    origin.on("/a").with("if-none-match", "\"1\"").reply(status(304).etag("2").max_age(60));
+    gateway.get("/a").await.body("2").status("fwd=stale; stored");
+    origin.saw("/a", 3);
+    gateway.drain().await;
+
+    let asked = origin.asked().into_iter().map(|asked| asked.field("traceparent").unwrap());
+    let asked: BTreeSet<_> = asked.collect();
+    let all = all_spans(&collector);
+    let told = all.iter().filter(|span| span["name"] == "upstream origin").map(|span| {
+        let text = |name: &str| span[name].as_str().unwrap();
+        format!("00-{}-{}-01", text("traceId"), text("spanId"))
+    });
+    let told: BTreeSet<_> = told.collect();
+    assert_eq!(told, asked);
+    assert_eq!(told.len(), 3);
 }
 
 #[tokio::test]
