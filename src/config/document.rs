@@ -6,7 +6,7 @@ use super::fault::Wrong;
 use super::filter::{self, Kind, Operand, Slot};
 use super::reader::{Table, Value};
 use super::sections::{DAY, MILLISECOND, SECOND};
-use super::{nearest, shown};
+use super::{amount, nearest, shown};
 
 /// `document`.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,8 @@ pub struct Document {
     pub json: Json,
     /// `max_time` that the server may take, default 5 s, 1 ms to 1 h.
     pub max_time: Duration,
-    /// `missing_ttl`: how long it is remembered that nothing was found, default 5 s, 0 to 1 day.
+    /// `missing_ttl`: how long it is remembered that nothing was found, default 5 s, 0 to 1 day, in whole
+    /// seconds.
     pub missing_ttl: Duration,
 }
 
@@ -82,23 +83,30 @@ pub(super) fn read(
         let hint = "write many = true, or leave it out".to_owned();
         only_many.report("limit and skip are for a list of documents", Some(hint));
     }
+    let [version, modified, missing] =
+        ["version", "modified", "missing_ttl"].map(|key| table.take(key));
+    for only_one in [&version, &modified, &missing].into_iter().flatten().filter(|_| many) {
+        let message = "version, modified and missing_ttl are for a single document";
+        only_one.report(message, Some("leave it out, or many = true".to_owned()));
+    }
+    let projection = projection(&mut table);
     let document = Document {
         mongodb: mongodb.unwrap_or_default(),
         database: database.clone().unwrap_or_default(),
         collection: collection.clone().unwrap_or_default(),
         find: find.clone().unwrap_or_default(),
-        projection: projection(&mut table),
         sort: signed(&mut table, "sort", "write sort = [\"-created\"] for the newest first"),
         many,
         limit: limit
             .and_then(|value| value.count(1..=500))
             .map_or(100, |limit| u16::try_from(limit).expect("the bound is below")),
         skip: skip.and_then(|value| self::skip(&value, captures)),
-        version: table.take("version").and_then(|value| value.read(field)),
-        modified: table.take("modified").and_then(|value| value.read(field)),
+        version: version.and_then(|value| shown_field(&value, &projection)),
+        modified: modified.and_then(|value| shown_field(&value, &projection)),
+        projection,
         json: table.read("json", Json::default(), json),
         max_time: table.duration("max_time", 5 * SECOND, MILLISECOND..=Duration::from_hours(1)),
-        missing_ttl: table.duration("missing_ttl", 5 * SECOND, Duration::ZERO..=DAY),
+        missing_ttl: missing.and_then(|value| missing_ttl(&value)).unwrap_or(5 * SECOND),
     };
     table.finish();
     (mongodb.is_some() && database.is_some() && collection.is_some() && find.is_some())
@@ -161,6 +169,42 @@ pub(super) fn field(text: &str) -> Result<String, Wrong> {
     is_path.then(|| text.to_owned()).ok_or_else(|| {
         Wrong::new("is not a field").with_hint("write a name, or names with dots between them")
     })
+}
+
+/// A field that the server sends.
+fn shown_field(value: &Value<'_>, projection: &[(String, bool)]) -> Option<String> {
+    let name = value.read(field)?;
+    if !is_sent(&name, projection) {
+        let wrong = Wrong::new("is a field that projection does not show");
+        value.wrong(&name, wrong.with_hint("show it, or leave this out"));
+    }
+    Some(name)
+}
+
+/// Whether something of a field is sent. `_id` always is, shown or not.
+fn is_sent(name: &str, projection: &[(String, bool)]) -> bool {
+    let is_within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let mut fields = projection.iter().filter(|(field, is_shown)| field != "_id" || *is_shown);
+    let Some((_, shows)) = fields.clone().next() else { return true };
+    if *shows {
+        is_within(name, "_id")
+            || fields.any(|(field, _)| is_within(name, field) || is_within(field, name))
+    } else {
+        !fields.any(|(field, _)| is_within(name, field))
+    }
+}
+
+/// As `max-age` says it: in whole seconds.
+fn missing_ttl(value: &Value<'_>) -> Option<Duration> {
+    let ttl = value.duration(Duration::ZERO..=DAY)?;
+    if ttl.subsec_nanos() > 0 {
+        let wrong = Wrong::new("is no whole number of seconds");
+        let wrong = wrong.with_hint("write \"1s\", or \"0s\" for none");
+        value.wrong(&amount::show_duration(ttl), wrong);
+    }
+    Some(ttl)
 }
 
 fn json(text: &str) -> Result<Json, Wrong> {

@@ -1,14 +1,14 @@
 //! Documents as JSON, straight from the octets that a server sent.
 //!
 //! Plain JSON is what an API would answer with; the two forms of Extended JSON are those of version 2
-//! of its specification, which tell types apart. Fields keep their order.
+//! of its specification, which tell types apart. Policies are shown a third one. Fields keep their order.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mongodb::bson::raw::{RawArray, RawBsonRef, RawDocument};
+use mongodb::bson::raw::{RawArray, RawBinaryRef, RawBsonRef, RawDocument};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{DateTime, Uuid};
 
@@ -19,11 +19,34 @@ pub(super) use mongodb::bson::error::Error as Damaged;
 /// The milliseconds since 1970 of the years 0 to 9999, which RFC 3339 can write.
 const WRITABLE: RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
+/// How values are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As [`Json::Plain`].
+    Plain,
+    /// As [`Json::Relaxed`].
+    Relaxed,
+    /// As [`Json::Canonical`].
+    Canonical,
+    /// For policies: relaxed, and a UUID as `$uuid`, which holds a text as `$oid` and `$date` do.
+    ForPolicies,
+}
+
+impl From<Json> for Form {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Plain => Self::Plain,
+            Json::Relaxed => Self::Relaxed,
+            Json::Canonical => Self::Canonical,
+        }
+    }
+}
+
 /// Writes a document as a JSON object, with its `_id` or without.
 pub(super) fn document(
     out: &mut String,
     document: &RawDocument,
-    form: Json,
+    form: Form,
     with_id: bool,
 ) -> Result<(), Damaged> {
     out.push('{');
@@ -44,11 +67,11 @@ pub(super) fn document(
     Ok(())
 }
 
-fn object(out: &mut String, inner: &RawDocument, form: Json) -> Result<(), Damaged> {
+fn object(out: &mut String, inner: &RawDocument, form: Form) -> Result<(), Damaged> {
     document(out, inner, form, true)
 }
 
-fn array(out: &mut String, array: &RawArray, form: Json) -> Result<(), Damaged> {
+fn array(out: &mut String, array: &RawArray, form: Form) -> Result<(), Damaged> {
     out.push('[');
     for (place, element) in array.into_iter().enumerate() {
         if place > 0 {
@@ -60,23 +83,23 @@ fn array(out: &mut String, array: &RawArray, form: Json) -> Result<(), Damaged> 
     Ok(())
 }
 
-pub(super) fn value(out: &mut String, value: RawBsonRef<'_>, form: Json) -> Result<(), Damaged> {
+pub(super) fn value(out: &mut String, value: RawBsonRef<'_>, form: Form) -> Result<(), Damaged> {
     match value {
         RawBsonRef::Document(document) => object(out, document, form)?,
         RawBsonRef::Array(elements) => array(out, elements, form)?,
         RawBsonRef::String(text) => string(out, text),
         RawBsonRef::Boolean(is_so) => put(out, is_so),
         RawBsonRef::Null => out.push_str("null"),
-        RawBsonRef::Int32(number) if form == Json::Canonical => {
+        RawBsonRef::Int32(number) if form == Form::Canonical => {
             put(out, format_args!("{{\"$numberInt\":\"{number}\"}}"));
         }
         RawBsonRef::Int32(number) => put(out, number),
-        RawBsonRef::Int64(number) if form == Json::Canonical => {
+        RawBsonRef::Int64(number) if form == Form::Canonical => {
             put(out, format_args!("{{\"$numberLong\":\"{number}\"}}"));
         }
         RawBsonRef::Int64(number) => put(out, number),
         RawBsonRef::Double(number) => double(out, number, form),
-        _ if form == Json::Plain => plain(out, value),
+        _ if form == Form::Plain => plain(out, value),
         _ => extended(out, value, form)?,
     }
     Ok(())
@@ -109,22 +132,14 @@ fn plain(out: &mut String, value: RawBsonRef<'_>) {
 }
 
 /// What JSON has no type for, as Extended JSON has it.
-fn extended(out: &mut String, value: RawBsonRef<'_>, form: Json) -> Result<(), Damaged> {
+fn extended(out: &mut String, value: RawBsonRef<'_>, form: Form) -> Result<(), Damaged> {
     match value {
         RawBsonRef::ObjectId(id) => put(out, format_args!("{{\"$oid\":\"{id}\"}}")),
         RawBsonRef::DateTime(date) => extended_date(out, date, form),
         RawBsonRef::Decimal128(number) => {
             put(out, format_args!("{{\"$numberDecimal\":\"{number}\"}}"));
         }
-        RawBsonRef::Binary(binary) => {
-            let (content, subtype) = (STANDARD.encode(binary.bytes), u8::from(binary.subtype));
-            put(
-                out,
-                format_args!(
-                    "{{\"$binary\":{{\"base64\":\"{content}\",\"subType\":\"{subtype:02x}\"}}}}"
-                ),
-            );
-        }
+        RawBsonRef::Binary(binary) => extended_binary(out, binary, form),
         RawBsonRef::Timestamp(stamp) => put(
             out,
             format_args!("{{\"$timestamp\":{{\"t\":{},\"i\":{}}}}}", stamp.time, stamp.increment),
@@ -153,9 +168,10 @@ fn extended(out: &mut String, value: RawBsonRef<'_>, form: Json) -> Result<(), D
     Ok(())
 }
 
-fn extended_date(out: &mut String, date: DateTime, form: Json) {
+fn extended_date(out: &mut String, date: DateTime, form: Form) {
     // Relaxed dates are texts from 1970 to 9999 only.
-    let is_text = form == Json::Relaxed && (0..=*WRITABLE.end()).contains(&date.timestamp_millis());
+    let is_text =
+        form != Form::Canonical && (0..=*WRITABLE.end()).contains(&date.timestamp_millis());
     match date.try_to_rfc3339_string() {
         Ok(text) if is_text => put(out, format_args!("{{\"$date\":\"{text}\"}}")),
         _ => {
@@ -165,18 +181,30 @@ fn extended_date(out: &mut String, date: DateTime, form: Json) {
     }
 }
 
-fn double(out: &mut String, number: f64, form: Json) {
+fn extended_binary(out: &mut String, binary: RawBinaryRef<'_>, form: Form) {
+    let uuid = uuid(binary.subtype, binary.bytes).filter(|_| form == Form::ForPolicies);
+    if let Some(uuid) = uuid {
+        return named(out, "$uuid", &uuid);
+    }
+    let (content, subtype) = (STANDARD.encode(binary.bytes), u8::from(binary.subtype));
+    put(
+        out,
+        format_args!("{{\"$binary\":{{\"base64\":\"{content}\",\"subType\":\"{subtype:02x}\"}}}}"),
+    );
+}
+
+fn double(out: &mut String, number: f64, form: Form) {
     let name = match number {
         _ if number.is_nan() => "NaN",
         f64::INFINITY => "Infinity",
         f64::NEG_INFINITY => "-Infinity",
-        _ if form == Json::Canonical => {
+        _ if form == Form::Canonical => {
             return put(out, format_args!("{{\"$numberDouble\":\"{number:?}\"}}"));
         }
         // `1.0` and not `1`: that it is a double can be seen.
         _ => return put(out, format_args!("{number:?}")),
     };
-    if form == Json::Plain {
+    if form == Form::Plain {
         out.push_str("null");
     } else {
         named(out, "$numberDouble", name);

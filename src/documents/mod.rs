@@ -30,9 +30,10 @@ use mongodb::bson::raw::{RawBsonRef, RawDocument};
 use mongodb::bson::{Document, RawDocumentBuf};
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config;
-use crate::config::{Json, Operand};
+use crate::config::Operand;
 use crate::upstream::{Failure, Reply};
 
 pub use self::condition::{Health, State};
@@ -40,14 +41,19 @@ pub use self::login::Unusable;
 pub use self::response::{EVERYTHING, database_label, id_of, label};
 pub use self::source::Source;
 
-use self::filter::Given;
+use self::filter::{Given, Query};
+use self::json::Form;
+
+/// Documents with no more octets together are written by the worker that asks, as what a thread costs
+/// is more than that takes.
+const WRITTEN_AT_ONCE: usize = 64 << 10;
 
 /// What answers a route with `document`.
 pub struct Documents {
     source: Arc<Source>,
-    wanted: config::Document,
+    wanted: Arc<config::Document>,
     /// See [`label`].
-    label: Box<str>,
+    label: Arc<str>,
     runtime: Handle,
 }
 
@@ -59,15 +65,28 @@ enum Found {
     Many(Vec<RawDocumentBuf>),
 }
 
+impl Found {
+    fn all(&self) -> &[RawDocumentBuf] {
+        match self {
+            Self::One(document) => document.as_slice(),
+            Self::Many(all) => all,
+        }
+    }
+
+    fn octets(&self) -> usize {
+        self.all().iter().map(|document| document.as_bytes().len()).sum()
+    }
+}
+
 /// A filter in which nothing comes from a request.
 pub fn fixed(filter: &[(String, Operand)]) -> Document {
     filter::table(filter, &Given { captures: &[], query: "" }).unwrap_or_default()
 }
 
-/// A value as relaxed Extended JSON; none if it is damaged.
+/// A value as relaxed Extended JSON, for policies: a UUID is `$uuid`. None if it is damaged.
 pub fn relaxed(value: RawBsonRef<'_>) -> Option<String> {
     let mut out = String::new();
-    json::value(&mut out, value, Json::Relaxed).ok()?;
+    json::value(&mut out, value, Form::ForPolicies).ok()?;
     Some(out)
 }
 
@@ -80,7 +99,7 @@ impl Documents {
     /// The documents that a route wants, of a source that is asked on this runtime.
     pub fn new(source: Arc<Source>, wanted: config::Document, runtime: Handle) -> Self {
         let label = label(&wanted.database, &wanted.collection).into();
-        Self { source, wanted, label, runtime }
+        Self { source, wanted: Arc::new(wanted), label, runtime }
     }
 
     /// What is read: `DATABASE.COLLECTION`.
@@ -108,7 +127,30 @@ impl Documents {
             Ok(query) => query,
             Err(refused) => return Ok(response::refused(&refused)),
         };
-        let found = self.source.find(&self.wanted, query.clone(), &self.runtime).await?;
-        response::of(&self.wanted, &self.label, &query, &found, method, fields)
+        let (found, permit) = self.source.find(&self.wanted, query.clone(), &self.runtime).await?;
+        self.written(query, found, permit, method, fields).await
+    }
+
+    /// The response that documents become. Of large ones a worker would make it for so long that all its
+    /// other connections wait. They have their permit until then, so that there are not too many in memory.
+    async fn written(
+        &self,
+        query: Query,
+        found: Found,
+        permit: OwnedSemaphorePermit,
+        method: &Method,
+        fields: &HeaderMap,
+    ) -> Result<Response<Reply>, Failure> {
+        if found.octets() <= WRITTEN_AT_ONCE {
+            return response::of(&self.wanted, &self.label, &query, &found, method, fields);
+        }
+        let (wanted, label) = (Arc::clone(&self.wanted), Arc::clone(&self.label));
+        let (method, fields) = (method.clone(), fields.clone());
+        let writing = self.runtime.spawn_blocking(move || {
+            let response = response::of(&wanted, &label, &query, &found, &method, &fields);
+            drop((found, permit));
+            response
+        });
+        writing.await.map_err(Failure::broken)?
     }
 }

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use mongodb::bson::raw::{RawBsonRef, RawDocument};
-use mongodb::bson::{Bson, Document, RawBson, RawDocumentBuf};
+use mongodb::bson::{Bson, Document, RawBson};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::config;
@@ -101,7 +101,7 @@ fn response(status: StatusCode, fields: HeaderMap, content: Bytes) -> Response<R
 
 /// None if nothing was found where one document was wanted.
 fn content(wanted: &config::Document, found: &Found) -> Result<Option<Bytes>, json::Damaged> {
-    let (mut out, form) = (String::new(), wanted.json);
+    let (mut out, form) = (String::new(), wanted.json.into());
     let with_id = !wanted.projection.iter().any(|(name, is_shown)| name == "_id" && !is_shown);
     match found {
         Found::One(None) => return Ok(None),
@@ -177,11 +177,7 @@ fn tags(wanted: &config::Document, label: &str, filter: &Document, found: &Found
         Some(id) => Some(id_of(id.clone())),
     };
     let depends_on_all = asked.is_none();
-    let shown: &[RawDocumentBuf] = match found {
-        Found::One(document) => document.as_slice(),
-        Found::Many(all) => all,
-    };
-    let shown = shown.iter().map(|document| {
+    let shown = found.all().iter().map(|document| {
         let id = document.get("_id").ok().flatten();
         id.and_then(|id| Bson::try_from(id).ok()).map(id_of)
     });
@@ -208,7 +204,7 @@ fn tags(wanted: &config::Document, label: &str, filter: &Document, found: &Found
 fn plain(value: &Bson) -> Option<String> {
     let mut text = String::new();
     let value = RawBson::try_from(value.clone()).ok()?;
-    json::value(&mut text, value.as_raw_bson_ref(), config::Json::Plain).ok()?;
+    json::value(&mut text, value.as_raw_bson_ref(), json::Form::Plain).ok()?;
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     Some(inner.map_or_else(|| text.clone(), str::to_owned))
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{ClientOptions, FindOneOptions, FindOptions};
+use mongodb::options::{ClientOptions, FindOneOptions, FindOptions, ReadConcern};
 use mongodb::{Client, Collection};
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -137,7 +137,7 @@ impl Source {
         });
     }
 
-    /// Reads what a route wants.
+    /// Reads what a route wants. Whoever has the documents has the permit, too, to keep as long as they.
     ///
     /// # Errors
     /// See [`super::Documents::answer`].
@@ -146,7 +146,7 @@ impl Source {
         wanted: &config::Document,
         query: Query,
         runtime: &Handle,
-    ) -> Result<Found, Failure> {
+    ) -> Result<(Found, OwnedSemaphorePermit), Failure> {
         // Whose servers are not known is looked for by one, and not by each request in its turn.
         if self.client.get().is_none() && self.condition.is_trouble() {
             return Err(Failure::unavailable(Trouble::Unknown));
@@ -158,10 +158,8 @@ impl Source {
         };
         let source = Arc::clone(self);
         let reading = Reading::new(wanted);
-        let operation = runtime.spawn(async move {
-            let _permit = permit;
-            reading.run(&source, query).await
-        });
+        let operation = runtime
+            .spawn(async move { reading.run(&source, query).await.map(|found| (found, permit)) });
         // To find a server, to connect, and to be answered.
         let limit = patience.saturating_mul(2).saturating_add(wanted.max_time);
         let outcome = match timeout(limit, operation).await {
@@ -180,7 +178,7 @@ impl Source {
     }
 
     /// The client, made when it is first needed: a URI may name its servers by DNS.
-    async fn client(&self) -> Result<&Client, Error> {
+    pub(super) async fn client(&self) -> Result<&Client, Error> {
         self.client.get_or_try_init(|| self.connect()).await
     }
 
@@ -189,6 +187,9 @@ impl Source {
         options.server_selection_timeout.get_or_insert(self.config.timeout);
         options.connect_timeout.get_or_insert(self.config.timeout);
         options.max_pool_size.get_or_insert(self.config.max_connections);
+        // What is rolled back was never a change: a stream tells only what a majority has, and so what is read
+        // and stored has to be that.
+        options.read_concern.get_or_insert_with(ReadConcern::majority);
         client(options)
     }
 

@@ -1,17 +1,24 @@
 //! What requests become, and what documents look like.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{HeaderMap, Method};
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::raw::RawDocumentBuf;
+use mongodb::bson::raw::{RawBsonRef, RawDocumentBuf};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{
     Binary, Bson, DateTime, Decimal128, Document, JavaScriptCodeWithScope, Regex, Timestamp, Uuid,
     doc,
 };
+use mongodb::options::ReadConcern;
+use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 
-use crate::config::{From, Json, Kind, Operand, Slot};
+use crate::config::{From, Json, Kind, Mongodb, Operand, Place, Slot};
 
 use super::filter::{Given, Query, Refused, Why, query};
-use super::{id_of, json};
+use super::{Documents, Found, Source, id_of, json, relaxed};
 
 const HEX: &str = "65f0a1b2c3d4e5f60718293a";
 
@@ -171,7 +178,7 @@ fn what_is_written_in_the_file_stays_as_it_is() {
 fn written(document: &Document, form: Json) -> String {
     let raw = RawDocumentBuf::try_from(document).unwrap();
     let mut out = String::new();
-    json::document(&mut out, &raw, form, true).unwrap();
+    json::document(&mut out, &raw, form.into(), true).unwrap();
     out
 }
 
@@ -266,5 +273,83 @@ fn an_id_is_written_in_tags_as_in_answers() {
         (Bson::from(doc! { "a": 1, "b": "c" }), "{\"a\":1%2C\"b\":\"c\"}"),
     ] {
         assert_eq!(id_of(id.clone()), text, "{id:?}");
+    }
+}
+
+#[test]
+fn policies_are_shown_the_text_of_a_uuid() {
+    let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let octets = |subtype| Binary { subtype, bytes: vec![0, 255] };
+    let document = doc! {
+        "_id": Uuid::parse_str(uuid).unwrap(),
+        "octets": octets(BinarySubtype::Generic),
+        "short": octets(BinarySubtype::Uuid),
+        "date": DateTime::from_millis(0),
+    };
+    let raw = RawDocumentBuf::try_from(&document).unwrap();
+    assert_eq!(
+        relaxed(RawBsonRef::Document(&raw)).unwrap(),
+        concat!(
+            r#"{"_id":{"$uuid":"01890a5d-ac96-774b-bcce-b302099a8057"},"#,
+            r#""octets":{"$binary":{"base64":"AP8=","subType":"00"}},"#,
+            r#""short":{"$binary":{"base64":"AP8=","subType":"04"}},"#,
+            r#""date":{"$date":"1970-01-01T00:00:00Z"}}"#,
+        )
+    );
+}
+
+/// A deployment that is not there.
+fn source(uri: &str) -> Source {
+    Source::new(&Mongodb {
+        name: "shop".to_owned(),
+        uri: uri.to_owned(),
+        username: None,
+        password: None,
+        ca: None,
+        identity: None,
+        timeout: std::time::Duration::from_secs(1),
+        max_connections: 1,
+        place: Place::default(),
+    })
+    .unwrap()
+}
+
+#[test]
+fn large_documents_are_written_on_another_thread() {
+    let threads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&threads);
+    let beside = Builder::new_current_thread()
+        .on_thread_start(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+        .build()
+        .unwrap();
+    let worker = Builder::new_current_thread().build().unwrap();
+    let find = vec![("_id".to_owned(), Operand::Text("1".to_owned()))];
+    let source = Arc::new(source("mongodb://127.0.0.1:1"));
+    let documents = Documents::new(source, wanted(find), beside.handle().clone());
+    let permits = Arc::new(Semaphore::new(1));
+    for (octets, begun) in [(60 << 10, 0), (70 << 10, 1)] {
+        let document = doc! { "_id": "1", "text": "a".repeat(octets) };
+        let length = written(&document, Json::Plain).len().to_string();
+        let found = Found::One(Some(RawDocumentBuf::try_from(&document).unwrap()));
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        let query = Query { filter: doc! { "_id": "1" }, skip: 0 };
+        let (method, fields) = (Method::GET, HeaderMap::new());
+        let response = worker.block_on(documents.written(query, found, permit, &method, &fields));
+        assert_eq!(response.unwrap().headers()["content-length"], length, "{octets}");
+        assert_eq!(threads.load(Ordering::Relaxed), begun, "{octets}");
+        assert_eq!(permits.available_permits(), 1, "{octets}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_cannot_be_rolled_back_unless_the_uri_says_so() {
+    for (options, concern) in
+        [("", ReadConcern::majority()), ("/?readConcernLevel=local", ReadConcern::local())]
+    {
+        let source = source(&format!("mongodb://127.0.0.1:1{options}"));
+        let client = source.client().await.unwrap();
+        assert_eq!(client.read_concern(), Some(&concern), "{options}");
     }
 }

@@ -1,7 +1,7 @@
 //! Routes that are answered from a MongoDB collection.
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, Uuid, doc};
 use serde_json::{Value, json};
 
 use crate::support::client::Got;
@@ -11,6 +11,7 @@ use crate::support::{PATIENCE, secs, until};
 
 const MISS: &str = "fwd=uri-miss; stored";
 const HEX: &str = "65f0a1b2c3d4e5f60718293a";
+const UUID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 /// A route named `users` for this path, with this `document` besides where it is, and more lines.
 fn setup(mongodb: &MongoDb, path: &str, document: &str, lines: &str) -> Setup {
@@ -267,7 +268,9 @@ async fn documents_are_invalidated_by_their_tags() {
     let mongodb = MongoDb::start().await;
     let odd = "a b,c*%";
     insert(&mongodb, [doc! { "_id": "1", "n": 1 }, doc! { "_id": odd, "n": 2 }]).await;
+    insert(&mongodb, [doc! { "_id": Uuid::parse_str(UUID).unwrap(), "n": 3 }]).await;
     let routes = route("one", "/users/{id}", "find = { _id = \"{id}\" }", "ttl = \"5m\"")
+        + &route("uuid", "/uuid/{id}", "find = { _id = \"{id:uuid}\" }", "ttl = \"5m\"")
         + &route("first", "/first", "find = { n = 1 }", "ttl = \"5m\"")
         + &route(
             "all",
@@ -276,15 +279,19 @@ async fn documents_are_invalidated_by_their_tags() {
             "ttl = \"5m\"",
         );
     let gateway = Gateway::setup_of_documents(&mongodb.uri()).routes(&routes).start().await;
-    let targets = ["/users/1", "/users/a%20b%2Cc*%25", "/users/3", "/first", "/users"];
+    let by_uuid = format!("/uuid/{UUID}");
+    let targets =
+        ["/users/1", "/users/a%20b%2Cc*%25", "/users/3", by_uuid.as_str(), "/first", "/users"];
+    let of_uuid = format!("mongodb:app.users:{UUID}");
     for (tag, gone) in [
-        ("mongodb:app.users", &[true, true, true, true, true][..]),
-        ("mongodb:app.users:1", &[true, false, false, true, true]),
-        ("mongodb:app.users:a%20b%2Cc%2A%25", &[false, true, false, false, true]),
+        ("mongodb:app.users", [true; 6]),
+        ("mongodb:app.users:1", [true, false, false, false, true, true]),
+        ("mongodb:app.users:a%20b%2Cc%2A%25", [false, true, false, false, false, true]),
         // What was not found, too, is about an `_id`.
-        ("mongodb:app.users:3", &[false, false, true, false, false]),
-        ("mongodb:app.users:*", &[false, false, false, true, true]),
-        ("mongodb:app.other", &[false; 5]),
+        ("mongodb:app.users:3", [false, false, true, false, false, false]),
+        (of_uuid.as_str(), [false, false, false, true, false, true]),
+        ("mongodb:app.users:*", [false, false, false, false, true, true]),
+        ("mongodb:app.other", [false; 6]),
     ] {
         for target in targets {
             gateway.get(target).await;
@@ -298,6 +305,30 @@ async fn documents_are_invalidated_by_their_tags() {
             assert_eq!(is_hit, !gone, "{target} after a purge of {tag}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_policy_of_changes_is_told_the_text_of_a_uuid() {
+    let mongodb = MongoDb::start().await;
+    let ids = [UUID, "01890a5d-ac96-774b-bcce-b302099a8058"];
+    let find = |id: &str| doc! { "_id": Uuid::parse_str(id).unwrap() };
+    insert(&mongodb, ids.map(find)).await;
+    let tables = route("one", "/users/{id}", "find = { _id = \"{id:uuid}\" }", "ttl = \"5m\"")
+        + "[policies.by-id]\nplugin = \"bundled:document-changes\"\ntime = \"10s\"\n\
+           config = { tags = [\"mongodb:app.users:{id}\"], fallback = \"of-no-response\" }\n\
+           [[changes]]\nmongodb = \"shop\"\ndatabase = \"app\"\npolicy = \"by-id\"\n";
+    let setup = Gateway::setup_of_documents(&mongodb.uri()).routes(&tables);
+    let gateway = setup.start().await.watches().await;
+    let targets = ids.map(|id| format!("/users/{id}"));
+    for target in &targets {
+        gateway.get(target).await.code(200).status(MISS);
+        gateway.get(target).await.status("hit");
+    }
+    let change = doc! { "$set": { "n": 1 } };
+    mongodb.collection("users").update_one(find(UUID), change).await.unwrap();
+    let gone = async { while gateway.get(&targets[0]).await.cache_status().contains("hit") {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("its response is gone");
+    gateway.get(&targets[1]).await.status("hit");
 }
 
 #[tokio::test]
