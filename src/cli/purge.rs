@@ -131,7 +131,8 @@ impl Told {
             (Some(true), _) => "applied by all gateways that are alive",
             (Some(false), true) => "not applied by all gateways yet",
             (None, true) => "accepted",
-            (_, false) => "applied by one gateway, the others will read it once Redis is back",
+            // L2 may be in Redis or on a disk.
+            (_, false) => "applied by one gateway, which has it in memory until L2 takes it",
         };
         let mut text = format!("{}: {state}", shown(&self.id));
         let width = self.gateways.iter().map(|it| it.name.chars().count()).max().unwrap_or(0);
@@ -164,7 +165,7 @@ mod tests {
             (r#"{"id":"5-1","shared":true}"#, "5-1: accepted"),
             (
                 r#"{"id":"5-1@one","shared":false}"#,
-                "5-1@one: applied by one gateway, the others will read it once Redis is back",
+                "5-1@one: applied by one gateway, which has it in memory until L2 takes it",
             ),
             (
                 r#"{"id":"5-1","shared":true,"complete":true,"gateways":[

@@ -6,7 +6,8 @@ mod screen;
 mod view;
 
 use std::io::{IsTerminal as _, Write};
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use http::StatusCode;
@@ -89,18 +90,24 @@ async fn watch(
     let mut lines = vec!["looking".to_owned()];
     let mut next = clock::instant() + arguments.interval;
     loop {
-        screen.draw(&lines).map_err(|error| format!("the terminal: {error}"))?;
-        tokio::select! {
-            () = signals.next() => return Ok(()),
-            key = keys.recv() => match key {
-                // Ctrl-C and Ctrl-D come as keys here; none at all: the terminal is gone.
-                None | Some(b'q' | b'Q' | 3 | 4) => return Ok(()),
-                Some(_) => continue,
-            },
-            () = tokio::time::sleep_until(next.into()) => {}
-        }
-        next = clock::instant() + arguments.interval;
-        match sample(&arguments.admin, token.clone()).await {
+        let mut looking = pin!(look(arguments, token.clone(), next));
+        let looked = loop {
+            screen.draw(&lines).map_err(|error| format!("the terminal: {error}"))?;
+            // A gateway that is slow to answer keeps nobody here.
+            tokio::select! {
+                () = signals.next() => return Ok(()),
+                key = keys.recv() => match key {
+                    // Ctrl-C and Ctrl-D come as keys here; none at all: the terminal is gone.
+                    None | Some(b'q' | b'Q' | 3 | 4) => return Ok(()),
+                    Some(_) => {}
+                },
+                (begun, looked) = &mut looking => {
+                    next = begun + arguments.interval;
+                    break looked;
+                }
+            }
+        };
+        match looked {
             Ok(sample) => {
                 lines = view::lines(former, &sample, screen::size().0);
                 *former = sample;
@@ -108,6 +115,17 @@ async fn watch(
             Err(why) => lines = vec![why, "looking again".to_owned()],
         }
     }
+}
+
+/// One look, at this time, and when it has begun.
+async fn look(
+    arguments: &Arguments,
+    token: Option<String>,
+    at: Instant,
+) -> (Instant, Result<Sample, String>) {
+    tokio::time::sleep_until(at.into()).await;
+    let begun = clock::instant();
+    (begun, sample(&arguments.admin, token).await)
 }
 
 /// One look.

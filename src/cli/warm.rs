@@ -11,7 +11,9 @@ use serde_json::json;
 
 use crate::clock;
 use crate::terminal;
-use crate::warm::{self, Answer, Asker, Gateway, Page, Place, Sources, Speed, Tally, Trust};
+use crate::warm::{
+    self, Answer, Asker, Gateway, Gathered, Page, Place, Sources, Speed, Tally, Trust,
+};
 
 use super::admin::Admin;
 use super::run::Signals;
@@ -103,7 +105,10 @@ pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wri
         Ok(runtime) => runtime,
         Err(why) => return say(err, Exit::Failed, &why),
     };
-    let outcome = match runtime.block_on(run(arguments, token, err)) {
+    let outcome = runtime.block_on(run(arguments, token, err));
+    // Who types on standard input is not waited for.
+    runtime.shutdown_background();
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(why) => return say(err, Exit::Failed, &shown(&why)),
     };
@@ -122,25 +127,15 @@ async fn run(
     token: Option<String>,
     err: &mut dyn Write,
 ) -> Result<Outcome, String> {
-    let Arguments { urls, lists, sitemaps, admin, gateway, fields, rate, concurrency, .. } =
-        arguments;
+    let Arguments { gateway, fields, rate, concurrency, .. } = arguments;
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
     let gateway = reached(gateway, arguments.ca.as_deref())?;
     let asker = Asker::new(gateway, fields.iter().cloned());
-    let is_stdin = |path: &PathBuf| path == Path::new("-");
-    let mut sources = Sources {
-        urls: urls.clone(),
-        lists: lists.iter().filter(|path| !is_stdin(path)).cloned().collect(),
-        sitemaps: sitemaps.clone(),
+    let speed = Speed { rate: *rate, concurrency: usize::from(*concurrency) };
+    let gathered = tokio::select! {
+        gathered = gather(arguments, token, &asker, speed) => gathered?,
+        () = signals.next() => return Err("stopped before it was known what to ask for".to_owned()),
     };
-    if lists.iter().any(is_stdin) {
-        let text = standard_input()?;
-        sources.urls.extend(warm::lines(&text).map(str::to_owned));
-    }
-    if arguments.busiest {
-        sources.urls.extend(busiest(admin, token).await?);
-    }
-    let gathered = sources.gather(&asker).await.map_err(|error| error.to_string())?;
     let urls = gathered.pages.len() + gathered.refused.len();
     let mut outcome =
         Outcome { urls, tally: Tally::default(), not_warmed: gathered.refused, ended: None };
@@ -155,7 +150,6 @@ async fn run(
             progress.show(&outcome.tally, err);
         }
     };
-    let speed = Speed { rate: *rate, concurrency: usize::from(*concurrency) };
     let ended = tokio::select! {
         done = warm::warm(&asker, gathered.pages, speed, each) => {
             done.err().map(|error| error.to_string())
@@ -168,6 +162,31 @@ async fn run(
     }
     outcome.ended = ended;
     Ok(outcome)
+}
+
+/// What is to be asked for.
+async fn gather(
+    arguments: &Arguments,
+    token: Option<String>,
+    asker: &Asker,
+    speed: Speed,
+) -> Result<Gathered, String> {
+    let Arguments { urls, lists, sitemaps, admin, .. } = arguments;
+    let is_stdin = |path: &PathBuf| path == Path::new("-");
+    let mut sources = Sources {
+        urls: urls.clone(),
+        lists: lists.iter().filter(|path| !is_stdin(path)).cloned().collect(),
+        sitemaps: sitemaps.clone(),
+    };
+    if lists.iter().any(is_stdin) {
+        let reading = tokio::task::spawn_blocking(standard_input).await;
+        let text = reading.map_err(|error| format!("standard input cannot be read: {error}"))??;
+        sources.urls.extend(warm::lines(&text).map(str::to_owned));
+    }
+    if arguments.busiest {
+        sources.urls.extend(busiest(admin, token).await?);
+    }
+    sources.gather(asker, speed).await.map_err(|error| error.to_string())
 }
 
 /// The gateway that listens there.

@@ -129,6 +129,7 @@ impl Route {
             shadow: None,
             shadow_share: 1.0,
             ttl: None,
+            assumed_ttl: None,
             stale_if_error: None,
             on_lag: OnLag::default(),
             on_l2_error: OnL2Error::default(),

@@ -419,6 +419,8 @@ pub struct Route {
     pub shadow_share: f64,
     /// `ttl`: the freshness lifetime of responses that bring none of their own, 1 s to 365 days.
     pub ttl: Option<Duration>,
+    /// The same of those that have none by `ttl` nor by a guess: a simulation's `--ttl`. No file says it.
+    pub assumed_ttl: Option<Duration>,
     /// `stale_if_error`: so long after it became stale a response is served where the upstream
     /// fails, at most 365 days. None: as the response or the request says; where no response came at
     /// all, 5 min.

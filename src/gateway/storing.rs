@@ -30,6 +30,7 @@ pub(super) fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rule
     let grants = |grant| route.grants.contains(&grant);
     Rules {
         ttl: route.ttl,
+        assumed_ttl: route.assumed_ttl,
         targets: config.cache.targeted.clone(),
         stale_if_error: route.stale_if_error,
         authorized: narrow::authorized(kept),

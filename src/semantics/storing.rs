@@ -65,6 +65,8 @@ pub struct Grants {
 pub struct Rules {
     /// The lifetime of responses that state none.
     pub ttl: Option<Duration>,
+    /// That of those which have none by `ttl` nor by a guess, where not all that a response says is known.
+    pub assumed_ttl: Option<Duration>,
     /// The fields that this cache listens to before `Cache-Control` (RFC 9213 §2.2).
     pub targets: Vec<HeaderName>,
     /// So long after it became stale a response may be served where the origin fails, by a contract
@@ -258,9 +260,11 @@ fn lifetime_by(
         let applies = directives.no_cache && is_heuristically_cacheable(status, directives);
         applies.then_some(Lifetime { span: Duration::ZERO, rule: LifetimeRule::EachTime })
     };
+    let assigned = |ttl| assigned_lifetime(status, fields, directives, received, ttl);
     explicit_lifetime(fields, directives, received)
-        .or_else(|| assigned_lifetime(status, fields, directives, received, rules.ttl))
+        .or_else(|| assigned(rules.ttl))
         .or_else(each_time)
+        .or_else(|| assigned(rules.assumed_ttl))
 }
 
 /// The prohibitions of §3.
@@ -681,6 +685,23 @@ mod tests {
             let found = decide(&Method::GET, &[], status, &response, ttl);
             let found = found.map(|freshness| freshness.lifetime.as_secs());
             assert_eq!(found, expected, "{status} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_assumed_where_nothing_else_gives_one() {
+        for (status, response, ttl, expected, why) in [
+            (200, vec![], None, Some(7), "nothing else does"),
+            (200, vec![], Some(9), Some(9), "the route does"),
+            (200, vec![OLD], None, Some(720), "a guess does"),
+            (200, vec![("cache-control", "max-age=60")], None, Some(60), "it is stated"),
+            (404, vec![], None, None, "not for errors, as a route's"),
+        ] {
+            let span = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+            let rules = Rules { ttl: span(ttl), assumed_ttl: span(Some(7)), ..Rules::default() };
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = lifetime(status, &fields(&response), noon(), &rules);
+            assert_eq!(found.map(|it| it.span), span(expected), "{why}");
         }
     }
 

@@ -39,9 +39,13 @@ pub fn replayed(file: &Path, ttl: Option<Duration>) -> Result<Trial, Faults> {
         draft.config.watches.clear();
         left_out.push("[[changes]]");
     }
+    // What a coding makes of a content, no log tells.
+    if draft.config.routes.iter().any(|route| route.compress.is_some()) {
+        left_out.push("compress");
+    }
     draft.config.warm = None;
     for route in &mut draft.config.routes {
-        route.ttl = route.ttl.or(ttl);
+        route.assumed_ttl = ttl;
     }
     for policy in &mut draft.config.policies {
         policy.time = policy.time.max(LEAST_TIME);

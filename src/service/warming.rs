@@ -216,7 +216,7 @@ impl Warmer {
                 Err(error) => warn!(cause, %error, "warmed without them"),
             }
         }
-        let gathered = match sources.gather(&asker).await {
+        let gathered = match sources.gather(&asker, plan.speed).await {
             Ok(gathered) => gathered,
             Err(error) => return warn!(cause, %error, "not warmed, as it cannot be read for what"),
         };

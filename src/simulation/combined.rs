@@ -36,6 +36,9 @@ impl Combined {
         let (host, scheme) = host(before);
         let mut exchange = Asked::of_line(request)?.answered(at, host, status, octets);
         exchange.scheme = exchange.scheme.or(scheme);
+        if let Some(user) = user(before) {
+            exchange::authorize(&mut exchange.head.headers, user);
+        }
         let mut rest = words.next().unwrap_or_default();
         for name in [REFERER, USER_AGENT] {
             let Some((value, after)) = quoted(rest.trim_ascii_start()) else { break };
@@ -84,6 +87,14 @@ fn host(before: &[u8]) -> (Option<&str>, Option<&'static str>) {
         Some((name, "80")) => (Some(name), Some("http")),
         _ => (host, None),
     }
+}
+
+/// The last of the client's address, its name and its user.
+fn user(before: &[u8]) -> Option<&[u8]> {
+    let mut words = before.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
+    let third = words.nth(2)?;
+    // With a virtual host before them there are four.
+    Some(words.next_back().unwrap_or(third))
 }
 
 fn text(octets: &(impl AsRef<[u8]> + ?Sized)) -> Option<&str> {
@@ -188,6 +199,23 @@ mod tests {
             );
             assert_eq!(told, expected, "{line}");
             assert_eq!(exchange.at, 971_211_336_000);
+        }
+    }
+
+    #[test]
+    fn a_user_has_credentials() {
+        for (before, expected) in [
+            ("1.2.3.4 - -", None),
+            ("1.2.3.4 - bob", Some("Basic Ym9iOg==")),
+            ("h:443 1.2.3.4 - bob", Some("Basic Ym9iOg==")),
+            ("h:443 1.2.3.4 - -", None),
+            ("1.2.3.4 bob", None),
+            ("", None),
+        ] {
+            let line = format!("{before} {TIME} \"GET / HTTP/1.1\" 200 1");
+            let exchange = Combined::default().read(line.as_bytes()).unwrap();
+            let value = exchange.head.headers.get("authorization");
+            assert_eq!(value.map(|value| value.to_str().unwrap()), expected, "{before}");
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri};
@@ -116,6 +118,16 @@ pub(super) fn add(fields: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     }
 }
 
+/// Gives a request the credentials of this user, unless the log has what it had: those of HTTP itself (RFC 7617),
+/// without the password, which no log has. Each user has others.
+pub(super) fn authorize(fields: &mut HeaderMap, user: &[u8]) {
+    if user.is_empty() || user == b"-" || fields.contains_key(AUTHORIZATION) {
+        return;
+    }
+    let credentials = format!("Basic {}", STANDARD.encode([user, b":"].concat()));
+    add(fields, AUTHORIZATION, credentials.as_bytes());
+}
+
 /// Logs write `-` for what there is not.
 pub(super) fn is_there(text: &str) -> bool {
     !text.is_empty() && text != "-"
@@ -148,5 +160,18 @@ mod tests {
             });
             assert_eq!(asked, expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn users_have_credentials_of_their_own() {
+        let mut fields = HeaderMap::new();
+        for nobody in ["", "-"] {
+            authorize(&mut fields, nobody.as_bytes());
+            assert!(fields.is_empty(), "{nobody:?}");
+        }
+        authorize(&mut fields, b"Aladdin");
+        assert_eq!(fields[AUTHORIZATION], "Basic QWxhZGRpbjo=");
+        authorize(&mut fields, b"\xff\n");
+        assert_eq!(fields[AUTHORIZATION], "Basic QWxhZGRpbjo=", "they are known already");
     }
 }

@@ -1,7 +1,7 @@
 //! Logs of JSON, an object a line. Which member says what is guessed by the names that nginx's users, Caddy,
 //! Traefik, Envoy, load balancers and Larder itself give them; or said by the user.
 
-use http::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
+use http::header::{HOST, HeaderMap, HeaderName, REFERER, USER_AGENT};
 use serde_json::{Map, Value};
 
 use super::exchange::{self, Asked, Broken, Exchange, is_there};
@@ -24,6 +24,8 @@ pub enum Role {
     Host,
     /// `http` or `https`.
     Scheme,
+    /// Who has sent it, by credentials.
+    User,
     /// The status of the answer.
     Status,
     /// How many octets were sent.
@@ -31,7 +33,7 @@ pub enum Role {
 }
 
 /// Each role with the names that are tried, in this order. A dot leads into an object.
-const NAMES: [(Role, &str, &[&str]); 9] = [
+const NAMES: [(Role, &str, &[&str]); 10] = [
     (
         Role::Time,
         "time",
@@ -95,6 +97,7 @@ const NAMES: [(Role, &str, &[&str]); 9] = [
         &[
             "host",
             "http_host",
+            "request_host",
             "authority",
             ":authority",
             "RequestHost",
@@ -109,6 +112,11 @@ const NAMES: [(Role, &str, &[&str]); 9] = [
         Role::Scheme,
         "scheme",
         &["scheme", "RequestScheme", "request.scheme", "url.scheme", "x_forwarded_proto"],
+    ),
+    (
+        Role::User,
+        "user",
+        &["remote_user", "user", "ClientUsername", "user_id", "user.name", "cs-username"],
     ),
     (
         Role::Status,
@@ -217,6 +225,9 @@ impl Json {
         exchange.scheme = exchange.scheme.or(scheme.and_then(|it| exchange::scheme(&it)));
         let Exchange { head, fields, .. } = &mut exchange;
         read_fields(&line, &mut head.headers, fields);
+        if let Some(user) = self.text(&line, Role::User) {
+            exchange::authorize(&mut exchange.head.headers, user.as_bytes());
+        }
         Ok(exchange)
     }
 
@@ -316,14 +327,17 @@ fn one_field(name: &str, value: &str, request: &mut HeaderMap, response: &mut He
     let starts = |all: &[&str]| all.iter().find_map(|prefix| name.strip_prefix(prefix)).map(named);
     if let Some(Some(name)) = starts(&RESPONSE_FIELD) {
         exchange::add(response, name, value.as_bytes());
-    } else if let Some(Some(name)) = starts(&REQUEST_FIELD) {
+    } else if let Some(Some(name)) = starts(&REQUEST_FIELD)
+        // There is one, and what has told it before is more to the point.
+        && (name != HOST || !request.contains_key(HOST))
+    {
         exchange::add(request, name, value.as_bytes());
     }
 }
 
 fn many_fields(all: &Map<String, Value>, fields: &mut HeaderMap) {
     for (name, value) in all {
-        let Some(name) = named(name).filter(|name| *name != http::header::HOST) else { continue };
+        let Some(name) = named(name).filter(|name| *name != HOST) else { continue };
         match value {
             Value::String(value) => exchange::add(fields, name, value.as_bytes()),
             Value::Array(values) => {
@@ -427,6 +441,43 @@ mod tests {
             let exchange = read(&line).unwrap_or_else(|why| panic!("{line}: {why}"));
             assert_eq!(told(&exchange), expected, "{line}");
             assert_eq!(exchange.at / 1000, 1_795_667_664, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        for (hosts, expected) in [
+            (json!({ "host": "a", "request_host": "b", "http_host": "c" }), "a"),
+            (json!({ "request_host": "b", "request_Host": "c" }), "b"),
+            (json!({ "request_Host": "c", "http_Host": "c" }), "c"),
+        ] {
+            let mut line = hosts.clone();
+            for (name, value) in [("time", json!(5)), ("uri", json!("/")), ("status", json!(200))] {
+                line[name] = value;
+            }
+            line["method"] = json!("GET");
+            let exchange = read(&line).unwrap();
+            let found: Vec<_> = exchange.head.headers.get_all(HOST).iter().collect();
+            assert_eq!(found, [expected], "{hosts}");
+        }
+    }
+
+    #[test]
+    fn a_user_has_credentials() {
+        for (member, expected) in [
+            (json!({ "remote_user": "bob" }), Some("Basic Ym9iOg==")),
+            (json!({ "ClientUsername": "-" }), None),
+            (json!({ "user_id": "" }), None),
+            (json!({ "user": { "name": "bob" } }), Some("Basic Ym9iOg==")),
+            (json!({ "remote_user": "bob", "http_authorization": "Bearer x" }), Some("Bearer x")),
+        ] {
+            let mut line = member.clone();
+            line["time"] = json!(5);
+            line["request"] = json!("GET / HTTP/1.1");
+            line["status"] = json!(200);
+            let exchange = read(&line).unwrap();
+            let found: Vec<_> = exchange.head.headers.get_all("authorization").iter().collect();
+            assert_eq!(found, expected.as_slice(), "{member}");
         }
     }
 

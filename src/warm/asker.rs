@@ -52,8 +52,12 @@ pub struct OutOfReach {
 }
 
 /// Why there was no whole answer.
-enum Failure {
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nor will there be one to the next request.
+    #[error(transparent)]
     OutOfReach(OutOfReach),
+    #[error("{0}")]
     Broken(String),
 }
 
@@ -105,7 +109,7 @@ impl Asker {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn content(&self, page: &Page, most: usize) -> Result<Bytes, String> {
+    pub(super) async fn content(&self, page: &Page, most: usize) -> Result<Bytes, Failure> {
         let exchange = async {
             let mut fields = self.fields.clone();
             fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -124,10 +128,7 @@ impl Asker {
             }
             Ok(content.freeze())
         };
-        within(exchange).await.map_err(|failure| match failure {
-            Failure::OutOfReach(error) => error.to_string(),
-            Failure::Broken(why) => why,
-        })
+        within(exchange).await
     }
 
     async fn send(&self, page: &Page, fields: &HeaderMap) -> Result<Response<Incoming>, Failure> {

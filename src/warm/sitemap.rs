@@ -11,6 +11,9 @@ use quick_xml::events::Event;
 const MOST: usize = 50_000;
 pub(super) const LARGEST: usize = 50 << 20;
 
+/// So many elements are open at once. Those that are read lie three deep.
+const DEEPEST: usize = 32;
+
 /// What a sitemap names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sitemap {
@@ -38,6 +41,11 @@ impl Sitemap {
             let at = reader.error_position().max(reader.buffer_position());
             match event.map_err(|error| format!("it is not XML at octet {at}: {error}"))? {
                 Event::Start(element) => {
+                    if open.len() == DEEPEST {
+                        return Err(format!(
+                            "it has more than {DEEPEST} elements within each other"
+                        ));
+                    }
                     open.push(element.local_name().as_ref().to_owned());
                     if open.len() == 1 {
                         is_index = Some(is_an_index(element.local_name().as_ref())?);
@@ -134,6 +142,11 @@ mod tests {
     fn anything_else_is_none() {
         let many =
             format!("<urlset>{}</urlset>", "<url><loc>http://h/</loc></url>".repeat(MOST + 1));
+        let nested = |count: usize| {
+            format!("<urlset>{}{}</urlset>", "<a>".repeat(count), "</a>".repeat(count))
+        };
+        let deep = nested(DEEPEST);
+        assert_eq!(Sitemap::parse(nested(DEEPEST - 1).as_bytes()), Ok(Sitemap::Pages(Vec::new())));
         for (text, why) in [
             ("", "it has no element"),
             ("http://h/a\nhttp://h/b\n", "it has no element"),
@@ -141,6 +154,7 @@ mod tests {
             ("<urlset><url><loc>http://h/a", "it ends before its last element does"),
             ("<urlset><url></urlset>", "it is not XML at octet"),
             (&many, "it has more than 50000 URLs"),
+            (&deep, "it has more than 32 elements within each other"),
             (
                 "<!DOCTYPE urlset [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;\">]>\
                  <urlset><url><loc>&b;</loc></url></urlset>",

@@ -1,19 +1,27 @@
 //! Where pages come from: URLs, lists of them, sitemaps.
 //!
 //! A sitemap that lies at a URL is asked of the gateway, as everything else is: it goes where the routes
-//! lead, and nowhere else.
+//! lead, and nowhere else, and no faster.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::asker::Asker;
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock;
+
+use super::Speed;
+use super::asker::{Asker, Failure};
+use super::pace::Pace;
 use super::page::Page;
 use super::sitemap::{LARGEST, Sitemap};
 
 /// So many pages are warmed at once.
 const MOST: usize = 500_000;
+
+const WITHIN: &str = "it is an index of sitemaps within another";
 
 /// What names pages, in the order in which they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +35,7 @@ pub struct Sources {
 }
 
 /// Where a sitemap lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A file.
     File(PathBuf),
@@ -43,6 +51,8 @@ pub struct Gathered {
     /// What cannot be asked for, and why.
     pub refused: Vec<(String, String)>,
     known: HashSet<Page>,
+    /// The sitemaps that were asked for, and whether each is an index.
+    sitemaps: HashMap<Page, bool>,
 }
 
 /// A source cannot be read.
@@ -54,11 +64,12 @@ pub struct NotRead {
 }
 
 impl Sources {
-    /// Reads them all. A sitemap that an index names and that cannot be read is one of the refused.
+    /// Reads them all, each sitemap once, and asks for those one after the other, at this rate at most. One that an
+    /// index names and that cannot be read is one of the refused. Dropping it gives up what is under way.
     ///
     /// # Errors
-    /// One of the sources cannot be read, or they name too many pages.
-    pub async fn gather(&self, asker: &Asker) -> Result<Gathered, NotRead> {
+    /// One of the sources cannot be read, they name too many pages, or the gateway is out of reach.
+    pub async fn gather(&self, asker: &Asker, speed: Speed) -> Result<Gathered, NotRead> {
         let Self { urls, lists, sitemaps } = self;
         let mut gathered = Gathered::default();
         gathered.add(urls.iter().map(String::as_str), "the URLs")?;
@@ -69,15 +80,25 @@ impl Sources {
             let text = str::from_utf8(&content).map_err(|_| not_read("it is not UTF-8".into()))?;
             gathered.add(lines(text), &name)?;
         }
+        let mut reader = Reader { asker, pace: Pace::new(speed.rate, clock::instant()) };
+        let mut named = HashSet::new();
         for place in sitemaps {
+            if !named.insert(place) || gathered.has_pages_of(place) {
+                continue;
+            }
             let name = match place {
                 Place::File(path) => path.display().to_string(),
                 Place::Page(page) => page.to_string(),
             };
-            let sitemap = place.read(asker).await.and_then(|content| Sitemap::parse(&content));
-            match sitemap.map_err(|why| NotRead { name: name.clone(), why })? {
+            let sitemap = reader.read(place).await;
+            let sitemap = sitemap
+                .map_err(|failure| NotRead { name: name.clone(), why: failure.to_string() })?;
+            if let Place::Page(page) = place {
+                gathered.sitemaps.insert(page.clone(), matches!(sitemap, Sitemap::Index(_)));
+            }
+            match sitemap {
                 Sitemap::Pages(urls) => gathered.add(urls.iter().map(String::as_str), &name)?,
-                Sitemap::Index(urls) => gathered.add_sitemaps(&urls, asker).await?,
+                Sitemap::Index(urls) => gathered.add_sitemaps(&urls, &mut reader).await?,
             }
         }
         Ok(gathered)
@@ -104,23 +125,81 @@ impl Gathered {
         Ok(())
     }
 
+    fn refuse(&mut self, url: &str, why: impl Into<String>) {
+        self.refused.push((url.to_owned(), why.into()));
+    }
+
+    /// Whether it was read before, or it was told that it cannot be: an index has named it.
+    fn has_pages_of(&self, place: &Place) -> bool {
+        matches!(place, Place::Page(page) if self.sitemaps.get(page) == Some(&false))
+    }
+
     /// The pages of the sitemaps that an index names.
-    async fn add_sitemaps(&mut self, urls: &[String], asker: &Asker) -> Result<(), NotRead> {
+    async fn add_sitemaps(
+        &mut self,
+        urls: &[String],
+        reader: &mut Reader<'_>,
+    ) -> Result<(), NotRead> {
         for url in urls {
-            let content = match Page::of(url) {
-                Ok(page) => Place::Page(page).read(asker).await,
-                Err(why) => Err(why.to_owned()),
-            };
-            match content.and_then(|content| Sitemap::parse(&content)) {
-                Ok(Sitemap::Pages(urls)) => self.add(urls.iter().map(String::as_str), url)?,
-                Ok(Sitemap::Index(_)) => {
-                    let why = "it is an index of sitemaps within another".to_owned();
-                    self.refused.push((url.clone(), why));
+            let page = match Page::of(url) {
+                Ok(page) => page,
+                Err(why) => {
+                    self.refuse(url, why);
+                    continue;
                 }
-                Err(why) => self.refused.push((url.clone(), why)),
+            };
+            match self.sitemaps.get(&page) {
+                Some(true) => self.refuse(url, WITHIN),
+                Some(false) => {}
+                None => self.add_sitemap(url, page, reader).await?,
             }
         }
         Ok(())
+    }
+
+    async fn add_sitemap(
+        &mut self,
+        url: &str,
+        page: Page,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), NotRead> {
+        let sitemap = reader.ask(&page).await;
+        self.sitemaps.insert(page, matches!(sitemap, Ok(Sitemap::Index(_))));
+        match sitemap {
+            Ok(Sitemap::Pages(urls)) => self.add(urls.iter().map(String::as_str), url)?,
+            Ok(Sitemap::Index(_)) => self.refuse(url, WITHIN),
+            Err(Failure::Broken(why)) => self.refuse(url, why),
+            // It will answer for no other either.
+            Err(Failure::OutOfReach(error)) => {
+                return Err(NotRead { name: url.to_owned(), why: error.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads sitemaps, and keeps a pace where it asks for them.
+struct Reader<'a> {
+    asker: &'a Asker,
+    pace: Pace,
+}
+
+impl Reader<'_> {
+    async fn read(&mut self, place: &Place) -> Result<Sitemap, Failure> {
+        match place {
+            Place::File(path) => {
+                let content = read(path).await.map_err(Failure::Broken)?;
+                Sitemap::parse(&content).map_err(Failure::Broken)
+            }
+            Place::Page(page) => self.ask(page).await,
+        }
+    }
+
+    async fn ask(&mut self, page: &Page) -> Result<Sitemap, Failure> {
+        sleep_until(Instant::from_std(self.pace.next())).await;
+        self.pace.step(clock::instant());
+        let content = self.asker.content(page, LARGEST).await?;
+        Sitemap::parse(&content).map_err(Failure::Broken)
     }
 }
 
@@ -130,13 +209,6 @@ impl Place {
         match text.split_once("://") {
             Some(_) => Page::of(text).map(Self::Page),
             None => Ok(Self::File(PathBuf::from(text))),
-        }
-    }
-
-    async fn read(&self, asker: &Asker) -> Result<Vec<u8>, String> {
-        match self {
-            Self::File(path) => read(path).await,
-            Self::Page(page) => asker.content(page, LARGEST).await.map(Into::into),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The commands that look into a running gateway: `config show`, `routes`, `stats`, `top`.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::client::Ask;
 use crate::support::origin::{Origin, ok};
 use crate::support::program::{Ran, Running, larder, larder_with};
+use crate::support::until;
 
 const TOKEN: [(&str, &str); 1] = [("LARDER_ADMIN_TOKEN", "s3cret")];
 
@@ -110,6 +112,32 @@ async fn a_terminal_is_drawn_on_and_given_back() {
             (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
         assert!(ran.status.success() && out.is_empty(), "{end}: {out}\n{err}");
     }
+}
+
+#[tokio::test]
+async fn a_key_ends_it_while_it_waits_for_an_answer() {
+    let admin = Origin::start().await;
+    admin.on("/stats").reply(ok(r#"{"total_requests":1}"#));
+    for call in ["/health", "/busiest"] {
+        admin.on(call).reply(ok("{}"));
+    }
+    let mut terminal = Command::new("python3")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/top/terminal.py"))
+        .args([env!("CARGO_BIN_EXE_larder"), &admin.url(), "slow"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it has looked twice", || admin.count("/stats") >= 2).await;
+    let _held = admin.on("/stats").hold(ok("{}"));
+    let before = admin.count("/stats");
+    until("it waits", || admin.count("/stats") > before).await;
+    terminal.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let ran = tokio::task::spawn_blocking(move || terminal.wait_with_output());
+    let ran = ran.await.unwrap().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && out.is_empty(), "{out}\n{err}");
 }
 
 #[tokio::test]

@@ -435,6 +435,76 @@ fn what_the_log_does_not_say_is_assumed_and_told() {
 }
 
 #[test]
+fn an_assumed_lifetime_is_for_what_would_have_none() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("gateway.toml"), GATEWAY).unwrap();
+    let config = format!("{GATEWAY}ttl = \"1m\"\n");
+    fs::write(folder.path().join("own.toml"), config).unwrap();
+    // The gateway guesses a day for the one that has not changed for years.
+    let request = |second: u64, uri: &str, modified: &str| {
+        let line = json!({
+            "time": 1_000_000_000 + second, "method": "GET", "uri": uri, "host": "h", "status": 200,
+            "bytes": 1, "sent_http_last_modified": modified,
+        });
+        format!("{line}\n")
+    };
+    let pair = |second| {
+        request(second, "/old", "Sun, 06 Nov 1994 08:49:37 GMT") + &request(second, "/silent", "")
+    };
+    fs::write(folder.path().join("access.json"), [0, 30, 120].map(pair).concat()).unwrap();
+    let told = |arguments: &[&str]| {
+        let report = simulate(folder.path(), &[arguments, &["access.json"]].concat());
+        let all = &report["configurations"][0]["all"];
+        (all["hits"].as_u64().unwrap(), all["not_stored"].clone())
+    };
+    assert_eq!(told(&[]), (2, json!({ "no-freshness": 3 })));
+    assert_eq!(told(&["--ttl", "1m"]), (3, json!({})), "the guess holds, as in the gateway");
+    assert_eq!(told(&["--config", "own.toml", "--ttl", "1h"]), (2, json!({})), "the route's");
+}
+
+#[test]
+fn responses_to_users_are_shared_where_they_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("{GATEWAY}ttl = \"1m\"\n");
+    fs::write(folder.path().join("gateway.toml"), config).unwrap();
+    let all = |name: &str, log: String| {
+        fs::write(folder.path().join(name), log).unwrap();
+        simulate(folder.path(), &[name])["configurations"][0]["all"].clone()
+    };
+    let line = |user: &str| line(0, "GET /a", 200, 1).replace("- - [", &format!("- {user} ["));
+    let combined = all("access.log", ["bob", "eve", "bob"].map(line).concat());
+    assert_eq!(combined["hits"], json!(0));
+    assert_eq!(combined["not_stored"], json!({ "authorization": 3 }));
+
+    let request = |user: &str, control: &str| {
+        let line = json!({
+            "time": 1_000_000_000, "method": "GET", "uri": "/a", "host": "h", "status": 200,
+            "bytes": 1, "remote_user": user, "sent_http_cache_control": control,
+        });
+        format!("{line}\n")
+    };
+    let log = request("bob", "max-age=60") + &request("", "max-age=60") + &request("eve", "");
+    let lines = all("access.json", log);
+    assert_eq!(lines["hits"], json!(1), "what nobody in particular was sent is for everybody");
+    assert_eq!(lines["not_stored"], json!({ "authorization": 1 }));
+    let log = request("bob", "public, max-age=60") + &request("eve", "");
+    assert_eq!(all("public.json", log)["hits"], json!(1));
+}
+
+#[test]
+fn what_takes_no_part_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let l2 = "[cache.l2]\nredis = \"redis://127.0.0.1:1\"\n";
+    let config = format!("{l2}{}compress = [\"gzip\"]\n", GATEWAY.trim_start());
+    fs::write(folder.path().join("gateway.toml"), config).unwrap();
+    fs::write(folder.path().join("access.log"), line(0, "GET /a", 200, 1)).unwrap();
+    let ran = ran(folder.path(), &["access.log"]);
+    for told in ["`[cache.l2]` takes no part", "`compress` takes no part"] {
+        assert!(ran.out.contains(told), "no `{told}`:\n{}", ran.out);
+    }
+}
+
+#[test]
 fn failures_of_policies_are_told_with_their_reasons() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.wasm"), fixture(&[("key", "unreachable")])).unwrap();

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use larder::clock;
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, status};
 use crate::support::pki::Pki;
 use crate::support::program::{Ran, larder};
+use crate::support::until;
 
 /// The host that the URLs name. It leads nowhere.
 const HOST: &str = "http://shop.example";
@@ -175,6 +178,70 @@ async fn the_pages_of_sitemaps_are_stored() {
     ] {
         let ran = warm(&gateway, folder.path(), &["--sitemap", &place]).await;
         assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), told, ""));
+    }
+}
+
+#[tokio::test]
+async fn each_sitemap_of_an_index_is_asked_for_once_and_no_faster_than_pages() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let url = |target: &str| format!("https://shop.example{target}");
+    let all = ["/s1", "/s2", "/s1", "/s3", "/s4", "/s2"].map(url);
+    origin.on("/index").reply(ok(sitemap("sitemapindex", "sitemap", &all)));
+    for target in ["/s1", "/s2", "/s3", "/s4"] {
+        origin.on(target).reply(ok(sitemap("urlset", "url", &[url("/1")])));
+    }
+    origin.on("/1").reply(ok("page").max_age(60));
+    let places = [url("/index"), url("/s3"), url("/index")];
+    let named = places.each_ref().map(|place| ["--sitemap", place]).concat();
+    let begun = clock::instant();
+    let ran = warm(&gateway, Path::new("/"), &[&["--rate", "10"][..], &named].concat()).await;
+    let told = "1 of 1 warmed: 1 fetched and stored, 0 stored before\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(0), "", told));
+    for target in ["/index", "/s1", "/s2", "/s3", "/s4", "/1"] {
+        origin.saw(target, 1);
+    }
+    // Five requests, the first of them at once.
+    assert!(begun.elapsed() >= Duration::from_millis(350), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_gateway_that_is_down_is_asked_for_one_sitemap() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..3).map(|number| format!("{HOST}/{number}.xml")).collect();
+    let index = sitemap("sitemapindex", "sitemap", &all);
+    fs::write(folder.path().join("index.xml"), index).unwrap();
+    let arguments = ["warm", "--gateway", "http://127.0.0.1:1", "--sitemap", "index.xml"];
+    let ran = larder(folder.path(), &arguments);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    let told = "`http://shop.example/0.xml`: no answer of `http://127.0.0.1:1`: ";
+    assert!(ran.err.starts_with(told) && ran.err.lines().count() == 1, "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_before_it_knows_what_to_ask_for() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    for signal in ["TERM", "INT"] {
+        let target = format!("/{signal}.xml");
+        let _held = origin.on(&target).hold(ok(""));
+        let child = Command::new(env!("CARGO_BIN_EXE_larder"))
+            .args(["warm", "--sitemap", &format!("{HOST}{target}")])
+            .arg(format!("--gateway=http://{}", gateway.address()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until("it asks for the sitemap", || origin.count(&target) == 1).await;
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.expect("`kill` must be installed").success());
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
+        let ended = ended.await.unwrap().unwrap();
+        let (out, err) = (String::from_utf8(ended.stdout), String::from_utf8(ended.stderr));
+        let told = "stopped before it was known what to ask for\n";
+        assert_eq!((out.as_deref(), err.as_deref()), (Ok(""), Ok(told)), "{signal}");
+        assert_eq!(ended.status.code(), Some(1), "{signal}");
     }
 }
 

@@ -1,6 +1,7 @@
 """Runs `larder top` on a real terminal: terminal.py LARDER ADMIN END
 
-END is how it is ended: `q`, `ctrl-c`, `sigterm`, `sigint`, or `panic`. Prints what is wrong; nothing is good.
+END is how it is ended: `q`, `ctrl-c`, `sigterm`, `sigint`, or `panic`; or `slow`, by `q` while it waits for an answer,
+which a line on standard input says. Prints what is wrong; nothing is good.
 """
 
 import fcntl
@@ -63,6 +64,16 @@ if end == "panic":
     sys.exit()
 
 read_until(b"requests since")
+if end == "slow":
+    while sys.stdin not in (ready := select.select([main, sys.stdin], [], [], 60)[0]):
+        if not ready:
+            sys.exit("it does not wait")
+        os.read(main, 65536)
+    os.write(main, b"q")
+    # The answer itself would be given up after ten seconds.
+    read_until(LEAVE, 8)
+    ends_with(0)
+    sys.exit()
 while_drawn = termios.tcgetattr(terminal)
 if while_drawn[3] & (termios.ECHO | termios.ICANON):
     print("keys are echoed")

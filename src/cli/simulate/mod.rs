@@ -62,7 +62,7 @@ pub(super) struct Arguments {
     format: Written,
 
     /// Which member of a line of JSON says what: `time=NAME`, and so for method, uri, query, request, host,
-    /// scheme, status and bytes; a dot leads into an object. What is not named is guessed.
+    /// scheme, user, status and bytes; a dot leads into an object. What is not named is guessed.
     #[arg(long = "field", value_name = "ROLE=NAME", value_parser = Fields::parse)]
     fields: Vec<(Role, String)>,
 
