@@ -119,9 +119,33 @@ pub fn monotonic() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
+/// It counts from when the machine began, also while that sleeps.
+#[cfg(target_os = "linux")]
+const MACHINE: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const MACHINE: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
+/// The time of day when the machine began. Two clocks are read for it, one after the other, so it is not
+/// quite the same each time.
+pub fn machine_began() -> SystemTime {
+    let since = rustix::time::clock_gettime(MACHINE);
+    let since = Duration::try_from(since).unwrap_or_default();
+    Clock::real().checked_sub(since).unwrap_or(UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_began_when_the_system_says_so() {
+        let system = std::fs::read_to_string("/proc/stat").unwrap();
+        let began = system.lines().find_map(|line| line.strip_prefix("btime ")).unwrap();
+        let began = UNIX_EPOCH + Duration::from_secs(began.trim().parse().unwrap());
+        let told = machine_began();
+        let apart = told.duration_since(began).unwrap_or_else(|error| error.duration());
+        assert!(apart < Duration::from_secs(2), "{told:?}, not {began:?}");
+    }
 
     #[test]
     fn a_replayed_clock_stands_where_it_was_set() {

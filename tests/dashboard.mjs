@@ -195,7 +195,7 @@ async function wantsTheToken (page) {
   await page.goto(closed)
   await page.waitForSelector('#login[open]')
   assert.equal(await text(page, '#login-error'), '')
-  for (const wrong of ['wrong', `${token}x`]) {
+  for (const wrong of ['wrong', `${token}x`, `${token}\u20ac`]) {
     await page.type('#token', wrong)
     await page.keyboard.press('Enter')
     await becomes(page, '#login-error', 'That is not the token')

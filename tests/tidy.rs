@@ -175,7 +175,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("brotli", &["encoder"]),
     ("zstd", &["encoder"]),
     ("listenfd", &["service"]),
-    ("rustix", &["admin", "cli", "clock", "plugin", "service"]),
+    ("rustix", &["admin", "cli", "clock", "plugin", "service", "store"]),
     ("wasmparser", &["plugin"]),
     ("matchit", &["routes"]),
     ("toml", &["config"]),

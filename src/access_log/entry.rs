@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 use self::line::{Came, Line};
 use self::spans::Told;
@@ -109,6 +109,16 @@ impl Notes {
             steps.push(Step { name: name(), kind, span, end: clock::instant(), took, is_error });
         }
     }
+}
+
+/// Which host a request is for: by its `Host`, or else its authority, which may be all that HTTP/2 says.
+/// Without what stands before an `@`: it may have a password.
+fn host<'a>(field: Option<&'a HeaderValue>, uri: &'a Uri) -> Option<&'a [u8]> {
+    if let Some(host) = field {
+        return Some(host.as_bytes());
+    }
+    let authority = uri.authority()?.as_str();
+    Some(authority.rsplit('@').next().unwrap_or_default().as_bytes())
 }
 
 fn note(sum: &AtomicU64, time: Duration) {

@@ -2,8 +2,18 @@
 //! not tell, there is nothing.
 
 use std::fs;
+use std::sync::LazyLock;
+use std::time::UNIX_EPOCH;
 
 use super::exposition::{Exposition, Kind};
+use crate::clock;
+
+/// When the machine began, in seconds since 1970. It is asked once, as a process that began at another time
+/// would be another one; and not of `/proc/stat`, which services do not see whose `/proc` has processes
+/// alone (`ProcSubset=pid`).
+static BOOT: LazyLock<f64> = LazyLock::new(|| {
+    clock::machine_began().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+});
 
 /// What `/proc` says of this process.
 struct Process {
@@ -16,9 +26,8 @@ struct Process {
 
 pub(super) fn write(to: &mut Exposition) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let system = fs::read_to_string("/proc/stat").unwrap_or_default();
     let (ticks, page) = (rustix::param::clock_ticks_per_second(), rustix::param::page_size());
-    let told = Process::parse(&stat, &system, ticks, page as u64);
+    let told = Process::parse(&stat, *BOOT, ticks, page as u64);
     let mut figure = |name, kind, help, value: Option<f64>| {
         to.family(name, kind, help);
         if let Some(value) = value {
@@ -50,20 +59,18 @@ fn float(value: u64) -> f64 {
 }
 
 impl Process {
-    /// `stat` is proc(5)'s `/proc/PID/stat`, `system` is `/proc/stat`.
-    fn parse(stat: &str, system: &str, ticks: u64, page: u64) -> Option<Self> {
+    /// `stat` is proc(5)'s `/proc/PID/stat`; `boot` is when the machine began, in seconds since 1970.
+    fn parse(stat: &str, boot: f64, ticks: u64, page: u64) -> Option<Self> {
         // The name of the program may have spaces and brackets of its own.
         let (_, rest) = stat.rsplit_once(") ")?;
         let words: Vec<&str> = rest.split_whitespace().collect();
         // Counted from 3, the first after the name.
         let word = |number: usize| words.get(number - 3)?.parse::<u64>().ok();
         let seconds = |count: u64| float(count) / float(ticks.max(1));
-        let boot = system.lines().find_map(|line| line.strip_prefix("btime "));
-        let boot: u64 = boot?.trim().parse().ok()?;
         Some(Self {
             cpu_seconds: seconds(word(14)?.saturating_add(word(15)?)),
             threads: word(20)?,
-            start_seconds: float(boot) + seconds(word(22)?),
+            start_seconds: boot + seconds(word(22)?),
             virtual_memory: word(23)?,
             resident: word(24)?.saturating_mul(page),
         })
@@ -77,12 +84,25 @@ mod tests {
     #[test]
     fn what_the_system_says_is_read() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 5 0 1000 4096 3 18446744073709551615 1";
-        let told = Process::parse(stat, "cpu 1 2\nbtime 1700000000\n", 100, 4096).unwrap();
+        let told = Process::parse(stat, 1_700_000_000.0, 100, 4096).unwrap();
         assert!((told.cpu_seconds - 2.0).abs() < 1e-9);
         assert!((told.start_seconds - 1_700_000_010.0).abs() < 1e-6);
         assert_eq!((told.threads, told.virtual_memory, told.resident), (5, 4096, 3 * 4096));
-        for (stat, system) in [("", "btime 1\n"), (stat, ""), ("1 (a) S 1 2", "btime 1\n")] {
-            assert!(Process::parse(stat, system, 100, 4096).is_none());
+        for stat in ["", "1 (a) S 1 2"] {
+            assert!(Process::parse(stat, 1.0, 100, 4096).is_none());
         }
+    }
+
+    #[test]
+    fn this_process_began_once_and_not_long_ago() {
+        let began = || {
+            let stat = fs::read_to_string("/proc/self/stat").unwrap();
+            let ticks = rustix::param::clock_ticks_per_second();
+            Process::parse(&stat, *BOOT, ticks, 4096).unwrap().start_seconds
+        };
+        let now = clock::Clock::real().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let told = began();
+        assert!((now - 3600.0..now + 1.0).contains(&told), "{told} at {now}");
+        assert_eq!(told.to_bits(), began().to_bits());
     }
 }

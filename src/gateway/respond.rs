@@ -424,7 +424,11 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };
-    let mut response = mark(problem(code, &failure.to_string()), Outcome::Failed);
+    let mut response = problem(code, &failure.to_string());
+    // A request that broke off is its client's doing.
+    if !matches!(failure, Failure::Request(_)) {
+        response = mark(response, Outcome::Failed);
+    }
     if code == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

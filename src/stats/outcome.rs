@@ -43,9 +43,9 @@ pub enum Outcome {
     Method,
     /// Forwarded: the cache was not to handle it.
     Bypass,
-    /// By a text of Larder's own, without going forward.
+    /// By a text of Larder's own, without going forward, or as its own content broke off.
     Refused,
-    /// Gone forward in vain.
+    /// Gone forward in vain otherwise.
     Failed,
     /// Its client went away before there was a response.
     Abandoned,

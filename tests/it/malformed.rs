@@ -1,7 +1,7 @@
 //! Requests that are none, or that no route takes: answered here, unseen by the origin
 //! (RFC 9112 §2.2, §3, §6).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::client::{Got, raw};
 use crate::support::gateway::Gateway;
@@ -223,6 +223,11 @@ async fn broken_chunks_are_no_request() {
     // The head may have gone on before the content was seen to be none.
     assert!(origin.asked().iter().all(|asked| !asked.is_whole), "{:?}", origin.asked());
     assert_eq!(gateway.figure("upstream_failures"), 0);
+    // An alert is about those that fail, and any client can send this.
+    let stats = gateway.stats().await;
+    let outcomes = &stats["routes"]["all"]["outcomes"];
+    assert_eq!(outcomes["failed"], Value::Null, "{outcomes}");
+    assert_eq!(outcomes["refused"]["statuses"], json!({ "4xx": 6 }), "{outcomes}");
 }
 
 #[tokio::test]

@@ -128,8 +128,9 @@ async fn what_clients_choose_has_a_bound_in_spans() {
     let (origin, collector) = (Origin::start().await, collector().await);
     let gateway = tracing(Gateway::setup(&origin), &collector, "0").await;
     let (path, long) = (format!("/{}", "a".repeat(5000)), "b".repeat(40_000));
+    let state = format!("a={}", "c".repeat(10_000));
     let ask = gateway.ask(&"M".repeat(3000), &path).field("traceparent", &parent("01"));
-    ask.field("user-agent", &long).send().await;
+    ask.field("user-agent", &long).field("tracestate", &state).send().await;
     until("it is told", || spans(&collector).contains_key("_OTHER all")).await;
     let own = &spans(&collector)["_OTHER all"];
     for (name, value) in [
@@ -139,6 +140,19 @@ async fn what_clients_choose_has_a_bound_in_spans() {
     ] {
         assert_eq!(*attribute(own, name), json!({ "stringValue": value }), "{name}");
     }
+    // In part it would be another. What goes forward is whole.
+    assert_eq!(own["traceState"], "");
+    assert_eq!(origin.last(&path).field("tracestate"), Some(state));
+}
+
+#[tokio::test]
+async fn http2_says_the_host_otherwise() {
+    let (origin, collector) = (Origin::start().await, collector().await);
+    let gateway = tracing(Gateway::setup(&origin), &collector, "1").await;
+    gateway.ask("GET", "/a").http2().send().await;
+    let host = json!({ "stringValue": gateway.address().to_string() });
+    gateway.drain().await;
+    assert_eq!(*attribute(&spans(&collector)["GET all"], "server.address"), host);
 }
 
 #[tokio::test]

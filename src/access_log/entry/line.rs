@@ -8,7 +8,7 @@ use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Version};
 
 use super::values::Form;
-use super::{Asked, Ended, Entry, noted};
+use super::{Asked, Ended, Entry, host, noted};
 use crate::access_log::AccessLog;
 use crate::config::LogFormat;
 use crate::semantics::Said;
@@ -244,11 +244,7 @@ impl<'a, B> Came<'a, B> {
     }
 
     fn host(&self) -> Option<&[u8]> {
-        if let Some(host) = self.host {
-            return Some(host.as_bytes());
-        }
-        let authority = self.request.uri().authority()?.as_str();
-        Some(authority.rsplit('@').next().unwrap_or_default().as_bytes())
+        host(self.host, self.request.uri())
     }
 
     fn agent(&self) -> Option<&[u8]> {

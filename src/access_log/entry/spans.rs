@@ -7,13 +7,17 @@ use std::time::Instant;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri};
 
-use super::{Asked, End, Entry, Step};
+use super::{Asked, End, Entry, Step, host};
 use crate::clock;
 use crate::semantics::Said;
 use crate::traces::{self, Kind, Span, Tracer, Value};
 
 /// So many octets at most of what a client chose.
 const LONGEST: usize = 1024;
+
+/// A longer `tracestate` is left out, as one that is cut is another. W3C Trace Context asks to propagate so
+/// much at least.
+const LONGEST_STATE: usize = 512;
 
 /// What its span says of a request, and whom it is told.
 pub(super) struct Told {
@@ -42,11 +46,14 @@ impl Told {
     /// It has ended.
     pub(super) fn end(&self, entry: &Entry, end: End) {
         let Some(trace) = &entry.notes.trace else { return };
+        let state = trace.state.as_ref().filter(|state| state.len() <= LONGEST_STATE);
+        // A copy of its own: what was received may be a part of a whole head, which would stay with it.
+        let state = state.and_then(|state| HeaderValue::from_bytes(state.as_bytes()).ok());
         let span = |id, parent, name, kind, begin, end| Span {
             trace: trace.trace,
             span: id,
             parent,
-            state: trace.state.clone(),
+            state: state.clone(),
             name,
             kind,
             begin,
@@ -87,9 +94,9 @@ impl Told {
             ("http.request.method", Some(self.known_method().into())),
             ("url.scheme", Some(self.asked.scheme.into())),
             ("url.path", Some(cut(self.uri.path().as_bytes()))),
-            ("server.address", text(self.host.as_ref())),
+            ("server.address", host(self.host.as_ref(), &self.uri).map(cut)),
             ("client.address", Some(self.asked.client.to_string().into())),
-            ("user_agent.original", text(self.agent.as_ref())),
+            ("user_agent.original", self.agent.as_ref().map(|agent| cut(agent.as_bytes()))),
             ("larder.route", entry.route.as_deref().map(Cow::Borrowed)),
             ("larder.outcome", Some(entry.outcome().as_str().into())),
             ("larder.cache_status", entry.cache_status().map(said)),
@@ -107,10 +114,6 @@ fn said(item: &Said) -> Cow<'_, str> {
     let mut octets = Vec::new();
     item.write(&mut octets);
     String::from_utf8_lossy(&octets).into_owned().into()
-}
-
-fn text(value: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    value.map(|value| cut(value.as_bytes()))
 }
 
 /// What a client chose has a bound, as what waits to be exported is counted by spans.

@@ -108,7 +108,10 @@ function login (wrong) {
   return new Promise(resolve => {
     dialog.querySelector('form').addEventListener('submit', event => {
       event.preventDefault()
-      token.set($('token').value)
+      const { value } = $('token')
+      // No token has other characters, and a browser sends no field that has.
+      if (!/^[\x20-\x7e]+$/.test(value)) return login('That is not the token.').then(resolve)
+      token.set(value)
       tried(resolve)
     }, { once: true })
   })
