@@ -97,6 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "framing",
             "gateway",
+            "heard",
             "interim",
             "message",
             "octets",

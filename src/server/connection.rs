@@ -30,6 +30,7 @@ use tracing::debug;
 use crate::body::Body;
 use crate::clock;
 use crate::gateway::{Answer, Peer};
+use crate::heard::LastHeard;
 use crate::interim::{self, Interims};
 use crate::stall::Patient;
 use crate::tunnel::Ground;
@@ -252,12 +253,13 @@ async fn serve_http2<S>(stream: S, client: Client, setting: &Setting)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let frames = Frames::after(PREFACE.len(), setting.max_resets);
+    let heard = Arc::new(LastHeard::now());
+    let frames = Frames::after(PREFACE.len(), setting.max_resets, Arc::clone(&heard));
     let (switch, idle) = (Switch::default(), Idle::default());
     let stream = Patient::new(stream, setting.send_timeout);
     let stream = Guarded::new(stream, frames, switch, idle);
     let ground = Ground::new(client.open.clone(), setting.closing.clone());
-    let served = http2::serve(stream, client.peer(None), ground, setting).await;
+    let served = http2::serve(stream, heard, client.peer(None), ground, setting).await;
     // It is the client's doing.
     if let Err(error) = served {
         debug!(%error, peer = %client.address, "connection ended early");

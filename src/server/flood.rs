@@ -15,9 +15,11 @@
 //! When one is beyond its measure, `h2` gets a frame that no client may send behind it. So it says
 //! GOAWAY, and closes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::heard::LastHeard;
 
 use super::guarded::{Guard, Stop};
 
@@ -71,12 +73,14 @@ pub(super) struct Frames {
     /// Frames that asked for nothing, since this moment.
     idle: u32,
     since: Option<Instant>,
+    /// When the client showed last that it is there.
+    heard: Arc<LastHeard>,
 }
 
 impl Frames {
     /// Of a connection whose first octets are the client's preface. So many requests may be taken back
-    /// beyond half of all.
-    pub(super) fn after(preface: usize, max_resets: u64) -> Self {
+    /// beyond half of all. What is `heard` of the client is told.
+    pub(super) fn after(preface: usize, max_resets: u64, heard: Arc<LastHeard>) -> Self {
         Self {
             skip: preface,
             head: [0; HEAD],
@@ -91,6 +95,7 @@ impl Frames {
             times: 0,
             idle: 0,
             since: None,
+            heard,
         }
     }
 
@@ -147,6 +152,7 @@ impl Guard for Frames {
 
     /// If there is a flood: where the frame ends by which it is one, and what it is of.
     fn read(&mut self, octets: &[u8]) -> Option<Stop> {
+        self.heard.is_now();
         let mut at = 0;
         while at < octets.len() {
             let skipped = self.skip.min(octets.len() - at);
@@ -179,6 +185,10 @@ impl Guard for Frames {
         self.sent += count as u64;
         self.times += 1;
     }
+
+    fn turned(&mut self) {
+        self.heard.is_now();
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +200,10 @@ mod tests {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: u8 = 4;
 
+    fn begun() -> Frames {
+        Frames::after(PREFACE.len(), 200, Arc::new(LastHeard::now()))
+    }
+
     fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {
         let mut frame = (u32::try_from(length).unwrap() << 8).to_be_bytes()[..3].to_vec();
         frame.extend([kind, flags]);
@@ -200,7 +214,7 @@ mod tests {
 
     /// After how many of these there is a flood, of at most so many.
     fn flood(most: u32, sent: u64, frames: impl Fn(u32) -> Vec<u8>) -> Option<(u32, &'static str)> {
-        let mut read = Frames::after(PREFACE.len(), 200);
+        let mut read = begun();
         read.sent = sent;
         assert!(read.read(PREFACE).is_none());
         (0..most).find_map(|turn| {
@@ -254,7 +268,7 @@ mod tests {
             cut in 0_usize..2000,
         ) {
             let state = |frames: &Frames| (frames.skip, frames.known, frames.requests, frames.idle);
-            let (mut whole, mut parts) = (Frames::after(24, 200), Frames::after(24, 200));
+            let (mut whole, mut parts) = (begun(), begun());
             let found = whole.read(&octets).is_some();
             let (one, other) = octets.split_at(cut.min(octets.len()));
             let found_in_parts = parts.read(one).or_else(|| parts.read(other)).is_some();

@@ -16,6 +16,7 @@ use tracing::debug;
 use crate::stall::Patient;
 
 use super::idle::Idle;
+use super::parting::Rest;
 use super::strict::Strict;
 use super::switch::{Next, Switch};
 
@@ -31,7 +32,7 @@ pub(super) trait Guard {
     /// What the log says of an end.
     const SAYS: &'static str;
 
-    /// Whether a client that does not read is waited for after the end.
+    /// Whether a client that does not read is waited for after the end, and one that goes on sending is heard out.
     const WAITS: bool;
 
     /// Reads the next piece; where it stops, if it does.
@@ -39,6 +40,9 @@ pub(super) trait Guard {
 
     /// So many octets more were sent.
     fn sent(&mut self, _count: usize) {}
+
+    /// The client has taken some of what waited for it, or something begins to wait for it.
+    fn turned(&mut self) {}
 
     /// Whether what has come so far is whole requests.
     fn is_between(&self) -> bool {
@@ -77,6 +81,8 @@ pub(super) struct Guarded<S, G> {
     is_other: bool,
     /// What is left of [`Guard::REFUSED`], once there was an end. Behind it nothing comes.
     end: Option<&'static [u8]>,
+    /// What the client sends once nothing is sent to it any more.
+    rest: Option<Box<Rest>>,
 }
 
 impl<S, G: Guard> Guarded<S, G> {
@@ -90,10 +96,16 @@ impl<S, G: Guard> Guarded<S, G> {
             is_waiting: false,
             is_other: false,
             end: None,
+            rest: None,
         }
     }
 
-    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        was_stalled: bool,
+    ) -> Poll<io::Result<usize>> {
+        self.look(was_stalled);
         match written {
             Poll::Ready(Ok(count)) => self.guard.sent(count),
             Poll::Pending if self.end.is_some() && !G::WAITS => {
@@ -102,6 +114,20 @@ impl<S, G: Guard> Guarded<S, G> {
             _ => {}
         }
         written
+    }
+
+    /// Looks whether the client is waited for otherwise than before.
+    fn look(&mut self, was_stalled: bool) {
+        if self.inner.is_stalled() != was_stalled {
+            self.guard.turned();
+        }
+    }
+
+    /// Whether the client may be sending what nobody is going to read: the rest of a request that has its
+    /// answer already, or what was refused. What goes on in another protocol ends each way by itself.
+    fn has_more(&self) -> bool {
+        let is_http = !self.is_waiting && !self.is_other;
+        G::WAITS && is_http && (self.end.is_some() || !self.guard.is_between())
     }
 }
 
@@ -212,14 +238,15 @@ impl<S: AsyncRead + Unpin, G: Guard + Unpin> AsyncRead for Guarded<S, G> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let was_stalled = self.inner.is_stalled();
         let written = Pin::new(&mut self.inner).poll_write(cx, octets);
-        self.written(written)
+        self.written(written, was_stalled)
     }
 
     fn poll_write_vectored(
@@ -227,8 +254,9 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
         cx: &mut Context<'_>,
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let was_stalled = self.inner.is_stalled();
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, octets);
-        self.written(written)
+        self.written(written, was_stalled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -236,10 +264,20 @@ impl<S: AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded<S, G> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let was_stalled = self.inner.is_stalled();
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.look(was_stalled);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.rest.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            if !self.has_more() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Self { inner, rest, .. } = &mut *self;
+        rest.get_or_insert_with(|| Box::new(Rest::begin())).poll(inner, cx).map(Ok)
     }
 }

@@ -5,23 +5,26 @@
 
 mod exchange;
 mod opened;
+mod presence;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Error, Ping, PingPong, Reason, RecvStream};
+use h2::{Error, Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::gateway::Peer;
+use crate::heard::LastHeard;
 use crate::interim::Interims;
 use crate::tunnel::{Ground, Opened};
 use crate::upgrade::{Connect, WEBSOCKET};
@@ -32,19 +35,26 @@ use super::connection::MAX_HEAD;
 
 use self::exchange::Exchange;
 use self::opened::Opening;
+use self::presence::Presence;
 
-/// A client may send so many octets ahead, on a stream and on all of them.
-const WINDOW: u32 = 1 << 20;
+/// A client may send so many octets ahead on all streams, which bounds what one connection may have lying here.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// A client that is asked whether it is there has so long to say so.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// And so many on one. An upload that its upstream does not take keeps them: the others need room beside it
+/// (RFC 9113 §5.2.2).
+const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 4;
+
+/// In a drain, a client on whose connection nothing runs has so long to say that it has read GOAWAY.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. Once the listeners are left, its client is told so, and what runs is answered.
+/// What is `heard` of the client tells whether it is still there.
 ///
 /// # Errors
 /// It is the client's doing, or it has gone.
 pub(super) async fn serve<S>(
     stream: S,
+    heard: Arc<LastHeard>,
     peer: Peer,
     ground: Ground,
     setting: &Setting,
@@ -56,25 +66,41 @@ where
     let Some(mut connection) = Box::pin(begin(stream, setting)).await? else { return Ok(()) };
     let streams = Streams { peer, ground, setting };
     let ping = connection.ping_pong();
-    let mut presence = ping.map(|ping| Presence::of(ping, setting.header_timeout));
+    let (interval, patience) = (setting.header_timeout, setting.send_timeout);
+    let mut presence = ping.map(|ping| Presence::of(ping, interval, patience, heard));
     let mut left = pin!(setting.leave.cancelled());
     let mut is_left = false;
+    let mut grace = None;
     poll_fn(|cx| {
         if !is_left && left.as_mut().poll(cx).is_ready() {
             is_left = true;
             connection.graceful_shutdown();
+            grace = Some(Box::pin(grace_of(setting)));
         }
         if presence.as_mut().is_some_and(|presence| presence.poll_gone(cx).is_ready()) {
             presence = None;
             connection.abrupt_shutdown(Reason::NO_ERROR);
         }
-        while let Some(accepted) = ready!(connection.poll_accept(cx)) {
-            let (request, respond) = accepted?;
-            streams.answer(request, respond, cx);
+        let polled = streams.poll(&mut connection, cx);
+        // `h2` closes when the client has said that it has read GOAWAY, and waits for that however long.
+        if polled.is_pending()
+            && let Some(over) = &mut grace
+            && !connection.has_streams()
+            && over.as_mut().poll(cx).is_ready()
+        {
+            grace = None;
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            return streams.poll(&mut connection, cx);
         }
-        Poll::Ready(Ok(()))
+        polled
     })
     .await
+}
+
+/// Over so long after the beginning of the drain, or sooner where that is short.
+async fn grace_of(setting: &Setting) {
+    setting.stop.cancelled().await;
+    sleep(GRACE.min(setting.drain / 4)).await;
 }
 
 /// Reads the preface. None: it does not come in time, or before a drain.
@@ -86,8 +112,8 @@ where
 {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
     if setting.current.gateway().offers_websocket() {
@@ -108,6 +134,22 @@ struct Streams<'a> {
 }
 
 impl Streams<'_> {
+    /// Drives the connection to its end, and answers what comes on it.
+    fn poll<S>(
+        &self,
+        connection: &mut Connection<S, Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        while let Some(accepted) = ready!(connection.poll_accept(cx)) {
+            let (request, respond) = accepted?;
+            self.answer(request, respond, cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Answers a request: at once, if the answer is at hand, else by a task of its own.
     fn answer(
         &self,
@@ -144,37 +186,6 @@ impl Streams<'_> {
             && let Some(outgoing) = exchange.begin(response)
         {
             self.setting.tasks.spawn(outgoing.run());
-        }
-    }
-}
-
-/// Whether a client is still there, as far as its answers to PING tell (RFC 9113 §6.7).
-struct Presence {
-    ping: PingPong,
-    interval: Duration,
-    timer: Pin<Box<Sleep>>,
-    is_asked: bool,
-}
-
-impl Presence {
-    /// It is asked each `interval`.
-    fn of(ping: PingPong, interval: Duration) -> Self {
-        Self { ping, interval, timer: Box::pin(sleep(interval)), is_asked: false }
-    }
-
-    /// Ready when it has not answered in time.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.is_asked && self.ping.poll_pong(cx).is_ready() {
-                self.is_asked = false;
-                self.timer.set(sleep(self.interval));
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if self.is_asked || self.ping.send_ping(Ping::opaque()).is_err() {
-                return Poll::Ready(());
-            }
-            self.is_asked = true;
-            self.timer.set(sleep(PATIENCE));
         }
     }
 }

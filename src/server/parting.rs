@@ -3,32 +3,62 @@
 //! A socket that is closed with octets unread resets its connection, and the reset overtakes what was written
 //! last: the client would not hear why.
 
-use std::io;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep, timeout};
 
-/// So long, and so many octets more are read, of a client that goes on sending.
+/// So long a client that goes on sending is heard out, and so many octets more are read of it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 256 << 10;
+/// So many at once.
+const PIECE: usize = 4 << 10;
+
+/// What the other end still sends once nothing is sent to it any more.
+pub(super) struct Rest {
+    /// So many octets more are read. What comes behind them waits until it is over: meanwhile the other end
+    /// can read why nobody takes it.
+    left: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Rest {
+    /// It is over in [`PATIENCE`] at the latest.
+    pub(super) fn begin() -> Self {
+        Self { left: MOST, timer: Box::pin(sleep(PATIENCE)) }
+    }
+
+    /// Drops what comes. Ready when the other end has closed, or it has been long enough.
+    pub(super) fn poll<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut octets = [const { MaybeUninit::uninit() }; PIECE];
+        while self.left > 0 {
+            let mut piece = ReadBuf::uninit(&mut octets);
+            match Pin::new(&mut *stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    self.left = self.left.saturating_sub(piece.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}
 
 /// Sends no more, and drops what comes until the other end has closed or it has been enough.
 pub(super) async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let parting = async {
-        stream.shutdown().await?;
-        let mut octets = vec![0; 4 << 10];
-        let mut came = 0;
-        while came < MOST {
-            match stream.read(&mut octets).await? {
-                0 => break,
-                count => came += count,
-            }
-        }
-        io::Result::Ok(())
-    };
-    // Whatever it comes to, it is over.
-    drop(timeout(PATIENCE, parting).await);
+    let mut rest = Rest::begin();
+    // One that cannot be told is not waited for, either.
+    if let Ok(Ok(())) = timeout(PATIENCE, stream.shutdown()).await {
+        poll_fn(|cx| rest.poll(&mut stream, cx)).await;
+    }
 }
 
 /// Sends no more where nothing is being sent either way.
@@ -38,7 +68,7 @@ pub(super) async fn leave(mut stream: impl AsyncWrite + Unpin) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
 

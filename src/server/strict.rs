@@ -43,7 +43,8 @@ impl Guard for Strict {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::server::guarded::Guarded;
@@ -74,6 +75,29 @@ mod tests {
             // What came of a line before its end has been read.
             assert!(CAME.starts_with(clear) && !clear.ends_with(b"\n\r"), "{room}: {read:?}");
             assert!((40..=44).contains(&clear.len()), "{room}: {read:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_who_may_be_sending_a_request_is_heard_out() {
+        for (came, is_waited_for) in [
+            ("", false),
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", false),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", true),
+            ("GET / HTTP/1.1\r\nA:", true),
+            ("GET / HTTP/1.1\r\nA: b\n\r\n", true),
+        ] {
+            let (mut client, stream) = duplex(1024);
+            let stream = Patient::new(stream, Duration::MAX);
+            let mut strict =
+                Guarded::new(stream, Strict::default(), Switch::default(), Idle::default());
+            client.write_all(came.as_bytes()).await.unwrap();
+            // There is nothing to read of nothing.
+            let mut read = [0; 1024];
+            let _read = timeout(Duration::ZERO, strict.read(&mut read)).await;
+            let closed = timeout(Duration::ZERO, strict.shutdown()).await;
+            assert_eq!(closed.is_err(), is_waited_for, "{came:?}");
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Clients' connections: used again, shared by many requests, bounded in number and in patience.
 
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::support::client::Http2;
 use crate::support::frames::{
-    END_HEADERS, END_STREAM, HEADERS, SETTINGS, WINDOW_UPDATE, frame, request,
+    END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, SETTINGS, WINDOW_UPDATE, frame, request,
 };
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
@@ -154,6 +157,28 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let mut secure = pki.connect(secure, "shop.example", "http/1.1").await.unwrap();
     secure.write_all(get("/large").as_bytes()).await.unwrap();
     gateway.get("/a").await.code(200).body("1");
+}
+
+#[tokio::test]
+async fn a_silent_client_of_http2_is_given_up_and_one_that_is_heard_is_not() {
+    let origin = Origin::start().await;
+    let lines = "workers = 1\nheader_timeout = \"300ms\"\nsend_timeout = \"2s\"";
+    let gateway = Gateway::setup(&origin).server(lines).start().await;
+    // None of them answers a PING.
+    let mut heard = Frames::to(gateway.address()).await;
+    for _ in 0..2 {
+        let mut silent = Frames::to(gateway.address()).await;
+        let says = async {
+            while heard.send(&frame(PING, 0, 0, b"01234567")).await {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let came = tokio::select! {
+            came = silent.ended() => came,
+            () = says => panic!("it was taken for gone"),
+        };
+        assert!(came.iter().any(|frame| frame.kind == GOAWAY), "{came:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 use larder::server::Drained;
 
 use crate::support::client::{Ask, Http2};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, frame, request,
+};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::pki::Pki;
@@ -233,6 +236,27 @@ async fn http2_that_has_not_begun_does_not_hold_the_drain() {
     let _stream = pki.connect(gateway.address(), "shop.example", "h2").await.unwrap();
     let drained = tokio::time::timeout(PATIENCE, gateway.drain()).await;
     assert_eq!(drained.expect("it goes on"), Drained::All);
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_answers_no_ping_does_not_hold_the_drain() {
+    let origin = Origin::start().await;
+    let lines = "workers = 1\ndrain = \"1h\"\nheader_timeout = \"1h\"\nsend_timeout = \"1h\"";
+    let gateway = Gateway::setup(&origin).server(lines).start().await;
+    let gate = origin.on("/a").hold(ok("late"));
+    let mut client = Frames::to(gateway.address()).await;
+    let get = request("GET", "/a");
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get)).await;
+    asked(&origin, "/a").await;
+    let draining = tokio::spawn(gateway.drain());
+    // It would say by its answer that it has read GOAWAY.
+    let mut came = client.until(PING).await;
+    assert!(came.iter().any(|frame| frame.kind == GOAWAY), "{came:?}");
+    gate.release();
+    came.extend(client.ended().await);
+    let content = came.iter().filter(|frame| frame.kind == DATA).flat_map(|it| it.content.clone());
+    assert_eq!(content.collect::<Vec<_>>(), b"late");
+    assert_eq!(draining.await.unwrap(), Drained::All);
 }
 
 #[tokio::test]

@@ -307,6 +307,14 @@ impl Body for Made {
     }
 }
 
+/// A PUT with so many octets; how many of them were taken.
+fn put(gateway: &Gateway, octets: usize) -> (Request<Made>, Arc<AtomicUsize>) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let content = Made { octets, taken: Arc::clone(&taken) };
+    let request = Request::put(format!("http://{}/a", gateway.address()));
+    (request.body(content).unwrap(), taken)
+}
+
 /// Waits until a count does not grow; what it is then.
 async fn stands_still(count: &AtomicUsize) -> usize {
     let (mut last, mut looks) = (usize::MAX, 0);
@@ -327,10 +335,7 @@ async fn by_http2_no_more_is_taken_than_the_upstream_takes() {
     let stream = TokioIo::new(TcpStream::connect(gateway.address()).await.unwrap());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     let running = tokio::spawn(connection);
-    let taken = Arc::new(AtomicUsize::new(0));
-    let mut request = Request::new(Made { octets: LARGE, taken: Arc::clone(&taken) });
-    *request.method_mut() = http::Method::PUT;
-    *request.uri_mut() = format!("http://{}/a", gateway.address()).parse().unwrap();
+    let (request, taken) = put(&gateway, LARGE);
     let answer = tokio::spawn(sender.send_request(request));
     let mut origin = wire.accept().await;
     origin.until("\r\n\r\n").await;
@@ -340,6 +345,50 @@ async fn by_http2_no_more_is_taken_than_the_upstream_takes() {
     origin.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(answer.await.unwrap().unwrap().status(), 201);
     running.abort();
+}
+
+#[tokio::test]
+async fn by_http2_an_upload_that_nobody_takes_leaves_room_for_others() {
+    const SMALL: usize = 100 << 10;
+
+    let wire = Wire::start().await;
+    let gateway = setup(&wire).await.start().await;
+    let stream = TokioIo::new(TcpStream::connect(gateway.address()).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let running = tokio::spawn(connection);
+    let (request, taken) = put(&gateway, LARGE);
+    let stuck = tokio::spawn(sender.send_request(request));
+    let mut origin = wire.accept().await;
+    origin.until("\r\n\r\n").await;
+    stands_still(&taken).await;
+    let (request, _) = put(&gateway, SMALL);
+    let answer = tokio::spawn(sender.send_request(request));
+    let mut other = wire.accept().await;
+    other.until("\r\n\r\n").await;
+    assert_eq!(other.skim(SMALL).await, SMALL);
+    other.send("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(answer.await.unwrap().unwrap().status(), 201);
+    stuck.abort();
+    running.abort();
+}
+
+/// A socket that is closed before all that comes was read resets its connection: who is still sending would not see why.
+#[tokio::test]
+async fn who_is_answered_before_its_content_was_read_is_heard_out() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).route("max_request_body = \"4B\"").start().await;
+    for framing in ["content-length: 1000000", "content-length: 1\r\ncontent-length: 2"] {
+        let mut client = Line::to(gateway.address()).await;
+        client.send(format!("PUT /a HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n")).await;
+        // Nothing more is sent to it.
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        for _ in 0..16 {
+            client.send(vec![b'x'; 8 << 10]).await;
+        }
+        client.leave().await;
+    }
+    origin.saw("/a", 0);
 }
 
 #[tokio::test]
