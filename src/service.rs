@@ -4,6 +4,7 @@
 mod busiest;
 mod certificates;
 mod changes;
+mod contents;
 mod ending;
 mod explaining;
 mod issuers;
@@ -442,6 +443,7 @@ fn policies(
     }
     sharing::check_claims(config, &policies, file, faults);
     sharing::check_grants(config, &policies, file, faults);
+    contents::check(config, &policies, file, faults);
     changes::check(config, &policies, file, faults);
     policies.into_iter().flatten().collect()
 }

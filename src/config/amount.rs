@@ -76,7 +76,7 @@ pub(super) fn show_duration(value: Duration) -> String {
 }
 
 /// A value in its largest whole unit.
-pub(super) fn show_size(octets: u64) -> String {
+pub fn show_size(octets: u64) -> String {
     show(octets, &SIZES, "0")
 }
 

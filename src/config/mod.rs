@@ -71,7 +71,7 @@ use std::time::Duration;
 
 pub use self::tracing::Tracing;
 pub use access_log::{AccessLog, LogFormat};
-pub use amount::span;
+pub use amount::{show_size, span};
 pub use changes::{Changes, Differences};
 pub use compress::{Coding, Compress};
 pub use conditions::FieldCondition;

@@ -1,8 +1,8 @@
 //! Requests that go forward with no more than their key was made of (`forward = "keyed"`).
 //!
-//! What that is, `semantics` says. The key holds the path and the route's `forward_fields` on such a
-//! route, in addition to what the key policy answers. What passes by the cache goes forward whole: it
-//! is stored for nobody.
+//! What that is, `semantics` says. The key holds the path, the query that goes forward and the route's
+//! `forward_fields` on such a route, in addition to what the key policy answers. What passes by the
+//! cache goes forward whole: it is stored for nobody.
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;

@@ -8,6 +8,7 @@ use super::bindings::{invalidation, key, storing};
 use super::failure::Failure;
 use super::text::{printable, rejoined};
 use super::{KeySpace, Seen};
+use crate::semantics;
 use crate::stored::{CacheKey, readable_name};
 
 const MOST_PARTS: usize = 64;
@@ -113,22 +114,36 @@ pub(super) fn key(
             KeyAnswer::Bypass(printable(reason, LONGEST_REASON).into())
         }
         key::Decision::Parts(parts) => {
-            // Before all others, and whether or not it is one of them: two lists stay two.
-            let path = space.forwards_keyed.then_some(("path", seen.path));
-            let exact = parts.iter().map(|part| (part.name.as_str(), part.value.as_str()));
-            let exact = path.into_iter().chain(exact);
-            let key = CacheKey::new(space.namespace, space.route, seen.authority, exact);
             let readable: Vec<_> =
                 parts.iter().map(|part| (rejoined(&part.name), rejoined(&part.value))).collect();
             let pairs = || readable.iter().map(|(name, value)| (&**name, &**value));
-            let path = path.filter(|_| pairs().all(|(name, _)| name != "path"));
-            let name = readable_name(path.into_iter().chain(pairs()));
             let held = || pairs().filter(|_| sees_query);
+            let forwarded =
+                space.forwards_keyed.then(|| forwarded_query(seen, held()).unwrap_or_default());
+            // Before all others, and whether or not they are among them: two lists stay two.
+            let own = forwarded.iter().map(String::as_str);
+            let own = own.flat_map(|query| [("path", seen.path), ("forwarded", query)]);
+            let exact = parts.iter().map(|part| (part.name.as_str(), part.value.as_str()));
+            let exact = own.chain(exact);
+            let key = CacheKey::new(space.namespace, space.route, seen.authority, exact);
+            let lacks_path = space.forwards_keyed && pairs().all(|(name, _)| name != "path");
+            let path = lacks_path.then_some(("path", seen.path));
+            let name = readable_name(path.into_iter().chain(pairs()));
             let parts = || held().map(|(name, value)| (name.into(), value.into())).collect();
             let parts = space.forwards_keyed.then(parts);
             KeyAnswer::Key { key, name: name.into(), parts }
         }
     }
+}
+
+/// What goes forward of the query where a key has these parts. Two requests can have the same parts and
+/// not this: a part that was made of a field takes a parameter of its name and value along. A request
+/// for which it cannot be told goes past the cache.
+fn forwarded_query<'p>(
+    seen: &Seen<'_>,
+    held: impl Iterator<Item = (&'p str, &'p str)>,
+) -> Option<String> {
+    semantics::kept_query(seen.path, seen.query, held).ok().flatten()
 }
 
 /// What a checked decision of `storing` means.
@@ -184,6 +199,43 @@ fn broken(rule: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The answer to a request for this query, with a key of one part, where a route forwards no more.
+    fn keyed(query: Option<&str>, sees_query: bool, part: [&str; 2]) -> KeyAnswer {
+        let space = KeySpace { namespace: "n", route: "r", forwards_keyed: true };
+        let fields = http::HeaderMap::new();
+        let seen = Seen {
+            method: &http::Method::GET,
+            scheme: "http",
+            authority: "a.example",
+            path: "/a",
+            query,
+            captures: &[],
+            fields: &fields,
+            claims: None,
+            content: None,
+        };
+        let [name, value] = part.map(str::to_owned);
+        key(space, &seen, sees_query, &key::Decision::Parts(vec![Pair { name, value }]))
+    }
+
+    #[test]
+    fn what_goes_forward_of_a_query_is_in_the_key_and_not_in_its_name() {
+        let keys = |query, sees_query, part| match keyed(query, sees_query, part) {
+            KeyAnswer::Key { key, name, .. } => (key, name),
+            KeyAnswer::Bypass(reason) => panic!("{reason}"),
+        };
+        let (plain, name) = keys(None, true, ["tenant", "acme"]);
+        assert_eq!(&*name, "a?tenant=acme");
+        for (query, sees_query, is_plain, why) in [
+            ("tenant=acme", true, false, "it goes forward"),
+            ("tenant=acme", false, true, "it stays behind"),
+            ("x=1", true, true, "so does this"),
+        ] {
+            let (key, same) = keys(Some(query), sees_query, ["tenant", "acme"]);
+            assert_eq!((key == plain, &same), (is_plain, &name), "{query}: {why}");
+        }
+    }
 
     fn parts(count: usize, octets: usize) -> key::Decision {
         let part = Pair { name: "a".to_owned(), value: "b".repeat(octets - 1) };

@@ -120,7 +120,7 @@ pub struct KeySpace<'a> {
     pub namespace: &'a str,
     /// What stands for the route.
     pub route: &'a str,
-    /// The host holds the path itself, and wants to know the policy's parts: the route forwards
-    /// nothing else.
+    /// The host holds the path and the query that goes forward itself, and wants to know the policy's
+    /// parts: the route forwards nothing else.
     pub forwards_keyed: bool,
 }

@@ -346,6 +346,21 @@ async fn a_log_flood_is_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_log_line_beyond_what_is_copied_ends_the_call() {
+    for (octets, ends) in [(200_000, false), (300_000, true)] {
+        let line = format!(
+            "(drop (memory.grow (i32.const 8)))
+             (call $write (i32.const 1) (i32.const 65536) (i32.const {octets}))"
+        );
+        let policy = load(&fixture(&[("key", &line)]), AMPLE).unwrap();
+        let answer = key(&policy, "/bad").await;
+        let is_answered = answer == Ok(echoed("/bad"));
+        let is_nonsense = answer.is_err_and(|failure| nonsense(&failure));
+        assert_eq!((is_answered, is_nonsense), (!ends, ends), "{octets} octets");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_remembered_for_its_declared_inputs() {
     let policy = load(&fixture(&[]), AMPLE).unwrap();
     let mut fields = HeaderMap::new();

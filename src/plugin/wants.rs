@@ -1,6 +1,7 @@
 //! What a policy declared to be shown, and the two forms of it: the WIT record for a call, and packed
 //! octets for remembering. Both must hold the same; so they stand side by side.
 
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 use serde::Serialize;
 use serde_json::Value;
@@ -307,12 +308,18 @@ fn parameters(query: Option<&str>) -> Vec<Parameter> {
     query.into_iter().flat_map(|query| query.split('&')).map(parameter).collect()
 }
 
-/// The lines of a field, joined (RFC 9110 §5.3).
+/// What stands between the lines of a field that are joined (RFC 9110 §5.3). Those of `Cookie` are
+/// pieces of one list, as HTTP/2 and HTTP/3 may send it (RFC 9113 §8.2.3): so the upstream gets it, too.
+fn separator(name: &HeaderName) -> &'static str {
+    if *name == COOKIE { "; " } else { ", " }
+}
+
+/// The lines of a field, joined.
 fn value(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut lines = fields.get_all(name).iter();
     let mut joined = from_octets(lines.next()?.as_bytes());
     for line in lines {
-        joined.push_str(", ");
+        joined.push_str(separator(name));
         joined.push_str(&from_octets(line.as_bytes()));
     }
     Some(joined)
@@ -349,9 +356,10 @@ fn put_field(packed: &mut Vec<u8>, fields: &HeaderMap, name: &HeaderName) {
     put(packed, first.as_bytes());
     let mut more = 0;
     for line in lines {
-        packed.extend_from_slice(b", ");
+        let separator = separator(name);
+        packed.extend_from_slice(separator.as_bytes());
         packed.extend_from_slice(line.as_bytes());
-        more += 2 + line.len();
+        more += separator.len() + line.len();
     }
     if more > 0 {
         let whole = length(first.len() + more);
@@ -509,6 +517,23 @@ mod tests {
         all().pack(space, &seen(None, &fields(&[("x-a", b"1"), ("x-a", b"2")])), &mut lines);
         all().pack(space, &seen(None, &fields(&[("x-a", b"1, 2")])), &mut line);
         assert_eq!(lines, line);
+    }
+
+    #[test]
+    fn lines_of_cookies_are_one_list() {
+        let names = vec!["cookie".to_owned()];
+        let wants = Wants::new(types::Wants { fields: names, ..nothing() }).unwrap();
+        let space = KeySpace { namespace: "n", route: "r", forwards_keyed: false };
+        let of = |lines: &[(&'static str, &'static [u8])]| {
+            let (head, mut packed) = (fields(lines), Vec::new());
+            let seen = seen(None, &head);
+            wants.pack(space, &seen, &mut packed);
+            (wants.request(&seen, &Method::GET).fields, packed)
+        };
+        let (shown, crumbs) = of(&[("cookie", b"a=1"), ("cookie", b"b=2")]);
+        assert_eq!(shown, [Some("a=1; b=2".to_owned())]);
+        assert_eq!(crumbs, of(&[("cookie", b"a=1; b=2")]).1);
+        assert_ne!(crumbs, of(&[("cookie", b"a=1, b=2")]).1);
     }
 
     #[test]

@@ -72,8 +72,9 @@ pub struct Kept {
 pub struct Rewritten;
 
 /// The query to forward of a request for this path and query whose key has these parts: their
-/// parameters that the request has, octet by octet, in the order of the parts. So it depends on
-/// nothing but the key.
+/// parameters that the request has, octet by octet, in the order of the parts. Requests with the same
+/// parts can differ in this, as a part may be made of something else than the query: it has to be in the
+/// key as well.
 ///
 /// A part named `query` holds parameters, separated by `&`; any other one, one of its name. One named
 /// `path` that is the path holds none.
@@ -115,7 +116,7 @@ pub fn kept_query<'p>(
 
 /// The query to forward of what each of several policies keeps of it: each parameter as often as the one
 /// that keeps most of its kind, those of the first policy first. It depends on nothing but the key, which
-/// holds what each has answered.
+/// holds what each keeps.
 pub fn joined_query<'q>(kept: impl IntoIterator<Item = &'q String>) -> Option<String> {
     let mut all: Vec<&str> = Vec::new();
     for query in kept {

@@ -111,6 +111,38 @@ fn how_a_response_is_stored_is_compared() {
 }
 
 #[test]
+fn cookies_that_come_as_a_field_are_secrets_too() {
+    // Wants the field `cookie`, and answers it as a part.
+    let places = [
+        ("more", "(data (i32.const 68) \"\\06\\00\\00\\00cookie\")"),
+        (
+            "key",
+            "(if (i32.load8_u (i32.load offset=56 (local.get $request)))
+               (then
+                 (i32.store (i32.const 140) (i32.const 2))
+                 (i32.store (i32.const 176) (i32.const 72))
+                 (i32.store (i32.const 180) (i32.const 6))
+                 (i32.store (i32.const 184)
+                   (i32.load offset=4 (i32.load offset=56 (local.get $request))))
+                 (i32.store (i32.const 188)
+                   (i32.load offset=8 (i32.load offset=56 (local.get $request))))))",
+        ),
+    ];
+    let cases = "time = \"10s\"\n[[different]]\n\
+                 requests = [{ url = \"/abc\", cookies = { session = \"d0f6\" } }, \"/abc\"]\n";
+    let folder = written(&places, cases);
+    let ran = larder(folder.path(), &["policy", "test", "policy.wasm"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""), "{}", ran.out);
+    for told in [
+        "FAILED cases.toml:2: the value of the field `cookie` is in the readable name\n",
+        "policy.wasm: 1 ok, 0 failed, 1 secret came out\n",
+    ] {
+        assert!(ran.out.contains(told), "{told}\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("asks to see the field `cookie`"), "{}", ran.out);
+}
+
+#[test]
 fn a_pattern_that_begins_as_a_path_is_noted() {
     let cases = |scope: &str| {
         format!(
@@ -192,6 +224,29 @@ fn a_crate_is_built_before_it_is_tried() {
     let ran = larder(&own, &["policy", "test"]);
     assert_eq!(ran.code, Some(2));
     assert_eq!(ran.err, format!("`{module}` is older than `src/lib.rs`{hint}"));
+
+    // Of what an editor leaves, nothing is built.
+    source.set_modified(edited).unwrap();
+    let touch = |name: &str, when| {
+        let file = fs::File::create(own.join(name)).unwrap();
+        file.set_modified(when).unwrap();
+    };
+    for name in ["src/.lib.rs.swp", "src/lib.rs~"] {
+        touch(name, later);
+    }
+    let told = || larder(&own, &["policy", "test"]).err;
+    assert!(!told().contains("is older than"), "{}", told());
+
+    // Nor of what cargo has not read.
+    touch("src/tests.rs", later);
+    assert_eq!(told(), format!("`{module}` is older than `src/tests.rs`{hint}"));
+    let listed = own.join(module).with_extension("d");
+    let path = |name: &str| own.join(name).display().to_string().replace(' ', "\\ ");
+    fs::write(&listed, format!("{}: {}\n", path(module), path("src/lib.rs"))).unwrap();
+    assert!(!told().contains("is older than"), "{}", told());
+    source.set_modified(later).unwrap();
+    let told = told();
+    assert!(told.ends_with(&format!("src/lib.rs`{hint}")), "{told}");
 }
 
 #[test]

@@ -346,6 +346,43 @@ fn claims_need_a_route_that_reads_tokens_and_keys_that_are_there() {
 }
 
 #[test]
+fn policy_needs_the_memory_for_what_it_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let wants_content = "(i32.store8 (i32.const 1028) (i32.const 0x48))";
+    let plugin = fixture(&[("configure", wants_content)]);
+    fs::write(folder.path().join("content.wasm"), plugin).unwrap();
+    let route = |number: u32, role: &str, bound: &str| {
+        format!(
+            "[[routes]]\nname = \"r{number}\"\npath = \"/{number}\"\nupstream = \"api\"\n\
+             {role}\n{bound}\n"
+        )
+    };
+    let tables = "[upstreams.api]\nservers = [\"http://127.0.0.1:3000\"]\n\
+         [policies.small]\nplugin = \"content.wasm\"\nmemory = \"1MiB\"\n\
+         [policies.blind]\nplugin = \"bundled:normalise-query\"\nmemory = \"1MiB\"\n";
+    let routes = [
+        route(1, "invalidation = \"small\"", "max_policy_body = \"2MiB\""),
+        route(2, "key = \"small\"", "max_query_body = \"1025KiB\""),
+        route(3, "invalidation = \"small\"", "max_policy_body = \"1MiB\""),
+        route(4, "key = \"blind\"", "max_query_body = \"2MiB\""),
+        route(5, "key = \"small\"", "max_policy_body = \"2MiB\""),
+    ];
+    fs::write(folder.path().join("gateway.toml"), format!("{tables}{}", routes.concat())).unwrap();
+    let ran = larder(folder.path(), &["check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    let expected = [
+        "gateway.toml:13:16: route `r1`: policy `small` is shown a content of up to 2MiB \
+         (`max_policy_body`), and has a `memory` of 1MiB",
+        "  hint: write a smaller max_policy_body, or a larger memory in [policies.small]",
+        "gateway.toml:19:7: route `r2`: policy `small` is shown a content of up to 1025KiB \
+         (`max_query_body`), and has a `memory` of 1MiB",
+        "  hint: write a smaller max_query_body, or a larger memory in [policies.small]",
+        "2 faults\n",
+    ];
+    assert_eq!(ran.err, expected.join("\n"));
+}
+
+#[test]
 fn grant_needs_a_policy_that_tells_users_apart() {
     let folder = tempfile::tempdir().unwrap();
     let route = |number: u32, key: &str, grant: &str| {

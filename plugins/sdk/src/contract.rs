@@ -141,7 +141,7 @@ pub struct Request {
     /// With [`Inputs::QUERY`], in the order sent.
     pub query: Vec<Parameter>,
     /// One value for each name in `wants.fields`, in that order; lines of the same name are joined
-    /// with `, ` (RFC 9110 §5.3).
+    /// with `, ` (RFC 9110 §5.3), those of `cookie` with `; ` (RFC 9113 §8.2.3).
     pub fields: Vec<Option<String>>,
     /// One value for each name in `wants.cookies`, in that order; the first where several are sent.
     pub cookies: Vec<Option<String>>,

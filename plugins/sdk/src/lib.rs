@@ -276,16 +276,20 @@ impl<P: Policy> Exported<P> {
 }
 
 impl KeyDecision {
+    /// How many parts a key may have.
+    pub const MOST: usize = 64;
+
     /// How large the parts of a key may be in all, names and values.
     pub const LARGEST: usize = 16 * 1024;
 
-    /// A key that is larger than the contract allows becomes a bypass. A client can make a request
-    /// as long as it likes, and that must not count as a failure of the policy.
+    /// A key that is larger than the contract allows, or has more parts, becomes a bypass. A client can
+    /// make a request as long as it likes, and that must not count as a failure of the policy.
     #[must_use]
     pub fn within_bounds(self) -> Self {
         let Self::Parts(parts) = &self else { return self };
         let octets: usize = parts.iter().map(|part| part.name.len() + part.value.len()).sum();
-        if octets <= Self::LARGEST { self } else { Self::Bypass("key too long".to_owned()) }
+        let is_within = parts.len() <= Self::MOST && octets <= Self::LARGEST;
+        if is_within { self } else { Self::Bypass("key too long".to_owned()) }
     }
 }
 
@@ -341,5 +345,13 @@ mod tests {
         let longest = KeyDecision::LARGEST - "path".len();
         assert_eq!(of(longest).within_bounds(), of(longest));
         assert_eq!(of(longest + 1).within_bounds(), KeyDecision::Bypass("key too long".to_owned()));
+    }
+
+    #[test]
+    fn a_key_of_too_many_parts_is_a_bypass() {
+        let of = |count| KeyDecision::Parts(vec![Pair::new("a", ""); count]);
+        let most = KeyDecision::MOST;
+        assert_eq!(of(most).within_bounds(), of(most));
+        assert_eq!(of(most + 1).within_bounds(), KeyDecision::Bypass("key too long".to_owned()));
     }
 }

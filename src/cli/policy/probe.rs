@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -197,7 +197,7 @@ fn secret(input: &Input, public: &Public) -> Option<(String, String)> {
     };
     match input {
         Input::Field(name)
-            if [AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|it| *it == **name) =>
+            if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].iter().any(|it| *it == **name) =>
         {
             Some((format!("field `{name}`"), "leave it out".to_owned()))
         }
@@ -221,6 +221,7 @@ fn rooted(invalidated: &Invalidated) -> Option<String> {
 
 fn mark(input: &Input) -> String {
     match input {
+        Input::Field(name) if COOKIE == **name => format!("larder={MARK}"),
         Input::Field(_) => format!("Bearer {MARK}"),
         _ => MARK.to_owned(),
     }
@@ -298,7 +299,13 @@ fn set(ask: &mut Ask, input: &Input, value: Option<&str>) {
     match input {
         Input::Claim(name) => set_claim(request.claims.get_or_insert_default(), name, value),
         Input::Part(part) => set_part(request, part, value),
-        Input::Field(name) => set_field(&mut request.fields, name, value),
+        Input::Field(name) => {
+            if COOKIE == **name {
+                // They would take its place.
+                request.cookies.clear();
+            }
+            set_field(&mut request.fields, name, value);
+        }
         Input::Cookie(name) => {
             request.cookies.retain(|(other, _)| other != name);
             request.cookies.extend(value.map(|value| (name.clone(), value.to_owned())));

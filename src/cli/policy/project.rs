@@ -1,7 +1,9 @@
 //! Which plugin is meant, and where its cases are.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -52,8 +54,8 @@ pub(super) fn find(argument: &str) -> Result<Project, String> {
 }
 
 /// What is called so in a folder; `cases.toml` rather than `./cases.toml`.
-pub(super) fn beside(folder: &Path, name: &str) -> PathBuf {
-    if folder == Path::new(".") { PathBuf::from(name) } else { folder.join(name) }
+pub(super) fn beside(folder: &Path, name: impl AsRef<Path>) -> PathBuf {
+    if folder == Path::new(".") { name.as_ref().to_owned() } else { folder.join(name) }
 }
 
 /// The module of a crate, unless it is older than the crate.
@@ -79,14 +81,51 @@ fn built(folder: &Path) -> Result<PathBuf, String> {
     let Some((file, when)) = found else {
         return Err(format!("`{name}` is not built: there is no `{module}`{hint}"));
     };
-    for source in ["src", "Cargo.toml", ".cargo", "larder-policy"] {
-        let mut left = MOST_FILES;
-        if let Some(newer) = newer_than(when, &beside(folder, source), &mut left) {
+    match newer_source(when, file, folder) {
+        None => Ok(file.clone()),
+        Some(newer) => {
             let (file, newer) = (file.display(), newer.display());
-            return Err(format!("`{file}` is older than `{newer}`{hint}"));
+            Err(format!("`{file}` is older than `{newer}`{hint}"))
         }
     }
-    Ok(file.clone())
+}
+
+/// A source of a module that was changed after this time. Cargo writes beside a module what it was
+/// built of, and builds it anew for nothing else: not for tests in a file of their own. Where that is
+/// not there, or the crate was moved since, all that a crate may be made of is looked at.
+fn newer_source(when: SystemTime, module: &Path, folder: &Path) -> Option<PathBuf> {
+    let written = fs::read_to_string(module.with_extension("d")).unwrap_or_default();
+    let mut found: Vec<_> = sources(&written).iter().map(|source| folder.join(source)).collect();
+    found.retain(|source| source.exists());
+    if found.is_empty() {
+        found =
+            ["src", "Cargo.toml", ".cargo", "larder-policy"].map(|it| beside(folder, it)).into();
+    }
+    let newer = found.iter().find_map(|source| {
+        let mut left = MOST_FILES;
+        newer_than(when, source, &mut left)
+    })?;
+    // Cargo's paths begin with `/`.
+    let own = fs::canonicalize(folder).unwrap_or_default();
+    Some(newer.strip_prefix(own).map_or_else(|_| newer.clone(), |it| beside(folder, it)))
+}
+
+/// The files in `MODULE: SOURCE SOURCE`. A space within a name has a `\` before it.
+fn sources(written: &str) -> Vec<String> {
+    let line = written.lines().next().unwrap_or_default();
+    let (_, names) = line.split_once(": ").unwrap_or_default();
+    let mut sources = Vec::new();
+    let mut begun = String::new();
+    for piece in names.split(' ') {
+        begun.push_str(piece);
+        if begun.ends_with('\\') {
+            begun.pop();
+            begun.push(' ');
+        } else if !begun.is_empty() {
+            sources.push(mem::take(&mut begun));
+        }
+    }
+    sources
 }
 
 /// The name in `[package]`. The rest of a manifest is cargo's.
@@ -104,9 +143,16 @@ fn newer_than(when: SystemTime, path: &Path, left: &mut usize) -> Option<PathBuf
         return modified(path).ok().filter(|changed| *changed > when).map(|_| path.to_owned());
     }
     let entries = fs::read_dir(path).ok()?.map_while(Result::ok);
+    let entries = entries.filter(|entry| !is_editors(&entry.file_name()));
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     paths.iter().find_map(|path| newer_than(when, path, left))
+}
+
+/// Whether a file is called as editors call their copies.
+fn is_editors(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") || name.ends_with(b"~")
 }
 
 fn modified(path: &Path) -> io::Result<SystemTime> {
@@ -116,6 +162,18 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sources_of_a_module_are_found() {
+        for (written, expected) in [
+            ("", &[][..]),
+            ("/a/b.wasm:\n", &[]),
+            ("/a/b.wasm: /a/lib.rs\n", &["/a/lib.rs"]),
+            ("/a\\ b/c.wasm: /a\\ b/lib.rs /d\\ \\ e.rs\n\nf: g\n", &["/a b/lib.rs", "/d  e.rs"]),
+        ] {
+            assert_eq!(sources(written), expected, "{written}");
+        }
+    }
 
     #[test]
     fn the_name_of_a_package_is_found() {

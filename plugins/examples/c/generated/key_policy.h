@@ -147,7 +147,8 @@ typedef struct larder_policy_types_request_t {
   // In the order sent.
   larder_policy_types_list_parameter_t   query;
   // One value for each name in `wants.fields`, in that order; lines of the same name are joined
-  // with `, ` (RFC 9110 section 5.3); none where the request has no such field.
+  // with `, ` (RFC 9110 section 5.3), those of `cookie` with `; ` (RFC 9113 section 8.2.3); none
+  // where the request has no such field.
   key_policy_list_option_string_t   fields;
   // One value for each name in `wants.cookies`, in that order; the first where several are sent.
   key_policy_list_option_string_t   cookies;
@@ -244,7 +245,8 @@ typedef struct {
 
 // Imported Functions from `larder:policy/log@0.1.0`
 // Writes a line to the gateway's log. Of each call at most 16 lines are kept, each cut after
-// 1024 octets; the rest is dropped and counted.
+// 1024 octets; the rest is dropped and counted. A message of more than 256 KiB ends the call, as
+// a failure: cut it first.
 extern void larder_policy_log_write(larder_policy_log_level_t level, key_policy_string_t *message);
 
 // Exported Functions from `larder:policy/configure@0.1.0`
