@@ -37,12 +37,15 @@ pub(super) async fn routes(State(context): State<Context>) -> Response {
     let gateway = context.current.gateway();
     let config = gateway.config();
     let order = routes::by_precedence(&config.routes);
-    let routes = order.into_iter().filter_map(|place| config.routes.get(place));
-    let routes: Vec<Value> = routes.map(|route| told(config, route)).collect();
+    // There, values that may be secret are hidden.
+    let shown = config.in_force.to_json();
+    let headers = |place| shown.pointer(&format!("/config/routes/{place}/headers"));
+    let at = |place: usize| Some(told(config, config.routes.get(place)?, headers(place)));
+    let routes: Vec<Value> = order.into_iter().filter_map(at).collect();
     Json(json!({ "routes": routes })).into_response()
 }
 
-fn told(config: &Config, route: &Route) -> Value {
+fn told(config: &Config, route: &Route, headers: Option<&Value>) -> Value {
     let policy = |place: Option<usize>| Some(config.policies.get(place?)?.name.as_str());
     let (upstream, document) = match &route.origin {
         Origin::Upstream(place) => {
@@ -55,7 +58,10 @@ fn told(config: &Config, route: &Route) -> Value {
             (None, it)
         }
     };
-    let headers = route.headers.iter().map(|it| (it.name.to_string(), json!(it.values)));
+    let headers = headers.and_then(Value::as_object).into_iter().flatten().map(|(name, values)| {
+        let values = if values.is_array() { values.clone() } else { json!([values]) };
+        (name.to_ascii_lowercase(), values)
+    });
     json!({
         "name": route.name,
         "hosts": route.hosts,

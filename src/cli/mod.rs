@@ -223,7 +223,8 @@ enum Command {
     Warm(warm::Arguments),
     /// The route table of a running gateway, the most specific route first.
     ///
-    /// Of two routes that match a request the upper one answers it.
+    /// Of two routes that match a request the upper one answers it. One with several hosts stands where
+    /// the most specific of them belongs, whichever a request is for.
     #[command(after_help = routes::EXAMPLES)]
     Routes(admin::Asked),
     /// The figures of a running gateway, as tables.

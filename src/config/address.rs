@@ -80,8 +80,9 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
     if host.contains("://") || host.contains('/') {
         return Err(Wrong::new("is more than a host").with_hint("write the name alone: \"host\""));
     }
-    if is_ipv6(&host) {
-        return Ok(host);
+    if let Some(address) = ipv6(&host) {
+        // As it is written in the authority of each request.
+        return Ok(format!("[{address}]"));
     }
     if let Some((name, _)) = host.split_once(':') {
         return Err(Wrong::new("has a port").with_hint(format!(
@@ -118,12 +119,12 @@ pub(super) fn check_authority(authority: &str) -> Option<()> {
         port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
     let host = host.to_ascii_lowercase();
-    (is_port && (is_ipv6(&host) || is_name(&host))).then_some(())
+    (is_port && (ipv6(&host).is_some() || is_name(&host))).then_some(())
 }
 
-fn is_ipv6(host: &str) -> bool {
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+/// The address in brackets.
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 /// RFC 1123 §2.1, and `_`, which containers' names hold.
@@ -198,6 +199,8 @@ mod tests {
             ("*.shop.example", "*.shop.example"),
             ("127.0.0.1", "127.0.0.1"),
             ("[::1]", "[::1]"),
+            ("[0:0:0:0:0:0:0:1]", "[::1]"),
+            ("[2001:DB8:0:0::1]", "[2001:db8::1]"),
         ] {
             assert_eq!(host(text).unwrap(), expected);
         }

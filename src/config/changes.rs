@@ -307,7 +307,7 @@ mod tests {
         [upstreams.a]
         servers = ["http://127.0.0.1:4"]
         [upstreams.b]
-        servers = ["http://127.0.0.1:5"]
+        servers = ["https://127.0.0.1:5"]
         ca = "ca.pem"
         [policies.p]
         plugin = "p.wasm"

@@ -46,7 +46,8 @@ fn conditions(value: &Value<'_>) -> Option<Vec<FieldCondition>> {
     let mut all: Vec<FieldCondition> = Vec::new();
     let mut is_right = true;
     for (text, place, value) in entries {
-        let values = values(&value);
+        // It may be a secret.
+        let values = values(&value.secret(|_| "[hidden]".to_owned()));
         let name = name(text).and_then(|name| {
             let is_twice = all.iter().any(|it| it.name == name);
             if is_twice { Err(Wrong::new("is there already")) } else { Ok(name) }

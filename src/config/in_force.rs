@@ -89,7 +89,11 @@ impl InForce {
 
     /// A key that a flag of the command line decides.
     pub(super) fn set(&mut self, table: &str, key: &str, value: String, flag: &'static str) {
-        if let Some(entries) = self.table(table) {
+        let entries = match (table, key) {
+            ("server", "listen") => self.listener(0),
+            _ => self.table(table),
+        };
+        if let Some(entries) = entries {
             entries.retain(|(name, _)| name != key);
             let node = Node::Value(Json::String(value), Origin::Flag(flag));
             entries.insert(0, (key.to_owned(), node));
@@ -124,30 +128,32 @@ impl InForce {
 
 impl Walk<'_, '_> {
     fn table(&self, schema: &Json, entries: &DeTable<'_>) -> Entries {
-        let inner = |schema: &Json, key: &str| -> Json {
-            let known = schema.pointer(&format!("/properties/{}", escaped(key)));
-            let known = known.or_else(|| schema.get("additionalProperties"));
-            known.map_or(Json::Null, |known| resolved(self.schema, known).clone())
-        };
         let mut written: Vec<_> = entries.iter().collect();
         written.sort_by_key(|(key, _)| key.span().start);
         let nodes = written.iter().map(|(key, value)| {
             let key = key.get_ref().to_string();
-            let node = self.node(&inner(schema, &key), value);
+            let node = self.node(self.member(schema, &key), value);
             (key, node)
         });
         let mut nodes: Entries = nodes.collect();
         for (key, default) in self.defaults(schema, entries) {
-            let inner = inner(schema, &key);
+            let inner = self.member(schema, &key);
             let node = match &default {
                 Json::Object(_) => {
-                    Node::Table(self.table(alternative(&inner, true), &DeTable::new()))
+                    Node::Table(self.table(alternative(inner, true), &DeTable::new()))
                 }
                 _ => Node::Value(default, Origin::Default),
             };
             nodes.push((key, node));
         }
         nodes
+    }
+
+    /// What the schema of a table says of a key in it.
+    fn member<'j>(&'j self, schema: &'j Json, key: &str) -> &'j Json {
+        let known = schema.pointer(&format!("/properties/{}", escaped(key)));
+        let known = known.or_else(|| schema.get("additionalProperties"));
+        known.map_or(&Json::Null, |known| resolved(self.schema, known))
     }
 
     /// Of the keys that are not there.
@@ -214,16 +220,18 @@ impl Walk<'_, '_> {
         let text = match value.get_ref() {
             DeValue::String(text) => text,
             DeValue::Array(elements) => {
-                let items = schema.get("items").cloned().unwrap_or_default();
-                let items = resolved(self.schema, &items);
+                let items = alternative(schema, false).get("items");
+                let items = items.map_or(&Json::Null, |items| resolved(self.schema, items));
                 let values = elements.iter().map(|element| self.value(items, element));
                 let (values, variables): (Vec<_>, Vec<_>) = values.unzip();
                 return (Json::Array(values), variables.concat());
             }
             DeValue::Table(entries) => {
                 let mut all = Vec::new();
+                let schema = alternative(schema, true);
                 let values = entries.iter().map(|(key, value)| {
-                    let (value, variables) = self.value(&Json::Null, value);
+                    let inner = self.member(schema, key.get_ref());
+                    let (value, variables) = self.value(inner, value);
                     all.extend(variables);
                     (key.get_ref().to_string(), value)
                 });
@@ -242,15 +250,18 @@ impl Walk<'_, '_> {
         };
         let variables = env::variables(text, self.source.env);
         let expanded = env::expand(text, self.source.env).unwrap_or_default();
+        let has_form = |form: &str| schema.get("x-shown").is_some_and(|it| it == form);
         let is_secret = schema.get("writeOnly").is_some()
             // Nobody knows what a plugin is given; what does not stand in the file may be a secret.
-            || schema.is_null() && !variables.is_empty();
+            || (schema.is_null() || has_form("without variables")) && !variables.is_empty();
         let value = if expanded.is_empty() || self.open {
             typed(schema, expanded, !variables.is_empty())
         } else if is_secret {
             Json::String(HIDDEN.to_owned())
-        } else if schema.get("x-shown").is_some_and(|it| it == "url" || expanded.contains("://")) {
+        } else if has_form("url") || has_form("file or url") && expanded.contains("://") {
             Json::String(shown::url(&expanded))
+        } else if has_form("path") {
+            Json::String(shown::path(&expanded))
         } else {
             typed(schema, expanded, !variables.is_empty())
         };
@@ -516,6 +527,55 @@ mod tests {
     }
 
     #[test]
+    fn no_query_is_shown_and_no_field_of_a_variable() {
+        let env = |name: &str| (name == "TOKEN").then(|| "hunter2".to_owned());
+        let text = "[upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
+                    health = { path = \"/healthz?${TOKEN}\" }\n\
+                    [tracing]\notlp = \"http://collector/v1/traces?key=${TOKEN}\"\n\
+                    [warm]\nurls = [\"https://a/?${TOKEN}\"]\nsitemap = \"https://a/map?hunter2\"\n\
+                    [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n\
+                    headers = { X-One = \"${TOKEN}\", X-List = [\"1\", \"${TOKEN}\"], X-Plain = \"2\" }\n";
+        let draft = Draft::parse(text, "g.toml", Path::new("/etc"), &env);
+        assert!(draft.faults.is_empty(), "{:?}", draft.faults);
+        let toml = draft.config.in_force.to_toml();
+        let json = draft.config.in_force.to_json();
+        assert!(!toml.contains("hunter") && !json.to_string().contains("hunter"), "{toml}\n{json}");
+        for line in [
+            "path = \"/healthz?…\" ",
+            "otlp = \"http://collector/v1/traces?…\" ",
+            "urls = [\"[hidden]\"] ",
+            "sitemap = \"https://a/map?…\" ",
+            "X-One = \"[hidden]\" ",
+            "X-List = [\"1\", \"[hidden]\"] ",
+            "X-Plain = \"2\" ",
+        ] {
+            assert!(toml.lines().any(|it| it.starts_with(line)), "no `{line}`:\n{toml}");
+        }
+        // It is a configuration all the same.
+        assert_eq!(read(&toml).routes[0].headers.len(), 3);
+    }
+
+    #[test]
+    fn values_of_several_forms_are_shown_as_they_are() {
+        let env = |name: &str| match name {
+            "STANDBY" => Some("http://127.0.0.1:2".to_owned()),
+            "HOST" => Some("shop.example".to_owned()),
+            _ => None,
+        };
+        let text = "[upstreams.a]\n\
+                    servers = [\"http://127.0.0.1:1\", { url = \"${STANDBY}\", backup = true }]\n\
+                    [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n\
+                    host = [\"${HOST}\", \"*.test\"]\n";
+        let draft = Draft::parse(text, "g.toml", Path::new("/etc"), &env);
+        assert!(draft.faults.is_empty(), "{:?}", draft.faults);
+        let toml = draft.config.in_force.to_toml();
+        assert!(toml.contains("url = \"http://127.0.0.1:2\""), "{toml}");
+        let again = read(&toml);
+        assert_eq!(again.upstreams[0].servers, draft.config.upstreams[0].servers);
+        assert_eq!(again.routes[0].hosts, draft.config.routes[0].hosts);
+    }
+
+    #[test]
     fn what_waits_for_a_restart_is_not_in_force() {
         let file = |lines: &str| {
             read(&format!(
@@ -530,6 +590,29 @@ mod tests {
         assert_eq!(told["config"]["server"]["drain"], "30s");
         assert_eq!(told["config"]["server"]["watch"], false);
         assert_eq!(told["config"]["admin"], Json::Null);
+    }
+
+    #[test]
+    fn a_flag_decides_where_the_first_listener_is() {
+        let rest = "[upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
+                    [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n";
+        let more = "[[server.listeners]]\nlisten = \"127.0.0.1:81\"\n";
+        let own = "[server]\nlisten = \"127.0.0.1:80\"\n";
+        for (lines, at) in [
+            (more.to_owned(), "/server/listeners/0/listen"),
+            (format!("{own}{more}"), "/server/listen"),
+            (String::new(), "/server/listen"),
+        ] {
+            let text = format!("{lines}{rest}");
+            let mut draft = Draft::parse(&text, "g.toml", Path::new("/etc"), &|_| None);
+            draft.listen_on("127.0.0.1:82".parse().unwrap());
+            let told = draft.finish().unwrap().in_force.to_json();
+            let config = &told["config"];
+            assert_eq!(config.pointer(at).unwrap(), "127.0.0.1:82", "{told:#}");
+            assert_eq!(told["sources"][at]["flag"], "--listen", "{told:#}");
+            let has_own = at == "/server/listen";
+            assert_eq!(config["server"].get("listen").is_some(), has_own, "{told:#}");
+        }
     }
 
     #[test]

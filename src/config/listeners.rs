@@ -1,7 +1,7 @@
 //! Where clients connect: `listen` and the keys that go with it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
@@ -80,6 +80,17 @@ impl Listener {
         Self { listen, tls: None, proxy: None, redirect: None }
     }
 
+    /// Whether the gateway itself is answered here as a client is, without a certificate and without a proxy.
+    pub fn answers_itself(&self) -> bool {
+        let is_served = match &self.tls {
+            None => self.redirect.is_none(),
+            Some(tls) => tls.clients.as_ref().is_none_or(|clients| !clients.required),
+        };
+        let own = own_address(self.listen.ip());
+        let is_plain = |proxy: &ProxyProtocol| proxy.expects_header(own) == Some(false);
+        is_served && self.proxy.as_ref().is_none_or(is_plain)
+    }
+
     /// Whether it is the same but for certificates.
     fn is_same_door(&self, other: &Self) -> bool {
         let door = |it: &Self| Self { tls: None, ..it.clone() };
@@ -92,6 +103,26 @@ impl Listener {
         let certificates = certificates.flat_map(|it| [&it.chain, &it.key]);
         let clients = self.tls.iter().filter_map(|tls| tls.clients.as_ref());
         certificates.chain(clients.map(|clients| &clients.ca))
+    }
+}
+
+impl ProxyProtocol {
+    /// Whether a connection from this address begins with a header that tells whose it is. None: it is to
+    /// be refused.
+    pub fn expects_header(&self, address: IpAddr) -> Option<bool> {
+        let address = address.to_canonical();
+        let has_it = |from: &Vec<Network>| from.iter().any(|network| network.contains(address));
+        let is_believed = self.from.as_ref().is_none_or(has_it);
+        (is_believed || self.accepts_others).then_some(is_believed)
+    }
+}
+
+/// The address by which a listener is reached from its own machine; connections by it are from it, too.
+pub fn own_address(listens: IpAddr) -> IpAddr {
+    match listens {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     }
 }
 
@@ -329,4 +360,38 @@ pub(super) fn certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certif
     };
     let (chain, key) = (path("certificate"), path("key"));
     Some(Certificate { chain: chain?, key: key?, place: table.place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_answered_where_a_client_without_more_is() {
+        let on = |listen: &str| Listener::on(listen.parse().unwrap());
+        let proxy = |from: Option<&str>, accepts_others| {
+            let from = from.map(|from| vec![network(from).unwrap()]);
+            Some(ProxyProtocol { from, accepts_others })
+        };
+        let tls = |required| {
+            let (ca, place) = (PathBuf::new(), Place::default());
+            let clients = Some(Clients { ca, place, required, field: false });
+            Some(ListenerTls { certificates: Vec::new(), clients })
+        };
+        let all = on("0.0.0.0:80");
+        for (listener, expected) in [
+            (all.clone(), true),
+            (Listener { redirect: Some(443), ..all.clone() }, false),
+            (Listener { tls: tls(true), ..all.clone() }, false),
+            (Listener { tls: tls(false), ..all.clone() }, true),
+            (Listener { proxy: proxy(None, false), ..all.clone() }, false),
+            (Listener { proxy: proxy(Some("10.0.0.0/8"), false), ..all.clone() }, false),
+            (Listener { proxy: proxy(Some("10.0.0.0/8"), true), ..all.clone() }, true),
+            (Listener { proxy: proxy(Some("127.0.0.1"), true), ..all }, false),
+            (Listener { proxy: proxy(Some("10.0.0.0/8"), true), ..on("10.0.0.1:80") }, false),
+            (Listener { proxy: proxy(Some("::1"), true), ..on("[::]:80") }, false),
+        ] {
+            assert_eq!(listener.answers_itself(), expected, "{listener:?}");
+        }
+    }
 }

@@ -70,6 +70,21 @@ impl Draft {
 
     /// Has clients connect there, whatever the file says: a flag of the command line does.
     pub fn listen_on(&mut self, listen: SocketAddr) {
+        let Config { server, admin, .. } = &self.config;
+        let is_same = |other: SocketAddr| other == listen && listen.port() != 0;
+        let wrong = if admin.as_ref().is_some_and(|admin| is_same(admin.listen)) {
+            let hint = "give operators a port of their own";
+            Some(Wrong::new("is where operators connect to").with_hint(hint))
+        } else if server.more.iter().any(|it| is_same(it.listen)) {
+            let hint = "give each listener an address of its own";
+            Some(Wrong::new("is the address of another listener").with_hint(hint))
+        } else {
+            None
+        };
+        self.faults.extend(wrong.map(|Wrong { complaint, hint }| {
+            let message = format!("`{listen}` {complaint}");
+            Fault::new("--listen", None, message).with_hint(hint)
+        }));
         self.config.server.listener.listen = listen;
         self.config.in_force.set("server", "listen", listen.to_string(), "--listen");
     }

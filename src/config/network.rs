@@ -1,6 +1,6 @@
 //! Networks: which addresses belong together, as `10.0.0.0/8`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use super::fault::Wrong;
@@ -72,6 +72,15 @@ pub(super) fn network(text: &str) -> Result<Network, Wrong> {
         Wrong::new("is neither an address nor a network")
             .with_hint("write \"10.0.0.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"")
     })?;
+    // Connections are compared by the IPv4 address in it, too.
+    let network = match network.address {
+        IpAddr::V6(own) if network.prefix >= 96 => {
+            let inner =
+                |own: Ipv4Addr| Network { address: own.into(), prefix: network.prefix - 96 };
+            own.to_ipv4_mapped().map_or(network, inner)
+        }
+        _ => network,
+    };
     let first = match network.address {
         IpAddr::V4(own) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix)).unwrap_or(0);
@@ -122,6 +131,22 @@ mod tests {
             let network: Network = text.parse().unwrap();
             assert_eq!(network.contains(address.parse().unwrap()), expected, "{text} {address}");
         }
+    }
+
+    #[test]
+    fn ipv4_networks_within_ipv6_are_themselves() {
+        for (text, expected) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("2001:db8::/112", "2001:db8::/112"),
+        ] {
+            assert_eq!(network(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        let inner = network("::ffff:10.0.0.0/104").unwrap();
+        assert!(inner.contains("10.1.2.3".parse().unwrap()));
+        // A shorter prefix leaves a part of what makes it one of IPv4 out.
+        assert!(network("::ffff:0:0/95").is_err());
     }
 
     #[test]

@@ -169,6 +169,10 @@ fn shadow(
     policies: &Policies<'_>,
     keys: &[(Option<usize>, Place)],
 ) -> (Option<usize>, Place) {
+    if let Some(place) = table.place_of("shadow_share").filter(|_| !table.has("shadow")) {
+        let hint = "add shadow = \"NAME\", or leave it out".to_owned();
+        table.report(place, "shadow_share means nothing where no policy is compared", Some(hint));
+    }
     let (shadow, shadow_place) = policy("shadow", table, policies);
     let is_key = |shadow: &usize| matches!(keys, [(Some(key), _)] if key == shadow);
     if let Some(same) = shadow.filter(is_key).and_then(|it| policies.valid.get(it)) {

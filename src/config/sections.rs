@@ -153,7 +153,7 @@ fn config(mut root: Table<'_>, folder: &Path) -> Config {
     let warm = root.table("warm", "[warm]").map(|table| {
         // What is wrong with it is a fault already.
         let has_l2 = has_l2 || cache.disk.is_some();
-        warm::read(table, folder, has_l2)
+        warm::read(table, folder, has_l2, &server)
     });
     let access_log =
         root.table("access_log", "[access_log]").map(|table| access_log::read(table, folder));
@@ -258,6 +258,10 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
 fn trusted_proxies(table: &mut Table<'_>) -> Vec<Network> {
     const HINT: &str = "write trusted_proxies = [\"10.0.0.0/8\"], or leave it out";
 
+    if let Some(place) = table.place_of("trusted_field").filter(|_| !table.has("trusted_proxies")) {
+        let hint = "add trusted_proxies = [\"10.0.0.0/8\"], or leave it out".to_owned();
+        table.report(place, "trusted_field means nothing where no proxy is trusted", Some(hint));
+    }
     let proxies = table.take("trusted_proxies");
     let proxies = proxies.and_then(|value| routes::all(&value, HINT, network::network));
     proxies.unwrap_or_default()

@@ -5,7 +5,7 @@ const LONGEST: usize = 80;
 
 /// A value that may be shown. What looks like a URL loses its user information and its query all
 /// the same: a value may have come from the environment, and from the wrong variable.
-pub(super) fn plain(value: &str) -> String {
+pub(crate) fn plain(value: &str) -> String {
     let value = if value.contains("://") { url(value) } else { value.to_owned() };
     line(&value, LONGEST)
 }
@@ -55,6 +55,14 @@ pub(super) fn url(value: &str) -> String {
     }
 }
 
+/// A path without its query, by which whoever asks may be let in.
+pub(super) fn path(value: &str) -> String {
+    match value.split_once(['?', '#']) {
+        Some((path, _)) => format!("{path}?…"),
+        None => value.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +84,18 @@ mod tests {
             ("hunter2 redis://cache", "…"),
         ] {
             assert_eq!(url(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn paths_lose_their_query() {
+        for (value, shown) in [
+            ("/healthz", "/healthz"),
+            ("/healthz?token=hunter2", "/healthz?…"),
+            ("/healthz#hunter2", "/healthz?…"),
+            ("/a?from=http://hunter2", "/a?…"),
+        ] {
+            assert_eq!(path(value), shown, "{value}");
         }
     }
 

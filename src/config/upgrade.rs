@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::fault::Wrong;
 use super::reader::Table;
 use super::{Origin, Route, routes};
@@ -22,6 +24,10 @@ pub(super) fn read(route: Option<Route>, table: &mut Table<'_>) -> Option<Route>
     let Some(value) = upgrade else { return Some(route) };
     if matches!(route.origin, Origin::Document(_)) {
         value.report("upgrade is for an upstream, and documents have none", None);
+    }
+    if !route.methods.is_empty() && !route.methods.contains(&Method::GET) {
+        let hint = "add \"GET\" to methods, or leave it out".to_owned();
+        value.report("upgrade begins with GET, which methods lacks", Some(hint));
     }
     Some(Route {
         upgrade: routes::all(&value, HINT, protocol).unwrap_or_default(),

@@ -30,11 +30,17 @@ pub(super) fn read(
 ) -> Secured {
     let ca = table.take("ca");
     let place = table.place_of("tls");
-    let Some(mut tls) = table.table("tls", label) else { return Secured::of(ca, folder) };
     let is_secure = |server: &UpstreamServer| server.url.scheme_str() == Some("https");
-    if let Some(place) = place.filter(|_| !servers.is_empty() && !servers.iter().any(is_secure)) {
-        let hint = Some("write \"https://\" before the servers that speak it".to_owned());
-        table.report(place, "tls is there, and no server has it", hint);
+    let is_plain = !servers.is_empty() && !servers.iter().any(is_secure);
+    let hint = || Some("write \"https://\" before the servers that speak it".to_owned());
+    let Some(mut tls) = table.table("tls", label) else {
+        if let Some(ca) = ca.as_ref().filter(|_| is_plain) {
+            ca.report("ca is there, and no server has TLS", hint());
+        }
+        return Secured::of(ca, folder);
+    };
+    if let Some(place) = place.filter(|_| is_plain) {
+        table.report(place, "tls is there, and no server has it", hint());
     }
     let inner = tls.take("ca");
     if let (Some(ca), Some(_)) = (&ca, &inner) {

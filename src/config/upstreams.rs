@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::fault::Wrong;
 use super::reader::{Table, Value};
 use super::sections::{DAY, HOUR, MILLISECOND};
-use super::{Certificate, Place, address, nearest, upstream_tls};
+use super::{Certificate, Place, address, nearest, shown, upstream_tls};
 
 const SHAPE: &str = "write servers = [\"http://127.0.0.1:3000\"]";
 
@@ -338,6 +338,8 @@ fn eject(value: &Value<'_>) -> Option<Eject> {
 /// None without a path.
 fn health(mut table: Table<'_>) -> Option<Health> {
     let path = table.take("path");
+    // Its query may be a secret.
+    let path = path.map(|value| value.secret(|text| shown::plain(&shown::path(text))));
     if path.is_none() {
         table.missing("path", "write health = { path = \"/healthz\" }");
     }

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Place, routes};
+use super::{Listener, Place, Server, routes};
 
 /// `[warm]`. Whether a text is a URL or a field is for whoever asks for it to say, at its place.
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ impl Default for Warm {
     }
 }
 
-/// What `[warm]` says. The busiest URLs are kept in L2.
-pub(super) fn read(mut table: Table<'_>, folder: &Path, has_l2: bool) -> Warm {
+/// What `[warm]` says. The busiest URLs are kept in L2, and the server is who is asked.
+pub(super) fn read(mut table: Table<'_>, folder: &Path, has_l2: bool, server: &Server) -> Warm {
     let default = Warm::default();
     let (source, faults) = (table.source, table.source.count());
     let sitemap = table.take("sitemap");
@@ -83,6 +83,12 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path, has_l2: bool) -> Warm {
     if !has_source && source.count() == faults {
         let hint = "write `urls`, `list`, `sitemap` or `busiest`, or leave the table out";
         table.report(table.place, "nothing is named", Some(hint.to_owned()));
+    }
+    if !warm.when.is_empty() && !server.listeners().any(Listener::answers_itself) {
+        let message = "no listener can be asked: each has `proxy_protocol`, redirects, or wants clients' \
+                       certificates";
+        let hint = "add `[[server.listeners]]` on a loopback address".to_owned();
+        table.report(table.place, message, Some(hint));
     }
     table.finish();
     warm

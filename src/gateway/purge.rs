@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::Body;
 use crate::message;
@@ -85,19 +85,26 @@ impl Gateway {
     /// Purges the target of a request, if it bears the operators' token. Nothing of it goes forward.
     pub(super) async fn purge_asked(&self, presented: &Presented, soft: bool) -> Response<Body> {
         let Presented { head, authority, .. } = presented;
-        match &self.token {
-            Some(token) if bears(&head.headers, token) => {}
-            Some(_) => return respond::unauthorised(),
-            // It came with a reload, and the listener that it is for as well waits for a restart.
-            None => {
-                let why = "purging needs the token of [admin], and this gateway began without one";
-                return respond::problem(StatusCode::FORBIDDEN, why);
-            }
+        if let Some(refusal) = self.purge_refusal(&head.headers) {
+            return refusal;
         }
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let scopes = self.of_target(authority, target).into_iter();
         let purged = self.purge(scopes.map(|scope| Invalidation { scope, soft }).collect()).await;
         respond::purged(&purged)
+    }
+
+    /// What answers whoever may not purge by a request with these fields.
+    pub(super) fn purge_refusal(&self, fields: &HeaderMap) -> Option<Response<Body>> {
+        match &self.token {
+            Some(token) if bears(fields, token) => None,
+            Some(_) => Some(respond::unauthorised()),
+            // It came with a reload, and the listener that it is for as well waits for a restart.
+            None => {
+                let why = "purging needs the token of [admin], and this gateway began without one";
+                Some(respond::problem(StatusCode::FORBIDDEN, why))
+            }
+        }
     }
 
     /// As [`Store::purge`](crate::store::Store::purge).

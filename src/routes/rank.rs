@@ -47,7 +47,8 @@ impl Rank {
 }
 
 /// The places of all routes, so that of two that match a request the one that answers it comes first: by
-/// the most specific of its hosts, and then by its rank.
+/// the most specific of its hosts, and then by its rank. Of two with several hosts either may answer, as the
+/// one of them decides that a request is for.
 pub fn by_precedence(routes: &[Route]) -> Vec<usize> {
     let mut ranked: Vec<_> = routes
         .iter()

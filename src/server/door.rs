@@ -37,11 +37,7 @@ impl Door {
     /// Whether a connection from this address begins with a header that tells whose it is. None: it is to
     /// be refused.
     pub(super) fn expects_header(&self, address: IpAddr) -> Option<bool> {
-        let Some(ProxyProtocol { from, accepts_others }) = &self.proxy else { return Some(false) };
-        let address = address.to_canonical();
-        let is_believed =
-            from.as_ref().is_none_or(|from| from.iter().any(|network| network.contains(address)));
-        (is_believed || *accepts_others).then_some(is_believed)
+        self.proxy.as_ref().map_or(Some(false), |proxy| proxy.expects_header(address))
     }
 
     /// `http` or `https`.

@@ -114,20 +114,14 @@ pub(super) fn listening(clients: Vec<TcpListener>, secured: &[Option<Secured>]) 
     listening.map(|(listener, secured)| Listening { listener, secured }).collect()
 }
 
-/// The first listeners where whoever connects is answered without more.
+/// The first listeners where the gateway itself is answered.
 pub(super) fn asked(config: &Config, server: &Server) -> Asked {
     let first = |is_wanted: fn(&Listener) -> bool| {
         let mut listeners = config.server.listeners().zip(server.addresses());
-        let found = listeners.find(|(it, _)| it.proxy.is_none() && is_wanted(it));
+        let found = listeners.find(|(it, _)| it.answers_itself() && is_wanted(it));
         found.map(|(_, address)| *address)
     };
-    Asked {
-        plain: first(|it| it.tls.is_none() && it.redirect.is_none()),
-        secure: first(|it| {
-            let tls = it.tls.as_ref();
-            tls.is_some_and(|tls| tls.clients.as_ref().is_none_or(|clients| !clients.required))
-        }),
-    }
+    Asked { plain: first(|it| it.tls.is_none()), secure: first(|it| it.tls.is_some()) }
 }
 
 /// Listens on an address, by one of those that are `known` if it is there.

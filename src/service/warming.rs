@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::config::{Config, Fault, Occasion, Sitemap, Warm};
+use crate::config::{self, Config, Fault, Occasion, Sitemap, Warm, shown};
 use crate::gateway::Current;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -84,7 +84,7 @@ impl Plan {
         let mut fault = |place, message: String| faults.push(Fault::new(file, place, message));
         for (url, place) in urls {
             if let Err(why) = Page::of(url) {
-                fault(*place, format!("[warm]: urls `{}` {why}", url.escape_debug()));
+                fault(*place, format!("[warm]: urls `{}` {why}", shown::plain(url)));
             }
         }
         let sitemap = sitemap.as_ref().and_then(|(sitemap, place)| match sitemap {
@@ -92,7 +92,7 @@ impl Plan {
             Sitemap::Url(url) => match Page::of(url) {
                 Ok(page) => Some(Place::Page(page)),
                 Err(why) => {
-                    fault(*place, format!("[warm]: sitemap `{}` {why}", url.escape_debug()));
+                    fault(*place, format!("[warm]: sitemap `{}` {why}", shown::plain(url)));
                     None
                 }
             },
@@ -272,12 +272,7 @@ fn authority(address: SocketAddr) -> Authority {
 
 /// Where a listener is reached from its own machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(config::own_address(address.ip()), address.port())
 }
 
 /// A part of the whole that is another each time. The standard library's hash maps are seeded by the

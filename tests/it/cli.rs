@@ -251,6 +251,26 @@ fn an_address_that_is_none_is_a_fault() {
 }
 
 #[test]
+fn an_address_that_the_file_gives_away_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\n\
+        [[server.listeners]]\nlisten = \"127.0.0.1:18443\"\n\
+        [admin]\nlisten = \"127.0.0.1:19080\"\n\
+        [upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
+        [[routes]]\nname = \"a\"\npath = \"/{*rest}\"\nupstream = \"a\"\n";
+    fs::write(folder.path().join("gateway.toml"), toml).unwrap();
+    for (listen, told) in [
+        ("127.0.0.1:19080", "is where operators connect to"),
+        ("127.0.0.1:18443", "is the address of another listener"),
+    ] {
+        let ran = larder(folder.path(), &["run", "--listen", listen]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{}", ran.err);
+        let expected = format!("--listen: `{listen}` {told}\n  hint: give ");
+        assert!(ran.err.starts_with(&expected), "{}", ran.err);
+    }
+}
+
+#[test]
 fn an_upstream_that_is_none_is_a_fault() {
     let ran = larder(root(), &["run", "--upstream", "localhost:3000/api"]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);

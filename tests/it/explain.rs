@@ -308,6 +308,28 @@ async fn told_of_l1(gateway: &Gateway, host: (&str, &str)) -> Value {
 }
 
 #[tokio::test]
+async fn a_purge_is_told_as_it_is_answered() {
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).admin("token = \"s3cret\"").route("purge = true");
+    let gateway = setup.start().await;
+    let rows = [("s3cret", "purge", 200, Value::Null), ("wrong", "answer", 401, json!(401))];
+    for (token, does, code, status) in rows {
+        let bearer = format!("Bearer {token}");
+        let asked = json!({
+            "url": format!("http://{}/a", gateway.address()), "method": "PURGE",
+            "fields": [format!("authorization: {bearer}")],
+        });
+        let ask = gateway.admin("POST", "/explain").field("content-type", "application/json");
+        let ask = ask.field("authorization", "Bearer s3cret").body(asked.to_string());
+        let got = ask.send().await.code(200);
+        let told: Value = serde_json::from_slice(&got.body).unwrap();
+        assert_eq!(told["outcome"]["does"], does, "{told:#}");
+        assert_eq!(told["outcome"]["status"], status, "{told:#}");
+        gateway.ask("PURGE", "/a").field("authorization", &bearer).send().await.code(code);
+    }
+}
+
+#[tokio::test]
 async fn who_of_a_fleet_has_purged() {
     let redis = Redis::start();
     let origin = Origin::start().await;

@@ -64,6 +64,27 @@ async fn routes_are_told_in_their_order() {
 }
 
 #[tokio::test]
+async fn routes_are_told_without_what_came_from_variables() {
+    let gateway = Running::with(
+        "[server]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"s3cret\"\n\
+         [upstreams.origin]\nservers = [\"http://127.0.0.1:1\"]\n\
+         [[routes]]\nname = \"any\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+         [[routes]]\nname = \"some\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n\
+         headers = { X-Version = [\"1\", \"2\"], X-Origin-Verify = \"${NOTHING_SET:-hunter2}\" }\n",
+    )
+    .await;
+    let ran = ask(&gateway, &["routes", "--json"]);
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["routes"][0]["name"], "some", "{told:#}");
+    assert_eq!(
+        told["routes"][0]["headers"],
+        serde_json::json!({ "x-version": ["1", "2"], "x-origin-verify": ["[hidden]"] })
+    );
+    assert_eq!(told["routes"][1]["headers"], serde_json::json!({}));
+}
+
+#[tokio::test]
 async fn figures_are_tables() {
     let origin = Origin::start().await;
     origin.on("/books/1").reply(ok("1").max_age(60));

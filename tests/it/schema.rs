@@ -8,15 +8,17 @@ use crate::support::program::larder;
 use crate::support::tool;
 
 /// Faulty all the same, by what no schema of types and bounds can say.
-const BEYOND_SCHEMAS: [&str; 9] = [
+const BEYOND_SCHEMAS: [&str; 11] = [
     "environment",
     "nothing",
+    "proxies_none",
     "redis_password",
     "redis_user",
     "secrets",
     "shadow",
     "takeover",
     "takeover_folder",
+    "warm_listeners",
     "warm_nothing",
 ];
 

@@ -107,6 +107,16 @@ async fn what_is_for_tls_is_asked_for_with_tls() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_it_asks_where_others_are_accepted() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    let proxy = "workers = 1\nproxy_protocol = { from = [\"10.0.0.0/8\"], others = \"accept\" }";
+    let gateway = Gateway::setup(&origin).server(proxy).warm(&urls(&["/a"])).start().await;
+    has_run(&gateway, 1).await;
+    assert_eq!(status(&gateway, "/a").await, "hit");
+}
+
+#[tokio::test]
 async fn a_drain_ends_it() {
     let origin = Origin::start().await;
     let held = origin.on("/1").hold(ok("1").max_age(60));
@@ -209,12 +219,14 @@ fn what_is_no_url_and_no_field_is_told_at_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let toml = "[upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
         [[routes]]\nname = \"a\"\npath = \"/{*rest}\"\nupstream = \"a\"\n\
-        [warm]\nurls = [\"http://h/\",\n        \"/a\"]\nsitemap = \"ftp://h/\"\n\
+        [warm]\nurls = [\"http://h/\",\n        \"/a\", \"https://user:hunter2@h/a?hunter2\"]\n\
+        sitemap = \"ftp://h/?hunter2\"\n\
         headers = [\"Accept: */*\", \"Authorization hunter2\"]\n";
     fs::write(folder.path().join("gateway.toml"), toml).unwrap();
     let ran = larder(folder.path(), &["check"]);
     let told = "gateway.toml:9:9: [warm]: urls `/a` is not an absolute URL with http or https\n\
-        gateway.toml:10:11: [warm]: sitemap `ftp://h/` is not an absolute URL with http or https\n\
-        gateway.toml:11:27: [warm]: a header is not a field such as `Accept-Language: de`\n3 faults\n";
+        gateway.toml:9:15: [warm]: urls `https://…@h/a?…` names no host that a request could be for\n\
+        gateway.toml:10:11: [warm]: sitemap `ftp://h/?…` is not an absolute URL with http or https\n\
+        gateway.toml:11:27: [warm]: a header is not a field such as `Accept-Language: de`\n4 faults\n";
     assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(2), told, ""));
 }

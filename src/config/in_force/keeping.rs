@@ -51,10 +51,10 @@ impl InForce {
     }
 
     /// What is said of a listener: of the first one in `[server]`, unless nothing is said of it there.
-    fn listener(&mut self, place: usize) -> Option<&mut Entries> {
+    pub(super) fn listener(&mut self, place: usize) -> Option<&mut Entries> {
         let server = self.table("server")?;
         let is_said = |(name, node): &(String, Node)| {
-            let is_written = !matches!(node, Node::Value(_, Origin::Default | Origin::Flag(_)));
+            let is_written = !matches!(node, Node::Value(_, Origin::Default));
             let keys = ["listen", "tls", "proxy_protocol", "redirect"];
             is_written && keys.contains(&name.as_str())
         };

@@ -228,17 +228,26 @@ impl Gateway {
                 told.outcome = outcome("tunnel", &status, "it asks for another protocol");
                 told.forward = Some(self.tell_passing(&presented));
             }
-            Course::Purge(soft) => {
-                told.outcome.does = "purge";
-                let how = if soft { "softly" } else { "so that it is gone" };
-                told.outcome.why = format!("it purges its target {how}, with the operators' token");
-            }
+            Course::Purge(soft) => told.outcome = self.tell_purge(&presented.head.headers, soft),
             Course::Pass(why) => self.tell_passed(&mut told, &presented, why),
             Course::AskByPost | Course::Query => {
                 self.tell_asked(&mut told, presented, octets, &secrets, extent).await;
             }
         }
         told
+    }
+
+    /// What becomes of a request to purge its target.
+    fn tell_purge(&self, fields: &HeaderMap, soft: bool) -> shape::Outcome {
+        if let Some(refusal) = self.purge_refusal(fields) {
+            return answered(&refusal, "it purges its target with the operators' token alone");
+        }
+        let how = if soft { "softly" } else { "so that it is gone" };
+        shape::Outcome {
+            does: "purge",
+            why: format!("it purges its target {how}, with the operators' token"),
+            ..shape::Outcome::default()
+        }
     }
 
     /// What becomes of a request that asks by its content.
