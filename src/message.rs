@@ -24,7 +24,10 @@ use http::header::{
 use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
-pub use self::behalf::{Behalf, remove_claims, set_forwarded, write_address};
+pub use self::behalf::{
+    Behalf, CLIENT_CERT, is_client_cert, remove_claims, set_client_cert, set_forwarded,
+    write_address,
+};
 pub use self::extended::Extended;
 pub use self::hops::{count_forward, forwards_left};
 
@@ -111,7 +114,7 @@ fn listed_by_connection(fields: &HeaderMap) -> impl Iterator<Item = HeaderName> 
 }
 
 fn is_end_to_end(name: &HeaderName) -> bool {
-    const END_TO_END: [HeaderName; 29] = [
+    const END_TO_END: [HeaderName; 30] = [
         ACCEPT,
         ACCEPT_ENCODING,
         ACCEPT_LANGUAGE,
@@ -120,6 +123,8 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         CACHE_CONTROL,
         // RFC 8586 §2: nobody on the way may "allow it to be removed".
         CDN_LOOP,
+        // By then it is this gateway's word.
+        CLIENT_CERT,
         CONTENT_ENCODING,
         CONTENT_LENGTH,
         CONTENT_LOCATION,
@@ -274,24 +279,6 @@ pub fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'
         let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
         rest.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start)
     })
-}
-
-/// By which certificate a client is known (RFC 9440).
-pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
-
-/// Whether a field of this name says by which certificate a client is known, or may do so.
-pub fn is_client_cert(name: &HeaderName) -> bool {
-    name.as_str().starts_with("client-cert")
-}
-
-/// Says by which certificate a client is known, if it is by one. What the client says of that itself is
-/// removed: only who has verified it may (RFC 9440 §4).
-pub fn set_client_cert(fields: &mut HeaderMap, certificate: Option<&HeaderValue>) {
-    fields.remove(CLIENT_CERT);
-    fields.remove("client-cert-chain");
-    if let Some(certificate) = certificate {
-        fields.insert(CLIENT_CERT, certificate.clone());
-    }
 }
 
 /// Whether a field of this name tells where content ends.
@@ -479,13 +466,15 @@ mod tests {
                 vec![("client-cert", ":Zm9yZ2Vk:")],
                 vec![("client-cert", ":YQ==:"), ("client-cert", ":Yg==:"), ("a", "b")],
                 vec![("client-cert-chain", ":YQ==:, :Yg==:")],
+                vec![("client_cert", ":YQ==:"), ("client-cert_chain", ":Yg==:")],
             ] {
                 let mut fields = fields(&sent);
                 set_client_cert(&mut fields, certificate);
                 let left: Vec<_> = fields.get_all(CLIENT_CERT).iter().collect();
                 let expected: Vec<_> = expected.into_iter().collect();
                 assert_eq!(left, expected, "{sent:?}");
-                assert!(!fields.contains_key("client-cert-chain"));
+                let is_ours = |name: &HeaderName| *name == CLIENT_CERT || !is_client_cert(name);
+                assert!(fields.keys().all(is_ours), "{sent:?}");
             }
         }
     }
@@ -526,9 +515,10 @@ mod tests {
             ),
             (
                 vec![
-                    ("connection", "cache-control, cdn-loop, cookie, host, x-a"),
+                    ("connection", "cache-control, cdn-loop, client-cert, cookie, host, x-a"),
                     ("cache-control", "private"),
                     ("cdn-loop", "a"),
+                    ("client-cert", ":YQ==:"),
                     ("cookie", "a=b"),
                     ("host", "a"),
                     ("x-a", "1"),
@@ -536,6 +526,7 @@ mod tests {
                 vec![
                     ("cache-control", "private"),
                     ("cdn-loop", "a"),
+                    ("client-cert", ":YQ==:"),
                     ("cookie", "a=b"),
                     ("host", "a"),
                 ],
@@ -567,7 +558,8 @@ mod tests {
     fn what_goes_on_as_it_is_stays() {
         let all =
             HOP_BY_HOP.into_iter().chain(["accept", "cookie", "expect", "sec-fetch-mode", "via"]);
-        for name in all.chain(["forwarded", "client-ip", "x-a", "x-forwarded-for", "x-real-ip"]) {
+        let all = all.chain(["forwarded", "client-ip", "x-a", "x-forwarded-for", "x-real-ip"]);
+        for name in all.chain(["client_ip", "x_a", "x_real_ip", "front_end-https", "from_a"]) {
             let before = fields(&[("host", "a.test"), (name, "a"), ("x-b", "1")]);
             let mut after = before.clone();
             remove_hop_by_hop(&mut after);
@@ -655,6 +647,9 @@ mod tests {
                 ("x-original-url", "/evil"),
                 ("x-rewrite-url", "/evil"),
                 ("x-real-ip", "evil"),
+                ("x_forwarded_host", "evil"),
+                ("x-real_ip", "evil"),
+                ("true_client_ip", "evil"),
                 ("x-a", "1"),
             ]);
             set_forwarded(&mut found, &[client.parse().unwrap()], "http", "a.test:8080");

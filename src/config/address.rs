@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::uri::PathAndQuery;
+use rustls_pki_types::ServerName;
 
 use super::fault::Wrong;
 
@@ -67,8 +68,20 @@ fn split<'a>(text: &'a str, shape: &str) -> Result<(http::Uri, &'a str), Wrong> 
     }
     let wrong_host = || Wrong::new("does not name a host and a port").with_hint(shape);
     check_authority(authority).ok_or_else(wrong_host)?;
-    let server = format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())?;
+    let server: http::Uri = format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())?;
+    if scheme == "https" {
+        server.host().map_or(Ok(()), certified)?;
+    }
     Ok((server, after))
+}
+
+/// Whether a certificate can be for a host: systems look up more than what TLS has as a name.
+pub(super) fn certified(host: &str) -> Result<(), Wrong> {
+    let name = ServerName::try_from(host.trim_matches(['[', ']']));
+    name.map(drop).map_err(|_| {
+        Wrong::new("names a host that no certificate can be for")
+            .with_hint("write a name as in \"shop.example\", or an address in full")
+    })
 }
 
 /// A host or `*.suffix` in lower case, as `routes` compares them.
@@ -168,6 +181,9 @@ mod tests {
             "http://api.example/",
             "http://[::1]:80",
             "http://API_1:80",
+            "https://API_1:443",
+            "https://[::1]",
+            "http://127.1:80",
         ] {
             assert!(server(text).is_ok(), "{text}");
         }
@@ -186,6 +202,9 @@ mod tests {
             ("http://host:65536", "does not name a host and a port"),
             ("http://ho st", "does not name a host and a port"),
             ("http://::1", "does not name a host and a port"),
+            ("https://127.1:8443", "names a host that no certificate can be for"),
+            ("https://10.0.0.256", "names a host that no certificate can be for"),
+            ("https://shop-.internal", "names a host that no certificate can be for"),
         ] {
             assert_eq!(server(text).unwrap_err().complaint, complaint, "{text}");
         }

@@ -72,5 +72,6 @@ fn server_name(text: &str) -> Result<String, Wrong> {
         let wrong = Wrong::new("is not the name of one host");
         return Err(wrong.with_hint("write a name that the certificate is for, without `*`"));
     }
+    address::certified(&host)?;
     Ok(host)
 }

@@ -1,4 +1,8 @@
-//! On whose behalf a request is forwarded: `Forwarded` (RFC 7239), and the older fields that say it.
+//! On whose behalf a request is forwarded: `Forwarded` (RFC 7239), the older fields that say it, and the
+//! certificate by which a client is known (RFC 9440).
+//!
+//! Servers that make variables of fields read `-` and `_` in a name alike (RFC 3875 §4.1.18). So whatever is not
+//! to be said by others is not by the other spelling either.
 
 use std::net::IpAddr;
 
@@ -7,6 +11,26 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// By which certificate a client is known (RFC 9440).
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+
+/// Whether a field of this name says by which certificate a client is known, or may do so.
+pub fn is_client_cert(name: &HeaderName) -> bool {
+    let rest = name.as_str().strip_prefix("client");
+    rest.and_then(|rest| rest.strip_prefix(['-', '_'])).is_some_and(|it| it.starts_with("cert"))
+}
+
+/// Says by which certificate a client is known, if it is by one. What the client says of that itself is
+/// removed: only who has verified it may (RFC 9440 §4).
+pub fn set_client_cert(fields: &mut HeaderMap, certificate: Option<&HeaderValue>) {
+    super::remove_all(fields, |name| {
+        matches!(name.replace('_', "-").as_str(), "client-cert" | "client-cert-chain")
+    });
+    if let Some(certificate) = certificate {
+        fields.insert(CLIENT_CERT, certificate.clone());
+    }
+}
 
 /// Says on whose behalf a request is forwarded: `Forwarded` (RFC 7239) and the older
 /// `X-Forwarded-For`, `-Host` and `-Proto`. What came of these fields and their kind is removed otherwise.
@@ -26,34 +50,41 @@ pub fn remove_claims(fields: &mut HeaderMap) {
 
 /// Whether a field of this name is one of those that [`remove_claims`] removes.
 pub(super) fn is_claim(name: &str) -> bool {
-    const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
-    const X_CLAIMS: [&str; 22] = [
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-forwarded",
-        "x-forwarded-by",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-path",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
-        "x-forwarded-protocol",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-ssl",
-        "x-host",
-        "x-http-host-override",
-        "x-original-host",
-        "x-original-url",
-        "x-real-ip",
-        "x-rewrite-url",
-        "x-scheme",
-        "x-url-scheme",
-    ];
-
-    if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
+    // As most names begin, it is none.
+    if !matches!(name.as_bytes(), [b'c' | b'f' | b't' | b'x', ..]) {
+        return false;
+    }
+    let is_claim = |name: &str| {
+        if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
+    };
+    if name.contains('_') { is_claim(&name.replace('_', "-")) } else { is_claim(name) }
 }
+
+const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
+const X_CLAIMS: [&str; 22] = [
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-forwarded-by",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-url-scheme",
+];
 
 /// What a forwarded request says of whom it comes from. It is the same for many requests, and to clone it takes
 /// much less than to make it.
@@ -130,6 +161,31 @@ pub fn write_address(address: IpAddr, mut write: impl FnMut(u8)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_are_none_of_a_client_however_they_are_spelt() {
+        for name in CLAIMS.into_iter().chain(X_CLAIMS) {
+            let spelt = [name.to_owned(), name.replace('-', "_"), name.replacen('-', "_", 1)];
+            assert!(spelt.iter().all(|name| is_claim(name)), "{name}");
+        }
+        for name in ["", "client", "client_i", "from", "x", "x_", "x_a", "x--real-ip"] {
+            assert!(!is_claim(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_known_by_both_spellings() {
+        for (name, expected) in [
+            ("client-cert", true),
+            ("client_cert_chain", true),
+            ("client", false),
+            ("client-", false),
+            ("clientcert", false),
+            ("client-certificate", true),
+        ] {
+            assert_eq!(is_client_cert(&HeaderName::from_static(name)), expected, "{name}");
+        }
+    }
 
     #[test]
     fn addresses_are_as_others_write_them() {

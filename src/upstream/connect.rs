@@ -34,7 +34,7 @@ pub(super) struct Connector {
     server: Uri,
     http: Http,
     tcp: TowerToHyperService<HttpConnector<Whereto>>,
-    /// None for cleartext.
+    /// None for cleartext, or if nobody can be believed by that name.
     tls: Option<Tls>,
     timeout: Duration,
 }
@@ -71,10 +71,10 @@ impl Connector {
         tcp.set_connect_timeout(Some(config.connect_timeout));
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        let is_secure = server.scheme_str() == Some("https");
         let name = config.server_name.as_deref().or(server.host());
         let name = name.map(|host| host.trim_matches(['[', ']']).to_owned());
-        let name = name.filter(|_| is_secure).and_then(|name| ServerName::try_from(name).ok());
+        let name =
+            name.filter(|_| is_secure(server)).and_then(|name| ServerName::try_from(name).ok());
         Self {
             server: server.clone(),
             http: config.http,
@@ -107,6 +107,10 @@ impl Connector {
     }
 
     async fn open_in_time(&self, to_http1: bool) -> Result<Opened, Failure> {
+        // The configuration refuses such names. In cleartext it would be anybody.
+        if self.tls.is_none() && is_secure(&self.server) {
+            return Err(Failure::connect(io::Error::other("no certificate can be for its name")));
+        }
         let is_known = self.http == Http::V2 && !to_http1;
         let stream = self.tcp.call(self.server.clone()).await.map_err(Failure::connect)?;
         let stream = stream.into_inner();
@@ -121,6 +125,10 @@ impl Connector {
         }
         handshake(stream, is_http2).await
     }
+}
+
+fn is_secure(server: &Uri) -> bool {
+    server.scheme_str() == Some("https")
 }
 
 /// What connections are secured with that may speak this.
@@ -145,4 +153,25 @@ where
         return http2::handshake(stream).await.map(Opened::Http2).map_err(Failure::connect);
     }
     Ok(Opened::Http1(Wire::new(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::tls;
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_goes_in_cleartext_to_a_server_of_https() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://127.1:{}", listener.local_addr().unwrap().port());
+        let config = config::Upstream::new("a".to_owned(), Vec::new());
+        let tls = tls::client(&config).unwrap();
+        let connector = Connector::new(&url.parse().unwrap(), Whereto::default(), &config, &tls);
+        for to_http1 in [false, true] {
+            let opened = connector.open(to_http1).await;
+            assert!(matches!(opened, Err(Failure::Connect(_))), "{url}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
 use std::sync::Arc;
 
 use super::Content;
@@ -68,7 +68,8 @@ impl Cause {
                 || matches!(error.downcast_ref(), Some(Lost::Closed));
             let of_http2 = error.downcast_ref().and_then(h2::Error::get_io);
             let reset = error.downcast_ref().or(of_http2).map(io::Error::kind);
-            closed || matches!(reset, Some(ConnectionReset | BrokenPipe))
+            // Many a server ends TLS without saying so.
+            closed || matches!(reset, Some(ConnectionReset | BrokenPipe | UnexpectedEof))
         })
     }
 

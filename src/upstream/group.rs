@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
 
 use crate::config::{self, Balance, Health};
 use crate::stats::Times;
 
 use super::balance::{self, By, Candidate, Choice};
+use super::beside::Beside;
 use super::names::{Whereto, host};
 use super::probe::Probes;
-use super::server::{Beside, Call, Server, ServerHealth, name};
+use super::server::{Call, Server, ServerHealth, name};
 use super::{Failure, LookupFailure};
 
 /// The servers of an upstream.
@@ -25,6 +26,8 @@ pub(super) struct Group {
     members: Mutex<Members>,
     draws: AtomicU64,
     beside: Arc<Beside>,
+    /// Who waits. The first of them has it, and looks for a server.
+    line: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
     /// How long those took that are over.
     pub(super) waits: Times,
@@ -110,6 +113,7 @@ impl Group {
             members: Mutex::new(members),
             draws: AtomicU64::new(0),
             beside,
+            line: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             waits: Times::default(),
             probes: OnceLock::new(),
@@ -154,19 +158,34 @@ impl Group {
         if before >= self.config.max_waiting {
             return Err(Failure::Busy);
         }
-        let waited = async {
-            loop {
-                // One that was told and has gone meanwhile passes it on. What is told while nobody
-                // waits is kept for the first who does.
-                self.beside.freed.notified().await;
-                if let Some(found) = self.next(hash, &[], true, Instant::now()).found() {
-                    return found;
-                }
-            }
-        };
-        let found = timeout(self.config.max_wait, waited).await.unwrap_or(Err(Failure::Busy));
+        // On the heap: few wait, and the others have no room for it.
+        let waited = Box::pin(timeout(self.config.max_wait, self.in_line(hash)));
+        let found = waited.await.unwrap_or(Err(Failure::Busy));
         self.waits.count(now.elapsed());
         found
+    }
+
+    /// The same for one that waits. Who comes to be the first in line looks at once, so that several get a
+    /// server where there is room for several; and nobody but the first is woken.
+    async fn in_line(&self, hash: u64) -> Result<Call, Failure> {
+        let _first = self.line.lock().await;
+        loop {
+            let now = Instant::now();
+            if let Some(found) = self.next(hash, &[], true, now).found() {
+                return found;
+            }
+            match self.returns(now) {
+                // Nobody tells of that.
+                Some(at) => drop(timeout_at(at, self.beside.freed()).await),
+                None => self.beside.freed().await,
+            }
+        }
+    }
+
+    /// When the next of the servers that are left alone may be asked again.
+    fn returns(&self, now: Instant) -> Option<Instant> {
+        let members = self.members();
+        members.servers.iter().filter_map(|server| server.returns(now)).min()
     }
 
     /// The server that is to be asked next, of those that were not. `has_nothing_to_lose`: of those that

@@ -1,17 +1,18 @@
 //! Sending a request to the servers behind Larder: connections, time limits, what failed.
 //!
 //! [`Upstream::send`] is the path of one forward request. `outgoing` is the request and `content` what it
-//! carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `server` an exchange
-//! with that. `connections` are those to one server, `connect` opens them, and one is `lent` to an exchange: most of
-//! HTTP/1.1 are `direct`, others hyper has with its `wire`, several share one of `http2`. `tls` says whom they believe. A
-//! response that is `understood` has its content `coming`, in a `reply` on its way back, `failure` is why there
-//! is none, and `retry` whether it is asked for again. `probe` asks servers how they are, and `names` which they
-//! are.
+//! carries, `group` the servers, of which `balance` chooses one by how each is `standing`, `beside` what those have
+//! in common, `server` an exchange with one. `connections` are those to one server, `connect` opens them, and one is
+//! `lent` to an exchange: most of HTTP/1.1 are `direct`, others hyper has with its `wire`, several share one of
+//! `http2`. `tls` says whom they believe. A response that is `understood` has its content `coming`, in a `reply` on its
+//! way back, `failure` is why there is none, and `retry` whether it is asked for again. `probe` asks servers how they
+//! are, and `names` which they are.
 //!
 //! What may be sent, and what a failure becomes for the client, is `gateway`'s business.
 
 mod arriving;
 mod balance;
+mod beside;
 mod coming;
 mod connect;
 mod connections;
@@ -173,7 +174,7 @@ impl Upstream {
     /// See [`Failure`]. Dropping the future gives the request up.
     pub async fn send(&self, outgoing: &Outgoing<'_, '_>) -> Result<Response<Reply>, Failure> {
         let sent = match self.total_timeout {
-            None => self.send_at_leisure(outgoing).await,
+            None => self.send_at_leisure(outgoing, None).await,
             // On the heap: few upstreams have a limit, and a request has no room for both ways.
             Some(most) => Box::pin(self.send_in_time(outgoing, most)).await,
         };
@@ -190,7 +191,8 @@ impl Upstream {
         most: Duration,
     ) -> Result<Response<Reply>, Failure> {
         let end = Instant::now() + most;
-        let sent = tokio::time::timeout_at(end, self.send_at_leisure(outgoing)).await;
+        let sent = self.send_at_leisure(outgoing, Some(end));
+        let sent = tokio::time::timeout_at(end, sent).await;
         let mut response = sent.unwrap_or(Err(Failure::Timeout))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.body_mut().end_by(end);
@@ -198,10 +200,12 @@ impl Upstream {
         Ok(response)
     }
 
-    /// As [`Upstream::send`], however long it takes in all.
+    /// As [`Upstream::send`], however long it takes in all. Where somebody drops it at its `end`, it is told to
+    /// the server that was silent.
     async fn send_at_leisure(
         &self,
         outgoing: &Outgoing<'_, '_>,
+        end: Option<Instant>,
     ) -> Result<Response<Reply>, Failure> {
         let hash = if self.group.goes_by_hash() { outgoing.hash() } else { 0 };
         let now = Instant::now();
@@ -213,8 +217,11 @@ impl Upstream {
         let mut call = self.group.first(hash, now).await?;
         loop {
             let (server, begun) = (Arc::clone(call.server()), call.begun());
+            // Who got the request late is not to blame.
+            let is_due =
+                |end: &Instant| self.total_timeout.is_some_and(|it| *end - begun >= it / 2);
             // A future is moved into each that waits for it. On the heap it is so once, and the others are small.
-            let (result, now) = Box::pin(call.ask(outgoing)).await;
+            let (result, now) = Box::pin(call.ask(outgoing, end.filter(is_due))).await;
             if result.is_ok() {
                 self.figures.heads.count(now - begun);
             }

@@ -1,18 +1,30 @@
 //! Active health checks: each server is asked for a path now and then, whatever requests there are.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
+use http_body::Body as _;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::config::Health;
 
+use super::coming::Coming;
+use super::lent::Lent;
 use super::server::Server;
 use super::{Content, Failure, Outgoing};
+
+/// So many octets of an answer are read, so that its connection is kept. A longer one ends with it.
+const MOST: usize = 64 * 1024;
+
+/// What came of asking.
+type Answer = Result<(Response<Coming>, Lent), Failure>;
 
 /// The checks of an upstream's servers. Dropping them ends them.
 pub(super) struct Probes {
@@ -53,13 +65,25 @@ async fn probe(server: Arc<Server>, health: Health) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let checked = check(&server, &health).await;
-        server.checked(&checked, &health);
+        let end = Instant::now() + health.timeout;
+        let asked = timeout_at(end, ask_again(&server, &health)).await;
+        let answer = asked.unwrap_or(Err(Failure::Timeout));
+        server.checked(&verdict(&answer, &health), &health);
+        if let Ok((response, lent)) = answer {
+            drop(timeout_at(end, finish(response.into_body(), lent)).await);
+        }
     }
 }
 
-/// Why a server is not healthy.
-async fn check(server: &Server, health: &Health) -> Result<(), String> {
+/// Asks a server; once more if a connection closed, as it may have been idle.
+async fn ask_again(server: &Server, health: &Health) -> Answer {
+    match ask(server, health).await {
+        Err(Failure::Broken(cause)) if cause.is_close() => ask(server, health).await,
+        answer => answer,
+    }
+}
+
+async fn ask(server: &Server, health: &Health) -> Answer {
     let target = PathAndQuery::try_from(health.path.as_str()).ok();
     let agent = (USER_AGENT, HeaderValue::from_static("larder-health"));
     let fields = || HeaderMap::from_iter([agent.clone()]).into();
@@ -73,13 +97,27 @@ async fn check(server: &Server, health: &Health) -> Result<(), String> {
         key: None,
         upgrade: None,
     };
-    let exchange = server.exchange(&outgoing, health.host.is_some(), Instant::now());
-    let answer = timeout(health.timeout, exchange).await;
-    match answer.unwrap_or(Err(Failure::Timeout)) {
+    server.exchange(&outgoing, health.host.is_some(), Instant::now()).await
+}
+
+/// Why a server is not healthy.
+fn verdict(answer: &Answer, health: &Health) -> Result<(), String> {
+    match answer {
         Ok((response, _)) if health.statuses.has(response.status()) => Ok(()),
         Ok((response, _)) => Err(format!("it answered {}", response.status().as_u16())),
         Err(failure) => Err(failure.in_full()),
     }
+}
+
+/// Reads the rest of an answer, unless that is long or breaks off, so that its connection is kept.
+async fn finish(mut content: Coming, lent: Lent) {
+    let mut room = MOST;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut content).poll_frame(cx)).await {
+        let length = frame.map(|frame| frame.data_ref().map_or(0, Bytes::len));
+        let Some(rest) = length.ok().and_then(|length| room.checked_sub(length)) else { return };
+        room = rest;
+    }
+    lent.end(None, content.wire());
 }
 
 /// What several checks have come to.

@@ -141,6 +141,7 @@ mod tests {
     #[test]
     fn what_may_have_been_done_is_repeated_only_without_harm() {
         let closed = || Failure::broken(io::Error::from(io::ErrorKind::ConnectionReset));
+        let cut = || Failure::broken(io::Error::from(io::ErrorKind::UnexpectedEof));
         let nonsense = || Failure::broken(io::Error::other("nonsense"));
         let safe = Tries { may_repeat: true, ..Tries::default() };
         let once = Tries { retries: 1, ..safe };
@@ -153,6 +154,8 @@ mod tests {
             (closed(), write, None, "it may have been done"),
             (closed(), safe, Some(Again::Anywhere), "it may have been idle"),
             (closed(), once, Some(Again::Elsewhere), "that was no idle one"),
+            (cut(), write, None, "it may have been done"),
+            (cut(), safe, Some(Again::Anywhere), "TLS ended without saying so"),
             (closed(), twice, None, "often enough"),
             (nonsense(), safe, Some(Again::Elsewhere), "another may be right"),
             (Failure::Timeout, safe, Some(Again::Elsewhere), "another may be there"),

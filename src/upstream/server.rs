@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, Uri};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::{self, Eject, Health};
 
 use super::balance::Candidate;
+use super::beside::Beside;
 use super::coming::Coming;
 use super::connect::Connector;
 use super::connections::Connections;
+use super::content::Progress;
 use super::lent::Lent;
 use super::names::Whereto;
 use super::outgoing::{self, Message};
@@ -56,47 +57,6 @@ pub(super) struct Server {
     preserve_host: bool,
 }
 
-/// What a server has in common with those beside it.
-pub(super) struct Beside {
-    /// Told whenever one could take another request.
-    pub(super) freed: Notify,
-    /// So many they are.
-    count: AtomicUsize,
-    /// Told when one is in trouble, by the places of what is configured.
-    troubles: Box<[Notify]>,
-}
-
-impl Beside {
-    /// Of so many that are configured.
-    pub(super) fn new(count: usize) -> Self {
-        Self {
-            freed: Notify::new(),
-            count: count.into(),
-            troubles: (0..count).map(|_| Notify::new()).collect(),
-        }
-    }
-
-    /// They are so many from now on.
-    pub(super) fn are(&self, count: usize) {
-        self.count.store(count, Ordering::Relaxed);
-        self.freed.notify_waiters();
-    }
-
-    /// Waits until one of this place is in trouble. What is told meanwhile is kept.
-    pub(super) async fn trouble(&self, place: usize) {
-        match self.troubles.get(place) {
-            Some(trouble) => trouble.notified().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn in_trouble(&self, place: usize) {
-        if let Some(trouble) = self.troubles.get(place) {
-            trouble.notify_one();
-        }
-    }
-}
-
 /// What became of requests to a server.
 #[derive(Default)]
 struct Record {
@@ -134,8 +94,24 @@ pub(super) struct Call {
     began: Duration,
     /// What became of it is known to the server.
     is_told: bool,
+    /// When it ends, if the server is to have answered by then.
+    due: Option<Box<Due>>,
     /// What the server has answered without.
     unwanted: Option<Box<Content>>,
+}
+
+/// When a request ends, whatever it waits for.
+struct Due {
+    end: Instant,
+    /// Of the request's content.
+    progress: Option<Arc<Progress>>,
+}
+
+impl Due {
+    /// That was so long, and the server has had all that it could answer.
+    fn is_over(&self, now: Instant) -> bool {
+        self.end <= now && self.progress.as_ref().is_none_or(|progress| progress.is_over())
+    }
 }
 
 impl Server {
@@ -212,7 +188,7 @@ impl Server {
 
     /// What failures lead to; nothing where there would be no other to ask.
     fn eject(&self) -> Option<&Eject> {
-        self.eject.as_ref().filter(|_| self.beside.count.load(Ordering::Relaxed) > 1)
+        self.eject.as_ref().filter(|_| self.beside.are_several())
     }
 
     fn now(&self) -> Duration {
@@ -237,6 +213,12 @@ impl Server {
             is_full: self.max_requests.is_some_and(|most| in_flight >= most),
             in_flight,
         }
+    }
+
+    /// When it may be asked again, if that is to come.
+    pub(super) fn returns(&self, now: Instant) -> Option<Instant> {
+        let returns = self.record().standing.returns()?;
+        self.made.checked_add(returns).filter(|returns| *returns > now)
     }
 
     /// How it is.
@@ -279,7 +261,13 @@ impl Server {
             }
         };
         let mut record = self.record();
-        let change = self.eject().and_then(|rules| record.standing.failed(began, now, rules));
+        let change = if let Some(rules) = self.eject() {
+            record.standing.failed(began, now, rules)
+        } else {
+            // Others may come, and then it is to be tried again.
+            record.standing.given_up(began);
+            None
+        };
         record.last_failure = Some((now, why.clone()));
         drop(record);
         self.log(change, &why);
@@ -319,6 +307,7 @@ impl Server {
         }
         record.checked = now;
         drop(record);
+        self.beside.free();
         let address = self.address().map(tracing::field::display);
         match result {
             Ok(()) => info!(%upstream, %server, address, "server is healthy again"),
@@ -329,8 +318,11 @@ impl Server {
         }
     }
 
-    /// Says once what has changed.
+    /// Says once what has changed, also to those who wait for a server.
     fn log(&self, change: Option<Change>, error: &str) {
+        if change.is_some() {
+            self.beside.free();
+        }
         let Self { upstream, name: server, .. } = self;
         let address = self.address().map(tracing::field::display);
         match change {
@@ -367,7 +359,7 @@ impl Call {
         server.in_flight.fetch_add(1, Ordering::Relaxed);
         let began = now.saturating_duration_since(server.made);
         server.record().standing.asked(began);
-        Self { server, begun: now, began, is_told: false, unwanted: None }
+        Self { server, begun: now, began, is_told: false, due: None, unwanted: None }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -390,11 +382,13 @@ impl Call {
     }
 
     /// Sends the request and waits for the response head, or for what it fails by; and says when that was.
-    /// Dropping the future gives the request up.
+    /// Dropping the future gives the request up. From `due` on that is the server's silence.
     pub(super) async fn ask(
         mut self,
         outgoing: &Outgoing<'_, '_>,
+        due: Option<Instant>,
     ) -> (Result<Response<Reply>, Failure>, Instant) {
+        self.due = due.map(|end| Box::new(Due { end, progress: outgoing.content.progress() }));
         let server = &*self.server;
         let result = server.exchange(outgoing, server.preserve_host, self.begun()).await;
         let now = Instant::now();
@@ -425,12 +419,18 @@ impl Drop for Call {
     fn drop(&mut self) {
         // It would keep the connection for ever.
         self.unwanted.iter().for_each(|content| content.give_up());
-        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.server.max_requests.is_some() {
-            self.server.beside.freed.notify_one();
-        }
         if !self.is_told {
-            self.server.record().standing.given_up(self.began);
+            let now = Instant::now();
+            if self.due.as_ref().is_some_and(|due| due.is_over(now)) {
+                self.server.learn(self.began, now, Err(&Failure::Timeout));
+            } else {
+                self.server.record().standing.given_up(self.began);
+            }
+        }
+        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waits finds all of that.
+        if self.server.max_requests.is_some() {
+            self.server.beside.free();
         }
     }
 }
@@ -445,4 +445,63 @@ pub(super) fn name(url: &Uri) -> Box<str> {
 pub(super) fn hash(octets: &[u8]) -> u64 {
     let hash = blake3::hash(octets);
     u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 octets"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::UpstreamServer;
+    use crate::upstream::tls;
+
+    /// A server that is left alone for no time after each failure.
+    fn server(beside: &Arc<Beside>) -> Arc<Server> {
+        let eject = Eject {
+            failures: 1,
+            period: Duration::ZERO,
+            at_most: Duration::ZERO,
+            ..Eject::default()
+        };
+        let config = config::Upstream {
+            eject: Some(eject),
+            ..config::Upstream::new("a".to_owned(), Vec::new())
+        };
+        let tls = tls::client(&config).unwrap();
+        let server = UpstreamServer::new(Uri::from_static("http://127.0.0.1:1"));
+        Arc::new(Server::new(&server, 0, Whereto::default(), &config, &tls, beside))
+    }
+
+    #[test]
+    fn a_trial_that_fails_where_there_is_no_other_is_over() {
+        let beside = Arc::new(Beside::new(2));
+        let server = server(&beside);
+        let fail = || {
+            let mut call = Call::begin(Arc::clone(&server), Instant::now());
+            server.learn(call.began, Instant::now(), Err(&Failure::Timeout));
+            call.is_told = true;
+        };
+        fail();
+        assert_eq!(server.told().state, ServerState::Ejected);
+        beside.are(1);
+        fail();
+        assert_eq!(server.told().state, ServerState::Trial);
+        beside.are(2);
+        assert!(server.candidate(Instant::now()).is_usable, "it can be tried again");
+    }
+
+    #[test]
+    fn a_request_that_ends_unanswered_is_a_failure_once_it_was_due() {
+        let beside = Arc::new(Beside::new(2));
+        for (due, expected) in [
+            (None, ServerState::Up),
+            (Some(Duration::from_hours(1)), ServerState::Up),
+            (Some(Duration::ZERO), ServerState::Ejected),
+        ] {
+            let server = server(&beside);
+            let now = Instant::now();
+            let mut call = Call::begin(Arc::clone(&server), now);
+            call.due = due.map(|due| Box::new(Due { end: now + due, progress: None }));
+            drop(call);
+            assert_eq!(server.told().state, expected, "{due:?}");
+        }
+    }
 }

@@ -78,6 +78,14 @@ impl Standing {
         }
     }
 
+    /// When it may be asked again, if it is left alone.
+    pub(super) fn returns(&self) -> Option<Duration> {
+        match self.state {
+            State::Ejected { until } => Some(until),
+            _ => None,
+        }
+    }
+
     /// A request goes to it.
     pub(super) fn asked(&mut self, now: Duration) {
         match self.state {

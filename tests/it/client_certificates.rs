@@ -99,6 +99,23 @@ async fn a_response_to_one_client_is_no_answer_to_another() {
 }
 
 #[tokio::test]
+async fn nobody_hides_which_certificate_he_has() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    let gateway = setup(&origin, &pki, ", client_cert_field = true").start().await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    let [certificate, key] = ["pem", "key"].map(|kind| pki.at(&format!("anna.{kind}")));
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let own = ["--http1.1", "--cert", &certificate, "--key", &key];
+    let claims = ["--header", "Connection: client-cert", "--header", "Client_Cert: :Zm9yZ2Vk:"];
+    let arguments = [&own[..], &claims, &TOLD].concat();
+    let said = pki.curl(gateway.address(), "shop.example", "/a", &arguments).await;
+    assert_eq!(said, "1 200 larder; fwd=uri-miss; detail=client-cert");
+    let seen = origin.last("/a");
+    assert_eq!(seen.field("client-cert"), Some(field(&pki, "anna")));
+    assert_eq!(seen.field("client_cert"), None);
+}
+
+#[tokio::test]
 async fn a_response_for_everybody_is_shared() {
     let (origin, pki) = (Origin::start().await, Pki::new());
     let gateway = setup(&origin, &pki, ", client_cert_field = true").start().await;

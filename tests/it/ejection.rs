@@ -1,6 +1,7 @@
 //! Servers that fail are left alone for a while, and told of.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::support::client::Ask;
 use crate::support::gateway::{Gateway, Setup};
@@ -129,6 +130,43 @@ async fn server_comes_back_by_one_request() {
     gateway.get("/a").await.code(200);
     gateway.get("/a").await.code(200);
     assert!(sick.count("/a") > 2, "it has its turns again");
+}
+
+#[tokio::test]
+async fn server_whose_time_is_over_takes_those_who_wait() {
+    let (sick, well) = (Origin::start().await, Origin::start().await);
+    sick.on("/a").reply(fresh(status(503)));
+    let held = well.on("/held").hold(fresh(ok("held")));
+    let setup = setup(&[&sick, &well], "{ failures = 1, for = \"1s\" }");
+    let gateway = setup.upstream("max_requests = 1\nmax_wait = \"1h\"").start().await;
+    gateway.get("/a").await.code(503);
+    sick.on("/a").reply(fresh(ok("1")));
+    let running = tokio::spawn(gateway.ask("GET", "/held").send());
+    until("the other has a request", || well.count("/held") == 1).await;
+    let waiting = [(); 2].map(|()| tokio::spawn(gateway.ask("GET", "/a").send()));
+    for waits in waiting {
+        let got = timeout(PATIENCE, waits).await.expect("nobody takes it");
+        got.unwrap().code(200).body("1");
+    }
+    held.release();
+    running.await.unwrap().code(200).body("held");
+}
+
+#[tokio::test]
+async fn server_that_is_silent_until_no_time_is_left_is_left_alone() {
+    let (sick, well) = (Origin::start().await, Origin::start().await);
+    let _held = sick.on("/a").hold(fresh(ok("0")));
+    well.on("/a").reply(fresh(ok("1")));
+    let setup = setup(&[&sick, &well], "{ failures = 1, for = \"1h\", at_most = \"1h\" }");
+    let gateway = setup.upstream("total_timeout = \"500ms\"").start().await;
+    gateway.get("/a").await.code(504).status("fwd=uri-miss; detail=upstream-timeout");
+    for _ in 0..4 {
+        gateway.get("/a").await.code(200).body("1");
+    }
+    sick.saw("/a", 1);
+    let told = servers(&gateway).await;
+    assert_eq!((&told[0]["state"], &told[1]["state"]), (&json!("ejected"), &json!("up")));
+    assert_eq!(told[0]["last_failure"]["text"], "upstream did not answer in time");
 }
 
 #[tokio::test]

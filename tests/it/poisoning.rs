@@ -47,6 +47,7 @@ fn shapes() -> Vec<Shape> {
         shape("another host", &[("x-forwarded-host", "evil")], false),
         shape("another scheme", &[("x-forwarded-proto", "evil")], false),
         shape("another scheme, by its other name", &[("x-forwarded-scheme", "evil")], false),
+        shape("another host, spelt otherwise", &[("x_forwarded_host", "evil")], false),
         shape("several of these", &[("x-forwarded-host", "evil"), ("x-host", "evil")], false),
         shape("another target", &[("x-original-url", "/evil"), ("x-rewrite-url", "/evil")], false),
         shape("another method", &[("x-http-method-override", "evil")], false),

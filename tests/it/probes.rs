@@ -1,7 +1,10 @@
 //! Servers are checked, whatever requests there are.
 
+use tokio::time::timeout;
+
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Reply, ok, status};
+use crate::support::raw::{RawOrigin, Step};
 use crate::support::{PATIENCE, until};
 
 const HEALTH: &str = "health = { path = \"/healthz?deep\", interval = \"2ms\", timeout = \"5s\", \
@@ -49,6 +52,65 @@ async fn server_that_is_not_healthy_gets_no_requests_until_it_is() {
     until("it is back", || states(&gateway) == ["up", "unhealthy"]).await;
     gateway.get("/a").await.body("0");
     gateway.get("/a").await.body("0");
+}
+
+#[tokio::test]
+async fn server_that_is_healthy_again_takes_those_who_wait() {
+    let origins = [Origin::start().await, Origin::start().await];
+    for (number, origin) in origins.iter().enumerate() {
+        origin.on("/a").reply(fresh(ok(number.to_string())));
+    }
+    origins[0].on("/healthz?deep").reply(status(503));
+    origins[1].on("/healthz?deep").reply(ok("fine"));
+    let held = origins[1].on("/held").hold(fresh(ok("held")));
+    let setup = Gateway::setup_before(&[origins[0].url(), origins[1].url()]);
+    let bounds = "max_requests = 1\nmax_wait = \"1h\"";
+    let gateway = setup.upstream(HEALTH).upstream(bounds).start().await;
+    until("one is out", || states(&gateway) == ["unhealthy", "up"]).await;
+    let running = tokio::spawn(gateway.ask("GET", "/held").send());
+    until("the other has a request", || origins[1].count("/held") == 1).await;
+    let waiting = [(); 2].map(|()| tokio::spawn(gateway.ask("GET", "/a").send()));
+    until("two wait", || {
+        gateway.service().gateway().upstreams().all(|upstream| upstream.waiting() == 2)
+    })
+    .await;
+    origins[0].on("/healthz?deep").reply(ok("fine"));
+    for waits in waiting {
+        let got = timeout(PATIENCE, waits).await.expect("nobody takes it");
+        got.unwrap().code(200).body("0");
+    }
+    held.release();
+    running.await.unwrap().code(200).body("held");
+}
+
+#[tokio::test]
+async fn checks_leave_their_connection_to_the_next() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n",
+    ] {
+        let mut steps =
+            [Step::Head, Step::Send(answer)].into_iter().cycle().take(6).collect::<Vec<_>>();
+        steps.extend([Step::Head, Step::Stay]);
+        let origin = RawOrigin::start(&steps).await;
+        let setup = Gateway::setup_before(&[origin.url()]).upstream(HEALTH);
+        let _gateway = setup.start().await;
+        until("it is checked", || origin.heads().len() == 4).await;
+        assert_eq!(origin.connections(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn connection_that_closes_under_a_check_says_nothing_of_the_server() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let origin = RawOrigin::start(&[Step::Head, Step::Send(answer), Step::Head]).await;
+    let setup = Gateway::setup_before(&[origin.url()]).upstream(HEALTH);
+    let gateway = setup.start().await;
+    until("it is checked", || origin.heads().len() > 20).await;
+    assert_eq!(states(&gateway), ["up"]);
+    let gateway = gateway.service().gateway();
+    let mut servers = gateway.upstreams().flat_map(larder::upstream::Upstream::servers);
+    assert!(servers.all(|server| server.last_failure.is_none()));
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::nobody;
@@ -174,4 +177,41 @@ async fn files_that_cannot_be_used_are_told() {
         assert!(ran.err.contains(expected), "{}", ran.err);
         assert!(ran.err.starts_with("gateway.toml:"), "{}", ran.err);
     }
+}
+
+/// Takes a request without content, and answers it if it is to be answered.
+async fn answer(stream: &mut TlsStream<TcpStream>, is_answered: bool) {
+    let mut came = Vec::new();
+    while !came.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut came).await.unwrap() > 0, "it was closed");
+    }
+    if is_answered {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_closes_without_saying_so_is_asked_again() {
+    let pki = Pki::new();
+    pki.certify("server", &["localhost"], "server");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = pki.acceptor("server", &[]);
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut idle = acceptor.accept(stream).await.unwrap();
+        answer(&mut idle, true).await;
+        answer(&mut idle, false).await;
+        // TLS would have had it say `close_notify` first.
+        drop(idle);
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut other = acceptor.accept(stream).await.unwrap();
+        answer(&mut other, true).await;
+        other
+    });
+    let gateway = setup(&pki, "localhost", port, "").start().await;
+    gateway.get("/a").await.code(200).body("1");
+    gateway.get("/b").await.code(200).body("1");
+    let _open = serving.await.unwrap();
 }
