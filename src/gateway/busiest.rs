@@ -4,12 +4,14 @@
 //! without `Authorization` and without a certificate, on a route whose key is made of nothing that tells users apart, which was
 //! answered from the cache.
 
+use std::collections::HashMap;
+use std::mem;
 use std::time::Duration;
 
 use http::Method;
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION};
 
-use crate::busiest::Ranking;
+use crate::busiest::{Busiest, Ranking};
 use crate::message::CLIENT_CERT;
 use crate::plugin::Policy;
 use crate::store::NotKept;
@@ -32,6 +34,18 @@ pub enum NoRanking {
     /// It is out of reach, or cannot be added to.
     #[error("the busiest URLs are out of reach: {0}")]
     NotKept(#[from] NotKept),
+}
+
+/// What was counted, on its way into the ranking. Dropping it puts back what is in it.
+struct Taken<'a> {
+    busiest: &'a Busiest,
+    counts: HashMap<Box<str>, u64>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.busiest.put_back(mem::take(&mut self.counts));
+    }
 }
 
 /// Whether keys that these policies make tell nothing of who asks.
@@ -68,8 +82,8 @@ impl Gateway {
 
     /// Adds what was counted to the ranking that the fleet shares, and answers that.
     ///
-    /// Two gateways may do so at the same moment; then what one has counted since the last time is lost,
-    /// which changes no rank.
+    /// Two processes may do so at the same moment; then what one has counted since the last time is
+    /// lost, which changes no rank. Dropping the future loses nothing.
     ///
     /// # Errors
     /// There is none, or it cannot be added to: what was counted is added the next time.
@@ -79,15 +93,15 @@ impl Gateway {
         if wanted == 0 {
             return Err(NoRanking::NotWanted);
         }
+        // Nobody else here reads what is about to be written over.
+        let _turn = self.lasting.ranking.lock().await;
         let kept = self.store.read_note(NAME).await?;
         let mut ranking = kept.as_deref().map(Ranking::parse).unwrap_or_default();
-        let counts = busiest.take();
-        ranking.add(&counts, self.clock.now(), wanted);
-        if !counts.is_empty()
-            && let Err(error) = self.store.write_note(NAME, ranking.octets(), LIFETIME).await
-        {
-            busiest.put_back(counts);
-            return Err(error.into());
+        let mut taken = Taken { busiest, counts: busiest.take() };
+        ranking.add(&taken.counts, self.clock.now(), wanted);
+        if !taken.counts.is_empty() {
+            self.store.write_note(NAME, ranking.octets(), LIFETIME).await?;
+            taken.counts.clear();
         }
         ranking.limit(wanted);
         Ok(ranking)

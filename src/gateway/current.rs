@@ -130,6 +130,8 @@ pub struct Lasting {
     upstreams: Arc<Mutex<VecDeque<Box<str>>>>,
     /// The URLs that are hit most.
     pub(super) busiest: Arc<Busiest>,
+    /// The turn to add them to the ranking that is kept.
+    pub(super) ranking: Arc<tokio::sync::Mutex<()>>,
     /// What was not stored lately.
     pub(super) refusals: Arc<Refusals>,
     /// Coded forms in the making.
@@ -156,6 +158,7 @@ impl Lasting {
             tracer: None,
             upstreams: Arc::default(),
             busiest: Arc::default(),
+            ranking: Arc::default(),
             refusals: Arc::default(),
             workshop: Workshop::default(),
             comparisons: Arc::default(),

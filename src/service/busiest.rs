@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -16,27 +17,30 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// The running task. Dropping it leaves the task to its runtime.
 pub(super) struct Ranking {
     current: Arc<Current>,
+    end: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Ranking {
     /// Adds what was counted, until [`Ranking::stop`].
     pub(super) fn start(current: Arc<Current>) -> Self {
-        let adding = Arc::clone(&current);
+        let (adding, end) = (Arc::clone(&current), CancellationToken::new());
+        let ended = end.clone();
         let task = TaskTracker::new().spawn(async move {
             let mut ticks = interval(PERIOD);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
                 add(&adding).await;
             }
         });
-        Self { current, task }
+        Self { current, end, task }
     }
 
     /// Ends it, and adds what was counted last.
     pub(super) async fn stop(self) {
-        self.task.abort();
+        self.end.cancel();
+        // What it is adding has been added then.
+        drop(self.task.await);
         add(&self.current).await;
     }
 }

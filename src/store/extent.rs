@@ -39,6 +39,28 @@ impl Extent {
     }
 }
 
+/// How far this stream reaches. `None` if there is none.
+pub(super) async fn extent(
+    connection: &mut MultiplexedConnection,
+    stream: &str,
+) -> Result<Option<Extent>, Trouble> {
+    if !exists(connection, stream).await? {
+        return Ok(None);
+    }
+    let mut command = redis::cmd("XINFO");
+    command.arg("STREAM").arg(stream);
+    let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
+    Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
+}
+
+/// Whether anything lies under this key.
+pub(super) async fn exists(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+) -> Result<bool, Trouble> {
+    bounded(ANSWER, redis::cmd("EXISTS").arg(key).query_async(connection)).await
+}
+
 /// What a server tells of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Server {

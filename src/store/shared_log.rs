@@ -11,21 +11,21 @@
 //! | none of these | a mere cut | reads on |
 //!
 //! The identity is a random name beside the stream. Ids alone do not tell: another gateway may have
-//! appended to a log made anew before this one looks. Until the log has been read to its end again,
-//! nothing is taken from L2.
+//! appended to a log made anew before this one looks. So a log that is gone is made by a reader, with
+//! a record of everything at its beginning, and never by an append: that waits for it. Until the log
+//! has been read to its end again, nothing is taken from L2.
 //!
 //! Whether records can be appended makes no difference to reading (`sharing`).
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{mem, slice};
 
+use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamRangeReply, StreamReadReply};
-use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -33,7 +33,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::store::advice::{Told, advice, is_answer};
 use crate::store::connection::{PAUSES, Trouble, bounded};
-use crate::store::extent::{Extent, is_replica, server};
+use crate::store::extent::{exists, extent, is_replica, server};
 use crate::store::fleet::Fleet;
 use crate::store::l1::L1;
 use crate::store::lag::Lag;
@@ -53,7 +53,8 @@ const BLOCKED_ANSWER: Duration = Duration::from_millis(2500);
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
 /// Between two reads there are never so many records that some are trimmed which the second one should
-/// have brought, unless this process stood still for longer.
+/// have brought, unless this process stood still for longer. So it is once the log has been read to its
+/// end; before, each read looks for itself.
 const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// Records that come closer together than this are read, and applied, together, as reading is dearer than
@@ -184,7 +185,7 @@ impl SharedLog {
         while let Some(batch) = batches.next() {
             let before = self.log.head();
             let last = if batches.peek().is_none() { cause } else { Cause::Write };
-            let appending = self.appending(batch, last);
+            let appending = self.appending(batch, last, false);
             let deadline = Instant::from_std(clock::instant() + self.timeout);
             // What comes after records that wait does so, too.
             let answer = if receipt.shared {
@@ -253,25 +254,16 @@ impl SharedLog {
         let mut connection = link.commands();
         let mut asked = clock::instant();
         let first = self.bridge(&mut connection, seen).await?;
-        // Of the first read alone.
         let mut from = Some(first.max(seen.last));
         let mut confirmed = clock::instant();
         loop {
             let together = Instant::from_std(clock::instant() + TOGETHER);
             let before = mem::replace(&mut asked, clock::instant());
-            let (count, moment) = self.read(&mut connection, seen, before, from.take()).await?;
+            let (count, moment) = self.read(&mut connection, seen, before, from).await?;
             let is_at_end = count < BATCH;
-            // `FLUSHALL` takes the log away and leaves the connection.
             let is_new = is_at_end && !self.is_read();
             if is_new || confirmed.elapsed() >= self.block {
-                if self.identity(&mut connection).await? != seen.identity {
-                    return Err(Trouble::LogLost);
-                }
-                // And `REPLICAOF` makes another server of it.
-                let is_replica = is_replica(&mut connection).await?.unwrap_or(false);
-                if is_replica != self.is_replica.load(Ordering::Acquire) {
-                    return Err(Trouble::OtherRole);
-                }
+                self.check(&mut connection, seen).await?;
                 confirmed = clock::instant();
                 if is_at_end && !self.is_of_replica() {
                     self.lag.confirm(moment);
@@ -284,16 +276,37 @@ impl SharedLog {
                 seen.is_at_home = true;
                 info!(position = %seen.last, "read the invalidation log to its end");
             }
+            from = (!self.is_read()).then_some(seen.last);
             if is_at_end && count > 0 {
                 sleep_until(together).await;
             }
         }
     }
 
+    /// Finds out whether it is the log still, and the server, that the connection was made to.
+    async fn check(
+        &self,
+        connection: &mut MultiplexedConnection,
+        seen: &Seen,
+    ) -> Result<(), Trouble> {
+        // `FLUSHALL` takes the log away and leaves the connection; `DEL`, or an eviction, the stream
+        // alone. Who makes that anew has removed the identity before, so it is looked at after.
+        let is_there = exists(connection, &self.stream).await?;
+        if !is_there || self.identity(connection).await? != seen.identity {
+            return Err(Trouble::LogLost);
+        }
+        // And `REPLICAOF` makes another server of it.
+        let is_replica = is_replica(connection).await?.unwrap_or(false);
+        if is_replica != self.is_replica.load(Ordering::Acquire) {
+            return Err(Trouble::OtherRole);
+        }
+        Ok(())
+    }
+
     /// Reads the next records and applies them. Answers how many there were, and a moment before which
     /// no other had been appended, unless they are as many as one command reads. Waits for one only if
-    /// there was none the last time, for which it asked at `before`. Before the first read, records after
-    /// `from` may have been trimmed.
+    /// there was none the last time, for which it asked at `before`. Records after `from` may have
+    /// been trimmed meanwhile.
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
@@ -346,14 +359,14 @@ impl SharedLog {
         Ok((records.len(), self.lag.at(asked + waited)))
     }
 
-    /// Drops all from before the stream's beginning, if that is beyond this place: records that
-    /// [`SharedLog::bridge`] found there are gone, and perhaps were when they should have been read.
+    /// Drops all from before the stream's beginning, if that is beyond this place: records that were
+    /// there are gone, and perhaps were when they should have been read.
     async fn cover_trimmed(
         &self,
         connection: &mut MultiplexedConnection,
         from: Position,
     ) -> Result<(), Trouble> {
-        let extent = self.extent(connection).await?.filter(|extent| extent.trimmed);
+        let extent = extent(connection, &self.stream).await?.filter(|extent| extent.trimmed);
         let first = extent.and_then(|extent| extent.first);
         if let Some(first) = first.filter(|first| *first > from) {
             self.log.record(first, &Invalidation::EVERYTHING, clock::instant());
@@ -368,7 +381,7 @@ impl SharedLog {
         seen: &mut Seen,
     ) -> Result<Position, Trouble> {
         let identity = self.identity(connection).await?;
-        let extent = self.extent(connection).await?;
+        let extent = extent(connection, &self.stream).await?;
         let first = extent.and_then(|extent| extent.first).unwrap_or_default();
         let server = server(connection).await?;
         let is_replica = server.as_ref().is_some_and(|server| server.is_replica);
@@ -393,7 +406,14 @@ impl SharedLog {
             }
             Since::Same { is_doubtful: true } => self.doubt(connection, seen.last).await?,
             Since::Same { is_doubtful: false } => {}
-            Since::Lost { newest } => self.start_anew(connection, seen, newest).await?,
+            Since::Lost { newest } => {
+                if found.extent.is_none() && found.identity.is_some() {
+                    // The stream alone is gone. Others that read it are to see that it is another.
+                    let mut removing = redis::cmd("DEL");
+                    bounded(ANSWER, removing.arg(&self.identity).exec_async(connection)).await?;
+                }
+                self.start_anew(connection, seen, newest).await?;
+            }
         }
         // Whoever told the fleet: the next loss is another one.
         seen.distrusted = None;
@@ -420,7 +440,7 @@ impl SharedLog {
         warn!("Redis restarted or failed over, everything stored becomes stale");
         let place = self.log.distrust(last, true);
         let stale = Invalidation { scope: Scope::All, soft: true };
-        match self.append_above(connection, place, &stale).await {
+        match self.append_above(connection, place, &stale, false).await {
             // It can be read all the same.
             Err(trouble) if is_answer(&trouble) => {
                 let _place = self.append_later(&[stale], Cause::Trouble);
@@ -441,7 +461,7 @@ impl SharedLog {
         }
     }
 
-    /// Drops all that was stored before, here and in the fleet.
+    /// Drops all that was stored before, here and in the fleet. Makes the log if there is none.
     async fn start_anew(
         &self,
         connection: &mut MultiplexedConnection,
@@ -458,7 +478,7 @@ impl SharedLog {
             }
             self.log.distrust(newest.max(seen.last), false)
         });
-        let id = self.append_above(connection, place, &Invalidation::EVERYTHING).await?;
+        let id = self.append_above(connection, place, &Invalidation::EVERYTHING, true).await?;
         // Only now, so that a gateway that dies before this line leaves the work to the next one.
         let mut name = redis::cmd("SET");
         name.arg(&self.identity).arg(random_name()).arg("NX");
@@ -479,22 +499,25 @@ impl SharedLog {
         connection: &mut MultiplexedConnection,
         place: Position,
         record: &Invalidation,
+        makes_log: bool,
     ) -> Result<Position, Trouble> {
-        let id = self.append_on(connection, slice::from_ref(record), Cause::Trouble).await?;
+        let (records, cause) = (slice::from_ref(record), Cause::Trouble);
+        let id = self.append_on(connection, records, cause, makes_log).await?;
         if id >= place {
             return Ok(id);
         }
         // The record counts here from a place that the shared log has yet to reach.
         let place = self.log.position().next();
-        let command = self.adding(&place.to_string(), record, Cause::Trouble);
-        match bounded(ANSWER, command.exec_async(connection)).await {
-            Ok(()) => {
+        let command = self.adding(&place.to_string(), record, cause, makes_log);
+        match bounded(ANSWER, command.query_async::<Option<String>>(connection)).await {
+            Ok(Some(_)) => {
                 self.log.record(place, record, clock::instant());
                 Ok(place)
             }
+            Ok(None) => Err(Trouble::LogLost),
             // The log has gone beyond that place meanwhile.
             Err(Trouble::Failed(error)) if !error.is_io_error() => {
-                self.append_on(connection, slice::from_ref(record), Cause::Trouble).await
+                self.append_on(connection, records, cause, makes_log).await
             }
             Err(trouble) => Err(trouble),
         }
@@ -506,8 +529,9 @@ impl SharedLog {
         connection: &mut MultiplexedConnection,
         records: &[Invalidation],
         cause: Cause,
+        makes_log: bool,
     ) -> Result<Position, Trouble> {
-        let appending = self.appending(records, cause);
+        let appending = self.appending(records, cause, makes_log);
         let ids: Vec<_> = bounded(ANSWER, appending.query_async(connection)).await?;
         let ids = positions(&ids, records.len())?;
         Ok(self.apply(&ids, records, cause))
@@ -524,10 +548,10 @@ impl SharedLog {
     }
 
     /// The last record tells the cause.
-    fn appending(&self, records: &[Invalidation], cause: Cause) -> Pipeline {
+    fn appending(&self, records: &[Invalidation], cause: Cause, makes_log: bool) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (at, record) in records.iter().enumerate() {
-            let mut adding = self.adding("*", record, cause);
+            let mut adding = self.adding("*", record, cause, makes_log);
             if at + 1 == records.len()
                 && let Some((name, value)) = cause.field()
             {
@@ -540,12 +564,17 @@ impl SharedLog {
         pipeline
     }
 
-    fn adding(&self, id: &str, record: &Invalidation, cause: Cause) -> redis::Cmd {
+    /// Without a log, and unless it makes one, this is answered by nil.
+    fn adding(&self, id: &str, record: &Invalidation, cause: Cause, makes_log: bool) -> redis::Cmd {
         // By the server's clock, as of the newest record: it trims a little late, never early.
         let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.log.head().millis.saturating_sub(lifetime);
         let mut command = redis::cmd("XADD");
-        command.arg(&self.stream).arg("MINID").arg("~").arg(oldest).arg(id);
+        command.arg(&self.stream);
+        if !makes_log {
+            command.arg("NOMKSTREAM");
+        }
+        command.arg("MINID").arg("~").arg(oldest).arg(id);
         command.arg(record::fields(record)).arg("by").arg(&*self.fleet.name());
         if let Some(cause) = cause.as_str() {
             command.arg("cause").arg(cause);
@@ -559,20 +588,6 @@ impl SharedLog {
     ) -> Result<Option<String>, Trouble> {
         text(connection, &self.identity).await
     }
-
-    async fn extent(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Option<Extent>, Trouble> {
-        let mut exists = redis::cmd("EXISTS");
-        if !bounded(ANSWER, exists.arg(&self.stream).query_async::<bool>(connection)).await? {
-            return Ok(None);
-        }
-        let mut command = redis::cmd("XINFO");
-        command.arg("STREAM").arg(&self.stream);
-        let info: HashMap<String, Value> = bounded(ANSWER, command.query_async(connection)).await?;
-        Extent::parse(&info).map(Some).ok_or(Trouble::Nonsense)
-    }
 }
 
 async fn text(
@@ -582,7 +597,10 @@ async fn text(
     bounded(ANSWER, redis::cmd("GET").arg(key).query_async(connection)).await
 }
 
-fn positions(ids: &[String], expected: usize) -> Result<Vec<Position>, Trouble> {
-    let positions: Vec<_> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+fn positions(ids: &[Option<String>], expected: usize) -> Result<Vec<Position>, Trouble> {
+    if ids.contains(&None) {
+        return Err(Trouble::LogLost);
+    }
+    let positions: Vec<_> = ids.iter().flatten().filter_map(|id| id.parse().ok()).collect();
     if positions.len() == expected { Ok(positions) } else { Err(Trouble::Nonsense) }
 }

@@ -106,7 +106,8 @@ impl SharedLog {
                 self.place_purges();
                 return Ok(());
             }
-            let last = self.append_on(connection, &records, Cause::Unknown { purge }).await?;
+            let cause = Cause::Unknown { purge };
+            let last = self.append_on(connection, &records, cause, false).await?;
             self.waiting.appended(last, || self.log.all_shared());
         }
     }

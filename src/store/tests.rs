@@ -3,13 +3,18 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -605,6 +610,77 @@ async fn who_starts_after_records_were_trimmed_uses_nothing_older() {
     first.invalidate("/b").await;
     redis.ask("XTRIM test:log MAXLEN 1").unwrap();
     let second = Gateway::on(&redis).await;
+    assert_eq!(second.in_l2("/a").await, "uri-miss");
+    second.put_in_l2(&redis, "/c", "3").await;
+    assert_eq!(second.in_l2("/c").await, "3");
+}
+
+/// A way to Redis, which is sent a command of its own just before the log is read for the second time.
+struct Way {
+    folder: TempDir,
+    _serving: JoinSet<()>,
+}
+
+impl Way {
+    fn to(redis: &Arc<Server>, command: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("way.sock")).unwrap();
+        let (redis, reads) = (Arc::clone(redis), Arc::new(AtomicUsize::new(0)));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (redis, reads) = (Arc::clone(&redis), Arc::clone(&reads));
+                connections.spawn(async move {
+                    let server = UnixStream::connect(redis.socket()).await.unwrap();
+                    let (from_client, mut to_client) = client.into_split();
+                    let (mut from_server, to_server) = server.into_split();
+                    let before_each = |octets: &[u8]| {
+                        let is_read = octets.windows(5).any(|word| word == b"XREAD");
+                        if is_read && reads.fetch_add(1, Ordering::Relaxed) == 1 {
+                            redis.ask(command).unwrap();
+                        }
+                    };
+                    tokio::select! {
+                        () = pass(from_client, to_server, before_each) => {}
+                        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+                    }
+                });
+            }
+        });
+        Self { folder, _serving: serving }
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path().join("way.sock").display())
+    }
+}
+
+/// Passes octets on, each piece after it was looked at.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, look: impl Fn(&[u8])) {
+    let mut octets = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut octets).await {
+        look(&octets[..count]);
+        if to.write_all(&octets[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_trimmed_while_a_gateway_catches_up_drop_what_was_stored_before() {
+    let redis = Arc::new(Server::start());
+    let first = Gateway::on(&redis).await;
+    first.put_in_l2(&redis, "/a", "1").await;
+    // What one command reads does not reach the one in the middle.
+    let others = || std::iter::repeat_n(on_path("/b", false), 600);
+    let records = others().chain([on_path("/a", false)]).chain(others());
+    assert!(first.store.invalidate(records.collect()).await.shared);
+
+    let way = Way::to(&redis, "XTRIM test:log MAXLEN 100");
+    let second = Gateway::start(Some(&way.url()), &SETTINGS);
+    second.is_in_step().await;
+    assert_eq!(redis.ask("XLEN test:log").unwrap(), ":100\r\n", "it was trimmed meanwhile");
     assert_eq!(second.in_l2("/a").await, "uri-miss");
     second.put_in_l2(&redis, "/c", "3").await;
     assert_eq!(second.in_l2("/c").await, "3");

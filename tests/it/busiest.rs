@@ -89,6 +89,28 @@ async fn a_fleet_counts_together() {
 }
 
 #[tokio::test]
+async fn no_hit_is_lost_while_several_ask_for_them() {
+    const HITS: u64 = 300;
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let gateway = Gateway::setup(&origin).redis(&redis).warm(COUNTED);
+    let gateway = gateway.start().await.in_step().await;
+    origin.on("/a").reply(ok("1").max_age(600));
+    gateway.get("/a").await.code(200);
+    let hits = async {
+        for _ in 0..HITS {
+            gateway.get("/a").await.status("hit");
+        }
+    };
+    let asks = || async {
+        for _ in 0..HITS {
+            gateway.admin("GET", "/busiest").send().await.code(200);
+        }
+    };
+    tokio::join!(hits, asks(), asks());
+    assert_eq!(busiest(&gateway).await, listed(&[("/a", HITS)]));
+}
+
+#[tokio::test]
 async fn what_may_tell_of_who_asks_is_not_counted() {
     let (origin, redis) = (Origin::start().await, Redis::start());
     let routes = "[policies.by-cookie]\nplugin = \"bundled:variants\"\ntime = \"10s\"\n\

@@ -112,6 +112,26 @@ async fn redis_that_lost_everything_takes_l1_along() {
     origin.saw("/a", 2);
 }
 
+/// Its identity stays, and records of a log that an append had made anew would look like all there were.
+#[tokio::test]
+async fn log_that_redis_lost_alone_takes_along_what_it_may_have_covered() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let first = setup(&origin, &redis).start().await.in_step().await;
+    origin.on("/x").reply(ok("old").max_age(600));
+    first.get("/x").await.body("old").status("fwd=uri-miss; stored");
+    until("it is written", || redis.ask("KEYS larder:r:*").unwrap() != "*0\r\n").await;
+    first.admin("DELETE", "/pattern/x").send().await.code(200);
+    origin.on("/x").reply(ok("new").max_age(600));
+
+    assert_eq!(redis.ask("DEL larder:log").unwrap(), ":1\r\n");
+    // It waits for a log, unless there is another one already.
+    first.admin("DELETE", "/pattern/other").send().await;
+    let second = setup(&origin, &redis).start().await.in_step().await;
+    second.get("/x").await.body("new").status("fwd=uri-miss; stored");
+    until("all is shared", || first.l2().log_in_step && first.l2().log_waiting == 0).await;
+    first.get("/x").await.body("new");
+}
+
 #[tokio::test]
 async fn redis_that_restarts_with_its_data_makes_what_is_stored_stale() {
     let (origin, mut redis) = (Origin::start().await, Redis::start());

@@ -14,6 +14,7 @@ mod database;
 mod files;
 mod folder;
 mod queue;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod trouble;

@@ -1,13 +1,19 @@
 //! The database by itself: what is removed first, and what becomes of the log. And a disk that is slow.
 
+use std::fmt::Debug;
+use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::Field;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Disk;
 use super::database::{Database, Kept};
@@ -160,8 +166,8 @@ fn changes_that_were_not_saved_go_together() {
     append(&database, 1, 100);
     database.change(false, |change| change.put(&key(2), 100, b"two")).unwrap();
     // As a kill would leave it.
-    std::fs::create_dir(&copy).unwrap();
-    std::fs::copy(folder.path().join(DATABASE), copy.join(DATABASE)).unwrap();
+    fs::create_dir(&copy).unwrap();
+    fs::copy(folder.path().join(DATABASE), copy.join(DATABASE)).unwrap();
     let copied = anew(&copy);
     assert_eq!(there(&copied, &[1, 2]), [1]);
     assert_eq!(places(&copied.log().unwrap()), [1]);
@@ -208,6 +214,68 @@ async fn damage_that_is_told_of_late_is_not_the_next_database_s() {
     let purged = store.purge(vec![on("a")]).await;
     assert!(purged.shared, "the writer has seen it: {purged:?}");
     assert!(Arc::ptr_eq(&next, &disk.open.load_full().unwrap()), "it is in use still");
+    end.cancel();
+}
+
+/// The errors that the program's log tells, of all tests of this process.
+#[derive(Clone, Default)]
+struct Errors(Arc<Mutex<Vec<String>>>);
+
+impl Errors {
+    /// How many name this folder.
+    fn of(&self, folder: &Path) -> usize {
+        let folder = folder.display().to_string();
+        self.0.lock().unwrap().iter().filter(|error| error.contains(&folder)).count()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() == Level::ERROR
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        });
+    }
+}
+
+/// As on a file system that takes no changes any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lacks_a_record_and_cannot_be_removed_is_told_of_once_and_tried_seldom() {
+    let errors = Errors::default();
+    let subscriber = Registry::default().with(errors.clone());
+    tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+    let folder = tempfile::tempdir().unwrap();
+    let (store, end, _) = store(folder.path());
+    let disk = store.disk.as_ref().unwrap();
+    let named = Arc::downgrade(&disk.open.load_full().unwrap());
+
+    // A folder with something in it cannot be removed as a file, nor another be put in its place.
+    let (path, aside) = (folder.path().join(DATABASE), folder.path().join("larder.redb.damaged"));
+    fs::remove_file(&path).unwrap();
+    for in_the_way in [&path, &aside] {
+        fs::create_dir(in_the_way).unwrap();
+        fs::write(in_the_way.join("file"), "").unwrap();
+    }
+    disk.queue.distrust(named.clone());
+    let told = || errors.of(folder.path());
+    let tried = async {
+        // The damage, and two vain tries.
+        while disk.errors.value() < 3 && told() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), tried).await.expect("it is not tried again");
+    assert_eq!(told(), 1);
+    assert!(disk.errors.value() < 10, "{} tries", disk.errors.value());
+
+    fs::remove_dir_all(&path).unwrap();
+    opened_after(disk, &named).await;
+    assert!(store.purge(vec![on("a")]).await.shared);
     end.cancel();
 }
 

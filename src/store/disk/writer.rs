@@ -8,24 +8,20 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::store::codec::{self, Frame};
 use crate::store::disk::Disk;
-use crate::store::disk::database::{Change, Database};
+use crate::store::disk::database::Database;
 use crate::store::disk::folder::{lock, open, remove, set_aside};
-use crate::store::disk::queue::{Append, Pass, What, Write};
+use crate::store::disk::queue::{Append, Pass, Write};
 use crate::store::disk::trouble::Trouble;
 use crate::store::log::Invalidation;
 use crate::store::record::Cause;
-use crate::store::search::SearchRules;
-use crate::store::second::{end, millis, useful};
+use crate::store::second::millis;
 use crate::store::shared_log::Receipt;
-use crate::store::variants::Variants;
-use crate::stored::CacheKey;
 
 /// Changes are made durable so often: what a kill can lose. Until then the room of what was
 /// overwritten is not free.
@@ -61,10 +57,18 @@ pub(super) struct Writer {
     rests_until: Instant,
     opens_at: Instant,
     pause: Duration,
-    is_told: bool,
+    told: Told,
     lies: Lies,
     /// The first octet of the files to be looked at next.
     orphans: Option<u8>,
+}
+
+/// What the log of the program has a line of, and that is not over.
+#[derive(Default)]
+struct Told {
+    trouble: bool,
+    /// What lacks a record cannot be removed.
+    record: bool,
 }
 
 /// What is known of what lies on the disk, before it is opened again.
@@ -92,7 +96,7 @@ impl Writer {
             rests_until: now,
             opens_at: now,
             pause: PAUSES.0,
-            is_told: false,
+            told: Told::default(),
             lies: Lies::Whole,
             orphans: Some(0),
         }
@@ -290,7 +294,7 @@ impl Writer {
     fn is_saved(&mut self) {
         self.unsaved = 0;
         self.pause = PAUSES.0;
-        if std::mem::take(&mut self.is_told) {
+        if std::mem::take(&mut self.told.trouble) {
             info!("L2 is back");
         }
     }
@@ -303,7 +307,7 @@ impl Writer {
         if matches!(trouble, Trouble::Damaged(_)) {
             self.lies = self.lies.max(Lies::Damaged);
         }
-        if !std::mem::replace(&mut self.is_told, true) {
+        if !std::mem::replace(&mut self.told.trouble, true) {
             warn!(error = %trouble, "L2 cannot be read or written on the disk, serving without it");
         }
         self.rests_until = clock::instant() + self.pause;
@@ -382,69 +386,20 @@ impl Writer {
         match remove(&self.disk.folder) {
             Ok(()) => {
                 self.lies = Lies::Whole;
+                self.told.record = false;
                 true
             }
             Err(error) => {
-                let folder = self.disk.folder.display();
-                self.opens_at = self.rests_until;
-                error!(%error, "an invalidation is not on the disk: empty {folder} before the next start");
+                self.disk.errors.count();
+                if !std::mem::replace(&mut self.told.record, true) {
+                    let folder = self.disk.folder.display();
+                    error!(%error, "an invalidation is not on the disk: empty {folder} before the next start");
+                }
+                // From now on: `failed` has its own moment, which may be long over.
+                self.opens_at = clock::instant() + self.pause;
+                self.pause = (self.pause * 2).min(PAUSES.1);
                 false
             }
         }
     }
-}
-
-impl Disk {
-    /// Writes one response or rule, and answers how long its frame is.
-    fn place(&self, change: &mut Change<'_>, write: &Write) -> Result<usize, redb::Error> {
-        let Write { key, what, now, .. } = write;
-        let whole = end(*now, self.ttl);
-        let (stored, variant) = match what {
-            What::Response(stored, variant) => (stored, variant),
-            What::Rule(rule) => {
-                let mut rules = match self.lies(change, key, *now)? {
-                    Some(Frame::Rules(rules)) => rules,
-                    _ => SearchRules::default(),
-                };
-                rules.add(rule.clone());
-                // As long as any response that it leads to.
-                return put(change, key, whole, codec::encode_rules(key, &rules).as_deref());
-            }
-        };
-        let under = variant.as_ref().map_or(key, |(variant, _)| &variant.known.key);
-        let end = end(*now, useful(&stored.freshness, *now, self.ttl));
-        let frame = codec::encode(under, stored, end, self.compression);
-        let octets = put(change, under, end, frame.as_deref())?;
-        let Some((variant, bound)) = variant else { return Ok(octets) };
-        let mut variants = match self.lies(change, key, *now)? {
-            Some(Frame::Variants(variants)) => variants,
-            _ => Variants::default(),
-        };
-        for gone in variants.add(variant.clone(), *bound) {
-            change.remove(&gone)?;
-        }
-        put(change, key, whole, codec::encode_variants(key, &variants).as_deref())?;
-        Ok(octets)
-    }
-
-    fn lies(
-        &self,
-        change: &Change<'_>,
-        key: &CacheKey,
-        now: SystemTime,
-    ) -> Result<Option<Frame>, redb::Error> {
-        let row = change.row(key)?.filter(|row| row.end > millis(now));
-        Ok(row.and_then(|row| codec::decode(key, &row.frame, self.max_size)))
-    }
-}
-
-fn put(
-    change: &mut Change<'_>,
-    key: &CacheKey,
-    end: u64,
-    frame: Option<&[u8]>,
-) -> Result<usize, redb::Error> {
-    let Some(frame) = frame else { return Ok(0) };
-    change.put(key, end, frame)?;
-    Ok(frame.len())
 }
