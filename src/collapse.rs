@@ -265,8 +265,8 @@ impl Lead {
         self.publish(Outcome::Apart);
     }
 
-    /// The response is for the leader alone, because the upstream is in trouble. That says nothing
-    /// about the next one.
+    /// The response is for the leader alone, because the upstream is in trouble, or what the leader sent is. That
+    /// says nothing about the next one.
     pub fn in_trouble(self, status: StatusCode) {
         self.publish(Outcome::Trouble(status));
     }

@@ -19,8 +19,8 @@ pub enum Outcome {
     Elsewhere(Arc<Elsewhere>),
     /// The response is for the leader alone.
     Apart,
-    /// The response is for the leader alone, and tells of an upstream in trouble: a status of 500
-    /// or above.
+    /// The response is for the leader alone, and tells of an upstream in trouble, a status of 500 or
+    /// above, or of what the leader sent.
     Trouble(StatusCode),
     /// Nothing was sent: each request is to go forward by itself.
     Unsent,

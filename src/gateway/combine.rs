@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::collapse::{Head, Variant};
 use crate::message;
-use crate::semantics::{self, NotStored, Span, Times, Trouble};
+use crate::semantics::{self, NotStored, RequestDirectives, Span, Times, Trouble};
 use crate::store::{Hit, LookUp};
 use crate::stored::{Original, StoredResponse};
 use crate::upstream::Reply;
@@ -146,11 +146,17 @@ impl Fetch {
     /// that breaks off may be.
     fn may_stand_in(&self) -> bool {
         let Sought::Whole { stale: Some(stale), .. } = &self.sought else { return false };
+        self.stands_in(stale)
+    }
+
+    /// Whether a stored response can be served while the upstream is in trouble. What this request wants does not
+    /// count: it would be for others.
+    fn stands_in(&self, stored: &StoredResponse) -> bool {
         let (rules, now) = (&self.plan().rules, self.gateway.clock.now());
-        let directives = &self.presented.directives;
-        let trouble = Trouble::Disconnected;
-        let served = semantics::reuse_in_trouble(&stale.freshness, directives, trouble, rules, now);
-        served.is_some()
+        let (any, trouble) = (RequestDirectives::default(), Trouble::Disconnected);
+        let softened = self.gateway.store.softened(stored, now);
+        let freshness = softened.as_ref().unwrap_or(&stored.freshness);
+        semantics::reuse_in_trouble(freshness, &any, trouble, rules, now).is_some()
     }
 
     /// Stores the first octets of a part that broke off behind them.
@@ -245,14 +251,15 @@ impl Fetch {
             LookUp::Found(Hit { stored, soft, confirmed, .. }) => {
                 let is_whole = stored.part.is_none();
                 let is_fresh = confirmed && !soft && stored.freshness.is_fresh(now);
+                let stands_in = is_whole && !is_fresh && self.stands_in(&stored);
                 let own = stored.fields.to_map(0);
+                let may_replace =
+                    || semantics::may_replace(&own, is_whole, is_fresh, &stored_fields);
                 match semantics::may_combine(&own, &stored_fields) {
                     // Another request has brought the whole.
                     true if is_whole => return,
                     true => Some(stored),
-                    false if semantics::may_replace(&own, is_whole, is_fresh, &stored_fields) => {
-                        held
-                    }
+                    false if !stands_in && may_replace() => held,
                     false => return debug!("what is stored is worth more than the part"),
                 }
             }

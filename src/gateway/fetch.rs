@@ -57,6 +57,35 @@ pub(super) enum Came {
     Beginning(Bytes),
 }
 
+/// What a response that is not stored says about those that equal requests would get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hint {
+    /// They cannot be shared, either.
+    Apart,
+    /// Nothing: the origin is in trouble, where equal requests side by side would not help it, or cannot do with
+    /// what this client sent.
+    Trouble,
+    /// Nothing: it is what this client asked for.
+    Nothing,
+}
+
+impl Hint {
+    fn of(status: StatusCode, why: NotStored) -> Self {
+        // Of what is wrong by a client these say what there is, and for whom. The others, such as 400, 406 or 429, one
+        // client can bring about for all.
+        let is_about_the_target = matches!(status.as_u16(), 401 | 403 | 404 | 410);
+        if status.is_server_error() || status.is_client_error() && !is_about_the_target {
+            return Self::Trouble;
+        }
+        // A 304 is about the client's own copy. It would keep what can be shared by now from being stored for as
+        // long as clients have copies.
+        if status == StatusCode::NOT_MODIFIED || why == NotStored::RequestNoStore {
+            return Self::Nothing;
+        }
+        Self::Apart
+    }
+}
+
 impl Fetch {
     /// Forwards the request, shares and stores what comes of it.
     #[expect(
@@ -162,13 +191,13 @@ impl Fetch {
         // Nobody is there to take it if the client has gone.
         let taken = self.mine.send(Alone::Reply(reply, why));
         drop(taken);
-        // An origin in trouble says nothing about the response to come, and to send it equal
-        // requests side by side would not help it. Nor does what one client asked for.
-        if status.is_server_error() {
-            self.lead.in_trouble(status);
-        } else if why != NotStored::RequestNoStore && !self.sought.is_part() {
-            self.lead.apart(self.apart);
-            tell_fleet(self.turn.as_ref(), Word::Apart);
+        match Hint::of(status, why) {
+            Hint::Trouble => self.lead.in_trouble(status),
+            Hint::Apart if !self.sought.is_part() => {
+                self.lead.apart(self.apart);
+                tell_fleet(self.turn.as_ref(), Word::Apart);
+            }
+            Hint::Apart | Hint::Nothing => {}
         }
     }
 
@@ -400,4 +429,36 @@ impl Fetch {
 /// What `Content-Length` says.
 pub(super) fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_response_that_is_not_stored_says_about_others() {
+        use NotStored::{Authorization, NoFreshness, Private, RequestNoStore, Status};
+
+        for (status, why, expected, reason) in [
+            (200, Private, Hint::Apart, "it is for one user, as the next will be"),
+            (200, Authorization, Hint::Apart, "likewise, among those who name a user"),
+            (302, NoFreshness, Hint::Apart, "none is stored"),
+            (401, NoFreshness, Hint::Apart, "the target is not for everyone"),
+            (403, NoFreshness, Hint::Apart, "the target is not for everyone"),
+            (404, NoFreshness, Hint::Apart, "there is nothing"),
+            (410, NoFreshness, Hint::Apart, "there is nothing"),
+            (400, NoFreshness, Hint::Trouble, "this client made a mistake"),
+            (406, NoFreshness, Hint::Trouble, "this client wants something else"),
+            (417, NoFreshness, Hint::Trouble, "this client expects something"),
+            (429, NoFreshness, Hint::Trouble, "this client asks too often"),
+            (431, NoFreshness, Hint::Trouble, "this client's fields are too long"),
+            (500, NoFreshness, Hint::Trouble, "the next may be as ever"),
+            (503, RequestNoStore, Hint::Trouble, "the next may be as ever"),
+            (200, RequestNoStore, Hint::Nothing, "this client wanted it so"),
+            (304, Status, Hint::Nothing, "this client has a copy"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Hint::of(status, why), expected, "{status} {why:?}: {reason}");
+        }
+    }
 }

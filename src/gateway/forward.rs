@@ -13,8 +13,8 @@ use crate::body::Body;
 use crate::clock;
 use crate::collapse::{Apart, Lead, Outcome, Seat, Turn};
 use crate::config::Collapsing;
-use crate::semantics::{CacheStatus, Forward, Trouble};
-use crate::store::Lease;
+use crate::semantics::{self, CacheStatus, Forward, Trouble};
+use crate::store::{Lease, Search};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
@@ -175,6 +175,24 @@ impl Gateway {
             apart,
         };
         (errand, common)
+    }
+
+    /// What the forward requests of a key are told apart by: one for all the queries that the newest
+    /// rule of the path holds equivalent, and another for those that name a user. What these bring may be for
+    /// that user alone, which says nothing about what the others would get.
+    pub(super) fn collapsed(&self, presented: &Presented, key: &Key) -> CacheKey {
+        let known = |search: Search<'_>| {
+            let rules = self.store.rules_in_l1(&search, presented.now)?;
+            rules.iter().next().map(|rule| search.under(rule))
+        };
+        let has_rules = self.store.has_rules_in_l1();
+        let search = if has_rules { self.search(presented) } else { None };
+        let common = search.and_then(known).unwrap_or(key.hash);
+        if semantics::names_user(&self.as_asked(presented)) {
+            // No rule reads so.
+            return common.search("credentials", "");
+        }
+        common
     }
 
     /// Whether a request goes forward by itself, whatever others got.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use tracing::debug;
 
 use crate::message;
-use crate::semantics::{self, Combined, Times};
+use crate::semantics::{self, Combined, NotStored, Times};
 use crate::store::{Invalidation, Put, Scope};
 use crate::stored::{Mark, StoredResponse};
 use crate::upstream::Reply;
@@ -42,28 +42,36 @@ impl Fetch {
             return false;
         }
         let updated = self.update(stale, fields, version, times).await;
-        if !updated
+        let is_wrong = match &updated {
+            Ok(updated) => !updated,
+            // It agrees, and may only not be stored for this client.
+            Err(why) => semantics::is_spoilt(&self.asked(), *why),
+        };
+        if is_wrong
             && stale.freshness.is_fresh(times.received)
             && self.gateway.store.again(stale).is_some_and(|hit| !hit.soft)
         {
             // "Otherwise, the cache SHOULD consider the stored response to be stale".
             self.withdraw(stale, true).await;
         }
-        updated
+        updated.unwrap_or_default()
     }
 
     /// Whether the stored response was updated.
+    ///
+    /// # Errors
+    /// The response to `HEAD` agrees with it, and what came of both may not be stored.
     async fn update(
         &self,
         stale: &Arc<StoredResponse>,
         fields: &HeaderMap,
         version: Version,
         times: &Times,
-    ) -> bool {
+    ) -> Result<bool, NotStored> {
         let stored = stale.fields.to_map(4);
         let content = stale.body.len() as u64;
         if !semantics::matches_head(stale.status, &stored, content, fields) {
-            return false;
+            return Ok(false);
         }
         let mut fields = fields.clone();
         message::add_via(&mut fields, version);
@@ -73,14 +81,14 @@ impl Fetch {
                 Ok(storing) => storing,
                 Err(why) => {
                     debug!(why = why.as_str(), "stored response not updated by HEAD");
-                    return false;
+                    return Err(why);
                 }
             };
-        let Some((merged, nominated)) = self.to_store(merged, &storing) else { return false };
+        let Some((merged, nominated)) = self.to_store(merged, &storing) else { return Ok(false) };
         let content = Combined::Whole(stale.body.clone());
         let storing = Storing { renews: Some(Arc::clone(stale)), ..storing };
         let put = self.put(stale.status, &merged, content, storing, &nominated, None);
-        put.is_some_and(|Put { kept, .. }| kept)
+        Ok(put.is_some_and(|Put { kept, .. }| kept))
     }
 
     /// Lets a stored response count as stale, or as gone: here and in the fleet.

@@ -329,19 +329,6 @@ impl Gateway {
         Some(Search { key, query: presented.head.uri.query() })
     }
 
-    /// What the forward requests of a key are told apart by: one for all the queries that the newest
-    /// rule of the path holds equivalent.
-    pub(super) fn collapsed(&self, presented: &Presented, key: &Key) -> CacheKey {
-        if !self.store.has_rules_in_l1() {
-            return key.hash;
-        }
-        let known = |search: Search<'_>| {
-            let rules = self.store.rules_in_l1(&search, presented.now)?;
-            rules.iter().next().map(|rule| search.under(rule))
-        };
-        self.search(presented).and_then(known).unwrap_or(key.hash)
-    }
-
     /// The key of the variant that a request selects of a response with these fields: of its own query,
     /// or of all that the response's `No-Vary-Search` holds equivalent to it.
     pub(super) fn variant_by(

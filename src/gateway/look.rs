@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::OnLag;
 use crate::semantics::{self, Forward, Reuse};
-use crate::store::{Hit, Lease, LookUp, Purpose, Variants};
+use crate::store::{Hit, Lease, LookUp, Purpose, Store, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::key::Key;
@@ -47,8 +47,10 @@ impl Gateway {
     pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {
         let (fields, now) = (&presented.head.headers, presented.now);
         let plan = self.plan(presented);
-        let look =
-            |key: &CacheKey| Looked::new(presented, plan, self.store.look_in_l1(key, fields, now));
+        let store = &self.store;
+        let look = |key: &CacheKey| {
+            Looked::new(presented, plan, store, store.look_in_l1(key, fields, now))
+        };
         let own = look(&key.hash);
         let may_find = own.may_be_another() && self.store.has_rules_in_l1();
         let search = if may_find { self.search(presented) } else { None };
@@ -72,7 +74,7 @@ impl Gateway {
             if let Some(notes) = &presented.peer.notes {
                 notes.l2(begun.elapsed());
             }
-            Looked::new(presented, plan, found)
+            Looked::new(presented, plan, &self.store, found)
         };
         let mut looked = look(&key.hash).await;
         let may_find = match &looked {
@@ -99,7 +101,7 @@ impl Plan {
 }
 
 impl Looked {
-    fn new(presented: &Presented, plan: &Plan, found: LookUp) -> Self {
+    fn new(presented: &Presented, plan: &Plan, store: &Store, found: LookUp) -> Self {
         let Hit { stored, soft, confirmed, variants } = match found {
             LookUp::Found(hit) => hit,
             LookUp::UriMiss => return Self::Forward(Missing::NOTHING),
@@ -123,7 +125,9 @@ impl Looked {
             let stale = Some(stored);
             Self::Forward(Missing { why, stale, variants, ..Missing::NOTHING })
         };
-        match semantics::reuse(&stored.freshness, soft, &presented.directives, presented.now) {
+        let softened = if soft { store.softened(&stored, presented.now) } else { None };
+        let freshness = softened.as_ref().unwrap_or(&stored.freshness);
+        match semantics::reuse(freshness, soft, &presented.directives, presented.now) {
             Reuse::Serve { .. } | Reuse::ServeStale { .. }
                 if !partial::has_enough(presented, &stored) =>
             {

@@ -59,16 +59,15 @@ impl Gateway {
         let is_usable = |stored: &&Arc<StoredResponse>| {
             missing.confirmed && partial::has_enough(presented, stored)
         };
-        if let Some(stored) = missing.stale.as_ref().filter(is_usable)
-            && let Some((age, ttl)) = semantics::reuse_in_trouble(
-                &stored.freshness,
-                &presented.directives,
-                trouble,
-                &plan.rules,
-                presented.now,
-            )
-        {
-            return Some(Spared::Stale(Arc::clone(stored), age, ttl));
+        if let Some(stored) = missing.stale.as_ref().filter(is_usable) {
+            let (directives, now) = (&presented.directives, presented.now);
+            let softened = self.store.softened(stored, now);
+            let freshness = softened.as_ref().unwrap_or(&stored.freshness);
+            let served =
+                semantics::reuse_in_trouble(freshness, directives, trouble, &plan.rules, now);
+            if let Some((age, ttl)) = served {
+                return Some(Spared::Stale(Arc::clone(stored), age, ttl));
+            }
         }
         (plan.on_l2_error == OnL2Error::Fail).then_some(Spared::Fail)
     }

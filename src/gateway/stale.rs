@@ -131,8 +131,9 @@ impl Gateway {
         }
         let Presented { directives, .. } = presented;
         let (rules, now) = (&plan.rules, self.clock.now());
-        let (age, ttl) =
-            semantics::reuse_in_trouble(&stored.freshness, directives, trouble, rules, now)?;
+        let softened = self.store.softened(stored, now);
+        let freshness = softened.as_ref().unwrap_or(&stored.freshness);
+        let (age, ttl) = semantics::reuse_in_trouble(freshness, directives, trouble, rules, now)?;
         let status = CacheStatus {
             // What was looked up for another reason has become stale meanwhile.
             forward: Some(Forward::Stale),

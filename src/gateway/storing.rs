@@ -14,7 +14,7 @@ use crate::stored::{Mark, Original, StoredResponse};
 
 use super::fetch::{Fetch, length};
 use super::shown::Source;
-use super::{Ask, Presented, narrow, tags};
+use super::{Ask, Gateway, Presented, narrow, tags};
 
 /// What decides about a response that may be stored.
 pub(super) struct Storing {
@@ -44,14 +44,21 @@ pub(super) fn rules(config: &Config, route: &Route, kept: Option<&Kept>) -> Rule
     }
 }
 
+impl Gateway {
+    /// A request, as the rules of caching see it.
+    pub(super) fn as_asked<'a>(&self, presented: &'a Presented) -> Asked<'a> {
+        let Presented { head, directives, .. } = presented;
+        // What `HEAD` freshens was stored for `GET`.
+        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        let has_credentials = self.plan(presented).has_strange_token(presented);
+        Asked { method, fields: &head.headers, directives, has_credentials }
+    }
+}
+
 impl Fetch {
     /// The request, as the rules of caching see it.
     pub(super) fn asked(&self) -> Asked<'_> {
-        let Presented { head, directives, .. } = &*self.presented;
-        // What `HEAD` freshens was stored for `GET`.
-        let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let has_credentials = self.plan().has_strange_token(&self.presented);
-        Asked { method, fields: &head.headers, directives, has_credentials }
+        self.gateway.as_asked(&self.presented)
     }
 
     /// Whether the response may be stored, how long it is fresh, and what invalidates it.

@@ -155,6 +155,13 @@ impl Freshness {
         Self { lifetime: self.lifetime.min(bound), ..self }
     }
 
+    /// The same, stale for at least so long at `now`, in whole seconds.
+    #[must_use]
+    pub fn stale_for(self, span: Duration, now: SystemTime) -> Self {
+        let fresh = self.age(now).saturating_sub(Duration::from_secs(span.as_secs()));
+        self.at_most(fresh)
+    }
+
     /// The age at `now` (§4.2.3). A clock that went backwards counts as no time passed.
     pub fn age(&self, now: SystemTime) -> Duration {
         self.initial_age.saturating_add(elapsed(self.received, now))

@@ -83,8 +83,8 @@ pub use spans::{
 };
 pub use status::{CACHE_STATUS, CacheStatus, Forward, Said};
 pub use storing::{
-    Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, lifetime, storable,
-    supersedes,
+    Asked, Authorized, Grants, NotStored, Rules, fields_to_store, is_spoilt, lifetime, names_user,
+    storable, supersedes,
 };
 pub use tags::{Tags, invalidated_groups, remove_surrogate_tags};
 pub use told::Told;

@@ -202,7 +202,7 @@ pub fn is_spoilt(asked: &Asked<'_>, why: NotStored) -> bool {
 }
 
 /// Whether a request says who has sent it, by credentials or by a certificate.
-fn names_user(asked: &Asked<'_>) -> bool {
+pub fn names_user(asked: &Asked<'_>) -> bool {
     has_credentials(asked) || asked.fields.contains_key(CLIENT_CERT)
 }
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
     CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE, TRAILER,
+    IF_NONE_MATCH, LAST_MODIFIED, TRAILER,
 };
 
 use super::date;
@@ -118,8 +118,6 @@ pub fn keep_in_304(fields: &mut HeaderMap) {
     for name in DESCRIBING.iter().chain(&OF_THE_CONTENT).chain(&OF_THE_WHOLE) {
         fields.remove(name);
     }
-    // The client's copy came with its own.
-    fields.remove(SET_COOKIE);
     if fields.contains_key(ETAG) {
         fields.remove(LAST_MODIFIED);
     }
@@ -376,6 +374,8 @@ mod tests {
             ("cache-groups", "\"a\""),
             ("access-control-allow-origin", "*"),
             ("link", "</a>"),
+            // What is stored has none: it is this client's.
+            ("set-cookie", "a=1"),
         ];
         let listed = [&listed[..], &others].concat();
         let more = [
@@ -384,7 +384,6 @@ mod tests {
             ("content-digest", "sha-256=:YQ==:"),
             ("repr-digest", "sha-256=:YQ==:"),
             ("accept-ranges", "bytes"),
-            ("set-cookie", "a=1"),
             ("last-modified", NOON),
         ];
         let mut found = fields(&[&listed[..], &more].concat());

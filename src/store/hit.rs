@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::header::VARY;
 
+use crate::semantics::Freshness;
 use crate::store::Store;
 use crate::store::log::Verdict;
 use crate::store::variants::Variants;
@@ -38,6 +39,12 @@ impl Store {
     pub fn again(&self, stored: &Arc<StoredResponse>) -> Option<Hit> {
         let verdict = self.log.judge(stored);
         self.hit(Arc::clone(stored), verdict)
+    }
+
+    /// The freshness of what a soft invalidation covers, whose lifetime has ended with that. `None`: none covers it.
+    pub fn softened(&self, stored: &StoredResponse, now: SystemTime) -> Option<Freshness> {
+        let since = self.log.softened(stored)?;
+        Some(stored.freshness.clone().stale_for(since.elapsed(), now))
     }
 
     pub(super) fn hit(&self, stored: Arc<StoredResponse>, verdict: Verdict) -> Option<Hit> {

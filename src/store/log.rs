@@ -11,6 +11,7 @@
 //! own life by then; for room it invalidates too much rather than too little.
 
 mod covering;
+mod room;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::store::journal::Journal;
 use crate::store::pattern;
 use crate::stored::{Mark, Moment, Position, StoredResponse};
@@ -165,6 +167,8 @@ struct Table {
     unshared: Option<Position>,
     /// What covers everything: records on all, and records that were dropped.
     floor: Covered,
+    /// When the newest soft one of those was applied.
+    softened: Option<Instant>,
     marks: HashMap<Mark, Newest, foldhash::fast::RandomState>,
     patterns: Vec<(Box<str>, Newest)>,
     /// At how many marks to look for old ones. It doubles with what is left, so that looking costs
@@ -324,6 +328,7 @@ impl Log {
         self.write(|table, _| {
             let place = table.step(table.position().max(server));
             table.floor = table.floor.or(Covered::at(place, soft));
+            table.softened = if soft { Some(clock::instant()) } else { table.softened };
             (true, place.next())
         })
     }
@@ -379,6 +384,9 @@ impl Table {
             Scope::All => {
                 let before = self.floor;
                 self.floor = before.or(covered);
+                if self.floor.soft != before.soft {
+                    self.softened = Some(now);
+                }
                 return self.floor.hard != before.hard || self.floor.soft != before.soft;
             }
             Scope::Mark { mark, .. } => {
@@ -403,49 +411,6 @@ impl Table {
         newest.applied = now;
         newest.covered.hard != before.hard || newest.covered.soft != before.soft
     }
-
-    fn make_room_for_mark(&mut self, now: Instant, bounds: &Bounds) {
-        if self.marks.len() < self.sweep_at.min(bounds.marks) {
-            return;
-        }
-        let mut floor = self.floor;
-        let mut forget = |forgotten: bool, newest: &Newest| {
-            if forgotten {
-                floor = floor.or(newest.covered);
-            }
-            !forgotten
-        };
-        self.marks.retain(|_, newest| forget(newest.is_older(bounds.lifetime, now), newest));
-        if self.marks.len() >= bounds.marks {
-            let mut places: Vec<_> = self.marks.values().map(|n| n.covered.newest()).collect();
-            let eighth = places.len() / 8;
-            let (_, &mut cut, _) = places.select_nth_unstable(eighth);
-            self.marks.retain(|_, newest| forget(newest.covered.newest() <= cut, newest));
-        }
-        self.floor = floor;
-        self.sweep_at = SWEEP_LEAST.max(self.marks.len() * 2);
-    }
-
-    fn make_room_for_pattern(&mut self, now: Instant, bounds: &Bounds) {
-        let mut floor = self.floor;
-        let oldest = self.patterns.iter().map(|(_, newest)| newest.covered.newest()).min();
-        let full = self.patterns.len() >= bounds.patterns;
-        self.patterns.retain(|(_, newest)| {
-            let forgotten = newest.is_older(bounds.lifetime, now)
-                || full && Some(newest.covered.newest()) == oldest;
-            if forgotten {
-                floor = floor.or(newest.covered);
-            }
-            !forgotten
-        });
-        self.floor = floor;
-    }
-}
-
-impl Newest {
-    fn is_older(&self, than: Duration, now: Instant) -> bool {
-        now.saturating_duration_since(self.applied) > than
-    }
 }
 
 #[cfg(test)]
@@ -459,7 +424,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock;
     use crate::semantics::Freshness;
     use crate::stored::{Fields, Original};
 
@@ -646,6 +610,30 @@ mod tests {
         assert_eq!(judge(), [valid, gone, gone, gone]);
         log.all_shared();
         assert_eq!(judge(), [valid, valid, valid, gone]);
+    }
+
+    #[test]
+    fn since_when_soft_records_cover_a_response() {
+        let log = Log::new(Bounds { marks: 1, patterns: 1, lifetime: HOUR });
+        let now = clock::instant();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let softened = |name, marks: &[u8], born| log.softened(&response(name, marks, at(born, 0)));
+        log.record(at(10, 0), &on_mark(1, true), now);
+        assert_eq!(softened("a", &[1], 9), Some(now));
+        assert_eq!(softened("a", &[2], 9), None, "it bears another mark");
+        assert_eq!(softened("a", &[1], 10), None, "it was born under the record");
+        log.record(at(20, 0), &on_mark(1, true), later(5));
+        assert_eq!(softened("a", &[1], 9), Some(later(5)), "the newest of a mark");
+        let pattern = Invalidation { scope: Scope::Pattern("a".to_owned()), soft: true };
+        log.record(at(30, 0), &pattern, later(7));
+        assert_eq!(softened("a", &[1], 9), Some(later(5)), "the first that covers it");
+        assert_eq!(softened("a", &[], 9), Some(later(7)));
+        assert_eq!(softened("b", &[], 9), None);
+        log.record(at(40, 0), &on_mark(2, true), later(9));
+        assert_eq!(softened("b", &[], 9), Some(later(5)), "one had to go, and covers all now");
+        let all = Invalidation { scope: Scope::All, soft: true };
+        log.record(at(50, 0), &all, later(11));
+        assert_eq!(softened("b", &[], 30), Some(later(11)));
     }
 
     #[test]

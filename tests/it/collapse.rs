@@ -209,6 +209,52 @@ async fn requests_for_what_cannot_be_shared_do_not_wait_for_one_another() {
     origin.saw("/a", 7);
 }
 
+/// One client is enough to bring these about, and the others are to go on together.
+#[tokio::test]
+async fn what_one_client_sends_does_not_part_the_others() {
+    let of_user = "fwd=request; fwd-status=304; detail=authorization";
+    for (field, value, reply, code, expected) in [
+        ("authorization", "Bearer x", status(304).etag("1"), 200, of_user),
+        ("accept", "a/b", status(406), 406, "fwd=request; detail=no-freshness"),
+    ] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::before(&origin).await;
+        origin.on("/a").reply(ok("1").max_age(60).etag("1"));
+        gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
+        origin.on("/a").reply(reply);
+        let ask = gateway.ask("GET", "/a").field(field, value).field("cache-control", "no-cache");
+        ask.send().await.code(code).status(expected);
+
+        gateway.clock().advance(secs(61));
+        let held = origin.on("/a").hold(ok("2").max_age(60));
+        let sent = sent((0..20).map(|_| gateway.ask("GET", "/a")));
+        gateway.reaches("followers", 19).await;
+        held.release();
+        let answers = answers(sent).await;
+        assert!(answers.iter().all(|answer| answer.body == "2"), "{field}");
+        origin.saw("/a", 3);
+    }
+}
+
+#[tokio::test]
+async fn users_do_not_wait_for_what_is_for_one_of_them() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let ask =
+        |user: usize| gateway.ask("GET", "/a").field("authorization", &format!("Bearer {user}"));
+    origin.on("/a").reply(ok("1").max_age(60));
+    ask(0).send().await.body("1").status("fwd=uri-miss; detail=authorization");
+
+    let held = origin.on("/a").hold(ok("2").max_age(60));
+    let sent = sent((1..6).map(ask));
+    // All are there at once, while none has been answered.
+    asked(&origin, "/a", 6).await;
+    assert_eq!(gateway.figure("followers"), 0);
+    held.release();
+    let answers = answers(sent).await;
+    assert_eq!(statuses(&answers), counts(&[("fwd=uri-miss; detail=authorization", 5)]));
+}
+
 #[tokio::test]
 async fn a_clients_own_condition_reaches_the_origin_where_nothing_can_be_shared() {
     let origin = Origin::start().await;
@@ -235,10 +281,10 @@ async fn a_condition_of_the_store_stands_alone() {
     gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
     // The stored response becomes stale, and its key one that is not shared.
     gateway.clock().advance(secs(61));
-    origin.on("/a").reply(ok("mine").max_age(60));
-    let ask = gateway.ask("GET", "/a").field("authorization", "Bearer x");
-    ask.send().await.body("mine").status("fwd=stale; detail=authorization");
+    origin.on("/a").reply(status(403));
+    gateway.get("/a").await.code(403).status("fwd=stale; detail=no-freshness");
     assert_eq!(origin.last("/a").field("if-none-match").as_deref(), Some("\"v1\""));
+    origin.on("/a").reply(ok("mine").max_age(60));
 
     // With both, a 304 without `ETag` could be about either.
     gateway.ask("GET", "/a").field("if-none-match", "\"v2\"").send().await.body("mine");

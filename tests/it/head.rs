@@ -112,6 +112,20 @@ async fn head_that_agrees_updates_a_fresh_get() {
 }
 
 #[tokio::test]
+async fn head_that_agrees_and_is_for_one_client_leaves_the_get_as_it_is() {
+    let origin = Origin::start().await;
+    let gateway = stored(&origin, ok("1")).await;
+    origin.on("/a").method("HEAD").reply(ok("1").max_age(60));
+    let unstored = gateway.ask("HEAD", "/a").field("cache-control", "no-cache, no-store");
+    let of_user = head(&gateway).field("authorization", "Bearer x");
+    for ask in [unstored, of_user] {
+        ask.send().await.code(200).has("content-length", "1").status("fwd=request");
+        gateway.get("/a").await.body("1").status("hit");
+    }
+    origin.saw("/a", 3);
+}
+
+#[tokio::test]
 async fn head_that_is_no_200_leaves_the_get_as_it_is() {
     let origin = Origin::start().await;
     let gateway = stored(&origin, ok("1").etag("1")).await;

@@ -540,9 +540,9 @@ async fn part_without_a_strong_validator_replaces_nothing_better() {
         content.end();
         reply.code(206).max_age(60).field("content-range", content_range)
     };
-    // The whole, without a validator by which it could be asked about.
+    // The whole, without a validator by which it could be asked about. Once it is stale, it is of no use.
     let gateway = Gateway::before(&origin).await;
-    origin.on("/a").reply(ok(TEXT).max_age(60));
+    origin.on("/a").reply(ok(TEXT).field("cache-control", "max-age=60, must-revalidate"));
     fetched(&gateway, gateway.ask("GET", "/a")).await.status(MISS);
     origin.on("/a").reply(weak("bytes 4-6/20"));
     let ask = get(&gateway, "bytes=4-6").field("cache-control", "no-cache");
@@ -560,6 +560,30 @@ async fn part_without_a_strong_validator_replaces_nothing_better() {
     origin.on("/a").reply(weak("bytes 12-14/20"));
     get(&gateway, "bytes=12-14").send().await.code(206).body("XYZ").status(PARTIAL);
     get(&gateway, "bytes=0-9").send().await.code(206).body("0123456789").status("hit");
+}
+
+#[tokio::test]
+async fn part_does_not_take_the_place_of_a_whole_that_may_stand_in() {
+    let origin = Origin::start().await;
+    for wants in ["max-age=30", "no-cache"] {
+        let gateway = Gateway::setup(&origin).cache("[cache.l1]\nttl = \"1h\"").start().await;
+        // Without a validator by which it could be asked about.
+        let lasting = ok(TEXT).field("cache-control", "max-age=60, stale-if-error=600");
+        origin.on("/a").reply(lasting);
+        fetched(&gateway, gateway.ask("GET", "/a")).await.status(MISS);
+        gateway.clock().advance(secs(61));
+        // In pieces, so that its client sees the end only when it is stored, or is not.
+        let (reply, content) = pieces();
+        content.send("XYZ");
+        content.end();
+        let reply = reply.code(206).max_age(60).etag("1");
+        origin.on("/a").reply(reply.field("content-range", "bytes 4-6/20"));
+        let ask = get(&gateway, "bytes=4-6").field("cache-control", wants);
+        ask.send().await.code(206).body("XYZ").status("fwd=stale; stored");
+        origin.on("/a").reply(status(503).body("sorry"));
+        let got = gateway.get("/a").await.code(200).body(TEXT);
+        got.status("fwd=stale; fwd-status=503; detail=stale-if-error");
+    }
 }
 
 #[tokio::test]

@@ -299,3 +299,37 @@ async fn what_a_request_puts_up_with_does_not_go_with_the_validation() {
     until("the origin is asked", || origin.count("/a") == 2).await;
     assert_eq!(origin.last("/a").field("cache-control"), None);
 }
+
+/// However fresh it was: or else there would be no end to what stands in for it.
+#[tokio::test]
+async fn what_a_soft_purge_covers_is_stale_from_then_on() {
+    let origin = Origin::start().await;
+    let short = "max-age=600, stale-while-revalidate=1, stale-if-error=1";
+    let (targets, calls) = (
+        [("/a", short), ("/b", "max-age=600, stale-if-error=60")],
+        [("DELETE", "/pattern/*?soft=true"), ("POST", "/clear?soft=true")],
+    );
+    let mut gateways = Vec::new();
+    for (target, cache_control) in targets {
+        origin.on(target).reply(lasting("1", cache_control));
+    }
+    for (method, call) in calls {
+        let gateway = Gateway::before(&origin).await;
+        for (target, _) in targets {
+            gateway.get(target).await.body("1").status(MISS);
+        }
+        gateway.admin(method, call).send().await.code(200);
+        gateways.push(gateway);
+    }
+    // No clock of a test says when something was invalidated.
+    tokio::time::sleep(secs(2)).await;
+    for (target, _) in targets {
+        origin.on(target).reply(status(500).body("sorry"));
+    }
+    for gateway in &gateways {
+        let got = gateway.get("/a").await.code(500).body("sorry");
+        got.status("fwd=stale; detail=no-freshness");
+        let got = gateway.get("/b").await.code(200).body("1");
+        got.status("fwd=stale; fwd-status=500; detail=stale-if-error");
+    }
+}

@@ -119,6 +119,11 @@ async fn a_304_may_forbid_further_storing() {
             got.has("cache-control", "max-age=60").lacks("set-cookie");
         }
     }
+    // Nor does a client with a copy of its own go without the cookie.
+    let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
+    origin.on("/a").reply(status(304).etag("1").field("set-cookie", "a=b"));
+    let ask = gateway.ask("GET", "/a").field("if-none-match", "\"1\"");
+    ask.send().await.code(304).body("").has("set-cookie", "a=b");
     // What one client's credentials bring about is no word for the others.
     let gateway = stale(&origin, ok("1").max_age(60).etag("1")).await;
     origin.on("/a").reply(status(304).etag("1").field("cache-control", "private"));

@@ -1,11 +1,13 @@
 //! Which records cover a response, for operators who ask: the judge only wants to know whether one does.
 
+use std::time::Instant;
+
 use crate::clock;
 use crate::store::explain::{Covers, Record};
 use crate::store::pattern;
 use crate::stored::{Mark, Position, StoredResponse};
 
-use super::{Log, Newest, Table};
+use super::{Covered, Log, Newest, Table};
 
 impl Log {
     /// The newest record that covers what has these marks and this name.
@@ -30,6 +32,21 @@ impl Log {
         let counts = |(_, _, place, _): &(_, _, Position, _)| *place > stored.position;
         let (covers, newest, place, soft) = hard.filter(counts).or(soft.filter(counts))?;
         self.told(covers.clone(), newest, place, soft)
+    }
+
+    /// Since when soft records cover a response: the first of them, of each mark and each pattern the newest.
+    /// `None`: none does.
+    pub(in crate::store) fn softened(&self, stored: &StoredResponse) -> Option<Instant> {
+        let table = self.read();
+        let covers = |covered: Covered| covered.soft > stored.position;
+        let marks = stored.marks.iter().filter_map(|mark| table.marks.get(mark));
+        let marks = marks.filter(|newest| covers(newest.covered));
+        let patterns = table.patterns.iter().filter(|(pattern, newest)| {
+            covers(newest.covered) && pattern::matches(pattern, &stored.name)
+        });
+        let newest = marks.chain(patterns.map(|(_, newest)| newest));
+        let floor = table.softened.filter(|_| covers(table.floor));
+        newest.map(|newest| newest.applied).chain(floor).min()
     }
 
     /// None: there is no such record.

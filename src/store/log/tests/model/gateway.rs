@@ -135,10 +135,10 @@ impl Gateway {
     }
 
     pub(super) fn copy(&self) -> Self {
-        let Table { head, local, unshared, floor, ref marks, ref patterns, sweep_at } =
+        let Table { head, local, unshared, floor, softened, ref marks, ref patterns, sweep_at } =
             *self.log.read();
         let (marks, patterns) = (marks.clone(), patterns.clone());
-        let table = Table { head, local, unshared, floor, marks, patterns, sweep_at };
+        let table = Table { head, local, unshared, floor, softened, marks, patterns, sweep_at };
         let records = AtomicU64::new(self.log.records.load(Ordering::Relaxed));
         Self {
             log: Log { records, table: RwLock::new(table), ..Log::new(self.log.bounds) },
