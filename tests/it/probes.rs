@@ -58,7 +58,9 @@ async fn server_that_is_not_healthy_gets_no_requests_until_it_is() {
 async fn server_that_is_healthy_again_takes_those_who_wait() {
     let origins = [Origin::start().await, Origin::start().await];
     for (number, origin) in origins.iter().enumerate() {
-        origin.on("/a").reply(fresh(ok(number.to_string())));
+        for target in ["/a", "/b"] {
+            origin.on(target).reply(fresh(ok(number.to_string())));
+        }
     }
     origins[0].on("/healthz?deep").reply(status(503));
     origins[1].on("/healthz?deep").reply(ok("fine"));
@@ -69,7 +71,7 @@ async fn server_that_is_healthy_again_takes_those_who_wait() {
     until("one is out", || states(&gateway) == ["unhealthy", "up"]).await;
     let running = tokio::spawn(gateway.ask("GET", "/held").send());
     until("the other has a request", || origins[1].count("/held") == 1).await;
-    let waiting = [(); 2].map(|()| tokio::spawn(gateway.ask("GET", "/a").send()));
+    let waiting = ["/a", "/b"].map(|target| tokio::spawn(gateway.ask("GET", target).send()));
     until("two wait", || {
         gateway.service().gateway().upstreams().all(|upstream| upstream.waiting() == 2)
     })
