@@ -97,7 +97,11 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
         // As it is written in the authority of each request.
         return Ok(format!("[{address}]"));
     }
-    if let Some((name, _)) = host.split_once(':') {
+    if let Ok(address) = host.parse::<Ipv6Addr>() {
+        return Err(Wrong::new("is an address without brackets")
+            .with_hint(format!("write \"[{address}]\"")));
+    }
+    if let Some(name) = before_port(&host) {
         return Err(Wrong::new("has a port").with_hint(format!(
             "write \"{name}\": a route answers for its host whatever the port"
         )));
@@ -111,6 +115,13 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
     }
     Err(Wrong::new("is not a host")
         .with_hint("write a name such as \"shop.example\", or \"*.shop.example\" for all below it"))
+}
+
+/// What stands before a port, if there is one: the colons of an address are in brackets.
+fn before_port(host: &str) -> Option<&str> {
+    let colon = host.find("]:").map_or_else(|| host.find(':'), |end| Some(end + 1))?;
+    let name = host.get(..colon)?;
+    (!name.is_empty() && name.starts_with('[') == name.ends_with(']')).then_some(name)
 }
 
 /// A host, with or without a port, to be sent in `Host`.
@@ -226,6 +237,10 @@ mod tests {
         for (text, complaint) in [
             ("*", "matches any host"),
             ("shop.example:80", "has a port"),
+            ("[::1]:8080", "has a port"),
+            ("::1", "is an address without brackets"),
+            ("[::1", "is not a host"),
+            (":80", "is not a host"),
             ("http://shop.example", "is more than a host"),
             ("shop.example/a", "is more than a host"),
             ("bücher.example", "is not in ASCII"),
@@ -235,6 +250,15 @@ mod tests {
             ("", "is not a host"),
         ] {
             assert_eq!(host(text).unwrap_err().complaint, complaint, "{text}");
+        }
+        for (text, hint) in [
+            ("shop.example:80", "write \"shop.example\": a route answers"),
+            ("[::1]:8080", "write \"[::1]\": a route answers"),
+            ("::1", "write \"[::1]\""),
+            ("2001:DB8:0:0::1", "write \"[2001:db8::1]\""),
+        ] {
+            let found = host(text).unwrap_err().hint.unwrap();
+            assert!(found.starts_with(hint), "{text}: {found}");
         }
     }
 }

@@ -8,6 +8,9 @@ use super::reader::{Table, Value};
 use super::sections::{DAY, MILLISECOND, SECOND};
 use super::{amount, nearest, shown};
 
+/// How many documents `skip` may leave out: the server reads each of them.
+pub const MOST_SKIPPED: i64 = 1_000_000;
+
 /// `document`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -220,11 +223,17 @@ fn json(text: &str) -> Result<Json, Wrong> {
 fn skip(value: &Value<'_>, captures: &[String]) -> Option<Slot> {
     value.read(|text| {
         let slot = filter::slot(text, captures)?;
-        if slot.kind == Kind::Integer {
-            Ok(slot)
-        } else {
-            Err(Wrong::new("is not a whole number").with_hint("write \"{?skip:int=0}\""))
+        if slot.kind != Kind::Integer {
+            return Err(Wrong::new("is not a whole number").with_hint("write \"{?skip:int=0}\""));
         }
+        let is_few = |text: &str| {
+            text.parse::<i64>().is_ok_and(|number| (0..=MOST_SKIPPED).contains(&number))
+        };
+        if slot.default.as_deref().is_some_and(|default| !is_few(default)) {
+            let wrong = Wrong::new(format!("has a default that is not from 0 to {MOST_SKIPPED}"));
+            return Err(wrong.with_hint("write \"{?skip:int=0}\""));
+        }
+        Ok(slot)
     })
 }
 

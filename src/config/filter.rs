@@ -280,7 +280,8 @@ pub(super) fn slot(text: &str, captures: &[String]) -> Result<Slot, Wrong> {
     };
     if let Some(default) = &default {
         let holds = match kind {
-            Kind::Integer => default.parse::<i64>().is_ok(),
+            // Of a request `+1` is not taken, either.
+            Kind::Integer => !default.starts_with('+') && default.parse::<i64>().is_ok(),
             Kind::Number => default.parse::<f64>().is_ok_and(f64::is_finite),
             Kind::Boolean => matches!(&**default, "true" | "false"),
             Kind::ObjectId => {

@@ -76,7 +76,7 @@ pub use changes::{Changes, Differences};
 pub use compress::{Coding, Compress};
 pub use conditions::FieldCondition;
 pub use disk::Disk;
-pub use document::{Document, Json};
+pub use document::{Document, Json, MOST_SKIPPED};
 pub use fault::{Fault, Faults};
 pub use filter::{From, Kind, Operand, Slot};
 pub use in_force::InForce;

@@ -8,10 +8,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, Uuid};
 use percent_encoding::percent_decode_str;
 
-use crate::config::{self, From, Kind, Operand, Slot};
-
-/// How many documents `skip` may leave out: the server reads each of them.
-const MOST_SKIPPED: i64 = 1_000_000;
+use crate::config::{self, From, Kind, MOST_SKIPPED, Operand, Slot};
 
 /// What a request brings.
 pub(super) struct Given<'a> {

@@ -107,13 +107,26 @@ pub fn may_bypass(name: &HeaderName) -> bool {
     match *name {
         IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING | CONTENT_LENGTH
         | CONNECTION => true,
-        // Some frameworks obey these on any request. No key holds them, so what they cause must
-        // not be stored.
-        _ => matches!(
-            name.as_str(),
-            "x-http-method-override" | "x-http-method" | "x-method-override"
-        ),
+        _ => asks_for_another_method(name.as_str()),
     }
+}
+
+/// Some frameworks obey these on any request. No key holds them, so what they cause must not be stored.
+const OTHER_METHOD: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+fn asks_for_another_method(name: &str) -> bool {
+    // As most names begin, it does not.
+    name.starts_with('x') && OTHER_METHOD.iter().any(|known| may_be_read_as(name, known))
+}
+
+/// Whether servers that make variables of fields, for which `_` is `-` (RFC 3875 §4.1.18), read a name as
+/// another.
+fn may_be_read_as(name: &str, other: &str) -> bool {
+    name.len() == other.len()
+        && name
+            .bytes()
+            .zip(other.bytes())
+            .all(|(octet, wanted)| octet == wanted || octet == b'_' && wanted == b'-')
 }
 
 /// What went wrong with a request that went forward.
@@ -266,6 +279,9 @@ mod tests {
             ("GET", vec![("if-unmodified-since", "x")], Err(Forward::Bypass), "for the origin"),
             ("GET", vec![("upgrade", "websocket")], Err(Forward::Bypass), "not supported"),
             ("GET", vec![("x-http-method-override", "POST")], Err(Forward::Bypass), "poisoning"),
+            ("GET", vec![("x_http_method_override", "POST")], Err(Forward::Bypass), "and so read"),
+            ("GET", vec![("x-http_method", "POST")], Err(Forward::Bypass), "and so read"),
+            ("GET", vec![("x-http-methods", "POST")], Ok(()), "another field"),
             (
                 "GET",
                 vec![("connection", "x-a"), ("x-a", "1")],

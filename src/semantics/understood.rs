@@ -7,11 +7,13 @@
 //! language that is wanted most, or a coding that none is preferred to, the origin could not have
 //! chosen better.
 
+use std::cmp::Reverse;
+
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE};
 use serde::{Deserialize, Serialize};
 
-use super::negotiation::{self, coding_name, is_language_tag, is_token};
+use super::negotiation::{self, Member, coding_name, is_language_tag, is_token};
 use super::vary::joined;
 
 /// The longest coding or language that is remembered.
@@ -33,8 +35,9 @@ pub struct Chosen {
 #[derive(Clone, Debug)]
 pub struct Preferred {
     codings: Codings,
-    /// The range that is preferred to all others, or stands before those that weigh as much.
-    language: Option<Box<[u8]>>,
+    /// Ranges with their weights, the one that is preferred to all others, or stands before those that
+    /// weigh as much, first. Empty where there are none, or they cannot be read.
+    languages: Vec<(Box<[u8]>, u16)>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,19 +74,15 @@ impl Preferred {
     /// What the fields of a request say.
     pub fn of(fields: &HeaderMap) -> Self {
         let codings = joined(fields, &ACCEPT_ENCODING).map_or(Codings::Unsaid, |list| {
-            negotiation::members(&ACCEPT_ENCODING, &list).map_or(Codings::Unknown, |members| {
-                let weighted = members.iter().map(|member| ((*member.name).into(), member.weight));
-                Codings::Listed(weighted.collect())
-            })
+            negotiation::members(&ACCEPT_ENCODING, &list)
+                .map_or(Codings::Unknown, |members| Codings::Listed(weights(&members)))
         });
-        let language = joined(fields, &ACCEPT_LANGUAGE).and_then(|list| {
-            let members = negotiation::members(&ACCEPT_LANGUAGE, &list)?;
-            // `max_by_key` answers the last of several.
-            let best = members.iter().rev().max_by_key(|member| member.weight)?;
-            let is_range = best.weight > 0 && *best.name != *b"*";
-            is_range.then(|| (*best.name).into())
+        let languages = joined(fields, &ACCEPT_LANGUAGE).and_then(|list| {
+            let mut members = negotiation::members(&ACCEPT_LANGUAGE, &list)?;
+            members.sort_by_key(|member| Reverse(member.weight));
+            Some(weights(&members))
         });
-        Self { codings, language }
+        Self { codings, languages: languages.unwrap_or_default() }
     }
 
     /// Whether no coding is preferred to the one that was chosen (RFC 9110 §12.5.3). No coding at
@@ -118,12 +117,28 @@ impl Preferred {
     }
 
     /// Whether the language that was chosen is the one that is wanted most: the range itself, or
-    /// one that it matches by basic filtering (RFC 4647 §3.3.1).
+    /// one that it matches by basic filtering (RFC 4647 §3.3.1). Not so where a longer range that matches
+    /// it, too, weighs less: that says of it that it is wanted less, or not at all.
     pub fn prefers_language(&self, chosen: &Chosen) -> bool {
-        let Some(range) = &self.language else { return false };
-        let rest = chosen.language.strip_prefix(&**range);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+        let Some((best, highest)) = self.languages.first() else { return false };
+        if *highest == 0 || !is_in_range(&chosen.language, best) {
+            return false;
+        }
+        let matching =
+            self.languages.iter().filter(|(range, _)| is_in_range(&chosen.language, range));
+        let longest = matching.max_by_key(|(range, _)| range.len());
+        longest.is_some_and(|(_, weight)| weight == highest)
     }
+}
+
+/// Whether a range matches a language tag. `*`, which says nothing of any, is none here.
+fn is_in_range(tag: &[u8], range: &[u8]) -> bool {
+    let rest = tag.strip_prefix(range);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+}
+
+fn weights(members: &[Member<'_>]) -> Vec<(Box<[u8]>, u16)> {
+    members.iter().map(|member| ((*member.name).into(), member.weight)).collect()
 }
 
 fn weight(listed: &[(Box<[u8]>, u16)], name: &[u8]) -> Option<u16> {
@@ -194,6 +209,14 @@ mod tests {
             ("de, en", vec!["de"], true, "the first of equal weights"),
             ("de, en", vec!["en"], false, "not the first of equal weights"),
             ("de;q=0", vec!["de"], false, "not acceptable"),
+            ("en, en-GB;q=0", vec!["en-GB"], false, "not acceptable"),
+            ("en, en-GB;q=0", vec!["en-GB-oxendict"], false, "nor is what is within that"),
+            ("en, en-GB;q=0", vec!["en-US"], true, "of which nothing else is said"),
+            ("en, en-GB;q=0", vec!["en"], true, "the range itself"),
+            ("de, de-AT;q=0.5", vec!["de-AT"], false, "wanted less"),
+            ("de-AT, de;q=0.5", vec!["de-AT"], true, "the longer range has the highest weight"),
+            ("de, de-AT", vec!["de-AT"], true, "wanted as much"),
+            ("de, *;q=0.5", vec!["de-AT"], true, "`*` is about the others"),
             ("*", vec!["de"], false, "any is as good: the origin chooses"),
             ("*, de", vec!["de"], false, "any is as good: the origin chooses"),
             ("", vec!["de"], false, "none is preferred"),

@@ -33,10 +33,11 @@ impl Combined {
         let status = exchange::status(word().unwrap_or_default())?;
         // Apache writes `-` for none.
         let octets = word().and_then(|word| if word == "-" { Some(0) } else { word.parse().ok() });
-        let (host, scheme) = host(before);
+        let (host, user) = host_and_user(before);
+        let (host, scheme) = host.map_or((None, None), host_and_scheme);
         let mut exchange = Asked::of_line(request)?.answered(at, host, status, octets);
         exchange.scheme = exchange.scheme.or(scheme);
-        if let Some(user) = user(before) {
+        if let Some(user) = user {
             exchange::authorize(&mut exchange.head.headers, user);
         }
         let mut rest = words.next().unwrap_or_default();
@@ -74,27 +75,37 @@ fn read_pairs(mut rest: &[u8], exchange: &mut Exchange) {
     }
 }
 
-/// The virtual host, if there is one before the client's address, its name and its user.
-fn host(before: &[u8]) -> (Option<&str>, Option<&'static str>) {
-    let words = before.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
-    if words.clone().count() < 4 {
-        return (None, None);
+/// The virtual host, if there is one before the client's address, its name and its user; and that user, in
+/// whose name servers write spaces as they are.
+fn host_and_user(before: &[u8]) -> (Option<&[u8]>, Option<&[u8]>) {
+    let (first, rest) = word(before);
+    let (second, rest) = word(rest);
+    // Hardly any server asks for the client's name, so this stands for it: before it is its address.
+    if second == b"-" {
+        return (None, Some(rest.trim_ascii()));
     }
-    let host = words.clone().next().and_then(text).filter(|host| is_there(host));
+    let (third, rest) = word(rest);
+    match rest.trim_ascii() {
+        b"" => (None, Some(third)),
+        user => (Some(first), Some(user)),
+    }
+}
+
+/// The first word, empty if there is none, and what follows it.
+fn word(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.trim_ascii_start();
+    line.split_at(line.iter().position(|octet| *octet == b' ').unwrap_or(line.len()))
+}
+
+/// What is written for a virtual host.
+fn host_and_scheme(host: &[u8]) -> (Option<&str>, Option<&'static str>) {
+    let host = text(host).filter(|host| is_there(host));
     // With `%v:%p`.
     match host.and_then(|host| host.rsplit_once(':')) {
         Some((name, "443")) => (Some(name), Some("https")),
         Some((name, "80")) => (Some(name), Some("http")),
         _ => (host, None),
     }
-}
-
-/// The last of the client's address, its name and its user.
-fn user(before: &[u8]) -> Option<&[u8]> {
-    let mut words = before.split(|octet| *octet == b' ').filter(|word| !word.is_empty());
-    let third = words.nth(2)?;
-    // With a virtual host before them there are four.
-    Some(words.next_back().unwrap_or(third))
 }
 
 fn text(octets: &(impl AsRef<[u8]> + ?Sized)) -> Option<&str> {
@@ -153,6 +164,12 @@ mod tests {
         for (line, expected) in [
             (r#"1.2.3.4 - - TIME "GET /a?b HTTP/1.1" 200 12"#, "- GET /a?b 200 12 - -"),
             (r#"1.2.3.4 - bob TIME "GET /a HTTP/1.0" 304 -"#, "- GET /a 304 0 - -"),
+            (r#"1.2.3.4 - John Doe TIME "GET /a HTTP/1.1" 200 12 "-" "-""#, "- GET /a 200 12 - -"),
+            (r#"1.2.3.4 - J. R. Doe TIME "GET /a HTTP/1.1" 200 12"#, "- GET /a 200 12 - -"),
+            (
+                r#"h:80 1.2.3.4 - John Doe TIME "GET /a HTTP/1.1" 200 12"#,
+                "http://h GET /a 200 12 - -",
+            ),
             (r#"::1 - - TIME "POST /a HTTP/2.0" 201 0 "-" "c/8""#, "- POST /a 201 0 - c/8"),
             (
                 r#"h:443 1.2.3.4 - - TIME "GET / HTTP/1.1" 200 1 "http://r/" "a \"b\" \x22c\\""#,
@@ -209,6 +226,10 @@ mod tests {
             ("1.2.3.4 - bob", Some("Basic Ym9iOg==")),
             ("h:443 1.2.3.4 - bob", Some("Basic Ym9iOg==")),
             ("h:443 1.2.3.4 - -", None),
+            ("1.2.3.4 - John Doe", Some("Basic Sm9obiBEb2U6")),
+            ("h:443 1.2.3.4 - John Doe ", Some("Basic Sm9obiBEb2U6")),
+            ("1.2.3.4 name bob", Some("Basic Ym9iOg==")),
+            ("1.2.3.4 -", None),
             ("1.2.3.4 bob", None),
             ("", None),
         ] {

@@ -51,6 +51,7 @@ fn shapes() -> Vec<Shape> {
         shape("several of these", &[("x-forwarded-host", "evil"), ("x-host", "evil")], false),
         shape("another target", &[("x-original-url", "/evil"), ("x-rewrite-url", "/evil")], false),
         shape("another method", &[("x-http-method-override", "evil")], false),
+        shape("another method, spelt otherwise", &[("x_http_method_override", "evil")], false),
         shape("a port in Host", &[("host", "shop.example:666")], false),
         shape("Connection takes a field away", &[("connection", "x-a"), ("x-a", "evil")], false),
         shape("a field nobody knows", &[("x-evil", "evil")], true),
