@@ -55,7 +55,8 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
 /// Removes the fields that are meant. Few of many that could be are there, and to compare the names of a
 /// few fields is quicker than as many look-ups.
 fn remove_all(fields: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
-    while let Some(name) = fields.keys().find(|name| is_meant(name.as_str())).cloned() {
+    let meant: Vec<_> = fields.keys().filter(|name| is_meant(name.as_str())).cloned().collect();
+    for name in meant {
         fields.remove(name);
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn server(text: &str) -> Result<http::Uri, Wrong> {
 pub(super) fn resource(text: &str) -> Result<(http::Uri, PathAndQuery), Wrong> {
     const SHAPE: &str = "write \"https://host/path\"";
     let (server, after) = split(text, SHAPE)?;
+    certified_server(&server)?;
     if after.contains('#') {
         return Err(Wrong::new("names a part of what is there").with_hint("leave `#` out"));
     }
@@ -69,10 +70,13 @@ fn split<'a>(text: &'a str, shape: &str) -> Result<(http::Uri, &'a str), Wrong> 
     let wrong_host = || Wrong::new("does not name a host and a port").with_hint(shape);
     check_authority(authority).ok_or_else(wrong_host)?;
     let server: http::Uri = format!("{scheme}://{authority}").parse().map_err(|_| wrong_host())?;
-    if scheme == "https" {
-        server.host().map_or(Ok(()), certified)?;
-    }
     Ok((server, after))
+}
+
+/// Whether a certificate can be for the host of this server, if it speaks TLS.
+pub(super) fn certified_server(server: &http::Uri) -> Result<(), Wrong> {
+    let host = server.host().filter(|_| server.scheme_str() == Some("https"));
+    host.map_or(Ok(()), certified)
 }
 
 /// Whether a certificate can be for a host: systems look up more than what TLS has as a name.
@@ -213,11 +217,24 @@ mod tests {
             ("http://host:65536", "does not name a host and a port"),
             ("http://ho st", "does not name a host and a port"),
             ("http://::1", "does not name a host and a port"),
-            ("https://127.1:8443", "names a host that no certificate can be for"),
-            ("https://10.0.0.256", "names a host that no certificate can be for"),
-            ("https://shop-.internal", "names a host that no certificate can be for"),
         ] {
             assert_eq!(server(text).unwrap_err().complaint, complaint, "{text}");
+        }
+    }
+
+    #[test]
+    fn secure_servers_have_hosts_that_certificates_can_be_for() {
+        for (text, expected) in [
+            ("http://127.1:80", true),
+            ("https://127.0.0.1:8443", true),
+            ("https://[::1]", true),
+            ("https://API_1:443", true),
+            ("https://127.1:8443", false),
+            ("https://10.0.0.256", false),
+            ("https://shop-.internal", false),
+        ] {
+            assert_eq!(certified_server(&server(text).unwrap()).is_ok(), expected, "{text}");
+            assert_eq!(resource(&format!("{text}/keys")).is_ok(), expected, "{text}");
         }
     }
 

@@ -16,8 +16,6 @@ use super::schema::{PARSED, resolved};
 use super::source::Source;
 use super::{Place, env, sections, shown};
 
-const HIDDEN: &str = "[hidden]";
-
 /// Every key that counts, with its value and where that comes from. Nothing in it is secret.
 #[derive(Clone, Debug, Default)]
 pub struct InForce(Entries);
@@ -257,9 +255,13 @@ impl Walk<'_, '_> {
         let value = if expanded.is_empty() || self.open {
             typed(schema, expanded, !variables.is_empty())
         } else if is_secret {
-            Json::String(HIDDEN.to_owned())
+            Json::String(shown::HIDDEN.to_owned())
         } else if has_form("url") || has_form("file or url") && expanded.contains("://") {
             Json::String(shown::url(&expanded))
+        } else if has_form("page") {
+            Json::String(shown::page(&expanded, text))
+        } else if has_form("file or page") && expanded.contains("://") {
+            Json::String(shown::page(&expanded, ""))
         } else if has_form("path") {
             Json::String(shown::path(&expanded))
         } else {
@@ -528,11 +530,16 @@ mod tests {
 
     #[test]
     fn no_query_is_shown_and_no_field_of_a_variable() {
-        let env = |name: &str| (name == "TOKEN").then(|| "hunter2".to_owned());
+        let env = |name: &str| match name {
+            "TOKEN" => Some("hunter2".to_owned()),
+            "HOST" => Some("shop.example".to_owned()),
+            _ => None,
+        };
         let text = "[upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
                     health = { path = \"/healthz?${TOKEN}\" }\n\
                     [tracing]\notlp = \"http://collector/v1/traces?key=${TOKEN}\"\n\
-                    [warm]\nurls = [\"https://a/?${TOKEN}\"]\nsitemap = \"https://a/map?hunter2\"\n\
+                    [warm]\nurls = [\"https://a/?${TOKEN}\", \"http://${HOST}/@b?c=1\"]\n\
+                    sitemap = \"https://a/map?hunter2\"\n\
                     [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n\
                     headers = { X-One = \"${TOKEN}\", X-List = [\"1\", \"${TOKEN}\"], X-Plain = \"2\" }\n";
         let draft = Draft::parse(text, "g.toml", Path::new("/etc"), &env);
@@ -543,8 +550,8 @@ mod tests {
         for line in [
             "path = \"/healthz?…\" ",
             "otlp = \"http://collector/v1/traces?…\" ",
-            "urls = [\"[hidden]\"] ",
-            "sitemap = \"https://a/map?…\" ",
+            "urls = [\"https://a/?[hidden]\", \"http://shop.example/@b?c=1\"] ",
+            "sitemap = \"https://a/map?[hidden]\" ",
             "X-One = \"[hidden]\" ",
             "X-List = [\"1\", \"[hidden]\"] ",
             "X-Plain = \"2\" ",

@@ -149,7 +149,9 @@ impl Config {
             let message = format!("`{}` {}", shown::plain(value), wrong.complaint);
             faults.push(Fault::new(flag, None, message).with_hint(wrong.hint));
         };
-        let server = address::server(url).map_err(|wrong| report("--upstream", url, wrong)).ok();
+        let server = address::server(url);
+        let server = server.and_then(|it| address::certified_server(&it).map(|()| it));
+        let server = server.map_err(|wrong| report("--upstream", url, wrong)).ok();
         if let Some(Admin { listen: address, token }) = &admin {
             if token.is_none() && !address.ip().is_loopback() {
                 let wrong = Wrong::new("is not a loopback address, and there is no token");

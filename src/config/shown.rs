@@ -1,5 +1,8 @@
 //! Values as faults show them: in one line, not too long, and without secrets.
 
+/// Stands for what is not shown, where what is shown may be read again.
+pub(super) const HIDDEN: &str = "[hidden]";
+
 /// Longer values are cut.
 const LONGEST: usize = 80;
 
@@ -55,6 +58,22 @@ pub(super) fn url(value: &str) -> String {
     }
 }
 
+/// The URL of a page, as one that can be read again. Its query stays if the file has it as it is (`written`,
+/// with its variables), and is hidden if a variable brings it.
+pub(super) fn page(value: &str, written: &str) -> String {
+    let split = |url: &str| url.find(['?', '#']).unwrap_or(url.len());
+    let (page, query) = value.split_at(split(value));
+    let path = page.match_indices('/').nth(2).map_or(page.len(), |(at, _)| at);
+    let (server, _) = page.split_at(path);
+    let shown = url(server);
+    if shown != server {
+        // It is none, and anything of it may be secret.
+        return shown;
+    }
+    let is_written = written.split_at(split(written)).1 == query;
+    if is_written || query.is_empty() { value.to_owned() } else { format!("{page}?{HIDDEN}") }
+}
+
 /// A path without its query, by which whoever asks may be let in.
 pub(super) fn path(value: &str) -> String {
     match value.split_once(['?', '#']) {
@@ -84,6 +103,27 @@ mod tests {
             ("hunter2 redis://cache", "…"),
         ] {
             assert_eq!(url(value), shown, "{value}");
+        }
+    }
+
+    #[test]
+    fn pages_lose_queries_that_variables_bring() {
+        for (value, written, shown) in [
+            ("https://a/b", "https://a/b", "https://a/b"),
+            ("https://a/@b?c=d@e", "https://${A}/@b?c=d@e", "https://a/@b?c=d@e"),
+            ("https://a?b", "https://${A}?b", "https://a?b"),
+            ("https://a:81/hunter?b=1", "https://a:81/${B}?b=1", "https://a:81/hunter?b=1"),
+            ("https://a/?b=hunter2", "https://a/?b=${B}", "https://a/?[hidden]"),
+            ("https://a/?hunter2", "https://a/${B}", "https://a/?[hidden]"),
+            ("https://a/#hunter2", "${A}", "https://a/?[hidden]"),
+            ("https://a/?hunter2?b=1", "${A}?b=1", "https://a/?[hidden]"),
+            ("https://a/b", "https://a/b${B:-?c}", "https://a/b"),
+            ("https://user:hunter2@a/", "https://user:hunter2@a/", "https://…@a"),
+            ("https://user:hun/ter2@a/", "https://user:${B}@a/", "https://…"),
+            ("hunter2", "${A}", "…"),
+            ("/hunter2/a/b", "${A}", "…"),
+        ] {
+            assert_eq!(page(value, written), shown, "{written}");
         }
     }
 

@@ -325,6 +325,31 @@ fn one_upstream_needs_no_file() {
 }
 
 #[test]
+fn servers_have_hosts_that_their_certificates_can_be_for() {
+    let file = |tls: &str| {
+        format!(
+            "[upstreams.a]\n\
+             servers = [\"https://127.1:8443\", {{ url = \"https://node-:8443\" }}]\n{tls}\n\
+             [[routes]]\nname = \"a\"\npath = \"/\"\nupstream = \"a\"\n"
+        )
+    };
+    assert_eq!(check(&file("tls = { server_name = \"shop.internal\" }"), "g"), None);
+    for tls in ["", "tls = { ca = \"ca.pem\" }"] {
+        let faults = check(&file(tls), "g").unwrap();
+        for fault in [
+            "g:2:12: upstream `a`: servers `https://127.1:8443` names a host that no certificate",
+            "g:2:42: upstream `a`: url `https://node-:8443` names a host that no certificate",
+            "\n2 faults",
+        ] {
+            assert!(faults.contains(fault), "{tls}: no `{fault}`: {faults}");
+        }
+    }
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let faults = Config::for_upstream("https://127.1:8443", listen, None).unwrap_err().to_string();
+    assert!(faults.contains("names a host that no certificate can be for"), "{faults}");
+}
+
+#[test]
 fn files_that_cannot_be_read_are_faults() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, octets: &[u8]| {

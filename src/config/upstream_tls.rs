@@ -63,6 +63,16 @@ impl Secured {
         let ca = ca.and_then(|value| value.read(|text| file(text).map(|()| folder.join(text))));
         Self { ca, place, ..Self::default() }
     }
+
+    /// Without `server_name`, certificates are to be for the hosts of the servers, whose URLs these are.
+    pub(super) fn check_hosts(&self, servers: &[UpstreamServer], urls: &[Value<'_>]) {
+        if self.server_name.is_some() {
+            return;
+        }
+        for (server, url) in servers.iter().zip(urls) {
+            let _reported = url.read(|_| address::certified_server(&server.url));
+        }
+    }
 }
 
 /// A name, or an address, as a certificate is for it.

@@ -240,8 +240,10 @@ impl UpstreamServer {
 /// A table `[upstreams.NAME]`. What is wrong with it is replaced by its default.
 pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstream {
     let [label, tls] = ["health", "tls"].map(|key| format!("upstream `{name}` {key}"));
-    let default = Upstream::new(name, servers(&mut table));
+    let (servers, urls): (Vec<_>, Vec<_>) = servers(&mut table).into_iter().unzip();
+    let default = Upstream::new(name, servers);
     let secured = upstream_tls::read(&mut table, &tls, &default.servers, folder);
+    secured.check_hosts(&default.servers, &urls);
     let upstream = Upstream {
         balance: table.read("balance", default.balance, balance),
         eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
@@ -277,14 +279,15 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
     upstream
 }
 
-fn servers(table: &mut Table<'_>) -> Vec<UpstreamServer> {
+/// Each with the value that is its URL.
+fn servers<'a>(table: &mut Table<'a>) -> Vec<(UpstreamServer, Value<'a>)> {
     let Some(value) = table.take("servers") else {
         table.missing("servers", SHAPE);
         return Vec::new();
     };
     let elements = value.list(|| SHAPE.to_owned()).unwrap_or_default();
-    let servers: Vec<_> = elements.iter().filter_map(server).collect();
-    if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+    let servers: Vec<_> = elements.into_iter().filter_map(server).collect();
+    if !servers.is_empty() && servers.iter().all(|(server, _)| server.backup) {
         let hint = "leave `backup` out of one of them".to_owned();
         value.report("servers are backups of nothing", Some(hint));
     }
@@ -292,19 +295,22 @@ fn servers(table: &mut Table<'_>) -> Vec<UpstreamServer> {
 }
 
 /// A URL, or a table with one.
-fn server(element: &Value<'_>) -> Option<UpstreamServer> {
+fn server(element: Value<'_>) -> Option<(UpstreamServer, Value<'_>)> {
     if !matches!(element.content, DeValue::Table(_)) {
-        return element.read(address::server).map(UpstreamServer::new);
+        let url = element.read(address::server)?;
+        return Some((UpstreamServer::new(url), element));
     }
     let mut table = element.inner_table(|| SHAPE.to_owned())?;
-    let url = table.take("url");
-    if url.is_none() {
+    let value = table.take("url");
+    if value.is_none() {
         table.missing("url", "write { url = \"http://127.0.0.1:3000\", weight = 2 }");
     }
     let weight = table.count("weight", 1, 1..=1000);
     let backup = table.boolean("backup", false);
     table.finish();
-    Some(UpstreamServer { url: url?.read(address::server)?, weight, backup })
+    let value = value?;
+    let url = value.read(address::server)?;
+    Some((UpstreamServer { url, weight, backup }, value))
 }
 
 fn resolve(value: &Value<'_>) -> Option<Duration> {

@@ -40,6 +40,8 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub struct Source {
     name: Box<str>,
     config: Mongodb,
+    /// `[[changes]]` has streams of it.
+    is_watched: bool,
     login: Login,
     client: OnceCell<Client>,
     was_looked_at: AtomicBool,
@@ -66,14 +68,15 @@ enum Trouble {
 }
 
 impl Source {
-    /// A deployment as configured. Opens no connection.
+    /// A deployment as configured. `is_watched`: some of `[[changes]]` names it. Opens no connection.
     ///
     /// # Errors
     /// The driver does not take the URI, or a file cannot be read.
-    pub fn new(config: &Mongodb) -> Result<Self, Unusable> {
+    pub fn new(config: &Mongodb, is_watched: bool) -> Result<Self, Unusable> {
         Ok(Self {
             name: config.name.as_str().into(),
             config: config.essence(),
+            is_watched,
             login: Login::new(config)?,
             client: OnceCell::new(),
             was_looked_at: AtomicBool::new(false),
@@ -83,9 +86,11 @@ impl Source {
         })
     }
 
-    /// Whether both are the same deployment, reached the same way.
+    /// Whether both are the same deployment, reached and read the same way.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.config == other.config && self.login.is_same(&other.login)
+        self.config == other.config
+            && self.is_watched == other.is_watched
+            && self.login.is_same(&other.login)
     }
 
     /// Looks whether it can be reached, once, so that the log says at the start what is wrong.
@@ -187,9 +192,12 @@ impl Source {
         options.server_selection_timeout.get_or_insert(self.config.timeout);
         options.connect_timeout.get_or_insert(self.config.timeout);
         options.max_pool_size.get_or_insert(self.config.max_connections);
-        // What is rolled back was never a change: a stream tells only what a majority has, and so what is read
-        // and stored has to be that.
-        options.read_concern.get_or_insert_with(ReadConcern::majority);
+        if self.is_watched {
+            // What is rolled back was never a change: a stream tells only what a majority has, and so what is
+            // read and stored has to be that. Without a stream nothing would tell when a majority has what a
+            // write through this gateway made, and what was before it would be stored again.
+            options.read_concern.get_or_insert_with(ReadConcern::majority);
+        }
         client(options)
     }
 

@@ -299,8 +299,8 @@ fn policies_are_shown_the_text_of_a_uuid() {
 }
 
 /// A deployment that is not there.
-fn source(uri: &str) -> Source {
-    Source::new(&Mongodb {
+fn source(uri: &str, is_watched: bool) -> Source {
+    let config = Mongodb {
         name: "shop".to_owned(),
         uri: uri.to_owned(),
         username: None,
@@ -310,8 +310,8 @@ fn source(uri: &str) -> Source {
         timeout: std::time::Duration::from_secs(1),
         max_connections: 1,
         place: Place::default(),
-    })
-    .unwrap()
+    };
+    Source::new(&config, is_watched).unwrap()
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn large_documents_are_written_on_another_thread() {
         .unwrap();
     let worker = Builder::new_current_thread().build().unwrap();
     let find = vec![("_id".to_owned(), Operand::Text("1".to_owned()))];
-    let source = Arc::new(source("mongodb://127.0.0.1:1"));
+    let source = Arc::new(source("mongodb://127.0.0.1:1", false));
     let documents = Documents::new(source, wanted(find), beside.handle().clone());
     let permits = Arc::new(Semaphore::new(1));
     for (octets, begun) in [(60 << 10, 0), (70 << 10, 1)] {
@@ -348,8 +348,23 @@ async fn what_is_read_cannot_be_rolled_back_unless_the_uri_says_so() {
     for (options, concern) in
         [("", ReadConcern::majority()), ("/?readConcernLevel=local", ReadConcern::local())]
     {
-        let source = source(&format!("mongodb://127.0.0.1:1{options}"));
+        let source = source(&format!("mongodb://127.0.0.1:1{options}"), true);
         let client = source.client().await.unwrap();
         assert_eq!(client.read_concern(), Some(&concern), "{options}");
     }
+}
+
+/// It would be what was before a write that a majority does not have yet, and nothing would tell of that.
+#[tokio::test]
+async fn what_nobody_watches_is_read_as_it_is_unless_the_uri_says_so() {
+    for (options, concern) in
+        [("", None), ("/?readConcernLevel=majority", Some(ReadConcern::majority()))]
+    {
+        let source = source(&format!("mongodb://127.0.0.1:1{options}"), false);
+        let client = source.client().await.unwrap();
+        assert_eq!(client.read_concern(), concern.as_ref(), "{options}");
+    }
+    let (watched, other) =
+        (source("mongodb://127.0.0.1:1", true), source("mongodb://127.0.0.1:1", false));
+    assert!(!watched.is_same(&other) && other.is_same(&source("mongodb://127.0.0.1:1", false)));
 }

@@ -25,7 +25,7 @@ pub fn is_client_cert(name: &HeaderName) -> bool {
 /// removed: only who has verified it may (RFC 9440 §4).
 pub fn set_client_cert(fields: &mut HeaderMap, certificate: Option<&HeaderValue>) {
     super::remove_all(fields, |name| {
-        matches!(name.replace('_', "-").as_str(), "client-cert" | "client-cert-chain")
+        is_spelt(name, "client-cert") || is_spelt(name, "client-cert-chain")
     });
     if let Some(certificate) = certificate {
         fields.insert(CLIENT_CERT, certificate.clone());
@@ -50,14 +50,18 @@ pub fn remove_claims(fields: &mut HeaderMap) {
 
 /// Whether a field of this name is one of those that [`remove_claims`] removes.
 pub(super) fn is_claim(name: &str) -> bool {
-    // As most names begin, it is none.
-    if !matches!(name.as_bytes(), [b'c' | b'f' | b't' | b'x', ..]) {
-        return false;
+    match name.as_bytes() {
+        [b'x', b'-' | b'_', ..] => X_CLAIMS.iter().any(|claim| is_spelt(name, claim)),
+        [b'c' | b'f' | b't', ..] => CLAIMS.iter().any(|claim| is_spelt(name, claim)),
+        // As most names begin, it is none.
+        _ => false,
     }
-    let is_claim = |name: &str| {
-        if name.starts_with("x-") { X_CLAIMS.contains(&name) } else { CLAIMS.contains(&name) }
-    };
-    if name.contains('_') { is_claim(&name.replace('_', "-")) } else { is_claim(name) }
+}
+
+/// Whether a name is this one, in one spelling or the other.
+fn is_spelt(name: &str, claim: &str) -> bool {
+    let octets = name.bytes().map(|octet| if octet == b'_' { b'-' } else { octet });
+    name.len() == claim.len() && octets.eq(claim.bytes())
 }
 
 const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
@@ -160,6 +164,9 @@ pub fn write_address(address: IpAddr, mut write: impl FnMut(u8)) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use super::super::remove_all;
     use super::*;
 
     #[test]
@@ -171,6 +178,36 @@ mod tests {
         for name in ["", "client", "client_i", "from", "x", "x_", "x_a", "x--real-ip"] {
             assert!(!is_claim(name), "{name}");
         }
+    }
+
+    /// Each way to write `-` or `_` in a name.
+    fn spellings(name: &str) -> Vec<String> {
+        let mut all = vec![String::new()];
+        for letter in name.chars() {
+            let written = if letter == '-' { vec!['-', '_'] } else { vec![letter] };
+            all = all
+                .iter()
+                .flat_map(|begun| written.iter().map(move |it| format!("{begun}{it}")))
+                .collect();
+        }
+        all
+    }
+
+    #[test]
+    fn each_field_is_looked_at_once_however_many_go() {
+        let mut fields = HeaderMap::new();
+        let others = (0..1600).map(|number| format!("x_a{number}"));
+        let claims = CLAIMS.into_iter().chain(X_CLAIMS).flat_map(spellings);
+        for name in others.chain(claims) {
+            fields.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("1"));
+        }
+        let (before, looks) = (fields.keys_len(), Cell::new(0));
+        assert_eq!(before, 1600 + 101);
+        remove_all(&mut fields, |name| {
+            looks.set(looks.get() + 1);
+            is_claim(name)
+        });
+        assert_eq!((looks.get(), fields.keys_len()), (before, 1600));
     }
 
     #[test]

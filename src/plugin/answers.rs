@@ -8,7 +8,7 @@ use super::bindings::{invalidation, key, storing};
 use super::failure::Failure;
 use super::text::{printable, rejoined};
 use super::{KeySpace, Seen};
-use crate::semantics;
+use crate::semantics::{self, Rewritten};
 use crate::stored::{CacheKey, readable_name};
 
 const MOST_PARTS: usize = 64;
@@ -118,8 +118,7 @@ pub(super) fn key(
                 parts.iter().map(|part| (rejoined(&part.name), rejoined(&part.value))).collect();
             let pairs = || readable.iter().map(|(name, value)| (&**name, &**value));
             let held = || pairs().filter(|_| sees_query);
-            let forwarded =
-                space.forwards_keyed.then(|| forwarded_query(seen, held()).unwrap_or_default());
+            let forwarded = space.forwards_keyed.then(|| forwarded_query(seen, held()));
             // Before all others, and whether or not they are among them: two lists stay two.
             let own = forwarded.iter().map(String::as_str);
             let own = own.flat_map(|query| [("path", seen.path), ("forwarded", query)]);
@@ -138,12 +137,13 @@ pub(super) fn key(
 
 /// What goes forward of the query where a key has these parts. Two requests can have the same parts and
 /// not this: a part that was made of a field takes a parameter of its name and value along. A request
-/// for which it cannot be told goes past the cache.
-fn forwarded_query<'p>(
-    seen: &Seen<'_>,
-    held: impl Iterator<Item = (&'p str, &'p str)>,
-) -> Option<String> {
-    semantics::kept_query(seen.path, seen.query, held).ok().flatten()
+/// for which it cannot be told goes past the cache, and is to find nothing there: no query that goes
+/// forward begins with `&`.
+fn forwarded_query<'p>(seen: &Seen<'_>, held: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    match semantics::kept_query(seen.path, seen.query, held) {
+        Ok(kept) => kept.unwrap_or_default(),
+        Err(Rewritten) => format!("&{}", seen.query.unwrap_or_default()),
+    }
 }
 
 /// What a checked decision of `storing` means.
@@ -231,6 +231,7 @@ mod tests {
             ("tenant=acme", true, false, "it goes forward"),
             ("tenant=acme", false, true, "it stays behind"),
             ("x=1", true, true, "so does this"),
+            ("tenant=other", true, false, "what would go forward cannot be told"),
         ] {
             let (key, same) = keys(Some(query), sees_query, ["tenant", "acme"]);
             assert_eq!((key == plain, &same), (is_plain, &name), "{query}: {why}");

@@ -38,8 +38,9 @@ pub(super) fn sources(
     faults: &mut Vec<Fault>,
 ) -> Vec<Arc<Source>> {
     let mut sources = Vec::with_capacity(config.mongodbs.len());
-    for mongodb in &config.mongodbs {
-        match Source::new(mongodb) {
+    for (place, mongodb) in config.mongodbs.iter().enumerate() {
+        let is_watched = config.watches.iter().any(|watch| watch.mongodb == place);
+        match Source::new(mongodb, is_watched) {
             Ok(made) => {
                 let known = former.iter().find(|known| known.is_same(&made));
                 sources.push(known.map_or_else(|| Arc::new(made), Arc::clone));

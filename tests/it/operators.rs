@@ -212,6 +212,29 @@ async fn what_is_in_force_is_shown_of_a_file_and_of_a_gateway() {
 }
 
 #[test]
+fn what_is_shown_of_urls_to_warm_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[server]\nlisten = \"127.0.0.1:0\"\ncompiled_cache = \"off\"\n\
+                [upstreams.a]\nservers = [\"http://127.0.0.1:1\"]\n\
+                [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"a\"\n\
+                [warm]\nsitemap = \"http://${DOMAIN}/map?key=hunter2\"\n\
+                urls = [\"http://${DOMAIN}/\", \"http://a/?page=1\", \"http://a/?key=${TOKEN}\"]\n";
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let set = [("DOMAIN", "shop.example"), ("TOKEN", "hunter2")];
+    let shown = larder_with(folder.path(), &["config", "show"], &set);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    for line in [
+        "sitemap = \"http://shop.example/map?[hidden]\"",
+        "urls = [\"http://shop.example/\", \"http://a/?page=1\", \"http://a/?[hidden]\"]",
+    ] {
+        assert!(shown.out.contains(line), "no `{line}`:\n{}", shown.out);
+    }
+    fs::write(folder.path().join("again.toml"), &shown.out).unwrap();
+    let checked = larder(folder.path(), &["check", "again.toml"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+}
+
+#[test]
 fn without_a_gateway_they_fail() {
     for command in ["routes", "stats", "top --once", "health", "config show --running"] {
         let arguments: Vec<&str> = command.split(' ').collect();
