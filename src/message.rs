@@ -11,6 +11,8 @@ mod behalf;
 mod extended;
 #[path = "message/hops.rs"]
 mod hops;
+#[path = "message/target.rs"]
+mod target;
 
 use std::net::Ipv6Addr;
 
@@ -25,11 +27,12 @@ use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
 pub use self::behalf::{
-    Behalf, CLIENT_CERT, is_client_cert, remove_claims, set_client_cert, set_forwarded,
-    write_address,
+    Behalf, CLIENT_CERT, has_underscore, is_client_cert, remove_claims, remove_underscored,
+    set_client_cert, set_forwarded, write_address,
 };
 pub use self::extended::Extended;
 pub use self::hops::{count_forward, forwards_left};
+pub use self::target::has_dot_segments;
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us
@@ -198,9 +201,10 @@ pub fn remove_early_fields(trailers: &mut HeaderMap) {
 }
 
 /// As [`remove_early_fields`], from those of a request: what its head may not say of its client, or only by
-/// this gateway's word, is no more to be believed behind the content.
+/// this gateway's word, is no more to be believed behind the content. No trailer is known by a name with `_`.
 pub fn remove_early_request_fields(trailers: &mut HeaderMap) {
     remove_early_fields(trailers);
+    remove_underscored(trailers);
     remove_claims(trailers);
     set_client_cert(trailers, None);
     trailers.remove(COOKIE);

@@ -22,6 +22,8 @@ pub struct Rewriting {
     own: Box<[Part]>,
     /// In `Host`.
     pub host: Option<Box<str>>,
+    /// What the upstream's servers are called, where they are told that.
+    servers: Box<[String]>,
     /// Whether there is a way back.
     goes_back: bool,
 }
@@ -37,8 +39,9 @@ enum Part {
 }
 
 impl Rewriting {
-    /// What a route with this path says.
-    pub fn new(own: &str, rewrite: &Rewrite) -> Self {
+    /// What a route with this path says. `servers` are what those of its upstream are called in `Host`, where
+    /// that is not what the client asked for.
+    pub fn new(own: &str, rewrite: &Rewrite, servers: Vec<String>) -> Self {
         let own = parts(own);
         let path = rewrite.path.as_deref().map(|path| {
             // What was captured to the end may have slashes there, too.
@@ -50,7 +53,8 @@ impl Rewriting {
             path.collect()
         });
         let host = rewrite.host.as_deref().map(Into::into);
-        Self { path, own: own.into(), host, goes_back: rewrite.location }
+        let servers = servers.into();
+        Self { path, own: own.into(), host, servers, goes_back: rewrite.location }
     }
 
     /// Whether the upstream's path is the client's.
@@ -76,7 +80,7 @@ impl Rewriting {
     }
 
     /// Puts what a response says of targets back into what its client would ask for: `authority`, by
-    /// `scheme`. `hosts` are those by which the upstream may call itself.
+    /// `scheme`. `hosts` are those by which the upstream may call itself, besides its servers' own.
     pub fn put_back(&self, fields: &mut HeaderMap, hosts: &[&str], scheme: &str, authority: &str) {
         if !self.goes_back {
             return;
@@ -97,11 +101,18 @@ impl Rewriting {
         let end = value.find(['?', '#']).unwrap_or(value.len());
         let (target, rest) = value.split_at_checked(end)?;
         if is_path {
-            return Some(self.client_path(target)? + rest);
+            let path = self.client_path(target)?;
+            return Some(if names_host(&path) {
+                format!("{scheme}://{authority}{path}{rest}")
+            } else {
+                path + rest
+            });
         }
         let uri: Uri = target.parse().ok()?;
         let named = uri.authority()?.as_str();
-        let is_ours = hosts.iter().any(|host| host.eq_ignore_ascii_case(named));
+        let servers = self.servers.iter().map(String::as_str);
+        let mut ours = hosts.iter().copied().chain(servers);
+        let is_ours = ours.any(|host| host.eq_ignore_ascii_case(named));
         if !is_ours || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return None;
         }
@@ -117,6 +128,13 @@ impl Rewriting {
             Some(parts) => Some(filled(&self.own, &matched(parts, path)?)),
         }
     }
+}
+
+/// Whether a client would take the beginning of a path for another host: browsers read `\` as `/`, and no tab
+/// at all.
+fn names_host(path: &str) -> bool {
+    let mut octets = path.bytes().filter(|octet| *octet != b'\t');
+    octets.next() == Some(b'/') && matches!(octets.next(), Some(b'/' | b'\\'))
 }
 
 /// The parts of a pattern that the configuration has taken.
@@ -209,7 +227,8 @@ mod tests {
 
     fn rewriting(own: &str, path: Option<&str>) -> Rewriting {
         let path = path.map(str::to_owned);
-        Rewriting::new(own, &Rewrite { path, host: None, location: true })
+        let servers = vec!["10.0.0.1:81".to_owned()];
+        Rewriting::new(own, &Rewrite { path, host: None, location: true }, servers)
     }
 
     #[test]
@@ -255,6 +274,8 @@ mod tests {
             ("http://inner/v2/1.d/b", Some("https://shop.test/api/1/b"), "the upstream's host"),
             ("http://INNER/v2/1.d/b?x", Some("https://shop.test/api/1/b?x"), "in any case"),
             ("http://shop.test/v2/1.d/b", Some("http://shop.test/api/1/b"), "the client's"),
+            ("http://10.0.0.1:81/v2/1.d/b", Some("https://shop.test/api/1/b"), "a server's"),
+            ("http://10.0.0.1/v2/1.d/b", None, "another port"),
             ("/v3/1.d/b", None, "another path"),
             ("/v2/1/b", None, "another form"),
             ("/v2/.d/b", None, "nothing captured"),
@@ -274,6 +295,19 @@ mod tests {
                 "shop.test",
             );
             assert_eq!(fields[LOCATION], expected.unwrap_or(value), "{value:?}: {why}");
+        }
+        // What is left of a path is not to be taken for a host.
+        let all = rewriting("/{*rest}", Some("/v2/{rest}"));
+        for (value, expected) in [
+            ("/v2/a//b", "/a//b"),
+            ("/v2//evil.test/a?b", "https://shop.test//evil.test/a?b"),
+            ("/v2/\\evil.test/", "https://shop.test/\\evil.test/"),
+            ("/v2/\t/evil.test/", "https://shop.test/\t/evil.test/"),
+            ("/v2//", "https://shop.test//"),
+            ("/v2/", "/"),
+        ] {
+            let back = all.back(value, &[], "https", "shop.test");
+            assert_eq!(back.as_deref(), Some(expected), "{value:?}");
         }
         let mut fields = HeaderMap::new();
         fields.insert(CONTENT_LOCATION, HeaderValue::from_static("http://inner/a?b"));

@@ -14,9 +14,10 @@
 //! Fields come last, as whoever sends a request says what he likes in them: by a field nobody gets past
 //! what a route for a path was meant to say.
 //!
-//! Paths match as they were sent (RFC 3986 §6.2 is not applied): `/a/../b`, `/%61` and `//a` are
-//! themselves, and a route for `/b` or `/a` does not see them. A gateway that reads a path in another
-//! way than the server behind it lets requests slip past what the route was meant to say.
+//! Paths match as they were sent (RFC 3986 §6.2 is not applied): `/%61` and `//a` are themselves, and a
+//! route for `/a` does not see them. A gateway that reads a path in another way than the server behind it
+//! lets requests slip past what the route was meant to say. Therefore no request with dot segments
+//! (`/a/../b`) gets here.
 
 mod contest;
 mod fields;

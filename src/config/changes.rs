@@ -153,10 +153,7 @@ impl Config {
         keep("[server] takeover", new.takeover != old.takeover);
         keep("[server] compiled_cache", new.compiled_cache != old.compiled_cache);
         let successors = old.successors(new);
-        let (listener, more) = old.renewed_listeners(new, &successors);
-        let trusted_proxies = std::mem::take(&mut new.trusted_proxies);
-        let (watch, trusted_field) = (new.watch, new.trusted_field);
-        *new = Server { listener, more, watch, trusted_proxies, trusted_field, ..old.clone() };
+        *new = old.renewed(new, &successors);
 
         self.keep_recording(running).for_each(|key| keep(key, true));
         match (&self.admin, &running.admin) {
@@ -214,6 +211,22 @@ impl Config {
         let of_mongodb = self.mongodbs.iter().flat_map(Mongodb::files);
         let listeners = self.server.listeners().flat_map(Listener::files);
         plugins.chain(authorities).chain(keys).chain(of_mongodb).chain(listeners)
+    }
+}
+
+impl Server {
+    /// This, with all of another that does not wait for a restart.
+    fn renewed(&self, new: &Self, successors: &[Option<usize>]) -> Self {
+        let (listener, more) = self.renewed_listeners(new, successors);
+        Self {
+            listener,
+            more,
+            watch: new.watch,
+            trusted_proxies: new.trusted_proxies.clone(),
+            trusted_field: new.trusted_field,
+            underscores_in_fields: new.underscores_in_fields,
+            ..self.clone()
+        }
     }
 }
 
@@ -571,5 +584,13 @@ mod tests {
         assert!(new.keep_until_restart(&old).is_empty());
         assert_eq!(new.server.trusted_proxies, trusting(lines).server.trusted_proxies);
         assert_eq!(new.server.trusted_field, TrustedField::Forwarded);
+    }
+
+    #[test]
+    fn which_fields_are_dropped_does_not_wait_for_a_restart() {
+        let lines = "[server]\nunderscores_in_fields = true";
+        let (old, mut new) = (read(FILE), read(&FILE.replacen("[server]", lines, 1)));
+        assert!(new.keep_until_restart(&old).is_empty());
+        assert!(new.server.underscores_in_fields);
     }
 }

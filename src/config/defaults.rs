@@ -50,6 +50,7 @@ impl Default for Server {
             watch: true,
             trusted_proxies: Vec::new(),
             trusted_field: TrustedField::default(),
+            underscores_in_fields: false,
             compiled_cache: None,
         }
     }

@@ -168,6 +168,9 @@ pub struct Server {
     pub trusted_proxies: Vec<Network>,
     /// `trusted_field`, default `X-Forwarded-For`: where they tell it.
     pub trusted_field: TrustedField,
+    /// `underscores_in_fields`, default false: fields of requests with `_` in their names count as any other.
+    /// Without it they are dropped.
+    pub underscores_in_fields: bool,
     /// `compiled_cache`: the folder for compiled plugins, found from the folder of `gateway.toml`;
     /// none for `off`. Default: `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/larder`, else
     /// `$HOME/.cache/larder`; none if no such variable names an absolute path.

@@ -245,6 +245,8 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
         watch: table.boolean("watch", default.watch),
         trusted_proxies: trusted_proxies(&mut table),
         trusted_field: table.read("trusted_field", default.trusted_field, network::trusted_field),
+        underscores_in_fields: table
+            .boolean("underscores_in_fields", default.underscores_in_fields),
         compiled_cache: table.read("compiled_cache", compiled_cache, |text| match text {
             "off" => Ok(None),
             path => self::folder(path).map(|()| Some(folder.join(path))),

@@ -112,6 +112,8 @@ pub struct Gateway {
     trust: Trust,
     namespace: Box<str>,
     status_key: bool,
+    /// Fields with `_` in their names count.
+    underscores: bool,
     /// The operators'.
     token: Option<Box<str>>,
     routes: Routes,
@@ -242,6 +244,7 @@ impl Gateway {
             trust: Trust::new(&config.server.trusted_proxies, config.server.trusted_field),
             namespace: config.cache.namespace.as_str().into(),
             status_key: config.cache.status_key,
+            underscores: config.server.underscores_in_fields,
             token: config.admin.as_ref().and_then(|admin| admin.token.as_deref()).map(Into::into),
             routes,
             plans,

@@ -20,6 +20,8 @@ use super::explain;
 pub(super) struct Notable {
     /// Whether its answer is to be explained.
     pub(super) explain: bool,
+    /// Whether there is one with `_` in its name.
+    pub(super) underscores: bool,
     /// What it says of a certificate.
     pub(super) client_cert: bool,
     /// Where its content ends.
@@ -45,6 +47,7 @@ impl Notable {
 
     fn add(&mut self, name: &HeaderName) {
         self.explain |= explain::is_explain(name);
+        self.underscores |= message::has_underscore(name);
         self.client_cert |= message::is_client_cert(name);
         self.framing |= message::is_framing(name);
         self.cdn_loop |= message::is_cdn_loop(name);
@@ -109,6 +112,7 @@ mod tests {
         let framing = Notable { framing: true, bypassing: true, ..nothing };
         for (name, expected) in [
             ("larder-explain", Notable { explain: true, ..nothing }),
+            ("x_a", Notable { underscores: true, ..nothing }),
             ("client-cert-chain", Notable { client_cert: true, ..nothing }),
             ("content-length", framing),
             ("transfer-encoding", framing),

@@ -10,11 +10,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::body::Body;
-use crate::config::{Config, FieldChanges, Route, RouteFields};
+use crate::config::{self, Config, FieldChanges, Route, RouteFields};
 use crate::message::{self, Behalf, Extended};
 use crate::rewriting::{self, Rewriting};
 use crate::semantics::{CacheStatus, Forward};
-use crate::upstream::{Failure, Reply};
+use crate::upstream::{self, Failure, Reply};
 
 use super::coded::Compressing;
 use super::course::Announced;
@@ -66,7 +66,14 @@ pub(super) struct Onward {
 impl Onward {
     /// `silence` is how long the route's upstream may pause within content.
     pub(super) fn of(config: &Config, route: &Route, silence: Duration, lasting: &Lasting) -> Self {
-        let rewriting = route.rewrite.as_ref().map(|it| Rewriting::new(&route.path, it));
+        let rewriting = route.rewrite.as_ref().map(|it| {
+            let from = match &route.origin {
+                config::Origin::Upstream(place) => config.upstreams.get(*place),
+                config::Origin::Document(_) => None,
+            };
+            let servers = from.map(upstream::own_hosts).unwrap_or_default();
+            Rewriting::new(&route.path, it, servers)
+        });
         Self {
             rewriting,
             fields: route.fields.clone(),
@@ -253,7 +260,7 @@ impl Gateway {
         match (&self.plan(presented).onward.rewriting, target) {
             (Some(rewriting), Some(target)) => {
                 let rewritten = rewriting.target(target, &self.captures(presented));
-                rewritten.map(Some).map_err(Failure::broken)
+                rewritten.map(Some).map_err(|_| Failure::TooLong)
             }
             _ => Ok(target.cloned()),
         }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::collapse::Outcome;
+use crate::config::Route;
 use crate::routes::Found;
 use crate::semantics::{self, CacheStatus, Posted, Rules, Times};
 use crate::store::Lease;
@@ -97,7 +98,7 @@ impl Gateway {
     }
 
     /// The `GET` that the response answers, and its key. `None` if no route takes it, or one of
-    /// another upstream, or its policy lets it go past the cache.
+    /// another upstream or that would have sent it on otherwise, or its policy lets it go past the cache.
     async fn as_get(&self, presented: Presented) -> Option<(Presented, Key)> {
         let Presented { authority, head, .. } = &presented;
         let found = self.routes.find(authority, head.uri.path(), &Method::GET, &head.headers);
@@ -108,8 +109,8 @@ impl Gateway {
         let may_keep = |plan: &super::Plan| is_same(plan) && plan.kept.is_none();
         let plan = self.plans.get(place).filter(|plan| may_keep(plan))?;
         // What the upstream calls by the target's name may be something else.
-        let is_called_so = |plan: &super::Plan| plan.onward.keeps_path();
-        (is_called_so(plan) && is_called_so(self.plan(&presented))).then_some(())?;
+        let may_be = plan.onward.keeps_path() && self.go_on_alike(place, presented.place);
+        may_be.then_some(())?;
         let mut presented = Presented { place, ..presented };
         presented.head.method = Method::GET;
         presented.content = None;
@@ -121,6 +122,16 @@ impl Gateway {
             Keyed::Key(key) => Some((presented, key)),
             Keyed::Bypass(_) | Keyed::Failed => None,
         }
+    }
+
+    /// Whether a request goes forward by two routes as the same, and what it gets comes back so. Else the one
+    /// does not know what the other's upstream has seen, such as a cookie that `Vary` names.
+    fn go_on_alike(&self, one: usize, other: usize) -> bool {
+        let said = |place: usize| {
+            let Route { rewrite, fields, compress, jwt, .. } = self.config.routes.get(place)?;
+            Some((rewrite, fields, compress, jwt))
+        };
+        said(one) == said(other)
     }
 }
 

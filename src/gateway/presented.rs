@@ -151,6 +151,21 @@ pub(super) fn authority(head: &Parts, scheme: &str) -> Result<String, &'static s
 }
 
 impl Gateway {
+    /// Takes out of a head what this gateway and a server would read in two ways, or says why it cannot be.
+    ///
+    /// Nothing may look at its fields or its path before.
+    pub(super) fn unambiguous(
+        &self,
+        head: &mut Parts,
+        notable: Notable,
+    ) -> Result<(), &'static str> {
+        if notable.underscores && !self.underscores {
+            message::remove_underscored(&mut head.headers);
+        }
+        let has_dots = message::has_dot_segments(head.uri.path());
+        (!has_dots).then_some(()).ok_or("dot segments in the target")
+    }
+
     /// Reads a request's head as it came, or says why it could be read in two ways.
     pub(super) fn received(
         &self,
@@ -159,6 +174,7 @@ impl Gateway {
         notable: Notable,
     ) -> Result<Received, &'static str> {
         switch::as_get(head);
+        self.unambiguous(head, notable)?;
         peer.scheme = self.scheme(&head.headers, peer);
         if notable.client_cert || peer.certificate.is_some() {
             message::set_client_cert(&mut head.headers, peer.certificate.as_deref());

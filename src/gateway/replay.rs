@@ -119,7 +119,7 @@ impl Considered {
 impl Gateway {
     /// Which way a request goes at this time of the clock. Its head has a `Host`; the scheme is `http` or
     /// `https`.
-    pub async fn consider(&self, head: Parts, scheme: &'static str) -> Considered {
+    pub async fn consider(&self, mut head: Parts, scheme: &'static str) -> Considered {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer = Peer {
             address,
@@ -129,8 +129,10 @@ impl Gateway {
             interims: None,
             notes: None,
         };
-        let received = match authority(&head, scheme) {
-            Ok(authority) => Received { authority, notable: Notable::of(&head.headers) },
+        let notable = Notable::of(&head.headers);
+        let read = self.unambiguous(&mut head, notable);
+        let received = match read.and_then(|()| authority(&head, scheme)) {
+            Ok(authority) => Received { authority, notable },
             Err(why) => return Considered::unrouted(Way::Malformed(why)),
         };
         let place = match self.place(&received.authority, &head, &peer) {

@@ -422,11 +422,12 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
             return with_status(too_large(Version::HTTP_2), &status);
         }
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
+        Failure::TooLong => (StatusCode::URI_TOO_LONG, "target-too-long"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };
     let mut response = problem(code, &failure.to_string());
-    // A request that broke off is its client's doing.
-    if !matches!(failure, Failure::Request(_)) {
+    // A request that broke off or asks for too much is its client's doing.
+    if !matches!(failure, Failure::Request(_) | Failure::TooLong) {
         response = mark(response, Outcome::Failed);
     }
     if code == StatusCode::SERVICE_UNAVAILABLE {

@@ -213,7 +213,9 @@ impl Gateway {
                 let content = shown_after(plan, reply).await;
                 self.made_wrong(presented, reply.status(), reply.headers(), content).await
             }
-            Err(Failure::Connect(_) | Failure::Busy | Failure::Unavailable(_)) => return None,
+            Err(
+                Failure::Connect(_) | Failure::Busy | Failure::Unavailable(_) | Failure::TooLong,
+            ) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {
                 let nothing = HeaderMap::new();

@@ -64,6 +64,20 @@ fn is_spelt(name: &str, claim: &str) -> bool {
     name.len() == claim.len() && octets.eq(claim.bytes())
 }
 
+/// Whether a field of this name may be read as another one, of which nothing is asked by this name.
+pub fn has_underscore(name: &HeaderName) -> bool {
+    name.as_str().contains('_')
+}
+
+/// Removes the fields with `_` in their names. Keys, `Vary` and policies go by the names with `-`: a server that reads
+/// both alike would make of these what is stored for others.
+pub fn remove_underscored(fields: &mut HeaderMap) {
+    let names: Vec<_> = fields.keys().filter(|name| has_underscore(name)).cloned().collect();
+    for name in names {
+        fields.remove(name);
+    }
+}
+
 const CLAIMS: [&str; 4] = ["client-ip", "forwarded", "front-end-https", "true-client-ip"];
 const X_CLAIMS: [&str; 22] = [
     "x-client-ip",

@@ -28,6 +28,9 @@ pub enum Failure {
     /// What the documents are in cannot be reached: whoever asks later may be answered.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Cause),
+    /// The route makes the target longer than one may be, so nothing was sent.
+    #[error("the request's target is too long for this route")]
+    TooLong,
     /// The client's content broke off or was malformed, when some of it had been sent on.
     #[error("the request's content did not come whole")]
     Request(#[source] Cause),

@@ -97,6 +97,13 @@ impl Security {
     }
 }
 
+/// What the servers of an upstream are called in `Host`, where that is not what its clients asked for.
+pub fn own_hosts(config: &config::Upstream) -> Vec<String> {
+    let servers = config.servers.iter().filter(|_| !config.preserve_host);
+    let hosts = servers.filter_map(|server| outgoing::host(&server.url));
+    hosts.filter_map(|host| Some(host.to_str().ok()?.to_owned())).collect()
+}
+
 impl Upstream {
     /// An upstream as configured. Opens no connection.
     pub fn new(config: &config::Upstream) -> Result<Self, Unusable> {

@@ -9,7 +9,7 @@ use crate::support::program::larder;
 /// What `curl` adds to the content: `Cache-Status` without `ttl`, as far as that goes.
 const TOLD: [&str; 2] = ["--write-out", " %{http_code} %header{cache-status}"];
 
-/// A gateway that asks for certificates, with these further keys of `tls`.
+/// A gateway that asks for certificates, with these further keys of `tls`. It drops no field for a `_` in its name.
 fn setup(origin: &Origin, pki: &Pki, keys: &str) -> Setup {
     pki.certify("shop", &["shop.example"], "shop");
     for client in ["anna", "bert"] {
@@ -18,7 +18,8 @@ fn setup(origin: &Origin, pki: &Pki, keys: &str) -> Setup {
     std::fs::copy(pki.at("ca.pem"), pki.at("clients.pem")).unwrap();
     let folder = pki.folder().display();
     Gateway::setup(origin).server(&format!(
-        "workers = 1\ntls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\", \
+        "workers = 1\nunderscores_in_fields = true\n\
+         tls = {{ certificate = \"{folder}/shop.pem\", key = \"{folder}/shop.key\", \
          client_ca = \"{folder}/clients.pem\"{keys} }}"
     ))
 }

@@ -255,7 +255,7 @@ async fn everything_else_comes_as_it_is() {
         "/stream/5",
         "/response-headers?X-Own=1&X-Own=2",
         "/base64/TGFyZGVy",
-        "/anything/a//b/../c?x",
+        "/anything/a//b/c?x",
     ] {
         for _ in 0..2 {
             stage.same("GET", target, "fwd=uri-miss; detail=no-freshness").await;

@@ -298,6 +298,25 @@ async fn write_invalidates_though_its_upstream_never_answered() {
 }
 
 #[tokio::test]
+async fn write_whose_target_becomes_too_long_invalidates_nothing() {
+    let origin = Origin::start().await;
+    let long = "x".repeat(1000);
+    let tables = format!(
+        "[policies.writes]\nplugin = \"bundled:rest-writes\"\n\
+         [[routes]]\nname = \"api\"\npath = \"/api/{{*rest}}\"\nupstream = \"origin\"\n\
+         invalidation = \"writes\"\nrewrite = {{ path = \"/{long}/{{rest}}\" }}\n"
+    );
+    let gateway = Gateway::setup(&origin).routes(&tables).start().await;
+    origin.on(&format!("/{long}/a")).reply(ok("1").max_age(60));
+    gateway.get("/api/a").await.body("1").status(MISS);
+    let target = format!("/api/{}", "b".repeat(65_000));
+    let got = gateway.ask("POST", &target).send().await.code(414);
+    got.status("fwd=method; detail=target-too-long");
+    assert_eq!(origin.asked().len(), 1);
+    gateway.get("/api/a").await.body("1").status("hit");
+}
+
+#[tokio::test]
 async fn write_that_no_server_took_invalidates_nothing() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;

@@ -106,12 +106,14 @@ fn reflect(asked: &Asked) -> Reply {
     if asked.method == "POST" { reply.field("content-location", &asked.target) } else { reply }
 }
 
+/// What has `_` in its name goes forward there as well.
 async fn gateway(origin: &Origin, lines: &str) -> Gateway {
     let tables = format!(
         "[policies.plain]\nplugin = \"bundled:normalise-query\"\ntime = \"10s\"\n\
          [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n{lines}\n"
     );
-    Gateway::setup(origin).routes(&tables).start().await
+    let server = "workers = 1\nunderscores_in_fields = true";
+    Gateway::setup(origin).server(server).routes(&tables).start().await
 }
 
 async fn ask(gateway: &Gateway, shape: &Shape) -> Got {
@@ -259,6 +261,35 @@ async fn users_the_policy_does_not_see_are_answered_and_not_stored() {
     }
     gateway.get("/a").await.body("").status(MISS);
     origin.saw("/a", 4);
+}
+
+/// Many servers read `X_Tenant` as `X-Tenant`.
+#[tokio::test]
+async fn fields_with_underscores_do_not_pass_for_others() {
+    let tables = "[policies.by-tenant]\nplugin = \"bundled:tenant\"\ntime = \"10s\"\n\
+         config = { field = \"X-Tenant\" }\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\nkey = \"by-tenant\"\n";
+    for (line, expected) in [("", None), ("underscores_in_fields = true", Some("evil"))] {
+        let origin = Origin::start().await;
+        let server = format!("workers = 1\n{line}");
+        let gateway = Gateway::setup(&origin).server(&server).routes(tables).start().await;
+        origin.on("/a").reply(ok("1").max_age(600).field("vary", "Accept-Language"));
+        for (http2, asked) in [(false, 1), (true, 2)] {
+            let ask = gateway.ask("GET", "/a").field("x-tenant", &asked.to_string());
+            let ask = ask.field("x_tenant", "evil").field("accept_language", "evil");
+            let ask = if http2 { ask.http2() } else { ask };
+            ask.send().await.code(200).status(MISS);
+            origin.saw("/a", asked);
+            let seen = origin.last("/a");
+            assert_eq!(seen.field("x-tenant"), Some(asked.to_string()));
+            for name in ["x_tenant", "accept_language"] {
+                assert_eq!(seen.field(name).as_deref(), expected, "{name} {line}");
+            }
+        }
+        // Without what it goes by, the policy lets the request go past the cache.
+        gateway.ask("GET", "/a").field("x_tenant", "1").send().await;
+        assert_eq!(origin.last("/a").field("x_tenant").is_some(), expected.is_some(), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -190,6 +190,36 @@ async fn it_answers_no_get_of_another_upstream() {
     gateway.get("/a").await.status(MISS);
 }
 
+/// The route of the GETs would take for everybody's what its upstream has made of a cookie that it hides.
+#[tokio::test]
+async fn it_answers_no_get_that_would_have_gone_forward_otherwise() {
+    let hides = "fields = { request = { remove = [\"Cookie\"] } }";
+    for (reads, writes, is_kept) in [
+        (hides, "", false),
+        ("", hides, false),
+        (hides, hides, true),
+        ("rewrite = { host = \"inner.test\" }", "", false),
+        ("compress = [\"gzip\"]", "", false),
+        ("", "", true),
+    ] {
+        let origin = Origin::start().await;
+        let tables = format!(
+            "[[routes]]\nname = \"reads\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n\
+             methods = [\"GET\"]\n{reads}\n\
+             [[routes]]\nname = \"writes\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n{writes}\n"
+        );
+        let gateway = Gateway::setup(&origin).routes(&tables).start().await;
+        let vary = |text| representation(text).field("vary", "cookie");
+        origin.on("/a").method("POST").reply(vary("alice"));
+        origin.on("/a").method("GET").reply(vary("all"));
+        let posted = post(&gateway).field("cookie", "user=alice").send().await.body("alice");
+        posted.status(if is_kept { KEPT } else { "fwd=method" });
+        let got = gateway.ask("GET", "/a").field("cookie", "user=alice").send().await;
+        let (text, status) = if is_kept { ("alice", "hit") } else { ("all", MISS) };
+        got.body(text).status(status);
+    }
+}
+
 #[tokio::test]
 async fn it_is_stored_in_each_tier() {
     let (origin, tiers) = (Origin::start().await, Tiers::start());

@@ -63,6 +63,70 @@ async fn locations_are_put_back_where_that_is_said() {
     gateway.get("/api/b").await.status(MISS);
 }
 
+/// Neither out of the path that the route names, nor past the route of another path.
+#[tokio::test]
+async fn no_target_climbs_out_of_its_path() {
+    let origin = Origin::start().await;
+    let rewrite = "rewrite = { path = \"/v2/public/{rest}\" }";
+    for lines in [rewrite, ""] {
+        let gateway = setup(&origin, lines).start().await;
+        let targets = ["/api/../admin", "/api/%2e%2e/admin", "/api/%2E./admin", "/api/a/./b"];
+        for target in targets.into_iter().chain(["/api/..", "/api/..%2fadmin", "/api/..;a/admin"]) {
+            for http2 in [false, true] {
+                let ask = gateway.ask("GET", target);
+                let got = if http2 { ask.http2().send().await } else { ask.send().await };
+                let got = got.code(400).has("content-type", "application/problem+json");
+                let text = String::from_utf8_lossy(&got.body);
+                assert!(text.contains("dot segments in the target"), "{target}: {text}");
+            }
+        }
+    }
+    assert!(origin.asked().is_empty(), "{:?}", origin.asked());
+
+    let gateway = setup(&origin, rewrite).start().await;
+    for rest in [".well-known/x", "a..b/", "...", "a?b=/../c"] {
+        origin.on(&format!("/v2/public/{rest}")).reply(ok("1"));
+        gateway.get(&format!("/api/{rest}")).await.code(200).body("1");
+    }
+}
+
+/// A server that is told its own `Host` calls itself so.
+#[tokio::test]
+async fn locations_are_put_back_from_a_servers_own_host() {
+    let origin = Origin::start().await;
+    let lines = "rewrite = { path = \"/v2/{rest}\", location = true }";
+    let own = format!("{}/v2/b?c", origin.url());
+    let redirect = || status(301).field("location", &own).max_age(60);
+    for (preserve, expected) in [(false, "http://shop.test/api/b?c"), (true, own.as_str())] {
+        let upstream = format!("preserve_host = {preserve}");
+        let gateway = setup(&origin, lines).upstream(&upstream).start().await;
+        origin.on("/v2/a").reply(redirect());
+        for status in [MISS, "hit"] {
+            let got = gateway.ask("GET", "/api/a").field("host", "shop.test").send().await;
+            got.code(301).status(status).has("location", expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_location_becomes_one_of_another_host() {
+    let origin = Origin::start().await;
+    let lines = "rewrite = { path = \"/v2/{rest}\", location = true }";
+    let tables = format!(
+        "[[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n{lines}\n"
+    );
+    let gateway = Gateway::setup(&origin).routes(&tables).start().await;
+    for (location, expected) in [
+        ("/v2/b/", "/b/"),
+        ("/v2//evil.test/", "http://shop.test//evil.test/"),
+        ("/v2/\\evil.test/", "http://shop.test/\\evil.test/"),
+    ] {
+        origin.on("/v2/a").reply(status(301).field("location", location));
+        let got = gateway.ask("GET", "/a").field("host", "shop.test").send().await;
+        got.code(301).has("location", expected);
+    }
+}
+
 /// `/b` of the upstream is not what its clients call `/b`.
 #[tokio::test]
 async fn a_post_is_stored_under_no_name_of_the_upstreams() {
