@@ -18,6 +18,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock;
 use crate::heard::LastHeard;
 
@@ -75,12 +77,19 @@ pub(super) struct Frames {
     since: Option<Instant>,
     /// When the client showed last that it is there.
     heard: Arc<LastHeard>,
+    /// The listeners are left.
+    leave: CancellationToken,
 }
 
 impl Frames {
     /// Of a connection whose first octets are the client's preface. So many requests may be taken back
-    /// beyond half of all. What is `heard` of the client is told.
-    pub(super) fn after(preface: usize, max_resets: u64, heard: Arc<LastHeard>) -> Self {
+    /// beyond half of all. What is `heard` of the client is told. Once it is to `leave`, it is heard out.
+    pub(super) fn after(
+        preface: usize,
+        max_resets: u64,
+        heard: Arc<LastHeard>,
+        leave: CancellationToken,
+    ) -> Self {
         Self {
             skip: preface,
             head: [0; HEAD],
@@ -96,6 +105,7 @@ impl Frames {
             idle: 0,
             since: None,
             heard,
+            leave,
         }
     }
 
@@ -150,6 +160,8 @@ impl Guard for Frames {
 
     const WAITS: bool = false;
 
+    const ACKNOWLEDGES: bool = true;
+
     /// If there is a flood: where the frame ends by which it is one, and what it is of.
     fn read(&mut self, octets: &[u8]) -> Option<Stop> {
         self.heard.is_now();
@@ -189,6 +201,12 @@ impl Guard for Frames {
     fn turned(&mut self) {
         self.heard.is_now();
     }
+
+    /// In a drain the connection is closed once all is written, which the client may still be reading: each
+    /// `WINDOW_UPDATE` says so, and would be answered by a reset, which takes the rest from it.
+    fn has_more(&self) -> bool {
+        self.leave.is_cancelled()
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +219,7 @@ mod tests {
     const SETTINGS: u8 = 4;
 
     fn begun() -> Frames {
-        Frames::after(PREFACE.len(), 200, Arc::new(LastHeard::now()))
+        Frames::after(PREFACE.len(), 200, Arc::new(LastHeard::now()), CancellationToken::new())
     }
 
     fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {

@@ -8,6 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -16,7 +17,7 @@ use tracing::debug;
 use crate::stall::Patient;
 
 use super::idle::Idle;
-use super::parting::Rest;
+use super::parting::{PATIENCE, Rest};
 use super::strict::Strict;
 use super::switch::{Next, Switch};
 
@@ -35,6 +36,9 @@ pub(super) trait Guard {
     /// Whether a client that does not read is waited for after the end, and one that goes on sending is heard out.
     const WAITS: bool;
 
+    /// Whether a client says, by what it sends, that it takes what was sent before: so it has its time anew.
+    const ACKNOWLEDGES: bool;
+
     /// Reads the next piece; where it stops, if it does.
     fn read(&mut self, came: &[u8]) -> Option<Stop>;
 
@@ -47,6 +51,11 @@ pub(super) trait Guard {
     /// Whether what has come so far is whole requests.
     fn is_between(&self) -> bool {
         false
+    }
+
+    /// Whether more may come, where there was no end, once nothing is sent to the client any more.
+    fn has_more(&self) -> bool {
+        !self.is_between()
     }
 }
 
@@ -83,6 +92,8 @@ pub(super) struct Guarded<S, G> {
     end: Option<&'static [u8]>,
     /// What the client sends once nothing is sent to it any more.
     rest: Option<Box<Rest>>,
+    /// So long that is heard out.
+    hearing: Duration,
 }
 
 impl<S, G: Guard> Guarded<S, G> {
@@ -97,7 +108,14 @@ impl<S, G: Guard> Guarded<S, G> {
             is_other: false,
             end: None,
             rest: None,
+            hearing: PATIENCE,
         }
+    }
+
+    /// A client that goes on sending is not heard out for longer than this.
+    pub(super) fn hearing_out(mut self, limit: Duration) -> Self {
+        self.hearing = self.hearing.min(limit);
+        self
     }
 
     fn written(
@@ -124,10 +142,11 @@ impl<S, G: Guard> Guarded<S, G> {
     }
 
     /// Whether the client may be sending what nobody is going to read: the rest of a request that has its
-    /// answer already, or what was refused. What goes on in another protocol ends each way by itself.
+    /// answer already, what was refused, or that it takes what was sent. What goes on in another protocol ends each
+    /// way by itself.
     fn has_more(&self) -> bool {
         let is_http = !self.is_waiting && !self.is_other;
-        G::WAITS && is_http && (self.end.is_some() || !self.guard.is_between())
+        is_http && if self.end.is_some() { G::WAITS } else { self.guard.has_more() }
     }
 }
 
@@ -277,7 +296,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded
                 return Poll::Ready(Ok(()));
             }
         }
-        let Self { inner, rest, .. } = &mut *self;
-        rest.get_or_insert_with(|| Box::new(Rest::begin())).poll(inner, cx).map(Ok)
+        let begin = if G::ACKNOWLEDGES { Rest::until_silent_for } else { Rest::within };
+        let Self { inner, rest, hearing, .. } = &mut *self;
+        rest.get_or_insert_with(|| Box::new(begin(*hearing))).poll(inner, cx).map(Ok)
     }
 }

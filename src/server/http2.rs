@@ -44,7 +44,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// (RFC 9113 §5.2.2).
 const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 4;
 
-/// In a drain, a client on whose connection nothing runs has so long to say that it has read GOAWAY.
+/// In a drain, a client that has read all is gone if it does not say that it has read GOAWAY, nor anything else, for
+/// so long.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. Once the listeners are left, its client is told so, and what runs is answered.
@@ -67,6 +68,7 @@ where
     let streams = Streams { peer, ground, setting };
     let ping = connection.ping_pong();
     let (interval, patience) = (setting.header_timeout, setting.send_timeout);
+    let last_heard = Arc::clone(&heard);
     let mut presence = ping.map(|ping| Presence::of(ping, interval, patience, heard));
     let mut left = pin!(setting.leave.cancelled());
     let mut is_left = false;
@@ -75,32 +77,37 @@ where
         if !is_left && left.as_mut().poll(cx).is_ready() {
             is_left = true;
             connection.graceful_shutdown();
-            grace = Some(Box::pin(grace_of(setting)));
+            grace = Some(Box::pin(grace_of(setting, &last_heard)));
         }
-        if presence.as_mut().is_some_and(|presence| presence.poll_gone(cx).is_ready()) {
+        let runs = || connection.has_streams();
+        if presence.as_mut().is_some_and(|presence| presence.poll_gone(runs, cx).is_ready()) {
             presence = None;
             connection.abrupt_shutdown(Reason::NO_ERROR);
         }
-        let polled = streams.poll(&mut connection, cx);
-        // `h2` closes when the client has said that it has read GOAWAY, and waits for that however long.
+        let polled = streams.poll(&mut connection, &mut presence, cx);
+        // `h2` closes when the client has said that it has read GOAWAY, and waits for that however long. So do we for
+        // one that may still be reading a response: it lies before that. Whether it has gone, its `presence` finds.
         if polled.is_pending()
             && let Some(over) = &mut grace
+            && presence.as_ref().is_some_and(Presence::has_read_all)
             && !connection.has_streams()
             && over.as_mut().poll(cx).is_ready()
         {
             grace = None;
             connection.abrupt_shutdown(Reason::NO_ERROR);
-            return streams.poll(&mut connection, cx);
+            return streams.poll(&mut connection, &mut presence, cx);
         }
         polled
     })
     .await
 }
 
-/// Over so long after the beginning of the drain, or sooner where that is short.
-async fn grace_of(setting: &Setting) {
+/// Over once nothing was heard of the client for so long since the drain began, or less where that is short.
+async fn grace_of(setting: &Setting, heard: &LastHeard) {
     setting.stop.cancelled().await;
-    sleep(GRACE.min(setting.drain / 4)).await;
+    let grace = GRACE.min(setting.drain / 4);
+    sleep(grace).await;
+    heard.silence(grace).await;
 }
 
 /// Reads the preface. None: it does not come in time, or before a drain.
@@ -134,10 +141,11 @@ struct Streams<'a> {
 }
 
 impl Streams<'_> {
-    /// Drives the connection to its end, and answers what comes on it.
+    /// Drives the connection to its end, and answers what comes on it. `presence` is told.
     fn poll<S>(
         &self,
         connection: &mut Connection<S, Bytes>,
+        presence: &mut Option<Presence>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>
     where
@@ -145,6 +153,9 @@ impl Streams<'_> {
     {
         while let Some(accepted) = ready!(connection.poll_accept(cx)) {
             let (request, respond) = accepted?;
+            if let Some(presence) = presence {
+                presence.has_more_to_read();
+            }
             self.answer(request, respond, cx);
         }
         Poll::Ready(Ok(()))

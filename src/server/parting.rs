@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 /// So long a client that goes on sending is heard out, and so many octets more are read of it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 256 << 10;
 /// So many at once.
 const PIECE: usize = 4 << 10;
@@ -24,12 +24,19 @@ pub(super) struct Rest {
     /// can read why nobody takes it.
     left: usize,
     timer: Pin<Box<Sleep>>,
+    /// The timer begins anew with whatever comes, for so long.
+    anew: Option<Duration>,
 }
 
 impl Rest {
-    /// It is over in [`PATIENCE`] at the latest.
-    pub(super) fn begin() -> Self {
-        Self { left: MOST, timer: Box::pin(sleep(PATIENCE)) }
+    /// It is over in so long at the latest.
+    pub(super) fn within(limit: Duration) -> Self {
+        Self { left: MOST, timer: Box::pin(sleep(limit)), anew: None }
+    }
+
+    /// It is over once nothing has come for so long.
+    pub(super) fn until_silent_for(limit: Duration) -> Self {
+        Self { anew: Some(limit), ..Self::within(limit) }
     }
 
     /// Drops what comes. Ready when the other end has closed, or it has been long enough.
@@ -43,6 +50,9 @@ impl Rest {
             match Pin::new(&mut *stream).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
                     self.left = self.left.saturating_sub(piece.filled().len());
+                    if let Some(limit) = self.anew {
+                        self.timer.set(sleep(limit));
+                    }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => break,
@@ -54,7 +64,7 @@ impl Rest {
 
 /// Sends no more, and drops what comes until the other end has closed or it has been enough.
 pub(super) async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let mut rest = Rest::begin();
+    let mut rest = Rest::within(PATIENCE);
     // One that cannot be told is not waited for, either.
     if let Ok(Ok(())) = timeout(PATIENCE, stream.shutdown()).await {
         poll_fn(|cx| rest.poll(&mut stream, cx)).await;
@@ -84,6 +94,23 @@ mod tests {
         };
         let (rest, ()) = tokio::join!(client, part(ours));
         assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_shows_now_and_then_that_it_reads_has_its_time_anew() {
+        let (mut ours, mut theirs) = duplex(64);
+        let mut rest = Rest::until_silent_for(Duration::from_secs(3));
+        let over = poll_fn(|cx| rest.poll(&mut ours, cx));
+        let showing = async {
+            for _ in 0..35 {
+                theirs.write_all(&[7; 13]).await.unwrap();
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = over => panic!("it was left"),
+            () = showing => {}
+        }
     }
 
     #[tokio::test]

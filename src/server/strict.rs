@@ -27,6 +27,8 @@ impl Guard for Strict {
 
     const WAITS: bool = true;
 
+    const ACKNOWLEDGES: bool = false;
+
     fn read(&mut self, came: &[u8]) -> Option<Stop> {
         match self.0.read(came) {
             Ok(at) => Some(Stop::Switch { at: at? }),

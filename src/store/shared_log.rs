@@ -406,14 +406,7 @@ impl SharedLog {
             }
             Since::Same { is_doubtful: true } => self.doubt(connection, seen.last).await?,
             Since::Same { is_doubtful: false } => {}
-            Since::Lost { newest } => {
-                if found.extent.is_none() && found.identity.is_some() {
-                    // The stream alone is gone. Others that read it are to see that it is another.
-                    let mut removing = redis::cmd("DEL");
-                    bounded(ANSWER, removing.arg(&self.identity).exec_async(connection)).await?;
-                }
-                self.start_anew(connection, seen, newest).await?;
-            }
+            Since::Lost { newest } => self.start_anew(connection, seen, &found, newest).await?,
         }
         // Whoever told the fleet: the next loss is another one.
         seen.distrusted = None;
@@ -466,6 +459,7 @@ impl SharedLog {
         &self,
         connection: &mut MultiplexedConnection,
         seen: &mut Seen,
+        found: &Found,
         newest: Position,
     ) -> Result<(), Trouble> {
         // Once, however often Redis has to be told.
@@ -478,6 +472,11 @@ impl SharedLog {
             }
             self.log.distrust(newest.max(seen.last), false)
         });
+        if found.extent.is_none() && found.identity.is_some() {
+            // The stream alone is gone. Others that read it are to see that it is another.
+            let mut removing = redis::cmd("DEL");
+            bounded(ANSWER, removing.arg(&self.identity).exec_async(connection)).await?;
+        }
         let id = self.append_above(connection, place, &Invalidation::EVERYTHING, true).await?;
         // Only now, so that a gateway that dies before this line leaves the work to the next one.
         let mut name = redis::cmd("SET");

@@ -564,6 +564,20 @@ async fn flushed_data_drop_what_was_stored_before() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_lost_while_redis_takes_no_writes_drops_what_is_here() {
+    let redis = Server::start();
+    let gateway = Gateway::on(&redis).await;
+    gateway.put_in_l2(&redis, "/a", "1").await;
+    // One transaction, so that the gateway cannot make it anew in between.
+    let lines = "MULTI\r\nDEL test:log\r\nCONFIG SET min-replicas-to-write 1\r\nEXEC";
+    redis.ask(lines).unwrap();
+    until("L1 is dropped", || async { gateway.in_l1("/a") == "uri-miss" }).await;
+    redis.ask("CONFIG SET min-replicas-to-write 0").unwrap();
+    gateway.is_in_step().await;
+    assert_eq!(gateway.in_l2("/a").await, "uri-miss");
+}
+
+#[tokio::test]
 async fn a_log_made_anew_on_a_clock_that_is_behind_still_counts() {
     let redis = Server::start();
     // A server whose clock was an hour ahead wrote the log so far.

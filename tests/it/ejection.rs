@@ -158,7 +158,7 @@ async fn server_that_is_silent_until_no_time_is_left_is_left_alone() {
     let _held = sick.on("/a").hold(fresh(ok("0")));
     well.on("/a").reply(fresh(ok("1")));
     let setup = setup(&[&sick, &well], "{ failures = 1, for = \"1h\", at_most = \"1h\" }");
-    let gateway = setup.upstream("total_timeout = \"500ms\"").start().await;
+    let gateway = setup.upstream("total_timeout = \"3s\"").start().await;
     gateway.get("/a").await.code(504).status("fwd=uri-miss; detail=upstream-timeout");
     for _ in 0..4 {
         gateway.get("/a").await.code(200).body("1");

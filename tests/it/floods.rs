@@ -127,5 +127,6 @@ async fn a_drain_tells_its_clients_and_answers_them() {
     // SETTINGS_MAX_CONCURRENT_STREAMS.
     let settings = came.iter().find(|frame| frame.kind == SETTINGS).unwrap();
     assert!(settings.content.chunks(6).any(|it| it == [0, 3, 0, 0, 0, 5]), "{settings:?}");
+    drop(client);
     draining.await.unwrap();
 }

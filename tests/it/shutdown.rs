@@ -1,15 +1,19 @@
 //! How the program ends: what runs is answered, nothing new is taken, and the exit code tells.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
 use larder::server::Drained;
 
 use crate::support::client::{Ask, Http2};
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, frame, request,
+    ACK, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, PREFACE, SETTINGS,
+    WINDOW_UPDATE, frame, request,
 };
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
@@ -94,7 +98,7 @@ async fn figures(larder: &Running, what: &str, holds: impl Fn(&Value) -> bool) {
 async fn refuses(larder: &Running) {
     let trying = async {
         while TcpStream::connect(larder.address()).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, trying).await.expect("it still takes connections");
@@ -239,23 +243,130 @@ async fn http2_that_has_not_begun_does_not_hold_the_drain() {
 }
 
 #[tokio::test]
-async fn a_client_of_http2_that_answers_no_ping_does_not_hold_the_drain() {
+async fn a_client_of_http2_that_is_not_heard_any_more_does_not_hold_the_drain() {
     let origin = Origin::start().await;
-    let lines = "workers = 1\ndrain = \"1h\"\nheader_timeout = \"1h\"\nsend_timeout = \"1h\"";
+    let lines = "workers = 1\ndrain = \"1h\"\nheader_timeout = \"2s\"\nsend_timeout = \"1h\"";
     let gateway = Gateway::setup(&origin).server(lines).start().await;
-    let gate = origin.on("/a").hold(ok("late"));
+    origin.on("/a").reply(ok("1"));
     let mut client = Frames::to(gateway.address()).await;
     let get = request("GET", "/a");
     client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get)).await;
+    let mut has_all = false;
+    loop {
+        let came = client.next().await.expect("it is asked whether it is there");
+        has_all |= came.kind == DATA && came.flags & END_STREAM > 0;
+        if came.kind == PING {
+            client.send(&frame(PING, ACK, 0, &came.content)).await;
+            // So it has read the response, as the gateway knows.
+            if has_all {
+                break;
+            }
+        }
+    }
+    let draining = tokio::spawn(gateway.drain());
+    // By an answer to this PING it would say that it has read GOAWAY.
+    let came = client.ended().await;
+    for kind in [GOAWAY, PING] {
+        assert!(came.iter().any(|frame| frame.kind == kind), "{came:?}");
+    }
+    drop(client);
+    assert_eq!(draining.await.unwrap(), Drained::All);
+}
+
+/// The gateway's kernel takes it at once, and that of a [`Slow`] little of it.
+const LARGE: usize = 200_000;
+
+/// A client of HTTP/2 that opens large windows, and takes what comes by small pieces.
+struct Slow {
+    stream: TcpStream,
+    came: Vec<u8>,
+}
+
+impl Slow {
+    /// It asks for `/a`.
+    async fn asks(gateway: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(gateway).await.unwrap();
+        let window = 0x3fff_ffff_u32.to_be_bytes();
+        let begin = [
+            PREFACE.to_vec(),
+            // SETTINGS_INITIAL_WINDOW_SIZE.
+            frame(SETTINGS, 0, 0, &[&[0_u8, 4][..], &window].concat()),
+            frame(WINDOW_UPDATE, 0, 0, &window),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", "/a")),
+        ];
+        stream.write_all(&begin.concat()).await.unwrap();
+        Self { stream, came: Vec::new() }
+    }
+
+    async fn takes_a_piece(&mut self) {
+        let mut piece = [0; 4096];
+        let reading = tokio::time::timeout(PATIENCE, self.stream.read(&mut piece)).await;
+        let count = reading.expect("nothing comes").unwrap_or_default();
+        assert!(count > 0, "it ended after {} octets", self.came.len());
+        self.came.extend_from_slice(&piece[..count]);
+    }
+
+    /// To the end of the response. It says so after each piece.
+    async fn takes_all(&mut self) {
+        let update = frame(WINDOW_UPDATE, 0, 0, &4096_u32.to_be_bytes());
+        while self.content(DATA).len() < LARGE {
+            self.takes_a_piece().await;
+            self.stream.write_all(&update).await.unwrap();
+        }
+    }
+
+    /// Of the frames of a kind that came.
+    fn content(&self, kind: u8) -> Vec<u8> {
+        let (mut content, mut left) = (Vec::new(), &self.came[..]);
+        while let Some((&[a, b, c, this, ..], rest)) = left.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            let Some((octets, rest)) = rest.split_at_checked(length) else { break };
+            if this == kind {
+                content.extend_from_slice(octets);
+            }
+            left = rest;
+        }
+        content
+    }
+}
+
+#[tokio::test]
+async fn a_drain_leaves_a_client_of_http2_its_time_to_take_what_was_written() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).server("workers = 1\ndrain = \"1h\"").start().await;
+    origin.on("/a").reply(ok(vec![b'x'; LARGE]));
+    let mut client = Slow::asks(gateway.address()).await;
+    while client.content(HEADERS).is_empty() {
+        client.takes_a_piece().await;
+    }
+    let draining = tokio::spawn(gateway.drain());
+    // Longer than one has that has read all.
+    sleep(Duration::from_secs(3)).await;
+    client.takes_all().await;
+    drop(client);
+    assert_eq!(draining.await.unwrap(), Drained::All);
+}
+
+/// It has read GOAWAY, so its connection is closed once the response is written.
+#[tokio::test]
+async fn a_client_of_http2_takes_what_was_written_before_its_connection_was_closed() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).server("workers = 1\ndrain = \"1h\"").start().await;
+    let gate = origin.on("/a").hold(ok(vec![b'x'; LARGE]));
+    let mut client = Slow::asks(gateway.address()).await;
     asked(&origin, "/a").await;
     let draining = tokio::spawn(gateway.drain());
-    // It would say by its answer that it has read GOAWAY.
-    let mut came = client.until(PING).await;
-    assert!(came.iter().any(|frame| frame.kind == GOAWAY), "{came:?}");
+    while client.content(PING).is_empty() {
+        client.takes_a_piece().await;
+    }
+    let answer = frame(PING, ACK, 0, &client.content(PING));
+    client.stream.write_all(&answer).await.unwrap();
     gate.release();
-    came.extend(client.ended().await);
-    let content = came.iter().filter(|frame| frame.kind == DATA).flat_map(|it| it.content.clone());
-    assert_eq!(content.collect::<Vec<_>>(), b"late");
+    sleep(Duration::from_millis(500)).await;
+    client.takes_all().await;
+    drop(client);
     assert_eq!(draining.await.unwrap(), Drained::All);
 }
 

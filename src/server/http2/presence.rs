@@ -9,6 +9,8 @@
 //!   that for a client who has gone, too.
 //! - Where something begins to wait for it, its time begins anew. From then on `stall` looks after it, which gives
 //!   it as long.
+//!
+//! And the answer tells that it has read what was sent before.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ pub(super) struct Presence {
     heard: Arc<LastHeard>,
     timer: Pin<Box<Sleep>>,
     is_asked: bool,
+    /// The answer will tell that it has read every response.
+    is_behind_all: bool,
+    has_read_all: bool,
 }
 
 impl Presence {
@@ -39,14 +44,27 @@ impl Presence {
         heard: Arc<LastHeard>,
     ) -> Self {
         let timer = Box::pin(sleep(interval));
-        Self { ping, interval, patience, heard, timer, is_asked: false }
+        let (is_asked, is_behind_all, has_read_all) = (false, false, true);
+        Self { ping, interval, patience, heard, timer, is_asked, is_behind_all, has_read_all }
     }
 
-    /// Ready when it is gone.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// A response is to be sent.
+    pub(super) fn has_more_to_read(&mut self) {
+        (self.is_behind_all, self.has_read_all) = (false, false);
+    }
+
+    /// Whether it has said since the last response that it has read that. Once it has been told of a drain, `h2` asks
+    /// nothing more before it answers that.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.has_read_all
+    }
+
+    /// Ready when it is gone. Whether anything `runs` tells what the next PING comes behind.
+    pub(super) fn poll_gone(&mut self, runs: impl Fn() -> bool, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.is_asked && self.ping.poll_pong(cx).is_ready() {
                 self.is_asked = false;
+                self.has_read_all |= self.is_behind_all;
                 self.timer.set(sleep(self.interval));
             }
             ready!(self.timer.as_mut().poll(cx));
@@ -54,6 +72,7 @@ impl Presence {
                 self.patience.saturating_sub(self.heard.elapsed())
             } else if self.ping.send_ping(Ping::opaque()).is_ok() {
                 self.is_asked = true;
+                self.is_behind_all = !runs();
                 self.patience
             } else {
                 Duration::ZERO
@@ -74,6 +93,7 @@ mod tests {
     use h2::server::{Connection, handshake};
     use http::Response;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::server::flood::Frames;
@@ -100,7 +120,8 @@ mod tests {
         async fn new(room: usize, patience: Duration) -> Self {
             let (mut client, inner) = duplex(room);
             let heard = Arc::new(LastHeard::now());
-            let frames = Frames::after(PREFACE.len(), 0, Arc::clone(&heard));
+            let leave = CancellationToken::new();
+            let frames = Frames::after(PREFACE.len(), 0, Arc::clone(&heard), leave);
             let stream = Patient::new(inner, Duration::from_hours(1));
             let stream = Guarded::new(stream, frames, Switch::default(), Idle::default());
             client.write_all(&[PREFACE, REQUEST].concat()).await.unwrap();
@@ -117,15 +138,15 @@ mod tests {
     #[tokio::test]
     async fn who_takes_what_waits_for_it_is_there_without_an_answer() {
         let Stage { mut client, mut connection, mut presence } =
-            Stage::new(1024, Duration::from_secs(1)).await;
+            Stage::new(1024, Duration::from_secs(3)).await;
         let gone = poll_fn(|cx| {
             assert!(connection.poll_accept(cx).is_pending());
-            presence.poll_gone(cx)
+            presence.poll_gone(|| true, cx)
         });
-        // Much less than what lies before the PING.
+        // Much less than what lies before the PING, which is a frame of 16 KiB at least.
         let taking = async {
-            for _ in 0..16 {
-                client.read_exact(&mut [0; 512]).await.unwrap();
+            for _ in 0..40 {
+                client.read_exact(&mut [0; 128]).await.unwrap();
                 sleep(Duration::from_millis(100)).await;
             }
         };
@@ -141,7 +162,7 @@ mod tests {
             Stage::new(2 << 20, Duration::from_millis(50)).await;
         poll_fn(|cx| {
             assert!(connection.poll_accept(cx).is_pending());
-            presence.poll_gone(cx)
+            presence.poll_gone(|| true, cx)
         })
         .await;
         drop(client);
