@@ -171,10 +171,7 @@ impl Server {
             max_resets: config.max_resets,
             drain: config.drain,
         };
-        let count = match config.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers,
-        };
+        let count = workers(config);
         let mut workers = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         let mut handles = Vec::with_capacity(count);
@@ -188,9 +185,13 @@ impl Server {
             let setting = Setting { leave, stop, ..setting.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || runtime.block_on(work(incoming, more, setting)))?;
+            let thread =
+                std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                    let drained = runtime.block_on(work(incoming, more, setting));
+                    // To drop it would wait for look-ups of names, however long they hang.
+                    runtime.shutdown_background();
+                    drained
+                })?;
             threads.push(thread);
         }
         let limit = Arc::new(Semaphore::new(config.max_connections));
@@ -259,6 +260,14 @@ impl Server {
     }
 }
 
+/// How many threads serve connections.
+pub fn workers(config: &config::Server) -> usize {
+    match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    }
+}
+
 /// Accepts until told to leave; each connection goes to the worker with the fewest.
 async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
     let Accepting { workers, stats, limit, opens, leave } = with;
@@ -266,6 +275,8 @@ async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
         () = opens.cancelled() => {}
         () = leave.cancelled() => return,
     }
+    // It is said once, until a connection is accepted again.
+    let mut has_failed = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -276,11 +287,14 @@ async fn accept(listener: TcpListener, door: Arc<Door>, with: Accepting) {
             Ok((stream, peer)) => (stream.into_std(), peer),
             Err(error) => {
                 // Out of descriptors, most likely: they come back as connections close.
-                warn!(%error, "connection not accepted");
+                if !std::mem::replace(&mut has_failed, true) {
+                    warn!(%error, "connection not accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        has_failed = false;
         let Ok(stream) = stream else { continue };
         // Not before one is there: what waits at one listener must not keep a place from another.
         let permit = tokio::select! {

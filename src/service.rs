@@ -5,6 +5,7 @@ mod busiest;
 mod certificates;
 mod changes;
 mod contents;
+mod descriptors;
 mod ending;
 mod explaining;
 mod issuers;
@@ -210,8 +211,8 @@ impl Assembly {
             _ => None,
         };
         let listening = listeners::listening(clients, &parts.secured);
-        let server =
-            Server::start(&config.server, listening, Arc::clone(&current), tasks, opens.clone())?;
+        let server = descriptors::bounded(&config.server);
+        let server = Server::start(&server, listening, Arc::clone(&current), tasks, opens.clone())?;
         let drain = config.server.drain;
         let ranking = Ranking::start(Arc::clone(&current));
         let asked = listeners::asked(&parts.config, &server);

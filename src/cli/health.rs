@@ -15,6 +15,10 @@ use super::{Exit, runtime, say};
 pub(super) struct Arguments {
     #[command(flatten)]
     admin: Admin,
+
+    /// Ask whether the process answers, and no more, for whoever would start it again.
+    #[arg(long)]
+    live: bool,
 }
 
 /// What `GET /health` answers, as far as everybody is told.
@@ -50,7 +54,8 @@ pub(super) fn health(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn W
     };
     let admin = &arguments.admin;
     // Nobody needs a token to be told that much.
-    let answer = runtime.block_on(admin.call(None, "/health", None, Duration::ZERO));
+    let path = if arguments.live { "/health/live" } else { "/health" };
+    let answer = runtime.block_on(admin.call(None, path, None, Duration::ZERO));
     let (status, content) = match answer {
         Ok(answer) => answer,
         Err(why) => return say(err, Exit::Failed, &why),

@@ -262,7 +262,7 @@ enum Command {
 }
 
 /// Which configuration.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Table {
     /// The route table.
     #[arg(default_value = "gateway.toml")]
@@ -279,7 +279,7 @@ impl Table {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Run {
     #[command(flatten)]
     table: Table,

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{self, Admin, Config, Draft, Faults};
+use crate::config::{self, Admin, Config, Draft, Fault, Faults};
 use crate::server::Drained;
 use crate::service::{Assembly, Next, NotStarted, Service, Source, Supervised};
 use crate::telemetry::with_causes;
@@ -27,16 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     // Before there is another thread.
     let supervised = Supervised::of_environment();
-    let assembly = match assemble(arguments) {
-        Ok(assembly) => assembly,
-        Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
-    };
     on_control_runtime(err, async |signals, err| {
         // Without a file there is nothing to reload, and SIGHUP ends the program as it does by default.
         let hangup = arguments.upstream.is_none().then(|| signal(SignalKind::hangup()));
         let hangup = match hangup.transpose() {
             Ok(hangup) => hangup,
             Err(error) => return say(err, Exit::Failed, &format!("no signals: {error}")),
+        };
+        let assembly = match assembled(arguments, signals).await {
+            Ok(Some(assembly)) => assembly,
+            Ok(None) => return not_begun(),
+            Err(faults) => return say(err, Exit::Faulty, &faults.to_string()),
         };
         let stop = CancellationToken::new();
         let starting = pin!(assembly.start_in_place(supervised, Clock::System, &stop));
@@ -45,10 +47,7 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
             Err(error) => {
                 return say(err, Exit::Failed, &(with_causes(&error) + advice(&error)));
             }
-            Ok(None) => {
-                info!("stopped before it began, nothing was taken over");
-                return Exit::Done;
-            }
+            Ok(None) => return not_begun(),
             Ok(Some(service)) => service,
         };
         let admin = service.admin_address().map(display);
@@ -65,6 +64,26 @@ pub(super) fn run(arguments: &Run, _out: &mut dyn Write, err: &mut dyn Write) ->
         }
         drain(service, signals).await
     })
+}
+
+/// What there is to start; none if a signal has come first. What is being read or compiled then is left
+/// behind: a file system that hangs cannot be told to stop.
+async fn assembled(arguments: &Run, signals: &mut Signals) -> Result<Option<Assembly>, Faults> {
+    let own = arguments.clone();
+    let assembling = spawn_blocking(move || assemble(&own));
+    tokio::select! {
+        biased;
+        () = signals.next() => Ok(None),
+        assembled = assembling => match assembled {
+            Ok(assembled) => assembled.map(Some),
+            Err(error) => Err(vec![Fault::new("larder run", None, error.to_string())].into()),
+        },
+    }
+}
+
+fn not_begun() -> Exit {
+    info!("stopped before it began, nothing was taken over");
+    Exit::Done
 }
 
 /// What a start comes to, and whether a signal has come meanwhile: then it is told to stop, if it still can.

@@ -34,8 +34,8 @@ impl Listeners {
         Self::bind_or_take(config, Vec::new(), Sockets::default()).await
     }
 
-    /// The same, but for those that are among these, of another process, or passed to this one: they are used,
-    /// and the others closed.
+    /// The same, but for those that are among these, of another process, or passed to this one: they are used.
+    /// Of the others nobody is answered.
     pub(super) async fn bind_or_take(
         config: &Config,
         known: Vec<std::net::TcpListener>,
@@ -50,7 +50,7 @@ impl Listeners {
             Some(admin) => Some(listen(admin.listen, &mut known).await?),
             None => None,
         };
-        known.1.close();
+        known.1.turn_away();
         Ok(Self::open(clients, operators))
     }
 

@@ -4,8 +4,11 @@
 mod notifier;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use listenfd::ListenFd;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::Supervisor;
@@ -65,11 +68,25 @@ impl Sockets {
         socket.set_nonblocking(true).ok().map(|()| socket)
     }
 
-    /// Closes what is left: whoever connected there would wait for ever.
-    pub(super) fn close(self) {
+    /// Has connections to what is left closed, from now on. It is not enough to close the sockets: whoever has
+    /// passed them has them, too, and clients would wait in their queues for ever.
+    pub(super) fn turn_away(self) {
         for (name, socket) in self.0 {
             let address = socket.local_addr().ok().map(tracing::field::display);
-            warn!(name, address, "a socket was passed that no listener has, and is closed");
+            warn!(name, address, "a socket was passed that no listener has, and answers nobody");
+            TaskTracker::new().spawn(turn_away(socket));
+        }
+    }
+}
+
+async fn turn_away(socket: TcpListener) {
+    let listener = socket.set_nonblocking(true);
+    let listener = listener.and_then(|()| tokio::net::TcpListener::from_std(socket));
+    let Ok(listener) = listener else { return };
+    loop {
+        if listener.accept().await.is_err() {
+            // Out of descriptors, most likely.
+            sleep(Duration::from_secs(1)).await;
         }
     }
 }

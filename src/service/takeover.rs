@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! new ─ Take ──────────────────▶ runs      the same user, or root
+//!     ◀── Wait … ───────────────           as long as the one before it still drains
 //!     ◀── Socket … NoMore ──────           each listening socket (SCM_RIGHTS)
 //!     ── LeaveDisk ────────────▶           only where the new one has a tier on a disk
 //!     ◀────────────── DiskLeft ─
@@ -18,6 +19,9 @@
 //! has said that it is `Ready` the new one may end at any time, as it does when it is told to stop; the
 //! old one then goes on as if nothing had been. A configuration is read and its plugins are compiled
 //! before the old one hears of it. If the old one is told to stop after `Take`, it waits for `Ready`.
+//!
+//! There are two at a time: one that still tells the process before it what it invalidates hands over when
+//! that has ended. A third would have to be told of what the first invalidates by the second.
 //!
 //! Rejected: to have the running process start the new one, with its listeners inherited, as nginx does.
 //! It would have to know where the new program lies and with which arguments and rights it is to run,
@@ -35,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::yield_now;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -125,6 +130,7 @@ impl Assembly {
         }
         let opens = listeners.opens.clone();
         let mut service = self.start(listeners, clock)?;
+        let mut former_is_gone = None;
         if let Some(former) = former {
             // The start has kept this thread: who says `stop` has a turn, while it is not too late.
             yield_now().await;
@@ -135,14 +141,17 @@ impl Assembly {
                 return Ok(None);
             }
             let gateway = service.gateway();
-            if let Err(trouble) = former.ready(gateway.store(), &opens).await {
-                // Nothing was accepted: only what lies on a disk has to be brought there.
-                service.drain().await.1.await;
-                return Err(trouble.into());
-            }
+            former_is_gone = match former.ready(gateway.store(), &opens).await {
+                Ok(is_gone) => is_gone,
+                Err(trouble) => {
+                    // Nothing was accepted: only what lies on a disk has to be brought there.
+                    service.drain().await.1.await;
+                    return Err(trouble.into());
+                }
+            };
             info!("taken over from the process that ran before");
         }
-        if let Err(error) = offer.open(own_sockets) {
+        if let Err(error) = offer.open(own_sockets, former_is_gone) {
             let path = path.display();
             warn!(%error, "`{path}` cannot be put there, so no other process can take over");
         }
@@ -177,6 +186,14 @@ impl Service {
         // It may have ended meanwhile, and somebody else has to see to that.
         drop(next.say(Message::Gone));
     }
+}
+
+/// Has something done within this time.
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Who may take over, and of whom it may be taken: ourselves, and who may do anything.

@@ -13,6 +13,7 @@ use crate::support::frames::{
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::pki::Pki;
+use crate::support::program::Running;
 use crate::support::until;
 use crate::support::wire::Line;
 
@@ -225,6 +226,30 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     first.leave().await;
     third.until("\r\n\r\n1").await;
     assert_eq!(gateway.figure("total_requests"), 5);
+}
+
+/// Each connection is an open file, and the default of `max_connections` is more than may be open here.
+#[tokio::test]
+async fn clients_that_do_nothing_leave_files_for_upstreams() {
+    const TOO_FEW: &str = "fewer connections than `max_connections` at once";
+
+    for (limit, asks) in [("ulimit -Sn 96", 149), ("ulimit -n 160", 0)] {
+        let origin = Origin::start().await;
+        origin.on("/a").reply(ok("1").max_age(60));
+        let mut larder = Running::after(limit, &Gateway::setup(&origin).text()).await;
+        let mut clients = Vec::new();
+        for _ in 0..150 {
+            clients.push(Line::to(larder.address()).await);
+        }
+        let client = &mut clients[asks];
+        client.send(get("/a")).await;
+        let answer = client.until("\r\n\r\n1").await;
+        assert!(answer.contains("fwd=uri-miss; stored"), "{limit}: {answer}");
+        // One limit could be raised, the other could not: then further ones wait.
+        if asks == 0 {
+            assert_eq!(larder.says(TOO_FEW).await["connections"], 28);
+        }
+    }
 }
 
 #[tokio::test]

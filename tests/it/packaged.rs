@@ -83,6 +83,7 @@ async fn the_chart_is_sound_and_its_configuration_has_no_faults() {
         "allowPrivilegeEscalation: false",
         "capabilities: { drop: [ALL] }",
         "automountServiceAccountToken: false",
+        "exec: { command: [/usr/local/bin/larder, health, --live] }",
     ] {
         assert!(made.contains(hardened), "{hardened}: {made}");
     }

@@ -1,11 +1,13 @@
 //! How the program ends: what runs is answered, nothing new is taken, and the exit code tells.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
 use tokio::time::sleep;
 
 use larder::server::Drained;
@@ -17,11 +19,11 @@ use crate::support::frames::{
 };
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok, pieces, status};
-use crate::support::pki::Pki;
+use crate::support::pki::{Pki, run};
 use crate::support::program::Running;
 use crate::support::redis::Redis;
 use crate::support::wire::Line;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, secs, until};
 
 const STOPPING: &str = "stopping: no more connections";
 
@@ -206,6 +208,83 @@ async fn a_redis_that_hangs_does_not_hold_the_drain() {
         larder.says("stopped, every request was answered").await;
         assert_eq!(larder.exit_code().await, Some(0), "{drain}, {signals:?}");
     }
+}
+
+/// Whether a process has something to do on the signals HUP and TERM.
+fn catches_signals(process: u32) -> bool {
+    const BOTH: u64 = 1 | (1 << 14);
+
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & BOTH == BOTH
+}
+
+/// As where a file system hangs, or plugins take their time to be compiled.
+#[tokio::test]
+async fn one_that_is_told_to_stop_while_it_reads_its_file_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody will write what it reads.
+    let file = folder.path().join("gateway.toml");
+    assert!(Command::new("mkfifo").arg(&file).status().await.unwrap().success());
+    let larder = Command::new(env!("CARGO_BIN_EXE_larder"))
+        .arg("run")
+        .current_dir(folder.path())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let process = larder.id().unwrap();
+    until("it catches signals", || catches_signals(process)).await;
+    // The first is to read the file again, and does not end it.
+    for signal in ["HUP", "TERM"] {
+        let sent = Command::new("kill").args(["-s", signal, &process.to_string()]).status().await;
+        assert!(sent.unwrap().success(), "{signal}");
+    }
+    let ended = tokio::time::timeout(PATIENCE, larder.wait_with_output()).await;
+    let ended = ended.expect("it never ends").unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{told}");
+    assert!(told.contains("stopped before it began"), "{told}");
+}
+
+/// Stands before the C library: a resolver that answers after a minute. It leaves a file when it is asked.
+const HANGS: &str = r#"
+#include <fcntl.h>
+#include <netdb.h>
+#include <unistd.h>
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+    close(open("asked", O_CREAT | O_WRONLY, 0600));
+    for (unsigned left = 60; left > 0;)
+        left = sleep(left);
+    return EAI_AGAIN;
+}
+"#;
+
+#[tokio::test]
+async fn a_look_up_that_hangs_does_not_hold_the_drain() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |file: &str| folder.path().join(file).display().to_string();
+    let (source, library) = (at("hangs.c"), at("hangs.so"));
+    std::fs::write(&source, HANGS).unwrap();
+    assert_eq!(run("cc", &["-shared", "-fPIC", "-o", &library, &source]).await, "");
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"1s\"\n\
+         [upstreams.origin]\nservers = [\"http://api.test\"]\nresolve = false\n\
+         connect_timeout = \"30s\"\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
+    let mut larder = Running::with_variables(toml, &[("LD_PRELOAD", library.as_str())]).await;
+    let mut client = Line::to(larder.address()).await;
+    client.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let asked = larder.folder().join("asked");
+    until("the name is looked up", || asked.exists()).await;
+    larder.signal("TERM");
+    larder.says(STOPPING).await;
+    let ended = tokio::time::timeout(secs(20), larder.exit_code()).await;
+    assert_eq!(ended.expect("it waits for the name"), Some(3));
 }
 
 #[tokio::test]

@@ -13,7 +13,10 @@ use crate::support::client::Ask;
 use crate::support::origin::{Origin, ok};
 use crate::support::pki;
 use crate::support::program::{Running, larder};
+use crate::support::wire::Line;
 use crate::support::{PATIENCE, free_port};
+
+const TURNED_AWAY: &str = "a socket was passed that no listener has, and answers nobody";
 
 fn toml(origin: &Origin, server: &str) -> String {
     format!(
@@ -120,14 +123,28 @@ async fn sockets_that_are_passed_are_its_listeners() {
     let answer = line.rest().await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n1"), "{answer}");
     Ask::new(operators, "GET", "/health").send().await.code(200);
-    let unused = larder.logs("a socket was passed that no listener has, and is closed").await;
+    let unused = larder.logs(TURNED_AWAY).await;
     assert_eq!(
         (&unused["name"], &unused["address"]),
         (&"nobody".into(), &nobody.to_string().into())
     );
-    assert!(tokio::net::TcpStream::connect(nobody).await.is_err());
+    assert_eq!(Line::to(nobody).await.rest().await, "");
     larder.signal("TERM");
     assert_eq!(larder.exit_code().await, Some(0));
+}
+
+/// systemd keeps what it passes: the socket listens as long as that does.
+#[tokio::test]
+async fn who_connects_to_a_socket_of_no_listener_does_not_wait_for_ever() {
+    let origin = Origin::start().await;
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let text = toml(&origin, "listen = \"127.0.0.1:0\"");
+    let mut larder = Running::with_socket(&text, &held).await;
+    assert_eq!(larder.logs(TURNED_AWAY).await["address"], address.to_string());
+    for _ in 0..2 {
+        assert_eq!(Line::to(address).await.rest().await, "");
+    }
 }
 
 #[tokio::test]
@@ -148,6 +165,10 @@ async fn its_health_can_be_asked_for_without_another_program() {
     let ran = health(origin.address()).await;
     assert_eq!(ran.code, Some(1), "{}", ran.err);
     let admin = running.admin();
+    let at = format!("http://{admin}");
+    let asking = move || larder(Path::new("/"), &["health", "--live", "--admin", &at]);
+    let ran = tokio::task::spawn_blocking(asking).await.unwrap();
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(0), "pass\n", ""));
     drop(running);
     let ran = health(admin).await;
     assert!(ran.code == Some(1) && ran.err.starts_with("no answer of `http://"), "{}", ran.err);

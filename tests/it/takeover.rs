@@ -448,6 +448,45 @@ async fn what_one_process_invalidates_neither_serves() {
     assert_eq!(second.stats().await["total_requests"], 4);
 }
 
+/// Each process tells one other what it invalidates, and no third.
+#[tokio::test]
+async fn a_third_process_waits_until_the_first_has_ended() {
+    const WAITS: &str = "a new process waits until the one before this has ended";
+
+    let mut stage = Stage::new("", "").await;
+    stage.origin.on("/a").reply(ok("old").max_age(600));
+    let mut first = stage.first().await;
+    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
+    let put = Ask::new(stage.listen, "PUT", "/a").field("host", "shop.example");
+    let write = tokio::spawn(put.send());
+    until("the origin is asked", || stage.origin.count("/a") == 1).await;
+    let mut second = stage.next().await;
+    first.says(LEAVING).await;
+    stage.get("/a").send().await.body("old").status("fwd=uri-miss; stored");
+
+    // One that goes before its turn comes is missed by nobody.
+    let mut other = UnixStream::connect(stage.socket()).await.unwrap();
+    other.write_all(b"T").await.unwrap();
+    second.says(WAITS).await;
+    drop(other);
+    second.says(GOES_ON).await;
+    let first_ends = async {
+        second.says(WAITS).await;
+        // What the first invalidates now is still about what the second has stored.
+        stage.get("/a").send().await.body("old").status("hit");
+        stage.origin.on("/a").reply(ok("new").max_age(600));
+        gate.release();
+        write.await.unwrap().code(204);
+        stage.get("/a").send().await.body("new").status("fwd=uri-miss; stored");
+        assert_eq!(first.exit_code().await, Some(0));
+    };
+    let (third, ()) = tokio::join!(stage.next(), first_ends);
+    second.says(LEAVING).await;
+    stage.get("/a").send().await.body("new");
+    assert_eq!(second.exit_code().await, Some(0));
+    drop(third);
+}
+
 #[tokio::test]
 async fn the_disk_goes_with_the_listeners() {
     let disk = tempfile::tempdir().unwrap();

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::store::Store;
 
 use super::link::{Mouth, hear, listen};
-use super::wire::{Message, not_understood, receive_socket};
-use super::{PATIENCE, Trouble, is_believed};
+use super::wire::{Handed, Message, not_understood, receive_socket};
+use super::{PATIENCE, Trouble, in_time, is_believed};
 
 /// A process whose listeners this one has, too. Dropping it leaves it to go on.
 pub(crate) struct Former {
@@ -49,13 +48,20 @@ impl Former {
                 return Err(io::Error::other(format!("who listens there is another user, {user}")));
             }
             stream.write_all(&Message::Take.octets()).await?;
-            let mut sockets = Vec::new();
-            while let Some(socket) = receive_socket(&stream).await? {
-                sockets.push(TcpListener::from(socket));
+            let (mut sockets, mut has_to_wait) = (Vec::new(), false);
+            loop {
+                match in_time(PATIENCE, receive_socket(&stream)).await? {
+                    Handed::Socket(socket) => sockets.push(TcpListener::from(socket)),
+                    Handed::NoMore => return Ok(sockets),
+                    Handed::Wait if has_to_wait => {}
+                    Handed::Wait => {
+                        has_to_wait = true;
+                        info!("waiting until the process before the one that runs has ended");
+                    }
+                }
             }
-            Ok(sockets)
         };
-        let sockets = in_time(taking).await;
+        let sockets = taking.await;
         let sockets = sockets.map_err(Trouble::at(path, "does not hand its listeners over"))?;
         let (from, to) = stream.into_split();
         let (path, mouth) = (path.to_owned(), Mouth::on(to));
@@ -74,12 +80,12 @@ impl Former {
     }
 
     /// Nothing can fail any more: `opens` when the other knows, and when all that it has invalidated is
-    /// applied here.
+    /// applied here. What comes back is cancelled when the other has gone; none: nothing is heard of it.
     pub(crate) async fn ready(
         mut self,
         store: &Arc<Store>,
         opens: &CancellationToken,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<CancellationToken>, Trouble> {
         let ready = self.ask(Message::Ready, &Message::Yours).await;
         ready.map_err(Trouble::at(&self.path, "does not let go"))?;
         for records in std::mem::take(&mut self.records) {
@@ -95,14 +101,14 @@ impl Former {
                 }
             }
         };
-        match in_time(going).await {
-            Ok(()) => listen(self.from, self.mouth, Arc::clone(store)),
+        match in_time(PATIENCE, going).await {
+            Ok(()) => Ok(Some(listen(self.from, self.mouth, Arc::clone(store)))),
             Err(error) => {
                 store.untie();
                 warn!(%error, "the process before this one has not said that it takes no more");
+                Ok(None)
             }
         }
-        Ok(())
     }
 
     async fn ask(&mut self, question: Message, answer: &Message) -> io::Result<()> {
@@ -120,10 +126,6 @@ impl Former {
                 }
             }
         };
-        in_time(waiting).await
+        in_time(PATIENCE, waiting).await
     }
-}
-
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(PATIENCE, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::store::{Store, Told};
@@ -78,8 +79,14 @@ impl Mouth {
     }
 }
 
-/// Applies what the other process invalidates, until it has gone.
-pub(super) fn listen(mut from: OwnedReadHalf, mouth: Mouth, store: Arc<Store>) {
+/// Applies what the other process invalidates, until it has gone: then what comes back is cancelled.
+pub(super) fn listen(
+    mut from: OwnedReadHalf,
+    mouth: Mouth,
+    store: Arc<Store>,
+) -> CancellationToken {
+    let is_gone = CancellationToken::new();
+    let until_gone = is_gone.clone().drop_guard();
     TaskTracker::new().spawn(async move {
         let listening = async {
             loop {
@@ -90,7 +97,9 @@ pub(super) fn listen(mut from: OwnedReadHalf, mouth: Mouth, store: Arc<Store>) {
         drop(ended);
         store.untie();
         mouth.waiting().clear();
+        drop(until_gone);
     });
+    is_gone
 }
 
 /// What may be said at any time.

@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::store::Store;
@@ -18,7 +19,7 @@ use crate::store::Store;
 use super::link::{Mouth, listen};
 use super::place::Place;
 use super::wire::{Message, not_understood, send_socket};
-use super::{Trouble, is_believed};
+use super::{PATIENCE, Trouble, in_time, is_believed};
 
 /// A new process that is not ready by then is not waited for.
 const MOST: Duration = Duration::from_mins(2);
@@ -27,6 +28,8 @@ const MOST: Duration = Duration::from_mins(2);
 pub(crate) struct Offer {
     place: Place,
     sockets: Vec<OwnedFd>,
+    /// Cancelled when the process has ended that this one has taken over from; none: there is none.
+    former_is_gone: Option<CancellationToken>,
     /// A new process has asked for them, and what comes of it is not known yet.
     is_asked: watch::Sender<bool>,
 }
@@ -52,12 +55,19 @@ impl Offer {
     /// Still beside the path, and without anything to hand over.
     pub(crate) fn beside(path: &Path) -> Result<Self, Trouble> {
         let place = Place::beside(path)?;
-        Ok(Self { place, sockets: Vec::new(), is_asked: watch::Sender::new(false) })
+        let is_asked = watch::Sender::new(false);
+        Ok(Self { place, sockets: Vec::new(), former_is_gone: None, is_asked })
     }
 
-    /// Whoever comes to the path from now on comes here, and gets these sockets.
-    pub(crate) fn open(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
+    /// Whoever comes to the path from now on comes here, and gets these sockets, once the process before
+    /// this one is gone.
+    pub(crate) fn open(
+        &mut self,
+        sockets: Vec<OwnedFd>,
+        former_is_gone: Option<CancellationToken>,
+    ) -> io::Result<()> {
         self.sockets = sockets;
+        self.former_is_gone = former_is_gone;
         self.place.take()
     }
 
@@ -65,14 +75,13 @@ impl Offer {
     pub(crate) async fn taken(&self, store: &Arc<Store>) -> Next {
         loop {
             let error = match self.place.listener.accept().await {
-                Ok((stream, _)) => match timeout(MOST, self.hand_over(stream, store)).await {
-                    Ok(Ok(next)) => return next,
-                    Ok(Err(error)) => error,
-                    Err(_) => io::ErrorKind::TimedOut.into(),
+                Ok((stream, _)) => match self.begin(stream, store).await {
+                    Ok(next) => return next,
+                    Err(error) => error,
                 },
                 Err(error) => {
                     // Out of descriptors, most likely.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sleep(Duration::from_millis(50)).await;
                     error
                 }
             };
@@ -92,16 +101,44 @@ impl Offer {
         drop(is_asked.wait_for(|is_asked| !is_asked).await);
     }
 
-    async fn hand_over(&self, mut stream: UnixStream, store: &Arc<Store>) -> io::Result<Next> {
+    async fn begin(&self, mut stream: UnixStream, store: &Arc<Store>) -> io::Result<Next> {
+        in_time(MOST, self.is_taking(&mut stream)).await?;
+        self.wait_for_former(&mut stream).await?;
+        in_time(MOST, self.hand_over(stream, store)).await
+    }
+
+    async fn is_taking(&self, stream: &mut UnixStream) -> io::Result<()> {
         let user = stream.peer_cred()?.uid();
         if !is_believed(user) {
             return Err(io::Error::other(format!("it is of another user, {user}")));
         }
-        if Message::read(&mut stream).await? != Message::Take {
+        if Message::read(stream).await? != Message::Take {
             return Err(not_understood());
         }
         info!("a new process begins to take over");
         self.is_asked.send_replace(true);
+        Ok(())
+    }
+
+    /// Waits as long as the process before this one still answers. The new one hears that it is to wait.
+    async fn wait_for_former(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let Some(is_gone) = self.former_is_gone.as_ref().filter(|it| !it.is_cancelled()) else {
+            return Ok(());
+        };
+        info!("a new process waits until the one before this has ended");
+        loop {
+            tokio::select! {
+                () = is_gone.cancelled() => return Ok(()),
+                // It has nothing to say before it has the sockets.
+                said = Message::read(stream) => {
+                    return Err(said.err().unwrap_or_else(not_understood));
+                }
+                () = sleep(PATIENCE / 2) => stream.write_all(&Message::Wait.octets()).await?,
+            }
+        }
+    }
+
+    async fn hand_over(&self, mut stream: UnixStream, store: &Arc<Store>) -> io::Result<Next> {
         for socket in &self.sockets {
             send_socket(&stream, socket.as_fd()).await?;
         }

@@ -20,6 +20,8 @@ const LONGEST: usize = 64 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
     Take,
+    /// Sockets come, but not yet.
+    Wait,
     /// With a socket.
     Socket,
     NoMore,
@@ -37,6 +39,7 @@ impl Message {
     pub(super) fn octets(&self) -> Vec<u8> {
         let first = match self {
             Self::Take => b'T',
+            Self::Wait => b'W',
             Self::Socket => b'S',
             Self::NoMore => b'N',
             Self::LeaveDisk => b'D',
@@ -77,6 +80,7 @@ impl Message {
     fn of(octet: u8) -> Option<Self> {
         Some(match octet {
             b'T' => Self::Take,
+            b'W' => Self::Wait,
             b'S' => Self::Socket,
             b'N' => Self::NoMore,
             b'D' => Self::LeaveDisk,
@@ -88,6 +92,14 @@ impl Message {
             _ => return None,
         })
     }
+}
+
+/// What is handed over, one thing at a time.
+pub(super) enum Handed {
+    Socket(OwnedFd),
+    /// Nothing yet.
+    Wait,
+    NoMore,
 }
 
 /// What does not belong here.
@@ -106,8 +118,8 @@ pub(super) async fn send_socket(to: &UnixStream, socket: BorrowedFd<'_>) -> io::
     }
 }
 
-/// Takes a socket; none if there are no more.
-pub(super) async fn receive_socket(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
+/// Takes a socket, or hears that there is none.
+pub(super) async fn receive_socket(from: &UnixStream) -> io::Result<Handed> {
     loop {
         from.readable().await?;
         match from.try_io(Interest::READABLE, || receive(from.as_fd())) {
@@ -128,7 +140,7 @@ fn send(to: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Octet by octet: a socket comes with that which stands for it.
-fn receive(from: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+fn receive(from: BorrowedFd<'_>) -> io::Result<Handed> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut with = RecvAncillaryBuffer::new(&mut space);
     let mut octet = [0];
@@ -142,8 +154,9 @@ fn receive(from: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
         _ => None,
     });
     match (Message::of(octet[0]), sockets.flatten().next()) {
-        (Some(Message::Socket), Some(socket)) => Ok(Some(socket)),
-        (Some(Message::NoMore), None) => Ok(None),
+        (Some(Message::Socket), Some(socket)) => Ok(Handed::Socket(socket)),
+        (Some(Message::Wait), None) => Ok(Handed::Wait),
+        (Some(Message::NoMore), None) => Ok(Handed::NoMore),
         _ => Err(not_understood()),
     }
 }
@@ -156,6 +169,7 @@ mod tests {
     async fn what_is_said_is_heard() {
         let said = [
             Message::Take,
+            Message::Wait,
             Message::Socket,
             Message::NoMore,
             Message::LeaveDisk,
@@ -182,12 +196,16 @@ mod tests {
     async fn a_socket_is_the_same_in_the_other_hand() {
         let (one, other) = UnixStream::pair().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        one.try_write(&Message::Wait.octets()).unwrap();
         send_socket(&one, listener.as_fd()).await.unwrap();
         one.try_write(&Message::NoMore.octets()).unwrap();
-        let taken = receive_socket(&other).await.unwrap().unwrap();
+        assert!(matches!(receive_socket(&other).await, Ok(Handed::Wait)));
+        let Ok(Handed::Socket(taken)) = receive_socket(&other).await else {
+            panic!("it is a socket");
+        };
         let taken = std::net::TcpListener::from(taken);
         assert_eq!(taken.local_addr().unwrap(), listener.local_addr().unwrap());
-        assert!(receive_socket(&other).await.unwrap().is_none());
+        assert!(matches!(receive_socket(&other).await, Ok(Handed::NoMore)));
         // What says that it is a socket and is none.
         one.try_write(&Message::Socket.octets()).unwrap();
         assert!(receive_socket(&other).await.is_err());

@@ -1,7 +1,8 @@
 //! The program itself: `larder` with arguments, in a folder.
 
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -120,15 +121,31 @@ impl Running {
 
     /// As [`Running::with`], but no file may grow beyond so many KiB: writing there fails then.
     pub(crate) async fn with_short_files(gateway_toml: &str, kib: u64) -> Self {
+        // A write beyond the limit is a signal first, which would end the program.
+        Self::after(&format!("trap '' XFSZ; ulimit -f {}", 2 * kib), gateway_toml).await
+    }
+
+    /// As [`Running::with`], by a shell that does this first.
+    pub(crate) async fn after(commands: &str, gateway_toml: &str) -> Self {
+        Self::by_shell(commands, gateway_toml, Stdio::null()).await
+    }
+
+    /// As [`Running::with`], with a socket that whoever passes it has, too, as systemd does.
+    pub(crate) async fn with_socket(gateway_toml: &str, socket: &TcpListener) -> Self {
+        let commands = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$";
+        let socket = OwnedFd::from(socket.try_clone().unwrap());
+        Self::by_shell(commands, gateway_toml, socket.into()).await
+    }
+
+    async fn by_shell(commands: &str, gateway_toml: &str, stdin: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("gateway.toml"), gateway_toml).unwrap();
-        // A write beyond the limit is a signal first, which would end the program.
-        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" run --log-json", 2 * kib);
+        let script = format!("{commands}; exec \"$0\" run --log-json");
         let child = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_larder")])
             .current_dir(folder.path())
             .env_clear()
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
