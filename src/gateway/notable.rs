@@ -120,7 +120,7 @@ mod tests {
             ("pragma", Notable { directives: true, ..nothing }),
             ("connection", Notable { bypassing: true, ..nothing }),
             ("x-http-method-override", Notable { bypassing: true, ..nothing }),
-            ("x_http_method_override", Notable { bypassing: true, ..nothing }),
+            ("x_http_method_override", Notable { underscores: true, bypassing: true, ..nothing }),
             ("range", Notable { range: true, ..nothing }),
             ("if-none-match", Notable { conditions: true, ..nothing }),
             ("sec-fetch-mode", nothing),
