@@ -57,7 +57,7 @@
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
 //! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stall   stats   streams   telemetry
-//!    traces   upgrade
+//!    traces   upgrade   handshake
 //! ```
 //!
 //! # Invariants
@@ -84,6 +84,7 @@ pub mod busiest;
 pub mod clock;
 pub mod config;
 pub mod framing;
+pub mod handshake;
 pub mod heard;
 pub mod message;
 pub mod octets;

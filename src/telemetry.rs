@@ -1,26 +1,38 @@
 //! Setting up the log: to standard error, as text or as JSON; and errors as a line of text.
 
+use std::env::var_os;
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
 /// Writes the log to standard error from now on. `filter` is a list of directives as
-/// `tracing-subscriber` has them (`info`, `larder::policy=debug`).
+/// `tracing-subscriber` has them (`warn`, `info,larder::policy=debug`).
 ///
 /// # Errors
 /// The filter cannot be parsed; the text says why.
 pub fn start(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let is_coloured = is_coloured(
+        std::io::stderr().is_terminal(),
+        var_os("NO_COLOR").as_deref(),
+        var_os("TERM").as_deref(),
+    );
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // Where a line cannot be written, to say so there panics, and whatever logs would end.
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(is_coloured);
     let started = if json { subscriber.json().try_init() } else { subscriber.compact().try_init() };
     // A second call in one process, as tests make it, leaves the first in place.
     drop(started);
     Ok(())
+}
+
+/// Whether lines have colours: on a terminal that knows any, unless its user wants none.
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty) && term != Some(OsStr::new("dumb"))
 }
 
 /// An error and what caused it, in one line.
@@ -33,4 +45,24 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_colours_where_they_are_wanted() {
+        for (is_terminal, no_color, term, expected) in [
+            (true, None, None, true),
+            (true, None, Some("xterm"), true),
+            (true, Some(""), Some("xterm"), true),
+            (true, Some("1"), Some("xterm"), false),
+            (true, None, Some("dumb"), false),
+            (false, None, Some("xterm"), false),
+        ] {
+            let told = is_coloured(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new));
+            assert_eq!(told, expected, "{no_color:?} {term:?}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("encoder", &["semantics"]),
     ("forwarded", &["config"]),
     ("framing", &[]),
+    ("handshake", &[]),
     ("heard", &[]),
     ("semantics", &["message"]),
     ("interim", &["message", "octets"]),
@@ -36,7 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upgrade", &[]),
     ("token", &["bounded", "config", "message", "recent"]),
     ("stored", &["semantics", "recent"]),
-    ("store", &["stored", "semantics", "config", "clock", "stats"]),
+    ("store", &["stored", "semantics", "config", "clock", "handshake", "stats"]),
     (
         "plugin",
         &["stored", "semantics", "bounded", "config", "clock", "message", "recent", "terminal"],
@@ -44,11 +45,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "upstream",
         &[
-            "clock", "config", "heard", "interim", "message", "octets", "stats", "streams",
+            "clock",
+            "config",
+            "handshake",
+            "heard",
+            "interim",
+            "message",
+            "octets",
+            "stats",
+            "streams",
             "upgrade",
         ],
     ),
-    ("warm", &["clock", "message", "octets", "semantics", "telemetry"]),
+    ("warm", &["clock", "handshake", "message", "octets", "semantics", "telemetry"]),
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),
     ("collapse", &["bounded", "stored", "semantics", "upstream"]),
@@ -187,7 +196,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("postcard", &["store"]),
     ("lz4_flex", &["store"]),
     ("ring", &["token", "upgrade"]),
-    ("rustls", &["upstream", "store", "server", "warm"]),
+    ("rustls", &["upstream", "store", "server", "warm", "handshake"]),
     ("webpki", &["server"]),
 ];
 

@@ -219,7 +219,7 @@ async fn pages(
     };
     if !url.contains("{n}") {
         return Err(bad(
-            "`url` has `{n}` where each URL has a number: http://shop.example/books/{n}",
+            "`url` has `{n}` where each URL has a number: http://shop.example/books/{n} (curl: `-g`)",
         ));
     }
     let mut pages = Vec::new();

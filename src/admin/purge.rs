@@ -82,6 +82,9 @@ pub(super) async fn tag(State(context): State<Context>, uri: Uri) -> Response {
         Ok(asked) => asked,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
+    if tags.iter().any(String::is_empty) {
+        return problem(StatusCode::BAD_REQUEST, "no tag is named: write `/tag/order-42`");
+    }
     if tags.iter().any(|tag| tag.len() > MAX_TEXT) {
         return problem(StatusCode::BAD_REQUEST, "a tag has at most 1024 octets");
     }

@@ -117,7 +117,8 @@ impl Admin {
         let why = match tokio::time::timeout(TIMEOUT + wait, exchange).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => {
-                let hint = "\n  hint: a gateway listens there if its file has `[admin]`; --admin says where else";
+                let hint = "\n  hint: a gateway listens there if its file has `[admin]`, or if it was started with \
+                            --upstream and --admin; --admin says where else";
                 let is_client = error.downcast_ref::<ClientError>();
                 let is_absent = is_client.is_some_and(ClientError::is_connect);
                 with_causes(error.as_ref()) + if is_absent { hint } else { "" }

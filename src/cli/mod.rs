@@ -10,6 +10,7 @@ mod config;
 pub mod demo;
 mod explain;
 mod health;
+mod output;
 mod policy;
 mod purge;
 mod routes;
@@ -36,6 +37,8 @@ use crate::config::{Faults, SCHEMA};
 use crate::telemetry;
 use crate::terminal;
 use crate::terminal::plain as shown;
+
+use self::output::Output;
 
 /// What a command came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +97,8 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   larder run
       Serve by gateway.toml in this folder.
-  larder run --upstream http://127.0.0.1:3000 --listen 127.0.0.1:8000
-      Cache one API, without a file.";
+  larder run --upstream http://127.0.0.1:3000 --listen 127.0.0.1:8000 --admin 127.0.0.1:9080
+      Cache one API, without a file; `larder stats` tells what comes of it.";
 
 const CHECK_EXAMPLE: &str = "\
 Example:
@@ -153,7 +156,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log, as directives: `warn`, `info`, `larder::policy=debug`.
+    /// What to log, as directives: `warn`, `info`, `info,larder::policy=debug`.
     #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
     log: String,
 
@@ -171,7 +174,7 @@ enum Command {
     /// once.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Read a configuration and load its plugins; say all that is wrong, or nothing.
+    /// Read a configuration and load its plugins; say all that is wrong, or that there are no faults.
     ///
     /// Each fault is printed with its line, column, value and what to write instead, and the exit
     /// code is 2.
@@ -299,19 +302,23 @@ struct Run {
 
 /// Runs the program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut out = Output::new();
+    let mut err = std::io::stderr();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            let _gone = error.print();
+            return Exit::Faulty.into();
+        }
+        // Help and version are no errors; clap knows where each belongs.
         Err(error) => {
-            // Help and version are no errors; clap knows where each belongs.
-            let exit = if error.use_stderr() { Exit::Faulty } else { Exit::Done };
-            return if error.print().is_ok() { exit.into() } else { Exit::Failed.into() };
+            let _kept = out.keep(error.print());
+            return out.close(Exit::Done, &mut err).into();
         }
     };
-    let mut err = std::io::stderr();
     if let Err(why) = telemetry::start(&arguments.log, arguments.log_json) {
         return say(&mut err, Exit::Faulty, &format!("--log `{}`: {why}", arguments.log)).into();
     }
-    let mut out = std::io::stdout();
     let exit = match arguments.command {
         Command::Run(run) => run::run(&run, &mut out, &mut err),
         Command::Check(table) => check::check(table.file(), &mut out, &mut err),
@@ -329,7 +336,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Simulate(arguments) => simulate::simulate(&arguments, &mut out, &mut err),
         Command::Policy(arguments) => policy::policy(arguments, &mut out, &mut err),
     };
-    exit.into()
+    out.close(exit, &mut err).into()
 }
 
 /// What a shell reads to complete arguments.
@@ -359,24 +366,21 @@ fn runtime() -> Result<Runtime, String> {
     runtime.map_err(|error| format!("no runtime: {error}"))
 }
 
-/// Prints a line. A terminal that is gone cannot be told so.
+/// Prints a line. If it cannot be written, that changes nothing of what was done: [`Output`] tells it in the
+/// end, and an error stream that is gone cannot be told so.
 fn say(to: &mut dyn Write, exit: Exit, line: &str) -> Exit {
-    match writeln!(to, "{line}") {
-        Ok(()) => exit,
-        Err(_) => Exit::Failed,
-    }
+    let _gone = writeln!(to, "{line}");
+    exit
 }
 
-/// What a gateway has answered, in JSON.
+/// What a gateway has answered, in JSON. As with [`say`], it may not be possible to write it.
 fn raw(out: &mut dyn Write, exit: Exit, content: &[u8]) -> Exit {
     let content = match str::from_utf8(content) {
         Ok(text) => terminal::json(text).into_bytes(),
         Err(_) => content.escape_ascii().to_string().into_bytes(),
     };
-    match out.write_all(&content).and_then(|()| writeln!(out)) {
-        Ok(()) => exit,
-        Err(_) => Exit::Failed,
-    }
+    let _gone = out.write_all(&content).and_then(|()| writeln!(out));
+    exit
 }
 
 /// Where a listener of a gateway may be: it speaks HTTP, and is named by its root.

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
 
-    /// What has exactly this readable name, as `books/42`.
+    /// What has exactly this readable name, without the first `/`: `books/42`.
     #[arg(long = "key", value_name = "NAME")]
     keys: Vec<String>,
 
@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<String>,
 
-    /// What has a matching name: `books*`.
+    /// What has a matching name, without the first `/`: `books*`.
     #[arg(long = "pattern", value_name = "PATTERN")]
     patterns: Vec<String>,
 
@@ -101,6 +101,7 @@ pub(super) fn purge(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wr
         && let Ok(told) = serde_json::from_slice::<Told>(&content)
     {
         let exit = if told.complete == Some(false) { Exit::Failed } else { Exit::Done };
+        arguments.doubt(err);
         return if arguments.json {
             raw(out, exit, &content)
         } else {
@@ -123,6 +124,20 @@ async fn call(arguments: &Arguments, token: Option<String>) -> Result<(StatusCod
     let option = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
     let wait = wait.unwrap_or_default();
     admin.call(token, &format!("/purge{option}"), Some(wanted), wait).await
+}
+
+impl Arguments {
+    /// Tells of names that are hardly meant so. A path with two of them has such a name, so it is no fault.
+    fn doubt(&self, err: &mut dyn Write) {
+        for name in self.keys.iter().chain(&self.patterns) {
+            if let Some(rest) = name.strip_prefix('/') {
+                let rest = shown(rest);
+                let note = format!("note: names are without the first `/`: did you mean `{rest}`?");
+                // It is purged, whether or not anybody reads this.
+                let _said = say(err, Exit::Done, &note);
+            }
+        }
+    }
 }
 
 impl Told {

@@ -110,6 +110,9 @@ async fn watch(
         match looked {
             Ok(sample) => {
                 lines = view::lines(former, &sample, screen::size().0);
+                if let Some(first) = lines.first_mut() {
+                    first.push_str("    q quits");
+                }
                 *former = sample;
             }
             Err(why) => lines = vec![why, "looking again".to_owned()],

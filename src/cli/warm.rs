@@ -12,10 +12,11 @@ use serde_json::json;
 use crate::clock;
 use crate::terminal;
 use crate::warm::{
-    self, Answer, Asker, Gateway, Gathered, Page, Place, Sources, Speed, Tally, Trust,
+    self, Answer, Asker, Gateway, Gathered, NO_GATEWAY, Page, Place, Sources, Speed, Tally, Trust,
 };
 
 use super::admin::Admin;
+use super::output::columns;
 use super::run::Signals;
 use super::{Exit, front, runtime, say, shown};
 
@@ -24,6 +25,12 @@ const LARGEST: u64 = 50 << 20;
 
 /// The line on a terminal is written anew no more often.
 const BETWEEN_LINES: Duration = Duration::from_millis(100);
+
+/// Why the rest is not asked for after a signal.
+const STOPPED: &str = "stopped";
+
+/// What may be done where no gateway answers.
+const ELSEWHERE: &str = "\n  hint: --gateway says where else";
 
 /// Arguments of `larder warm`.
 #[derive(Debug, Args)]
@@ -110,13 +117,14 @@ pub(super) fn warm(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Wri
     runtime.shutdown_background();
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(why) => return say(err, Exit::Failed, &shown(&why)),
+        Err(why) => return say(err, Exit::Failed, &why),
     };
     let exit = if outcome.is_complete() { Exit::Done } else { Exit::Failed };
-    if let Some(why) = &outcome.ended
-        && say(err, Exit::Done, &shown(why)) != Exit::Done
-    {
-        return Exit::Failed;
+    if let Some(why) = &outcome.ended {
+        let hint = if why == STOPPED { "" } else { ELSEWHERE };
+        say(err, exit, &(shown(why) + hint));
+    } else if outcome.is_of_others() {
+        say(err, exit, &format!("what answers there is no gateway of Larder{ELSEWHERE}"));
     }
     say(out, exit, &if arguments.json { terminal::json(&outcome.json()) } else { outcome.text() })
 }
@@ -154,7 +162,7 @@ async fn run(
         done = warm::warm(&asker, gathered.pages, speed, each) => {
             done.err().map(|error| error.to_string())
         }
-        () = signals.next() => Some("stopped".to_owned()),
+        () = signals.next() => Some(STOPPED.to_owned()),
     };
     if progress.is_some() {
         // A terminal that is gone cannot be told so.
@@ -186,7 +194,10 @@ async fn gather(
     if arguments.busiest {
         sources.urls.extend(busiest(admin, token).await?);
     }
-    sources.gather(asker, speed).await.map_err(|error| error.to_string())
+    sources.gather(asker, speed).await.map_err(|error| {
+        let hint = if error.is_out_of_reach() { ELSEWHERE } else { "" };
+        shown(&error.to_string()) + hint
+    })
 }
 
 /// The gateway that listens there.
@@ -195,7 +206,7 @@ fn reached(url: &Uri, ca: Option<&Path>) -> Result<Gateway, String> {
     if url.scheme_str() != Some("https") {
         return Ok(Gateway::new(Some(at)));
     }
-    let trust = Trust::authorities(ca).map_err(|error| error.to_string())?;
+    let trust = Trust::authorities(ca).map_err(|error| shown(&error.to_string()))?;
     Ok(Gateway::new(None).with_tls(at, trust))
 }
 
@@ -235,6 +246,14 @@ fn url(text: &str) -> Result<String, &'static str> {
 impl Outcome {
     fn not_asked(&self) -> usize {
         self.urls.saturating_sub(self.tally.warmed() + self.tally.not_warmed)
+    }
+
+    /// Whether something answered each time, and never as a gateway does.
+    fn is_of_others(&self) -> bool {
+        let mut reasons = self.not_warmed.iter().map(|(_, why)| why);
+        self.tally.warmed() == 0
+            && !self.not_warmed.is_empty()
+            && reasons.all(|why| why.ends_with(NO_GATEWAY))
     }
 
     fn is_complete(&self) -> bool {
@@ -288,6 +307,7 @@ impl Progress {
         }
         self.last = Some(now);
         let line = self.line(tally, now - self.begun);
+        let line: String = line.chars().take(columns()).collect();
         // A terminal that is gone cannot be told so.
         let _gone = write!(err, "{WIPED}{line}").and_then(|()| err.flush());
     }

@@ -95,7 +95,11 @@ pub(super) fn host(text: &str) -> Result<String, Wrong> {
         return Err(Wrong::new("matches any host").with_hint("leave `host` out"));
     }
     if host.contains("://") || host.contains('/') {
-        return Err(Wrong::new("is more than a host").with_hint("write the name alone: \"host\""));
+        let name = host.split_once("://").map_or(host.as_str(), |(_, name)| name);
+        let name = name.split(['/', ':']).next().unwrap_or_default();
+        let name = if is_name(name) { name } else { "shop.example" };
+        return Err(Wrong::new("is more than a host")
+            .with_hint(format!("write the name alone: \"{name}\"")));
     }
     if let Some(address) = ipv6(&host) {
         // As it is written in the authority of each request.
@@ -276,6 +280,10 @@ mod tests {
         ] {
             let found = host(text).unwrap_err().hint.unwrap();
             assert!(found.starts_with(hint), "{text}: {found}");
+        }
+        for text in ["http://Api.example:80/a?b", "api.example/", "https://api.example"] {
+            let hint = host(text).unwrap_err().hint.unwrap();
+            assert_eq!(hint, "write the name alone: \"api.example\"");
         }
     }
 }

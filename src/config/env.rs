@@ -32,8 +32,14 @@ pub(super) fn expand(
         }
         expanded.push_str(before);
         let Some((inner, after)) = from.get(2..).and_then(|inner| inner.split_once('}')) else {
-            wrong
-                .push(Wrong::new("has `${` without `}`").with_hint("write `$${` for a plain `${`"));
+            // What only looks like a name may be the end of a secret.
+            let is_variable = |name: &&str| is_name(name) && env(name).is_some();
+            let name = from.get(2..).filter(is_variable).unwrap_or("NAME");
+            wrong.push(
+                Wrong::new("has `${` without `}`").with_hint(format!(
+                    "close it: `${{{name}}}`, or write `$${{` for a plain `${{`"
+                )),
+            );
             return Err(wrong);
         };
         match variable(inner, env) {
@@ -86,9 +92,7 @@ fn variable(inner: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String,
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_name {
+    if !is_name(name) {
         return Err(Wrong::new("has `${…}` without the name of a variable in it").with_hint(
             "write `${NAME}` or `${NAME:-default}`, with letters, digits and `_` in the name, \
              and `$${` for a plain `${`",
@@ -103,6 +107,11 @@ fn variable(inner: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String,
                 .with_hint(format!("set it, or write `${{{name}:-default}}`")))
         }
     }
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
@@ -151,6 +160,11 @@ mod tests {
             assert_eq!(expand(value, &env).unwrap_err()[0].complaint, complaint, "{value}");
         }
         assert_eq!(expand("${A} ${B}", &env).unwrap_err().len(), 2);
+        for (value, name) in [("secret${HOST", "HOST"), ("${secret", "NAME"), ("${", "NAME")] {
+            let hint = expand(value, &env).unwrap_err()[0].hint.clone().unwrap();
+            let expected = format!("close it: `${{{name}}}`, or write `$${{` for a plain `${{`");
+            assert_eq!(hint, expected, "{value}");
+        }
     }
 
     #[test]

@@ -189,6 +189,13 @@ impl Server {
     }
 }
 
+/// Whether nobody can listen at both. Where `[::]` takes connections over IPv4, too, is the system's matter.
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let is_within = has_all && one.is_ipv4() == other.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && (is_within || one == other)
+}
+
 /// What `[server]` says of its own listener, and those of `[[server.listeners]]`.
 pub(super) fn read(
     table: &mut Table<'_>,
@@ -205,14 +212,20 @@ pub(super) fn read(
     for value in listed.unwrap_or_default() {
         let label = "[[server.listeners]]";
         let Some(mut table) = value.table(label, || SHAPE.to_owned()) else { continue };
-        if !table.has("listen") {
+        let is_said = table.has("listen");
+        if !is_said {
             table.missing("listen", "write listen = \"0.0.0.0:443\"");
         }
         let listener = one(&mut table, folder, default);
         let Listener { listen, .. } = listener;
-        if listen.port() != 0 && known.contains(&listen) {
+        if let Some(taken) = known.iter().find(|it| is_said && collide(**it, listen)) {
             let hint = Some("give each listener an address of its own".to_owned());
-            table.report(table.place, &format!("listen `{listen}` stands twice"), hint);
+            let message = if *taken == listen {
+                format!("listen `{listen}` stands twice")
+            } else {
+                format!("listen `{listen}` is not free beside `{taken}`")
+            };
+            table.report(table.place, &message, hint);
         }
         known.push(listen);
         table.finish();
@@ -365,6 +378,23 @@ pub(super) fn certificate(table: &mut Table<'_>, folder: &Path) -> Option<Certif
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_addresses_are_not_free_beside_one_of_them() {
+        for (one, other, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:81", false),
+            ("127.0.0.1:0", "0.0.0.0:0", false),
+            ("127.0.0.1:80", "[::]:80", false),
+        ] {
+            let [one, other] = [one, other].map(|it| it.parse().unwrap());
+            assert_eq!(collide(one, other), expected, "{one} {other}");
+            assert_eq!(collide(other, one), expected, "{other} {one}");
+        }
+    }
 
     #[test]
     fn a_gateway_is_answered_where_a_client_without_more_is() {

@@ -9,7 +9,7 @@ use super::fault::{Fault, Faults, Wrong};
 use super::{
     Admin, Config, InForce, Listener, Listing, Origin, Route, Server, Upstream, UpstreamServer,
 };
-use super::{address, sections, shown, value};
+use super::{address, listeners, sections, shown, value};
 
 /// A file has at most this many octets.
 const LARGEST: u64 = 1 << 20;
@@ -71,11 +71,11 @@ impl Draft {
     /// Has clients connect there, whatever the file says: a flag of the command line does.
     pub fn listen_on(&mut self, listen: SocketAddr) {
         let Config { server, admin, .. } = &self.config;
-        let is_same = |other: SocketAddr| other == listen && listen.port() != 0;
-        let wrong = if admin.as_ref().is_some_and(|admin| is_same(admin.listen)) {
+        let is_taken = |other: SocketAddr| listeners::collide(other, listen);
+        let wrong = if admin.as_ref().is_some_and(|admin| is_taken(admin.listen)) {
             let hint = "give operators a port of their own";
             Some(Wrong::new("is where operators connect to").with_hint(hint))
-        } else if server.more.iter().any(|it| is_same(it.listen)) {
+        } else if server.more.iter().any(|it| is_taken(it.listen)) {
             let hint = "give each listener an address of its own";
             Some(Wrong::new("is the address of another listener").with_hint(hint))
         } else {
@@ -159,7 +159,7 @@ impl Config {
                     "listen on 127.0.0.1, or write a `gateway.toml` with a token in `[admin]`";
                 report("--admin", &address.to_string(), wrong.with_hint(hint));
             }
-            if *address == listen && address.port() != 0 {
+            if listeners::collide(*address, listen) {
                 let wrong = Wrong::new("is where clients connect to");
                 let hint = "give operators a port of their own";
                 report("--admin", &address.to_string(), wrong.with_hint(hint));

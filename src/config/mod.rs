@@ -53,6 +53,7 @@ mod setting;
 pub(crate) mod shown;
 mod source;
 mod supervisor;
+mod syntax;
 mod tracing;
 mod upgrade;
 mod upstream_tls;

@@ -66,7 +66,10 @@ pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, Wrong> {
 
 fn check_characters(path: &str) -> Result<(), Wrong> {
     if !path.starts_with('/') {
-        let hint = if path.contains("://") {
+        let hint = if path.starts_with('^') {
+            "a path is no regular expression: write `{name}` for one segment, `{*rest}` for the rest of the path"
+                .to_owned()
+        } else if path.contains("://") {
             "write the path alone, and the name of the server as `host`".to_owned()
         } else {
             format!("write \"/{path}\"")
@@ -83,6 +86,12 @@ fn check_characters(path: &str) -> Result<(), Wrong> {
     if path.chars().any(|c| !c.is_ascii_graphic()) {
         return Err(Wrong::new("holds characters that no path has as it is sent")
             .with_hint("write them percent-encoded, as in `%20`"));
+    }
+    // As other routers name a segment. A `:` elsewhere, as in `/jobs/{id}:cancel`, is a part of the path.
+    let mut names = path.split('/').filter_map(|segment| segment.strip_prefix(':'));
+    if let Some(name) = names.find(|name| check_name(name).is_ok()) {
+        return Err(Wrong::new(format!("has the segment `:{name}`, which captures nothing"))
+            .with_hint(format!("write `{{{name}}}`")));
     }
     let star = path.split('/').find(|segment| matches!(*segment, "*" | "**"));
     if let Some(star) = star {
@@ -117,6 +126,7 @@ mod tests {
             ("/users", vec![Text("/users")]),
             ("/users/{id}", vec![Text("/users/"), Capture("id")]),
             ("/a/{x}.png/{y}", vec![Text("/a/"), Capture("x"), Text(".png/"), Capture("y")]),
+            ("/a:b/:/c", vec![Text("/a:b/:/c")]),
             ("/files/{*rest}", vec![Text("/files/"), Rest("rest")]),
             ("/a/../%2e%2e", vec![Text("/a/../%2e%2e")]),
         ] {
@@ -135,6 +145,8 @@ mod tests {
             ("/a b", "holds characters that no path has as it is sent"),
             ("/é", "holds characters that no path has as it is sent"),
             ("/a/*", "has the segment `*`"),
+            ("/a/:id/b", "has the segment `:id`, which captures nothing"),
+            ("^/a/.*$", "does not begin with `/`"),
             ("/a/{id", "has a brace without its other one"),
             ("/a/id}", "has a brace without its other one"),
             ("/a/{}", "has a capture without a proper name"),
@@ -148,6 +160,9 @@ mod tests {
             assert_eq!(pieces(path).unwrap_err().complaint, complaint, "{path}");
         }
         assert!(pieces(&format!("/{}", "a".repeat(LONGEST))).is_err());
+        let hint = |path| pieces(path).unwrap_err().hint.unwrap();
+        assert_eq!(hint("/a/:id"), "write `{id}`");
+        assert!(hint("^/a/.*$").starts_with("a path is no regular expression: "));
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use super::{
 };
 use super::{
     access_log, address, disk, document, env, include, jwt, listeners, merge, mongodbs, network,
-    routes, servers, setting, shown, tracing, upstreams, value, warm, watch,
+    routes, servers, setting, shown, syntax, tracing, upstreams, value, warm, watch,
 };
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -83,25 +83,8 @@ fn parsed<'a>(text: &'a str, file: usize, source: &Source<'_>) -> Option<Spanned
     let (document, errors) = DeTable::parse_recoverable(text);
     let is_toml = errors.is_empty();
     // Recovery leaves made-up values behind, so what is not TOML is not read any further.
-    for error in errors {
-        let place = error.span().map(|span| source.place(source.start(file) + span.start));
-        let message = error.message();
-        let message = message.strip_suffix(", expected nothing").unwrap_or(message);
-        source.report(place, format!("not TOML: {message}"), toml_hint(message));
-    }
+    syntax::report(errors, source.start(file), source);
     is_toml.then_some(document)
-}
-
-/// What the parser does not say. The text itself is not shown: it may be a secret without quotes.
-fn toml_hint(message: &str) -> Option<String> {
-    let hint = match message {
-        "duplicate key" => "each key and each `[table]` stands once; `[[routes]]` may be repeated",
-        _ if message.contains("quoted") || message.starts_with("invalid ") => {
-            "a string stands in quotes, and so do addresses, durations and sizes"
-        }
-        _ => return None,
-    };
-    Some(hint.to_owned())
 }
 
 fn config(mut root: Table<'_>, folder: &Path) -> Config {
@@ -284,10 +267,15 @@ fn admin(mut table: Table<'_>, server: &Server) -> (Admin, bool) {
         let Wrong { complaint, hint } = no_token();
         table.report(place, &format!("listen `{listen}` {complaint}"), hint);
     }
-    let is_clients = server.listeners().any(|it| it.listen == listen);
-    if is_clients && listen.port() != 0 {
+    let mut others = server.listeners().map(|it| it.listen);
+    if let Some(other) = others.find(|it| listeners::collide(*it, listen)) {
         let hint = Some("give operators a port of their own".to_owned());
-        table.report(place, &format!("listen `{listen}` is the address of [server]"), hint);
+        let message = if other == listen {
+            format!("listen `{listen}` is the address of [server]")
+        } else {
+            format!("listen `{listen}` is not free beside `{other}` of [server]")
+        };
+        table.report(place, &message, hint);
     }
     table.finish();
     (Admin { listen, token }, has_token)

@@ -2,7 +2,7 @@
 
 use http::header::{HeaderValue, VARY};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::config::Route;
@@ -21,6 +21,10 @@ impl Gateway {
         Err(Box::new(match peer.redirect {
             Some(port) => respond::to_https(authority, port, &head.uri),
             None if head.method == Method::CONNECT => respond::connects(head.version),
+            // RFC 9110 §9.3.7: it is about the server and none of its resources, and as good as a ping.
+            None if head.method == Method::OPTIONS && head.uri.path() == "*" => {
+                respond::assemble(StatusCode::NO_CONTENT, HeaderMap::new(), Body::empty())
+            }
             None => match self.routes.find(authority, head.uri.path(), &head.method, &head.headers)
             {
                 Found::Route { place, .. } => return Ok(place),

@@ -22,7 +22,7 @@
 //! - A 206 of several parts is not stored (§3.3).
 //! - Of a response that broke off nothing is kept where its length or a strong validator is missing.
 //! - Range units other than `bytes`: the field is ignored, as RFC 9110 §14.2 wants it.
-//! - `If-Match`, `If-Unmodified-Since`, `Upgrade`: forwarded; they are for the origin.
+//! - `If-Match`, `If-Unmodified-Since`: forwarded; they are for the origin.
 //! - `No-Vary-Search` from a response that is not stored, or of more than 64 names.
 //! - A group is invalidated by what names it, and not because one of its responses is (RFC 9875
 //!   §2.2.1 leaves that to the cache).

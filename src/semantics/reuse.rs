@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, UPGRADE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
 };
 use http::{Method, StatusCode};
 
@@ -105,8 +105,7 @@ fn is_for_the_origin(name: &HeaderName, fields: &HeaderMap) -> bool {
 /// Whether a request with a field of this name may be one that only the origin can answer.
 pub fn may_bypass(name: &HeaderName) -> bool {
     match *name {
-        IF_MATCH | IF_UNMODIFIED_SINCE | UPGRADE | TRANSFER_ENCODING | CONTENT_LENGTH
-        | CONNECTION => true,
+        IF_MATCH | IF_UNMODIFIED_SINCE | TRANSFER_ENCODING | CONTENT_LENGTH | CONNECTION => true,
         _ => asks_for_another_method(name.as_str()),
     }
 }
@@ -277,7 +276,7 @@ mod tests {
             ("GET", vec![("if-range", "\"1\"")], Ok(()), "RFC 9110 §13.1.5"),
             ("GET", vec![("if-match", "\"1\"")], Err(Forward::Bypass), "for the origin"),
             ("GET", vec![("if-unmodified-since", "x")], Err(Forward::Bypass), "for the origin"),
-            ("GET", vec![("upgrade", "websocket")], Err(Forward::Bypass), "not supported"),
+            ("GET", vec![("upgrade", "h2c")], Ok(()), "RFC 9110 §7.8: a server may ignore it"),
             ("GET", vec![("x-http-method-override", "POST")], Err(Forward::Bypass), "poisoning"),
             ("GET", vec![("x_http_method_override", "POST")], Err(Forward::Bypass), "and so read"),
             ("GET", vec![("x-http_method", "POST")], Err(Forward::Bypass), "and so read"),

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{self, Http};
+use crate::handshake::in_words;
 
 use super::Failure;
 use super::http2::{self, Http2};
@@ -118,7 +119,8 @@ impl Connector {
             return handshake(stream, is_known).await;
         };
         let tls = TlsConnector::from(Arc::clone(if to_http1 { http1 } else { config }));
-        let stream = tls.connect(name.clone(), stream).await.map_err(Failure::connect)?;
+        let shaken = tls.connect(name.clone(), stream).await;
+        let stream = shaken.map_err(|error| Failure::connect(in_words(error)))?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if is_known && !is_http2 {
             return Err(Failure::connect(io::Error::other("it does not speak HTTP/2")));

@@ -13,8 +13,8 @@ use super::direct::Lost;
 /// Why a request got no response from its upstream.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
-    /// No server took the connection, so nothing was sent.
-    #[error("upstream refused the connection")]
+    /// No connection was made that can be used, so nothing was sent.
+    #[error("no connection to the upstream")]
     Connect(#[source] Cause),
     /// Every server has as many requests as it may, and too many wait, or this one has for too long.
     #[error("upstream has as many requests as it may")]

@@ -264,9 +264,7 @@ impl Server {
         let change = if let Some(rules) = self.eject() {
             record.standing.failed(began, now, rules)
         } else {
-            // Others may come, and then it is to be tried again.
-            record.standing.given_up(began);
-            None
+            record.standing.failed_alone(began, now, self.eject.as_ref())
         };
         record.last_failure = Some((now, why.clone()));
         drop(record);
@@ -330,6 +328,9 @@ impl Server {
                 let seconds = lasts.as_secs_f64();
                 self.beside.in_trouble(self.place);
                 warn!(%upstream, %server, address, failures, seconds, error, "server left alone");
+            }
+            Some(Change::Failing { failures }) => {
+                warn!(%upstream, %server, address, failures, error, "server fails, but is asked");
             }
             Some(Change::Back) => info!(%upstream, %server, address, "server is back"),
             None => {}

@@ -8,6 +8,7 @@
 //! | `Up` | as `balance` says | after so many failures in a row: `Ejected` |
 //! | `Ejected` | only if no other can be | when its time is over, by a request: `Trial`; by an answer: `Up` |
 //! | `Trial` | by one request | answered: `Up`; failed: `Ejected`, for twice as long |
+//! | `Failing` | like `Up`: there is no other, or nobody is to be left alone | answered: `Up` |
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ enum State {
     Trial {
         is_taken: bool,
     },
+    /// It fails, and is asked all the same.
+    Failing,
 }
 
 /// What a server's standing is called.
@@ -50,6 +53,8 @@ pub enum ServerState {
     Trial,
     /// It failed, and is left alone.
     Ejected,
+    /// It fails, and is asked all the same: there is no other, or nobody is to be left alone.
+    Failing,
     /// Its checks say so, whatever became of requests.
     Unhealthy,
 }
@@ -59,7 +64,9 @@ pub enum ServerState {
 pub(super) enum Change {
     /// It is left alone for so long.
     Ejected { failures: u32, lasts: Duration },
-    /// It is asked again.
+    /// It has failed so often, and is asked all the same.
+    Failing { failures: u32 },
+    /// It is asked again, or answers again.
     Back,
 }
 
@@ -72,7 +79,7 @@ impl Standing {
     /// Whether it may be asked like any other.
     pub(super) fn is_usable(&self, now: Duration) -> bool {
         match self.state {
-            State::New | State::Back => true,
+            State::New | State::Back | State::Failing => true,
             State::Ejected { until } => until <= now,
             State::Trial { is_taken } => !is_taken,
         }
@@ -106,7 +113,9 @@ impl Standing {
         if matches!(self.state, State::New | State::Back) {
             return None;
         }
-        (self.state, self.since) = (State::Back, now);
+        // One that was asked all the while gets nothing slowly.
+        let state = if self.state == State::Failing { State::New } else { State::Back };
+        (self.state, self.since) = (state, now);
         Some(Change::Back)
     }
 
@@ -123,11 +132,32 @@ impl Standing {
         }
         self.failures = self.failures.saturating_add(1);
         match self.state {
-            State::New | State::Back if self.failures < rules.failures => None,
-            State::New | State::Back => Some(self.eject_again(now, rules)),
-            State::Trial { .. } => Some(self.eject(now, rules)),
             State::Ejected { .. } => None,
+            State::Trial { .. } => Some(self.eject(now, rules)),
+            _ if self.failures < rules.failures => None,
+            _ => Some(self.eject_again(now, rules)),
         }
+    }
+
+    /// The same where that leads to nothing: there is no other to be asked, or nobody is to be left alone.
+    pub(super) fn failed_alone(
+        &mut self,
+        began: Duration,
+        now: Duration,
+        rules: Option<&Eject>,
+    ) -> Option<Change> {
+        // Others may come, and then it is to be tried again.
+        self.given_up(began);
+        if began < self.since {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let most = rules.map_or_else(|| Eject::default().failures, |rules| rules.failures);
+        if !matches!(self.state, State::New | State::Back) || self.failures < most {
+            return None;
+        }
+        (self.state, self.since) = (State::Failing, now);
+        Some(Change::Failing { failures: self.failures })
     }
 
     /// The content of its answer to a request that began then has broken off. The head was an answer all
@@ -200,6 +230,7 @@ impl Standing {
             State::New | State::Back => ServerState::Up,
             State::Trial { .. } => ServerState::Trial,
             State::Ejected { .. } => ServerState::Ejected,
+            State::Failing => ServerState::Failing,
         };
         (state, self.since)
     }
@@ -212,6 +243,7 @@ impl ServerState {
             Self::Up => "up",
             Self::Trial => "trial",
             Self::Ejected => "ejected",
+            Self::Failing => "failing",
             Self::Unhealthy => "unhealthy",
         }
     }
@@ -232,7 +264,8 @@ mod tests {
     }
 
     /// What happens to a server at a second: `+` answers and `-` fails a request that began then, `/`
-    /// breaks off in the content and `=` brings all of it, `?` asks, `0` gives up.
+    /// breaks off in the content and `=` brings all of it, `?` asks, `0` gives up, `!` fails where there
+    /// is no other.
     fn after(events: &[(u64, char)]) -> (Standing, Vec<Option<Change>>) {
         let mut standing = Standing::default();
         let mut changes = Vec::new();
@@ -243,6 +276,7 @@ mod tests {
                 '+' => changes.push(standing.answered(now, now)),
                 '-' => changes.push(standing.failed(now, now, &rules())),
                 '/' => changes.push(standing.broke(now, now, &rules())),
+                '!' => changes.push(standing.failed_alone(now, now, Some(&rules()))),
                 '=' => standing.came_whole(),
                 _ => standing.given_up(now),
             }
@@ -298,6 +332,26 @@ mod tests {
         assert!(is_out(&[&out[..], &again].concat()), "it still breaks");
         let well = [[(13, '?'), (13, '+')], whole(13), breaks(14), breaks(15)];
         assert!(!is_out(&[&out[..], &well].concat()), "it is well");
+    }
+
+    #[test]
+    fn one_that_is_not_to_be_left_alone_fails_and_is_asked() {
+        let fails = [(1, '!'), (2, '!'), (3, '!'), (4, '!')];
+        let (standing, changes) = after(&fails);
+        assert_eq!(changes, [None, None, Some(Change::Failing { failures: 3 }), None], "once");
+        assert_eq!(standing.told(), (ServerState::Failing, secs(3)));
+        assert!(standing.is_usable(secs(4)));
+        let (standing, changes) = after(&[&fails[..], &[(5, '+'), (6, '!'), (7, '!')]].concat());
+        assert_eq!(changes[4..], [Some(Change::Back), None, None], "an answer is enough");
+        assert_eq!(standing.told(), (ServerState::Up, secs(5)));
+        assert_eq!(standing.weight(3, secs(30), secs(5)), 300, "nothing comes slowly");
+        let (standing, _) = after(&[(1, '!'), (2, '!'), (3, '+'), (4, '!')]);
+        assert_eq!(standing.told().0, ServerState::Up, "not in a row");
+        let (standing, _) = after(&[&fails[..], &[(5, '-')]].concat());
+        assert_eq!(standing.told().0, ServerState::Ejected, "others have come");
+        let mut standing = Standing::default();
+        let failed = (0..5).map(|at| standing.failed_alone(secs(at), secs(at), None));
+        assert_eq!(failed.flatten().collect::<Vec<_>>(), [Change::Failing { failures: 5 }]);
     }
 
     #[test]

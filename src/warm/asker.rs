@@ -32,6 +32,9 @@ pub struct Asker {
     fields: HeaderMap,
 }
 
+/// What is told of an answer that says neither what a cache did nor what is wrong.
+pub const NO_GATEWAY: &str = "no `Cache-Status` of a gateway";
+
 /// What has become of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -184,7 +187,7 @@ fn judge(status: StatusCode, fields: &HeaderMap, problem: &[u8]) -> Answer {
     let why = match (problem, told) {
         (Some(Problem { detail }), _) => detail,
         (None, Some(told)) => told.to_string(),
-        (None, None) => "no `Cache-Status` of a gateway".to_owned(),
+        (None, None) => NO_GATEWAY.to_owned(),
     };
     Answer::NotWarmed(if is_error { format!("{}: {why}", status.as_u16()) } else { why })
 }

@@ -19,7 +19,7 @@ use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -29,6 +29,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
+
+use crate::handshake::in_words;
 
 use super::page::Page;
 
@@ -48,7 +50,10 @@ pub struct Trust(Arc<ClientConfig>);
 /// A file of authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
-    /// It cannot be read, or holds no certificates in PEM form.
+    /// It cannot be read.
+    #[error("`{0}` cannot be read: {1}")]
+    Unreadable(String, io::Error),
+    /// It holds no certificates in PEM form.
     #[error("`{0}` holds no certificate authorities in PEM form")]
     File(String),
     /// The system has none.
@@ -83,9 +88,12 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         if let Some(file) = file {
             let wrong = || Untrusted::File(file.display().to_string());
-            let all = CertificateDer::pem_file_iter(file).map_err(|_| wrong())?;
-            for certificate in all {
-                roots.add(certificate.map_err(|_| wrong())?).map_err(|_| wrong())?;
+            let unread = |error: pem::Error| match error {
+                pem::Error::Io(error) => Untrusted::Unreadable(file.display().to_string(), error),
+                _ => wrong(),
+            };
+            for certificate in CertificateDer::pem_file_iter(file).map_err(unread)? {
+                roots.add(certificate.map_err(unread)?).map_err(|_| wrong())?;
             }
             if roots.is_empty() {
                 return Err(wrong());
@@ -158,7 +166,7 @@ impl Gateway {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let handshake = async {
             let name = ServerName::try_from(host).map_err(io::Error::other)?;
-            TlsConnector::from(trust.0).connect(name, stream).await
+            TlsConnector::from(trust.0).connect(name, stream).await.map_err(in_words)
         };
         let stream = within(handshake).await.map_err(NotConnected::Handshake)?;
         Ok(TokioIo::new(Line(Box::pin(stream))))

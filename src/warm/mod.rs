@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 
-pub use self::asker::{Answer, Asker, OutOfReach};
+pub use self::asker::{Answer, Asker, NO_GATEWAY, OutOfReach};
 pub use self::gateway::{Gateway, Trust, Untrusted};
 pub use self::page::{Page, field, has_asked};
 pub use self::source::{Gathered, NotRead, Place, Sources, lines};

@@ -60,7 +60,14 @@ pub struct Gathered {
 #[error("`{name}`: {why}")]
 pub struct NotRead {
     name: String,
-    why: String,
+    why: Failure,
+}
+
+impl NotRead {
+    /// Whether the gateway was to be asked for it, and no connection to it was made.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self.why, Failure::OutOfReach(_))
+    }
 }
 
 impl Sources {
@@ -75,7 +82,7 @@ impl Sources {
         gathered.add(urls.iter().map(String::as_str), "the URLs")?;
         for list in lists {
             let name = list.display().to_string();
-            let not_read = |why| NotRead { name: name.clone(), why };
+            let not_read = |why| NotRead { name: name.clone(), why: Failure::Broken(why) };
             let content = read(list).await.map_err(not_read)?;
             let text = str::from_utf8(&content).map_err(|_| not_read("it is not UTF-8".into()))?;
             gathered.add(lines(text), &name)?;
@@ -91,8 +98,7 @@ impl Sources {
                 Place::Page(page) => page.to_string(),
             };
             let sitemap = reader.read(place).await;
-            let sitemap = sitemap
-                .map_err(|failure| NotRead { name: name.clone(), why: failure.to_string() })?;
+            let sitemap = sitemap.map_err(|why| NotRead { name: name.clone(), why })?;
             if let Place::Page(page) = place {
                 gathered.sitemaps.insert(page.clone(), matches!(sitemap, Sitemap::Index(_)));
             }
@@ -118,7 +124,7 @@ impl Gathered {
                 Err(why) => self.refused.push((url.to_owned(), why.to_owned())),
             }
             if self.pages.len() + self.refused.len() > MOST {
-                let why = format!("with it there are more than {MOST} URLs");
+                let why = Failure::Broken(format!("with it there are more than {MOST} URLs"));
                 return Err(NotRead { name: name.to_owned(), why });
             }
         }
@@ -170,8 +176,8 @@ impl Gathered {
             Ok(Sitemap::Index(_)) => self.refuse(url, WITHIN),
             Err(Failure::Broken(why)) => self.refuse(url, why),
             // It will answer for no other either.
-            Err(Failure::OutOfReach(error)) => {
-                return Err(NotRead { name: url.to_owned(), why: error.to_string() });
+            Err(why @ Failure::OutOfReach(_)) => {
+                return Err(NotRead { name: url.to_owned(), why });
             }
         }
         Ok(())

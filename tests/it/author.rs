@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::plugin::{SPIN, fixture};
-use crate::support::program::{Ran, larder};
+use crate::support::program::{Ran, larder, larder_with};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -201,6 +201,9 @@ fn what_cannot_be_tried_is_refused() {
     assert_eq!(ran.code, Some(2));
     let told = "`bundled:variants` has no cases beside it\n  hint: name a file with --cases\n";
     assert_eq!(ran.err, told);
+    let ran = larder(folder.path(), &["policy", "test", "bundled:x"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.starts_with("bundled:x: no plugin is bundled as `x`; "), "{}", ran.err);
 }
 
 #[test]
@@ -213,6 +216,20 @@ fn a_crate_is_built_before_it_is_tried() {
     let hint = "\n  hint: cargo build --release --target wasm32-unknown-unknown\n";
     let module = "target/wasm32-unknown-unknown/release/fresh.wasm";
     assert_eq!(ran.err, format!("`fresh` is not built: there is no `{module}`{hint}"));
+
+    // Where the variable says so, it is built elsewhere.
+    let elsewhere = folder.path().join("elsewhere");
+    let built = elsewhere.join("wasm32-unknown-unknown/release/fresh.wasm");
+    let target = elsewhere.display().to_string();
+    let in_target =
+        || larder_with(&own, &["policy", "inspect"], &[("CARGO_TARGET_DIR", target.as_str())]);
+    let told = in_target().err;
+    let expected = format!("`fresh` is not built: there is no `{}`{hint}", built.display());
+    assert_eq!(told, expected);
+    fs::create_dir_all(built.parent().unwrap()).unwrap();
+    fs::write(&built, fixture(&[])).unwrap();
+    let ran = in_target();
+    assert!(ran.out.contains("elsewhere/wasm32-unknown-unknown/release/fresh.wasm"), "{ran:?}");
 
     // Older than its sources, as after an edit.
     fs::create_dir_all(own.join(module).parent().unwrap()).unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -134,8 +135,7 @@ fn shells_take_the_scripts_that_complete() {
     let script = larder(root(), &["completions", "bash"]).out;
     let asks =
         "COMP_WORDS=(larder rou); COMP_CWORD=1; _larder larder rou larder; echo ${COMPREPLY[@]}";
-    let ran =
-        std::process::Command::new("bash").args(["-c", &format!("{script}\n{asks}")]).output();
+    let ran = Command::new("bash").args(["-c", &format!("{script}\n{asks}")]).output();
     assert_eq!(String::from_utf8(ran.unwrap().stdout).unwrap(), "routes\n");
 }
 
@@ -276,6 +276,44 @@ fn an_upstream_that_is_none_is_a_fault() {
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     assert!(ran.err.starts_with("--upstream: `localhost:3000/api` "), "{}", ran.err);
     assert!(ran.err.contains("  hint: "), "{}", ran.err);
+}
+
+/// The exit code of a run whose standard output is this, and what it says beside that.
+fn told_to(out: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
+    let ran = Command::new(env!("CARGO_BIN_EXE_larder"))
+        .args(arguments)
+        .current_dir(root())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(out)
+        .output()
+        .unwrap();
+    (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_is_told_and_one_that_nobody_reads_is_not() {
+    let larder = Running::upstream("http://127.0.0.1:9").await;
+    let admin = format!("http://{}", larder.admin());
+    let purge = ["purge", "--key", "e", "--admin", admin.as_str()];
+    let stats = ["stats", "--admin", admin.as_str()];
+    let cases = "plugins/variants/cases.toml";
+    let policy = ["policy", "test", "bundled:variants", "--cases", cases];
+    let inspect = ["policy", "inspect", "bundled:normalise-query"];
+    let commands: [&[&str]; 8] =
+        [&["schema"], &["check"], &["--help"], &["--version"], &purge, &stats, &policy, &inspect];
+    for arguments in commands {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let told = "the output cannot be written: No space left on device (os error 28)\n";
+        assert_eq!(told_to(full, arguments), (Some(1), told.to_owned()), "{arguments:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(told_to(writer, arguments), (Some(0), String::new()), "{arguments:?}");
+    }
+    // What is told elsewhere has its own code.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, told) = told_to(full, &["check", "tests/bad_config/paths.toml"]);
+    assert!(code == Some(2) && told.ends_with("\n8 faults\n"), "{told}");
 }
 
 /// A component that is no policy.

@@ -1,14 +1,15 @@
 //! Servers that fail are left alone for a while, and told of.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::support::client::Ask;
 use crate::support::gateway::{Gateway, Setup};
-use crate::support::nobody;
 use crate::support::origin::{Origin, Reply, ok, pieces, status};
 use crate::support::program::Running;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, free_port, nobody, until};
 
 fn fresh(reply: Reply) -> Reply {
     reply.field("cache-control", "no-store")
@@ -191,6 +192,44 @@ async fn server_whose_contents_break_off_is_left_alone() {
     assert_eq!((&told[0]["state"], &told[1]["state"]), (&json!("ejected"), &json!("up")));
     assert_eq!(told[0]["last_failure"]["text"], "it broke off within the content");
     sick.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn only_server_that_gives_no_answer_is_told_of_and_asked() {
+    for eject in ["", "eject = { failures = 5, for = \"1h\", at_most = \"1h\" }", "eject = false"] {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let gateway = Gateway::setup_before(&[format!("http://{address}")]).upstream(eject);
+        let gateway = gateway.start().await;
+        for _ in 0..4 {
+            gateway.get("/a").await.code(502);
+        }
+        assert_eq!(servers(&gateway).await[0]["state"], "up", "{eject}");
+        gateway.get("/a").await.code(502).status("fwd=uri-miss; detail=upstream-refused");
+        let told = servers(&gateway).await;
+        assert_eq!(told[0]["state"], "failing", "{eject}");
+        let text = told[0]["last_failure"]["text"].as_str().unwrap();
+        assert!(text.starts_with("no connection to the upstream: "), "{text}");
+
+        let origin = Origin::listen(address).await;
+        origin.on("/a").reply(fresh(ok("1")));
+        gateway.get("/a").await.code(200).body("1");
+        assert_eq!(servers(&gateway).await[0]["state"], "up", "{eject}");
+    }
+}
+
+#[tokio::test]
+async fn log_tells_once_that_the_only_server_fails_and_that_it_is_back() {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut larder = Running::upstream(&format!("http://{address}")).await;
+    for _ in 0..10 {
+        Ask::new(larder.address(), "GET", "/a").send().await.code(502);
+    }
+    let origin = Origin::listen(address).await;
+    origin.on("/a").reply(fresh(ok("1")));
+    Ask::new(larder.address(), "GET", "/a").send().await.code(200).body("1");
+    let lines = larder.until_it_says("server is back").await;
+    let fails = lines.iter().filter(|line| line.contains("server fails, but is asked"));
+    assert_eq!(fails.count(), 1, "{lines:?}");
 }
 
 #[tokio::test]

@@ -201,9 +201,14 @@ async fn what_is_wrong_is_told_and_is_its_exit_code() {
     let origin = Origin::start().await;
     let gateway = gateway(&origin).await;
     let ran = explain(&gateway, &["shop.example/a"]);
+    let told = "`shop.example/a` is not an absolute URL with http or https\n  \
+                hint: write `http://shop.example/a`, or `/a` for what `[server] listen` is asked for\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(2), "", told));
+    let long = format!("http://shop.example/{}", "a".repeat(9000));
+    let ran = explain(&gateway, &[long.as_str()]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-    assert!(ran.err.contains("`url` is not an absolute URL with http or https"), "{ran:?}");
-    let ran = explain(&gateway, &["--json", "shop.example/a"]);
+    assert!(ran.err.starts_with("422: "), "{ran:?}");
+    let ran = explain(&gateway, &["--json", long.as_str()]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));
     let told: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(told["status"], 422);

@@ -312,13 +312,13 @@ async fn nobodys_request_is_404() {
     }
     assert!(origin.asked().is_empty());
     gateway.ask("GET", "/a/1").field("host", "shop.test").send().await.code(200);
-    // RFC 9110 §9.3.6: what follows a CONNECT would not be for this gateway.
+    // RFC 9110 §9.3.7: that is for no route. §9.3.6: what follows a CONNECT would not be for this gateway.
     for (request, code) in [
-        ("OPTIONS * HTTP/1.1", 404),
+        ("OPTIONS * HTTP/1.1", 204),
         ("CONNECT shop.test:80 HTTP/1.1", 501),
         ("CONNECT shop.test:80 HTTP/1.0", 501),
     ] {
-        let close = if code == 404 { "Connection: close\r\n" } else { "" };
+        let close = if code == 204 { "Connection: close\r\n" } else { "" };
         let got =
             answer(&gateway, &format!("{request}\r\nHost: shop.test:80\r\n{close}\r\n{NEXT}"))
                 .await;

@@ -201,7 +201,7 @@ async fn what_is_not_understood_is_refused() {
         ),
         (
             "hit-rate?url=http://h/a/1",
-            "`url` has `{n}` where each URL has a number: http://shop.example/books/{n}",
+            "`url` has `{n}` where each URL has a number: http://shop.example/books/{n} (curl: `-g`)",
         ),
         ("hit-rate?url=http://h/c/{n}", "no route of this gateway takes a GET of `url`"),
         ("hit-rate?requests=1001", "`requests` is a number from 1 to 1000"),

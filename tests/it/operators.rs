@@ -113,6 +113,7 @@ async fn figures_are_tables() {
     for text in ["larder: pass", "4 requests since the start, 75.0 % from the cache", " up "] {
         assert!(ran.out.contains(text), "no `{text}`:\n{}", ran.out);
     }
+    assert!(!ran.out.contains("quits"), "{}", ran.out);
     let ran = ask(&gateway, &["top"]);
     assert_eq!(ran.code, Some(2), "there is no terminal");
     assert!(ran.err.contains("--once"), "{}", ran.err);

@@ -169,6 +169,8 @@ async fn what_is_not_understood_purges_nothing() {
         ("POST", "/clear?wait=31s"),
         ("DELETE", "/pattern/*?soft=yes"),
         ("DELETE", "/tag/a?wait=soon"),
+        ("DELETE", "/tag/"),
+        ("DELETE", "/tag/?soft=true"),
         ("GET", "/purge/0-1?soft=true"),
     ] {
         let ask = gateway.admin(method, target).body(wanted.clone());

@@ -107,6 +107,24 @@ async fn it_purges_what_its_arguments_name() {
 }
 
 #[tokio::test]
+async fn it_doubts_names_with_the_first_slash_of_the_path() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, "").await;
+    for target in ["/b", "//b"] {
+        origin.on(target).reply(ok("1").max_age(60));
+        get(&gateway, target).await.code(200);
+    }
+    let note = |name| format!("note: names are without the first `/`: did you mean `{name}`?\n");
+    let ran = purge(&gateway, &["--key", "/b"], &TOKEN);
+    assert_eq!((ran.code, ran.err), (Some(0), note("b")));
+    get(&gateway, "/b").await.status("hit");
+    get(&gateway, "//b").await.status("fwd=uri-miss; stored");
+    let ran = purge(&gateway, &["--pattern", "/b*", "--pattern", "b*", "--key", "/c"], &TOKEN);
+    assert_eq!((ran.code, ran.err), (Some(0), note("c") + &note("b*")));
+    get(&gateway, "/b").await.status("fwd=uri-miss; stored");
+}
+
+#[tokio::test]
 async fn what_it_purges_softly_is_validated() {
     let origin = Origin::start().await;
     let gateway = gateway(&origin, "").await;
@@ -202,8 +220,8 @@ async fn what_is_refused_is_told() {
         (format!("http://{address}"), "answers 200 OK as no admin listener of Larder does\n"),
         (
             "http://127.0.0.1:1".to_owned(),
-            "Connection refused (os error 111)\n  hint: a gateway listens there if its file has `[admin]`; \
-             --admin says where else\n",
+            "Connection refused (os error 111)\n  hint: a gateway listens there if its file has `[admin]`, \
+             or if it was started with --upstream and --admin; --admin says where else\n",
         ),
     ] {
         let arguments = ["purge".to_owned(), "--all".to_owned(), format!("--admin={admin}")];

@@ -19,6 +19,23 @@ async fn fresh_response_is_a_hit_and_has_its_age() {
 }
 
 #[tokio::test]
+async fn request_that_would_change_to_another_protocol_is_one_like_others() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("1").max_age(60));
+    for status in ["fwd=uri-miss; stored", "hit"] {
+        let ask = gateway.ask("GET", "/a").field("connection", "Upgrade, HTTP2-Settings");
+        let ask = ask.field("upgrade", "h2c").field("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA");
+        ask.send().await.code(200).body("1").status(status);
+    }
+    gateway.get("/a").await.body("1").status("hit");
+    origin.saw("/a", 1);
+    for name in ["connection", "upgrade", "http2-settings"] {
+        assert_eq!(origin.last("/a").field(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn stale_response_is_validated_and_freshened() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).await;

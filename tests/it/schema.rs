@@ -8,8 +8,9 @@ use crate::support::program::larder;
 use crate::support::tool;
 
 /// Faulty all the same, by what no schema of types and bounds can say.
-const BEYOND_SCHEMAS: [&str; 11] = [
+const BEYOND_SCHEMAS: [&str; 12] = [
     "environment",
+    "listeners_all",
     "nothing",
     "proxies_none",
     "redis_password",

@@ -38,7 +38,7 @@ async fn an_upstream_that_is_not_there_is_a_502() {
         let got = gateway.ask(method, "/a").send().await.code(502);
         let got = got.status(&format!("fwd={why}; detail=upstream-refused"));
         if method != "HEAD" {
-            is_problem(&got, 502, "Bad Gateway", "upstream refused the connection");
+            is_problem(&got, 502, "Bad Gateway", "no connection to the upstream");
         }
     }
     assert_eq!(gateway.figure("upstream_failures"), 3);
@@ -507,7 +507,7 @@ async fn an_https_upstream_is_believed_by_its_authority_only() {
             got.code(200).body("secure").status("fwd=uri-miss; stored");
             gateway.get("/a").await.body("secure").status("hit");
         } else {
-            is_problem(&got, 502, "Bad Gateway", "upstream refused the connection");
+            is_problem(&got, 502, "Bad Gateway", "no connection to the upstream");
             got.status("fwd=uri-miss; detail=upstream-refused");
         }
     }

@@ -135,7 +135,27 @@ async fn a_gateway_with_tls_is_asked_with_tls() {
     let ran = warm(&["--ca", "shop.key"]).await;
     let told = "`shop.key` holds no certificate authorities in PEM form\n";
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), told));
+    let ran = warm(&["--ca", "none.pem"]).await;
+    let told = "`none.pem` cannot be read: No such file or directory (os error 2)\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), told));
     origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_is_told_in_words() {
+    let (origin, pki) = (Origin::start().await, Pki::new());
+    pki.certify_authority("shop", &["shop.example"]);
+    let gateway =
+        Gateway::setup(&origin).server(&format!("workers = 1\n{}", pki.tls("shop"))).start().await;
+    let secure = format!("--gateway=https://{}", gateway.address());
+    let arguments = [&*secure, "--ca", "ca.pem", "https://shop.example/a"];
+    let ran = warm(&gateway, pki.folder(), &arguments).await;
+    let told = "0 of 1 warmed: 0 fetched and stored, 0 stored before\n  https://shop.example/a  ";
+    assert!(ran.code == Some(1) && ran.out.starts_with(told), "{ran:?}");
+    assert!(
+        ran.out.contains("make one for the server, with `basicConstraints=CA:FALSE`"),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +235,8 @@ fn a_gateway_that_is_down_is_asked_for_one_sitemap() {
     let ran = larder(folder.path(), &arguments);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
     let told = "`http://shop.example/0.xml`: no answer of `http://127.0.0.1:1`: ";
-    assert!(ran.err.starts_with(told) && ran.err.lines().count() == 1, "{ran:?}");
+    assert!(ran.err.starts_with(told) && ran.err.lines().count() == 2, "{ran:?}");
+    assert!(ran.err.ends_with("\n  hint: --gateway says where else\n"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -274,7 +295,8 @@ async fn a_gateway_that_is_down_is_asked_once() {
     let told = "0 of 30 warmed: 0 fetched and stored, 0 stored before; 30 not asked for\n";
     assert_eq!(ran.out, told);
     assert!(ran.err.starts_with("no answer of `http://127.0.0.1:1`: "), "{ran:?}");
-    assert!(ran.err.ends_with("Connection refused (os error 111)\n"), "{ran:?}");
+    let refused = "Connection refused (os error 111)\n  hint: --gateway says where else\n";
+    assert!(ran.err.ends_with(refused), "{ran:?}");
 
     // Something else listens there.
     let origin = Origin::start().await;
@@ -284,7 +306,8 @@ async fn a_gateway_that_is_down_is_asked_once() {
     let ran = tokio::task::spawn_blocking(run).await.unwrap();
     let told = "0 of 1 warmed: 0 fetched and stored, 0 stored before\n  \
                 http://shop.example/0  no `Cache-Status` of a gateway\n";
-    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), "", told));
+    let err = "what answers there is no gateway of Larder\n  hint: --gateway says where else\n";
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (Some(1), err, told));
 }
 
 #[tokio::test]

@@ -190,11 +190,11 @@ fn servers<'a>(to: &mut Exposition, upstreams: impl Iterator<Item = &'a Upstream
         })
     });
     let all: Vec<_> = all.collect();
-    let help = "1 for the state that a server is in: up, trial, ejected, or unhealthy.";
+    let help = "1 for the state that a server is in: up, trial, ejected, failing, or unhealthy.";
     to.family("larder_upstream_server_state", Gauge, help);
     for (upstream, address, server) in &all {
         let of = [("upstream", *upstream), ("server", &server.name), ("address", address)];
-        for state in ["up", "trial", "ejected", "unhealthy"] {
+        for state in ["up", "trial", "ejected", "failing", "unhealthy"] {
             let is_it = u8::from(server.state.as_str() == state);
             to.sample(&[&of[..], &[("state", state)]].concat(), is_it);
         }

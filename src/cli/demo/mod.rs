@@ -44,6 +44,8 @@ pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Ex
     on_control_runtime(err, async |signals, err| {
         let demo = match Demo::start(example(), out).await {
             Ok(demo) => demo,
+            // What cannot be written is told in the end.
+            Err(DemoError::Output(_)) => return Exit::Done,
             Err(error) => return say(err, Exit::Failed, &with_causes(&error)),
         };
         let shown = tokio::select! {
@@ -57,8 +59,8 @@ pub fn demo(once: bool, out: &mut (dyn Write + Send), err: &mut dyn Write) -> Ex
                 signals.next().await;
                 said
             }
+            Some(Err(TourError::Output(_))) | None => Exit::Done,
             Some(Err(error)) => say(err, Exit::Failed, &with_causes(&error)),
-            None => Exit::Done,
         };
         match (shown, demo.end(signals).await) {
             (Exit::Done, ended) => ended,

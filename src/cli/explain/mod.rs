@@ -22,9 +22,10 @@ use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
 use crate::octets;
 use crate::service::Assembly;
 use crate::terminal;
+use crate::warm::Page;
 
 use super::admin::{Admin, is_problem};
-use super::{Exit, listener, raw, runtime, say, with_hint};
+use super::{Exit, listener, raw, runtime, say, shown, with_hint};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,6 +86,9 @@ pub(super) fn explain(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn 
     let Ok(method) = method.parse::<Method>() else {
         return say(err, Exit::Faulty, &format!("`{method}` is no method"));
     };
+    if let Some(why) = no_url(url) {
+        return say(err, Exit::Faulty, &why);
+    }
     let content = match arguments.data.as_deref().map(content).transpose() {
         Ok(content) => content,
         Err(why) => return say(err, Exit::Faulty, &why),
@@ -195,6 +199,24 @@ impl Arguments {
         }
         Err(Refusal::Failed(admin.refused(status, &content)))
     }
+}
+
+/// What is wrong with the URL of a request, and what may have been meant.
+fn no_url(url: &str) -> Option<String> {
+    if url.starts_with('/') {
+        return None;
+    }
+    let why = Page::of(url).err()?;
+    let url = shown(url);
+    let hint = if url.contains("://") {
+        String::new()
+    } else {
+        let path = url.split_once('/').map_or("", |(_, path)| path);
+        format!(
+            "\n  hint: write `http://{url}`, or `/{path}` for what `[server] listen` is asked for"
+        )
+    };
+    Some(format!("`{url}` {why}{hint}"))
 }
 
 /// A URL of the gateway itself, if it is only the end of one.

@@ -1,5 +1,6 @@
 //! Which plugin is meant, and where its cases are.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -15,8 +16,12 @@ pub(super) const BUILD: &str = "cargo build --release --target wasm32-unknown-un
 /// The file of cases beside a plugin.
 const CASES: &str = "cases.toml";
 
-/// Below the target folder of a crate or of its workspace.
-const BUILT: &str = "target/wasm32-unknown-unknown/release";
+/// The target folder of a crate or of its workspace, unless the variable names another.
+const TARGET: &str = "target";
+const VARIABLE: &str = "CARGO_TARGET_DIR";
+
+/// Below it.
+const BUILT: &str = "wasm32-unknown-unknown/release";
 
 /// So many folders above a crate may be its workspace's.
 const ANCESTORS: usize = 4;
@@ -70,13 +75,20 @@ fn built(folder: &Path) -> Result<PathBuf, String> {
     let name = package(&text)
         .ok_or_else(|| format!("`{}` has no package with a name", manifest.display()))?;
     let module = format!("{BUILT}/{}.wasm", name.replace('-', "_"));
+    let named = env::var_os(VARIABLE).filter(|target| !target.is_empty());
+    let target = named.as_ref().map_or(Path::new(TARGET), Path::new);
+    let module = target.join(module);
     let mut candidates = Vec::new();
-    let mut above = PathBuf::from(folder);
-    for _ in 0..ANCESTORS {
-        candidates.push(beside(&above, &module));
-        above.push("..");
+    if named.is_some() {
+        candidates.push(module.clone());
+    } else {
+        let mut above = PathBuf::from(folder);
+        for _ in 0..ANCESTORS {
+            candidates.push(beside(&above, &module));
+            above.push("..");
+        }
     }
-    let hint = format!("\n  hint: {BUILD}");
+    let (hint, module) = (format!("\n  hint: {BUILD}"), module.display());
     let found = candidates.iter().find_map(|file| Some((file, modified(file).ok()?)));
     let Some((file, when)) = found else {
         return Err(format!("`{name}` is not built: there is no `{module}`{hint}"));

@@ -32,15 +32,17 @@ impl Subject {
     /// What is wrong, to be shown as it is.
     pub(super) fn new(path: &str, cases: Option<PathBuf>) -> Result<Self, String> {
         let project = project::find(path)?;
+        let unfit = |error: LoadError| format!("{}: {error}", project.shown);
+        let engine = Engine::new(1).map_err(unfit)?;
         let Some(cases) = cases.or_else(|| project.cases.clone()) else {
+            // There may be no such plugin either.
+            let _there = Compiled::read(&engine, &project.plugin).map_err(unfit)?;
             return Err(format!(
                 "`{path}` has no cases beside it\n  hint: name a file with --cases"
             ));
         };
         let file = cases.display().to_string();
         let cases = Cases::load(&cases).map_err(|faults| faults.to_string())?;
-        let unfit = |error: LoadError| format!("{}: {error}", project.shown);
-        let engine = Engine::new(1).map_err(unfit)?;
         let compiled = Compiled::read(&engine, &project.plugin).map_err(unfit)?;
         let runtime = Rc::new(runtime()?);
         Ok(Self { project, engine, compiled, cases, file, runtime })

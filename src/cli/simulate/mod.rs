@@ -24,6 +24,7 @@ use crate::simulation::{
 };
 use crate::terminal;
 
+use super::output::columns;
 use super::{Exit, runtime, say, shown};
 
 /// So many exchanges go from thread to thread at once, and so many of those wait.
@@ -331,6 +332,7 @@ impl Progress {
         }
         self.last = Some(now);
         let line = self.line(exchanges, now - self.begun);
+        let line: String = line.chars().take(columns()).collect();
         // A terminal that is gone cannot be told so.
         let _gone = write!(err, "{WIPED}{line}").and_then(|()| err.flush());
     }

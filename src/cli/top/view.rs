@@ -34,7 +34,7 @@ pub(super) fn lines(former: &Sample, sample: &Sample, columns: usize) -> Vec<Str
     let since = |key: &str| figures(sample, key).saturating_sub(figures(former, key));
     let hits = since("l1_hits") + since("l2_hits");
     let mut lines = vec![
-        format!("larder: {}    q quits", sample.health["status"].as_str().unwrap_or("no status")),
+        format!("larder: {}", sample.health["status"].as_str().unwrap_or("no status")),
         format!(
             "{}/s requests, {} % from the cache, {}/s to upstreams, {}/s failed there",
             per(since("total_requests"), seconds),
@@ -43,12 +43,17 @@ pub(super) fn lines(former: &Sample, sample: &Sample, columns: usize) -> Vec<Str
             per(since("upstream_failures"), seconds),
         ),
         format!(
-            "{} requests since the start, {} % from the cache, {} ms for half of them, {} ms for 99 in a \
-             hundred; stored in L1: {}, {}",
+            "{} requests since the start, {} % from the cache",
             count(&sample.stats["total_requests"]),
             rate(&sample.stats["hit_rate"]),
+        ),
+        format!(
+            "{} ms for half of them, {} ms for 99 in a hundred",
             millis(&sample.stats["latency"]["p50_seconds"]),
             millis(&sample.stats["latency"]["p99_seconds"]),
+        ),
+        format!(
+            "stored in L1: {}, {}",
             count(&sample.stats["store"]["l1_entries"]),
             size(&sample.stats["store"]["l1_octets"]),
         ),
@@ -166,8 +171,8 @@ mod tests {
             lines[1],
             "20/s requests, 75.0 % from the cache, 0.0/s to upstreams, 0.0/s failed there"
         );
-        assert_eq!(lines[5], "a              20   75.0         0.0         0.0");
-        assert_eq!(lines[6], "idle          0.0      -         0.0         0.0");
+        assert_eq!(lines[7], "a              20   75.0         0.0         0.0");
+        assert_eq!(lines[8], "idle          0.0      -         0.0         0.0");
         let narrow = super::lines(&former, &latter, 10);
         assert!(narrow.iter().all(|line| line.chars().count() <= 10), "{narrow:?}");
     }

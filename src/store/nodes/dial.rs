@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Login, Node, Password, Tls};
+use crate::handshake::in_words;
 use crate::store::connection::{Trouble, bounded};
 
 /// Connecting, and then the first answer as well, may take so long: without TLS and with it.
@@ -148,7 +149,8 @@ impl Dial {
         let reading = self.runtime.spawn_blocking(move || client(&tls));
         let config = reading.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let name = ServerName::try_from(node.host.clone()).map_err(io::Error::other)?;
-        TlsConnector::from(Arc::new(config)).connect(name, reach(node).await?).await
+        let shaken = TlsConnector::from(Arc::new(config)).connect(name, reach(node).await?).await;
+        shaken.map_err(in_words)
     }
 }
 

@@ -66,6 +66,15 @@ impl Pki {
         std::fs::write(self.at(&format!("{file}.pem")), certificate).unwrap();
     }
 
+    /// The same of one that is an authority's.
+    pub(crate) fn certify_authority(&self, file: &str, hosts: &[&str]) {
+        let (certificate, key) = self.certificate_of(hosts, file, |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        });
+        std::fs::write(self.at(&format!("{file}.key")), key).unwrap();
+        std::fs::write(self.at(&format!("{file}.pem")), certificate).unwrap();
+    }
+
     /// A certificate and its key.
     fn certificate(&self, hosts: &[&str], subject: &str) -> (String, String) {
         self.certificate_of(hosts, subject, |_| {})
