@@ -204,6 +204,9 @@ impl Watcher {
             if is_to_read {
                 self.watch().await;
                 self.bookmark.set_open(false);
+                // Whoever reads next finds out by itself what goes wrong.
+                self.bookmark.set_trouble(None);
+                self.is_told = false;
             } else if end.run_until_cancelled(self.reads.changed()).await.is_none() {
                 return;
             }

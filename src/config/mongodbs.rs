@@ -56,6 +56,18 @@ impl fmt::Debug for Mongodb {
 }
 
 impl Mongodb {
+    /// The servers that its URI names, in whatever order: who asks them, and how, is not in it.
+    pub fn servers(&self) -> String {
+        // As the driver takes it apart.
+        let (scheme, rest) = self.uri.split_once("://").unwrap_or_default();
+        let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
+        let (_, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (hosts, _) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut hosts: Vec<_> = hosts.split(',').collect();
+        hosts.sort_unstable();
+        format!("{scheme}://{}", hosts.join(","))
+    }
+
     /// The files that it names.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let password = match &self.password {
@@ -149,6 +161,29 @@ mod tests {
             ("mongodb://a", None),
         ] {
             assert_eq!(option(uri, "tlsCAFile").as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn servers_are_the_same_whoever_asks_them() {
+        for (uri, expected) in [
+            ("mongodb://b:27018,a", "mongodb://a,b:27018"),
+            ("mongodb://u:p@a,b:27018/app?replicaSet=rs0", "mongodb://a,b:27018"),
+            ("mongodb://u:p/@a/?appName=b@c/d", "mongodb://a"),
+            ("mongodb+srv://u@a?w=1", "mongodb+srv://a"),
+        ] {
+            let mongodb = Mongodb {
+                name: "shop".to_owned(),
+                uri: uri.to_owned(),
+                username: None,
+                password: None,
+                ca: None,
+                identity: None,
+                timeout: Duration::from_secs(1),
+                max_connections: 1,
+                place: Place::default(),
+            };
+            assert_eq!(mongodb.servers(), expected, "{uri}");
         }
     }
 }

@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use mongodb::bson::raw::{RawBsonRef, RawDocument};
-use mongodb::bson::{Bson, Document, RawBson};
+use mongodb::bson::{Bson, Decimal128, Document, RawBson};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::config;
@@ -23,6 +23,9 @@ const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
 /// In a tag: what a field value has no room for, what separates tags, and what has a meaning here.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'*');
+
+/// No double is a multiple of a higher power of ten: 5 to this power is the last one of 53 bits.
+const MOST_ZEROS: usize = 22;
 
 /// How long a tag may be, in octets, and all of them together.
 const LONGEST_TAG: usize = 1024;
@@ -209,13 +212,44 @@ fn plain(value: &Bson) -> Option<String> {
     Some(inner.map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// How an `_id` is written in a tag: as plain JSON has it, without quotes. Two that differ in their
-/// type alone share a tag, which is to invalidate too much and never too little.
+/// A whole number without a point, and minus zero as zero, which it is equal to.
+fn double(number: f64) -> String {
+    if number.fract() == 0.0 {
+        return format!("{:.0}", number + 0.0);
+    }
+    plain(&Bson::Double(number)).unwrap_or_default()
+}
+
+/// A decimal as an integer or a double that is equal to it: `7` for `7.0`, `1000` for `1E+3`.
+fn decimal(number: &Decimal128) -> String {
+    let text = number.to_string();
+    let (mantissa, power) = text.split_once('E').unwrap_or((text.as_str(), "0"));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |it| ("-", it));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let digits = digits.trim_start_matches('0');
+    let shown = digits.trim_end_matches('0');
+    // It is `shown` times ten to this power.
+    let power = power.parse::<isize>().unwrap_or_default() - fraction.len().cast_signed()
+        + (digits.len() - shown.len()).cast_signed();
+    match usize::try_from(power) {
+        // It may not be a number at all.
+        _ if !shown.bytes().all(|it| it.is_ascii_digit()) => text,
+        _ if shown.is_empty() => "0".to_owned(),
+        Ok(zeros) if zeros <= MOST_ZEROS => format!("{sign}{shown}{}", "0".repeat(zeros)),
+        Ok(zeros) => format!("{sign}{shown}E{zeros}"),
+        // Also that which no double is, as the nearest one.
+        Err(_) => text.parse::<f64>().map_or_else(|_| text, double),
+    }
+}
+
+/// How an `_id` is written in a tag: as plain JSON has it, without quotes. Two that are equal but for
+/// their type share a tag, which is to invalidate too much and never too little.
 pub fn id_of(id: Bson) -> String {
     let text = match id {
-        Bson::String(text) => text,
-        // Equal to the whole number.
-        Bson::Double(number) if number.fract() == 0.0 => format!("{number:.0}"),
+        Bson::String(text) | Bson::Symbol(text) => text,
+        Bson::Double(number) => double(number),
+        Bson::Decimal128(number) => decimal(&number),
         other => plain(&other).unwrap_or_else(|| other.to_string()),
     };
     utf8_percent_encode(&text, ESCAPED).to_string()

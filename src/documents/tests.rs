@@ -276,6 +276,37 @@ fn an_id_is_written_in_tags_as_in_answers() {
     }
 }
 
+/// MongoDB finds each by the other.
+#[test]
+fn equal_ids_are_written_alike() {
+    let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
+    for (one, other, text) in [
+        (Bson::Double(-0.0), Bson::Int64(0), "0"),
+        (decimal("7.0"), Bson::Int64(7), "7"),
+        (decimal("-0.00"), Bson::Int32(0), "0"),
+        (decimal("0E+3"), Bson::Double(0.0), "0"),
+        (decimal("1E3"), Bson::Int64(1000), "1000"),
+        (decimal("-1.50E+1"), Bson::Double(-15.0), "-15"),
+        (decimal("0.50"), Bson::Double(0.5), "0.5"),
+        (decimal("9007199254740993"), Bson::Int64(9_007_199_254_740_993), "9007199254740993"),
+        (decimal("1E22"), Bson::Double(1e22), "10000000000000000000000"),
+        (
+            decimal("9.094947017729282379150390625E-13"),
+            Bson::Double(2_f64.powi(-40)),
+            "9.094947017729282e-13",
+        ),
+        (decimal("10E+40"), decimal("1E41"), "1E41"),
+        (Bson::Symbol("a\"b".to_owned()), Bson::from("a\"b"), "a\"b"),
+    ] {
+        for id in [one, other] {
+            assert_eq!(id_of(id.clone()), text, "{id:?}");
+        }
+    }
+    for text in ["NaN", "Infinity", "-Infinity"] {
+        assert_eq!(id_of(decimal(text)), text);
+    }
+}
+
 #[test]
 fn policies_are_shown_the_text_of_a_uuid() {
     let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";

@@ -112,9 +112,9 @@ pub(super) fn bookmarks(
 }
 
 /// What tells a stream from others: another filter leaves out other changes, and so has a place of its
-/// own.
+/// own. So have other servers, which may take the place and know nothing of what is stored.
 fn id(config: &Config, watch: &Watch) -> String {
-    let mongodb = config.mongodbs.get(watch.mongodb).map(|it| &it.name);
+    let mongodb = config.mongodbs.get(watch.mongodb).map(|it| (&it.name, it.servers()));
     let policy = watch.policy.and_then(|place| config.policies.get(place)).map(|it| &it.name);
     let Watch { database, collections, matching, .. } = watch;
     let told = format!("{:?}", (mongodb, database, collections, matching, policy));

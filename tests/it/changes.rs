@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use mongodb::bson::{Document, doc};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
@@ -376,6 +376,51 @@ async fn a_reload_begins_and_ends_watches() {
     reload("").await;
     let stats = gateway.stats().await;
     assert_eq!(stats["changes"], json!({}));
+}
+
+/// Whatever place the former one had, another deployment is watched from now on.
+#[tokio::test]
+async fn another_deployment_invalidates_what_is_stored_of_the_former() {
+    let (former, mongodb) = (MongoDb::start().await, MongoDb::start().await);
+    insert(&former, [user("1", 1)]).await;
+    insert(&mongodb, [user("1", 2)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let gateway = setup(&former.uri(), OF_USERS).start_from(&file).await.watches().await;
+    hits(&gateway, "/users/1").await;
+    std::fs::write(&file, setup(&mongodb.uri(), OF_USERS).text()).unwrap();
+    gateway.admin("POST", "/reload").send().await.code(200);
+    shows(&gateway, "/users/1", &shown("1", 2)).await;
+    until("changes are watched", || gateway.changes().watching).await;
+    set(&mongodb, "1", 3).await;
+    shows(&gateway, "/users/1", &shown("1", 3)).await;
+    assert_eq!(gateway.changes().lost, 0);
+}
+
+#[tokio::test]
+async fn a_trouble_ends_with_the_watch_that_had_it() {
+    let mut mongodb = MongoDb::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let impatient = format!("{}&serverSelectionTimeoutMS=200", mongodb.uri());
+    mongodb.kill();
+    let gateway = setup(&impatient, OF_USERS).start_from(&file).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let got = gateway.admin("GET", "/health").send().await.code(200);
+        let told: Value = serde_json::from_slice(&got.body).unwrap();
+        if told["changes"][0]["error"].is_string() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+        sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // The next one waits for the server instead, and has no trouble.
+    std::fs::write(&file, setup(&mongodb.uri(), OF_USERS).text()).unwrap();
+    gateway.admin("POST", "/reload").send().await.code(200);
+    mongodb.restart().await;
+    let gateway = gateway.watches().await;
+    gateway.admin("GET", "/health/ready?needs=changes").send().await.code(200);
 }
 
 /// A policy of the text in `places`, asked about posts, beside an API whose responses bear no tags.
