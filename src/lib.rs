@@ -57,7 +57,7 @@
 //!    forwarded                      on whose behalf it came, by the word of proxies
 //!    tunnel                         what follows HTTP on a connection
 //! 0  message   octets   framing   config   clock   heard   bounded   busiest   recent   stall   stats   streams   telemetry
-//!    traces   upgrade   handshake
+//!    target   traces   upgrade   handshake
 //! ```
 //!
 //! # Invariants
@@ -92,6 +92,7 @@ pub mod recent;
 pub mod stall;
 pub mod stats;
 pub mod streams;
+pub mod target;
 pub mod telemetry;
 pub mod terminal;
 pub mod traces;

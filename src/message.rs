@@ -11,8 +11,6 @@ mod behalf;
 mod extended;
 #[path = "message/hops.rs"]
 mod hops;
-#[path = "message/target.rs"]
-mod target;
 
 use std::net::Ipv6Addr;
 
@@ -32,7 +30,6 @@ pub use self::behalf::{
 };
 pub use self::extended::Extended;
 pub use self::hops::{count_forward, forwards_left};
-pub use self::target::has_dot_segments;
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1): `Connection` and every field that it
 /// lists, and those that are always so. `Proxy-…` fields are for us or for nobody behind us

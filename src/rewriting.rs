@@ -22,8 +22,8 @@ pub struct Rewriting {
     own: Box<[Part]>,
     /// In `Host`.
     pub host: Option<Box<str>>,
-    /// What the upstream's servers are called, where they are told that.
-    servers: Box<[String]>,
+    /// The upstream's servers: their schemes, and what they are called, where they are told that.
+    servers: Box<[(String, String)]>,
     /// Whether there is a way back.
     goes_back: bool,
 }
@@ -39,9 +39,9 @@ enum Part {
 }
 
 impl Rewriting {
-    /// What a route with this path says. `servers` are what those of its upstream are called in `Host`, where
-    /// that is not what the client asked for.
-    pub fn new(own: &str, rewrite: &Rewrite, servers: Vec<String>) -> Self {
+    /// What a route with this path says. `servers` are the schemes of those of its upstream, and what they are
+    /// called in `Host`, where that is not what the client asked for.
+    pub fn new(own: &str, rewrite: &Rewrite, servers: Vec<(String, String)>) -> Self {
         let own = parts(own);
         let path = rewrite.path.as_deref().map(|path| {
             // What was captured to the end may have slashes there, too.
@@ -110,15 +110,18 @@ impl Rewriting {
         }
         let uri: Uri = target.parse().ok()?;
         let named = uri.authority()?.as_str();
-        let servers = self.servers.iter().map(String::as_str);
-        let mut ours = hosts.iter().copied().chain(servers);
-        let is_ours = ours.any(|host| host.eq_ignore_ascii_case(named));
-        if !is_ours || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        let said = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+        let is_named = |host: &str| host.eq_ignore_ascii_case(named);
+        let servers = self.servers.iter().filter(|(_, host)| is_named(host));
+        let schemes: Vec<&str> = servers.map(|(scheme, _)| scheme.as_str()).collect();
+        if schemes.is_empty() && !hosts.iter().any(|host| is_named(host)) {
             return None;
         }
         let path = self.client_path(uri.path())?;
-        // Who redirects from one scheme to the other means that.
-        let scheme = if named.eq_ignore_ascii_case(authority) { uri.scheme_str()? } else { scheme };
+        // Who redirects from one scheme to the other means that. A server without TLS that says `https` speaks of
+        // its clients, and one with TLS that says `http` may not know of it.
+        let is_of_clients = !schemes.is_empty() && said == "https" && !schemes.contains(&said);
+        let scheme = if is_named(authority) || is_of_clients { said } else { scheme };
         Some(format!("{scheme}://{authority}{path}{rest}"))
     }
 
@@ -227,7 +230,7 @@ mod tests {
 
     fn rewriting(own: &str, path: Option<&str>) -> Rewriting {
         let path = path.map(str::to_owned);
-        let servers = vec!["10.0.0.1:81".to_owned()];
+        let servers = vec![("http".to_owned(), "10.0.0.1:81".to_owned())];
         Rewriting::new(own, &Rewrite { path, host: None, location: true }, servers)
     }
 
@@ -313,6 +316,30 @@ mod tests {
         fields.insert(CONTENT_LOCATION, HeaderValue::from_static("http://inner/a?b"));
         rewriting("/{*rest}", None).put_back(&mut fields, &["inner"], "http", "shop.test");
         assert_eq!(fields[CONTENT_LOCATION], "http://shop.test/a?b", "the host alone");
+    }
+
+    /// To a client that is not sent where it wanted to go, a redirect from one scheme to the other has no end.
+    #[test]
+    fn schemes_of_servers() {
+        for (server, client, said, expected) in [
+            ("http", "http", "http", "http"),
+            ("http", "http", "https", "https"),
+            ("http", "https", "http", "https"),
+            ("http", "https", "https", "https"),
+            ("https", "http", "http", "http"),
+            ("https", "http", "https", "http"),
+            ("https", "https", "http", "https"),
+            ("https", "https", "https", "https"),
+        ] {
+            let servers = vec![(server.to_owned(), "10.0.0.1:81".to_owned())];
+            let path = Some("/v2/{id}.d/{rest}".to_owned());
+            let rewrite = Rewrite { path, host: None, location: true };
+            let rewriting = Rewriting::new("/api/{id}/{*rest}", &rewrite, servers);
+            let value = format!("{said}://10.0.0.1:81/v2/1.d/b");
+            let back = rewriting.back(&value, &[], client, "shop.test");
+            let expected = format!("{expected}://shop.test/api/1/b");
+            assert_eq!(back, Some(expected), "{server}, {client}, {said}");
+        }
     }
 
     #[test]

@@ -229,6 +229,11 @@ impl Server {
         self.pulse.clone()
     }
 
+    /// Cancelled when no more connections are taken.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leave.clone()
+    }
+
     /// Takes no more connections. Those that were accepted are served on, and clients of HTTP/2 are told
     /// to make another.
     pub async fn leave(&self) {

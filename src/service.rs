@@ -442,8 +442,7 @@ fn policies(
             }
         }
     }
-    sharing::check_claims(config, &policies, file, faults);
-    sharing::check_grants(config, &policies, file, faults);
+    sharing::check(config, &policies, file, faults);
     contents::check(config, &policies, file, faults);
     changes::check(config, &policies, file, faults);
     policies.into_iter().flatten().collect()

@@ -48,7 +48,7 @@ fn conditions(value: &Value<'_>) -> Option<Vec<FieldCondition>> {
     for (text, place, value) in entries {
         // It may be a secret.
         let values = values(&value.secret(|_| "[hidden]".to_owned()));
-        let name = name(text).and_then(|name| {
+        let name = name(text).and_then(|name| table.source.kept(name)).and_then(|name| {
             let is_twice = all.iter().any(|it| it.name == name);
             if is_twice { Err(Wrong::new("is there already")) } else { Ok(name) }
         });

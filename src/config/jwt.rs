@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use super::fault::Wrong;
 use super::reader::{Table, Value};
 use super::routes::all;
+use super::source::Source;
 use super::{JwksUrl, Place, jwks, nearest};
 
 /// `[jwt.NAME]`.
@@ -148,7 +149,7 @@ impl Algorithm {
 
 /// None if it cannot be said who vouches.
 pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<Jwt> {
-    let place = table.place;
+    let (place, source) = (table.place, table.source);
     let keys = keys(&name, &mut table, folder);
     let algorithms = table.take("algorithms");
     let algorithms = match (&keys, algorithms) {
@@ -180,7 +181,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Option<
             Duration::from_secs(30),
             Duration::ZERO..=Duration::from_hours(1),
         ),
-        from: table.read("from", TokenFrom::Authorization, from),
+        from: table.read("from", TokenFrom::Authorization, |text| from(text, source)),
         place: keys.as_ref().map_or(place, |(_, place)| *place),
         algorithms: algorithms.clone().unwrap_or_default(),
         keys: keys.as_ref().map_or(JwtKeys::Trusted, |(keys, _)| keys.clone()),
@@ -257,7 +258,7 @@ fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
     })
 }
 
-fn from(text: &str) -> Result<TokenFrom, Wrong> {
+fn from(text: &str, source: &Source<'_>) -> Result<TokenFrom, Wrong> {
     let wrong = || {
         Wrong::new("names no place in a request")
             .with_hint("write \"authorization\", \"cookie:NAME\" or \"field:NAME\"")
@@ -266,7 +267,8 @@ fn from(text: &str) -> Result<TokenFrom, Wrong> {
         None if text == "authorization" => Ok(TokenFrom::Authorization),
         Some(("cookie", name)) if is_cookie_name(name) => Ok(TokenFrom::Cookie(name.to_owned())),
         Some(("field", name)) => {
-            HeaderName::from_bytes(name.as_bytes()).map(TokenFrom::Field).map_err(|_| wrong())
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            source.kept(name).map(TokenFrom::Field)
         }
         _ => Err(wrong()),
     }

@@ -2,6 +2,8 @@
 //!
 //! Which pattern wins, and which two cannot stand side by side, is `routes`' work.
 
+use crate::target::has_dot_segments;
+
 use super::fault::Wrong;
 
 /// A pattern has at most this many octets.
@@ -83,7 +85,8 @@ fn check_characters(path: &str) -> Result<(), Wrong> {
         return Err(Wrong::new(format!("holds `{found}`, which no path does"))
             .with_hint("a route matches the path alone; the query is the key policy's matter"));
     }
-    if path.chars().any(|c| !c.is_ascii_graphic()) {
+    // These three no parser of targets takes, `"` and the others it does.
+    if path.chars().any(|c| !c.is_ascii_graphic() || matches!(c, '<' | '>' | '`')) {
         return Err(Wrong::new("holds characters that no path has as it is sent")
             .with_hint("write them percent-encoded, as in `%20`"));
     }
@@ -92,6 +95,10 @@ fn check_characters(path: &str) -> Result<(), Wrong> {
     if let Some(name) = names.find(|name| check_name(name).is_ok()) {
         return Err(Wrong::new(format!("has the segment `:{name}`, which captures nothing"))
             .with_hint(format!("write `{{{name}}}`")));
+    }
+    if has_dot_segments(path) {
+        return Err(Wrong::new("has a segment that is `.` or `..`")
+            .with_hint("leave it out: what is asked for with such segments is refused"));
     }
     let star = path.split('/').find(|segment| matches!(*segment, "*" | "**"));
     if let Some(star) = star {
@@ -128,7 +135,7 @@ mod tests {
             ("/a/{x}.png/{y}", vec![Text("/a/"), Capture("x"), Text(".png/"), Capture("y")]),
             ("/a:b/:/c", vec![Text("/a:b/:/c")]),
             ("/files/{*rest}", vec![Text("/files/"), Rest("rest")]),
-            ("/a/../%2e%2e", vec![Text("/a/../%2e%2e")]),
+            ("/.well-known/..{x}", vec![Text("/.well-known/.."), Capture("x")]),
         ] {
             assert_eq!(pieces(path).unwrap(), expected, "{path}");
         }
@@ -144,9 +151,15 @@ mod tests {
             ("/a#b", "holds `#`, which no path does"),
             ("/a b", "holds characters that no path has as it is sent"),
             ("/é", "holds characters that no path has as it is sent"),
+            ("/a<b", "holds characters that no path has as it is sent"),
+            ("/a>b", "holds characters that no path has as it is sent"),
+            ("/a`b", "holds characters that no path has as it is sent"),
             ("/a/*", "has the segment `*`"),
             ("/a/:id/b", "has the segment `:id`, which captures nothing"),
             ("^/a/.*$", "does not begin with `/`"),
+            ("/a/../b", "has a segment that is `.` or `..`"),
+            ("/%2e%2E/{x}", "has a segment that is `.` or `..`"),
+            ("/{x}/.", "has a segment that is `.` or `..`"),
             ("/a/{id", "has a brace without its other one"),
             ("/a/id}", "has a brace without its other one"),
             ("/a/{}", "has a capture without a proper name"),

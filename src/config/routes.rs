@@ -244,7 +244,9 @@ fn forward(table: &mut Table<'_>, default: &Route) -> (Forward, Vec<HeaderName>)
     {
         return (forward, Vec::new());
     }
-    let fields = all(&value, HINT, value::forward_field).unwrap_or_default();
+    let source = table.source;
+    let field = |text: &str| value::forward_field(text).and_then(|name| source.kept(name));
+    let fields = all(&value, HINT, field).unwrap_or_default();
     if fields.len() > MOST {
         value.report(&format!("forward_fields names more than {MOST} fields"), None);
     }

@@ -235,6 +235,7 @@ fn server(mut table: Table<'_>, folder: &Path, compiled_cache: Option<PathBuf>) 
             path => self::folder(path).map(|()| Some(folder.join(path))),
         }),
     };
+    table.source.keep_underscores(server.underscores_in_fields);
     table.finish();
     server
 }

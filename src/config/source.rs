@@ -1,8 +1,10 @@
 //! The texts of a configuration: where in them something stands, and what was found wrong there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
-use super::fault::Fault;
+use http::HeaderName;
+
+use super::fault::{Fault, Wrong};
 use super::{Place, shown};
 
 /// The texts that are read, and all that was found wrong with them.
@@ -11,6 +13,8 @@ pub(super) struct Source<'a> {
     parts: Vec<Part<'a>>,
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     faults: RefCell<Vec<Fault>>,
+    /// `underscores_in_fields`, once that is known.
+    keeps_underscores: Cell<bool>,
 }
 
 /// A file.
@@ -45,7 +49,12 @@ impl<'a> Source<'a> {
             next += text.len() + 1;
             Part { file, text, start, lines: lines.collect() }
         });
-        Self { parts: parts.collect(), env, faults: RefCell::default() }
+        Self {
+            parts: parts.collect(),
+            env,
+            faults: RefCell::default(),
+            keeps_underscores: Cell::default(),
+        }
     }
 
     /// Where a file begins, if all are one behind the other.
@@ -89,6 +98,20 @@ impl<'a> Source<'a> {
         let file = self.name(place.map_or(0, |place: Place| place.file));
         let fault = Fault::new(file, place, message).with_hint(hint);
         self.faults.borrow_mut().push(fault);
+    }
+
+    /// Says whether fields of requests with `_` in their names count.
+    pub(super) fn keep_underscores(&self, are_kept: bool) {
+        self.keeps_underscores.set(are_kept);
+    }
+
+    /// The name of a field of requests that something goes by, if such a field may be there.
+    pub(super) fn kept(&self, name: HeaderName) -> Result<HeaderName, Wrong> {
+        if self.keeps_underscores.get() || !name.as_str().contains('_') {
+            return Ok(name);
+        }
+        Err(Wrong::new("names a field that is dropped from requests, as servers read `_` as `-`")
+            .with_hint("write `-`, or underscores_in_fields = true in [server]"))
     }
 
     /// How many faults there are so far.

@@ -129,6 +129,14 @@ fn each_faulty_file_is_told_all_its_faults() {
 }
 
 #[test]
+fn fields_with_underscores_may_be_named_where_they_are_kept() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_config/underscores.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let text = format!("[server]\nunderscores_in_fields = true\n{text}");
+    assert_eq!(check(&text, "gateway.toml"), None);
+}
+
+#[test]
 fn the_manual_names_the_algorithms_that_are_verified_and_no_others() {
     let manual = include_str!("../../docs/policies.md");
     let (_, list) = manual.split_once("`algorithms` may name ").unwrap();

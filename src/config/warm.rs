@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use http::HeaderName;
 use toml::de::DeValue;
 
 use super::fault::Wrong;
 use super::reader::{Table, Value};
-use super::{Listener, Place, Server, routes};
+use super::{Listener, Place, Server, routes, shown};
 
 /// `[warm]`. Whether a text is a URL or a field is for whoever asks for it to say, at its place.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ pub(super) fn read(mut table: Table<'_>, folder: &Path, has_l2: bool, server: &S
         sitemap: sitemap
             .and_then(|value| Some((value.read(|text| self::sitemap(text, folder))?, value.place))),
         busiest: busiest(&mut table, has_l2),
-        headers: texts(&mut table, "headers", "write headers = [\"Accept-Encoding: gzip\"]"),
+        headers: headers(&mut table),
         rate: table.count("rate", default.rate, 1..=10_000),
         concurrency: table.count("concurrency", default.concurrency, 1..=1000),
         when: table.take("when").and_then(|value| when(&value)).unwrap_or(default.when),
@@ -100,6 +101,19 @@ fn texts(table: &mut Table<'_>, key: &'static str, hint: &str) -> Vec<(String, P
         return Vec::new();
     };
     elements.iter().filter_map(|element| Some((element.text()?, element.place))).collect()
+}
+
+/// Whether one is a field, others say; but not that it would be dropped from the requests.
+fn headers(table: &mut Table<'_>) -> Vec<(String, Place)> {
+    let headers = texts(table, "headers", "write headers = [\"Accept-Encoding: gzip\"]");
+    for (text, place) in &headers {
+        let name = text.split(':').next().unwrap_or_default();
+        let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        if let Err(Wrong { complaint, hint }) = table.source.kept(field) {
+            table.report(*place, &format!("headers `{}` {complaint}", shown::plain(name)), hint);
+        }
+    }
+    headers
 }
 
 fn busiest(table: &mut Table<'_>, has_l2: bool) -> usize {

@@ -99,6 +99,10 @@ impl Gateway {
             let presented = Arc::unwrap_or_clone(presented);
             return Box::pin(self.bypass(presented, "query-rewritten".into())).await;
         }
+        // Neither others that want the same nor what is stored have to do with it.
+        if let Some(failure) = self.unsendable(&presented) {
+            return respond::failed(&failure, &status(why, confirmed));
+        }
         if passes_by(&presented, &missing) {
             let (content, status) = (presented.upstream_content(), status(why, confirmed));
             let presented = Arc::unwrap_or_clone(presented);

@@ -14,6 +14,7 @@ use crate::config::{self, Config, FieldChanges, Route, RouteFields};
 use crate::message::{self, Behalf, Extended};
 use crate::rewriting::{self, Rewriting};
 use crate::semantics::{CacheStatus, Forward};
+use crate::target::has_dot_segments;
 use crate::upstream::{self, Failure, Reply};
 
 use super::coded::Compressing;
@@ -71,7 +72,8 @@ impl Onward {
                 config::Origin::Upstream(place) => config.upstreams.get(*place),
                 config::Origin::Document(_) => None,
             };
-            let servers = from.map(upstream::own_hosts).unwrap_or_default();
+            let hosts = from.map(|from| upstream::own_hosts(from, it.host.as_deref()));
+            let servers = hosts.unwrap_or_default();
             Rewriting::new(&route.path, it, servers)
         });
         Self {
@@ -254,16 +256,28 @@ impl Gateway {
     /// What the upstream is asked for.
     ///
     /// # Errors
-    /// The route makes it longer than a target may be.
+    /// The route makes it longer than a target may be, or has it climb out of the path that it names.
     pub(super) fn rewritten(&self, presented: &Presented) -> Result<Option<PathAndQuery>, Failure> {
         let target = presented.upstream_target();
         match (&self.plan(presented).onward.rewriting, target) {
             (Some(rewriting), Some(target)) => {
                 let rewritten = rewriting.target(target, &self.captures(presented));
-                rewritten.map(Some).map_err(|_| Failure::TooLong)
+                let rewritten = rewritten.map_err(|_| Failure::TooLong)?;
+                // What was a part of a segment may be one by itself now.
+                let climbs = !rewriting.keeps_path() && has_dot_segments(rewritten.path());
+                if climbs { Err(Failure::Climbs) } else { Ok(Some(rewritten)) }
             }
             _ => Ok(target.cloned()),
         }
+    }
+
+    /// Why a request cannot go forward, by its target alone. Those that would be answered together with it
+    /// may have others.
+    pub(super) fn unsendable(&self, presented: &Presented) -> Option<Failure> {
+        if self.plan(presented).onward.keeps_path() {
+            return None;
+        }
+        self.rewritten(presented).err()
     }
 
     /// Changes what came back as the route says, before anybody looks at it.

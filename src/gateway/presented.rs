@@ -18,6 +18,7 @@ use crate::message;
 use crate::plugin::Seen;
 use crate::recent::Recent;
 use crate::semantics::{self, RequestDirectives};
+use crate::target;
 use crate::upstream::Content;
 
 use super::coded::Coder;
@@ -162,7 +163,7 @@ impl Gateway {
         if notable.underscores && !self.underscores {
             message::remove_underscored(&mut head.headers);
         }
-        let has_dots = message::has_dot_segments(head.uri.path());
+        let has_dots = target::has_dot_segments(head.uri.path());
         (!has_dots).then_some(()).ok_or("dot segments in the target")
     }
 

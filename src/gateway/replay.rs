@@ -21,7 +21,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
-use crate::semantics::{self, Combined, Forward, NotStored, Times};
+use crate::semantics::{self, CacheStatus, Combined, Forward, NotStored, Times};
 use crate::stored::CacheKey;
 
 use super::course::{Announced, Course};
@@ -32,7 +32,7 @@ use super::notable::Notable;
 use super::partial::Sought;
 use super::presented::{Received, authority};
 use super::shown::Source;
-use super::{Gateway, Peer, Presented};
+use super::{Gateway, Peer, Presented, respond};
 
 thread_local! {
     /// Contents are not in a log: all are parts of this one, which nobody reads. Memory that is zero and
@@ -46,7 +46,7 @@ const UNKNOWN: Announced = Announced { at_least: 0, is_none: true };
 /// Which way a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// No route takes it; it is answered with this status.
+    /// No route takes it, or none can send it on; it is answered with this status.
     Unrouted(StatusCode),
     /// No gateway takes it, for this reason.
     Malformed(&'static str),
@@ -149,7 +149,9 @@ impl Gateway {
         match self.course(presented, UNKNOWN) {
             Course::Cache => {}
             Course::Query | Course::AskByPost => return nothing(Way::Unknown),
-            Course::Pass(why) => return nothing(Way::Passed(why)),
+            Course::Pass(why) => {
+                return nothing(self.refused(presented, why).unwrap_or(Way::Passed(why)));
+            }
             Course::Purge(_) => return nothing(Way::Passed(Forward::Method)),
             Course::Switch(_) => return nothing(Way::Passed(Forward::Bypass)),
             Course::Refuse(refusal) => return nothing(Way::Unrouted(refusal.status())),
@@ -160,7 +162,10 @@ impl Gateway {
         };
         let key = match keyed {
             Keyed::Key(key) => key,
-            Keyed::Bypass(reason) => return nothing(Way::Bypass(reason)),
+            Keyed::Bypass(reason) => {
+                let refused = self.refused(presented, Forward::Bypass);
+                return nothing(refused.unwrap_or(Way::Bypass(reason)));
+            }
             Keyed::Failed => return nothing(Way::Failed),
         };
         match self.look_in_l1(presented, &key) {
@@ -170,10 +175,20 @@ impl Gateway {
                 (Way::Hit { is_stale: true }, Some(key), missing)
             }
             Looked::Forward(missing) => match self.narrow(presented, &key) {
-                Ok(()) => (Way::Miss(missing.why), Some(key), missing),
+                Ok(()) => match self.refused(presented, missing.why) {
+                    Some(refused) => nothing(refused),
+                    None => (Way::Miss(missing.why), Some(key), missing),
+                },
                 Err(_) => nothing(Way::Bypass("query-rewritten".into())),
             },
         }
+    }
+
+    /// Which way a request goes whose target cannot be sent.
+    fn refused(&self, presented: &Presented, why: Forward) -> Option<Way> {
+        let failure = self.unsendable(presented)?;
+        let refusal = respond::failed(&failure, &CacheStatus::forward(why));
+        Some(Way::Unrouted(refusal.status()))
     }
 
     /// What the answer to a considered request changes: it is stored, or invalidates. `length` is how many

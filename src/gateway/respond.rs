@@ -423,11 +423,12 @@ pub(super) fn failed(failure: &Failure, status: &CacheStatus) -> Response<Body> 
         }
         Failure::Request(_) => (StatusCode::BAD_REQUEST, "request-broken"),
         Failure::TooLong => (StatusCode::URI_TOO_LONG, "target-too-long"),
+        Failure::Climbs => (StatusCode::BAD_REQUEST, "dot-segments"),
     };
     let status = CacheStatus { detail: Some(detail.into()), ..*status };
     let mut response = problem(code, &failure.to_string());
-    // A request that broke off or asks for too much is its client's doing.
-    if !matches!(failure, Failure::Request(_) | Failure::TooLong) {
+    // A request that broke off, or asks for what nobody may, is its client's doing.
+    if !matches!(failure, Failure::Request(_) | Failure::TooLong | Failure::Climbs) {
         response = mark(response, Outcome::Failed);
     }
     if code == StatusCode::SERVICE_UNAVAILABLE {

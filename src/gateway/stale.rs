@@ -75,7 +75,8 @@ impl Gateway {
             // A cache behind would not have to ask anybody.
             presented.head.headers.remove(CACHE_CONTROL);
         }
-        if self.narrow(&mut presented, &key).is_err() {
+        let is_narrowed = self.narrow(&mut presented, &key).is_ok();
+        if !is_narrowed || self.unsendable(&presented).is_some() {
             return;
         }
         let lease = self.store.lease();

@@ -146,7 +146,7 @@ impl Gateway {
     }
 
     /// Sends a request on with these fields. `key` is what its response is looked for by. Every forward
-    /// request goes through here and is counted.
+    /// request goes through here and is counted, unless its target cannot be sent.
     pub(super) async fn forward_with(
         &self,
         presented: &Presented,
@@ -154,11 +154,11 @@ impl Gateway {
         content: Content,
         key: Option<&CacheKey>,
     ) -> Result<Response<Reply>, Failure> {
+        let target = self.rewritten(presented)?;
         let figures = self.route_stats(presented);
         figures.upstream_requests.count();
         let Presented { head, authority, .. } = presented;
-        let (method, target) = (&head.method, self.rewritten(presented)?);
-        let (target, plan) = (target.as_ref(), self.plan(presented));
+        let (method, target, plan) = (&head.method, target.as_ref(), self.plan(presented));
         let mut result = match &plan.origin {
             Origin::Upstream(upstream) => {
                 let (interim, key) = (presented.interim(), key.map(|key| &key.0[..]));
@@ -214,7 +214,11 @@ impl Gateway {
                 self.made_wrong(presented, reply.status(), reply.headers(), content).await
             }
             Err(
-                Failure::Connect(_) | Failure::Busy | Failure::Unavailable(_) | Failure::TooLong,
+                Failure::Connect(_)
+                | Failure::Busy
+                | Failure::Unavailable(_)
+                | Failure::TooLong
+                | Failure::Climbs,
             ) => return None,
             // The request had left: the upstream may have done what it asked.
             Err(Failure::Timeout | Failure::Broken(_) | Failure::Request(_)) => {

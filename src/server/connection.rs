@@ -192,8 +192,7 @@ where
     let (interims, switch, idle) = (Interims::default(), Switch::default(), Idle::default());
     let stream = Patient::new(stream, setting.send_timeout);
     let stream = Guarded::new(stream, Strict::default(), switch.clone(), idle.clone());
-    // A drain has to end with it.
-    let stream = stream.hearing_out(setting.drain / 4);
+    let stream = stream.hearing_out(setting.drain, setting.leave.clone());
     let peer = client.peer(Some(interims.clone()));
     let (current, whose) = (Arc::clone(&setting.current), peer.clone());
     // Who is to come back by another connection is told so by hyper.
@@ -257,10 +256,10 @@ where
 {
     let heard = Arc::new(LastHeard::now());
     let (resets, leave) = (setting.max_resets, setting.leave.clone());
-    let frames = Frames::after(PREFACE.len(), resets, Arc::clone(&heard), leave);
+    let frames = Frames::after(PREFACE.len(), resets, Arc::clone(&heard), leave.clone());
     let (switch, idle) = (Switch::default(), Idle::default());
     let stream = Patient::new(stream, setting.send_timeout);
-    let stream = Guarded::new(stream, frames, switch, idle).hearing_out(setting.drain / 4);
+    let stream = Guarded::new(stream, frames, switch, idle).hearing_out(setting.drain, leave);
     let ground = Ground::new(client.open.clone(), setting.closing.clone());
     let served = http2::serve(stream, heard, client.peer(None), ground, setting).await;
     // It is the client's doing.

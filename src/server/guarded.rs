@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::stall::Patient;
@@ -92,8 +93,8 @@ pub(super) struct Guarded<S, G> {
     end: Option<&'static [u8]>,
     /// What the client sends once nothing is sent to it any more.
     rest: Option<Box<Rest>>,
-    /// So long that is heard out.
-    hearing: Duration,
+    /// That is heard out for no longer than this once the listeners are left.
+    hearing: Option<(Duration, CancellationToken)>,
 }
 
 impl<S, G: Guard> Guarded<S, G> {
@@ -108,13 +109,16 @@ impl<S, G: Guard> Guarded<S, G> {
             is_other: false,
             end: None,
             rest: None,
-            hearing: PATIENCE,
+            hearing: None,
         }
     }
 
-    /// A client that goes on sending is not heard out for longer than this.
-    pub(super) fn hearing_out(mut self, limit: Duration) -> Self {
-        self.hearing = self.hearing.min(limit);
+    /// A client that goes on sending is not heard out for longer than a part of this drain, once it has begun: it has
+    /// to end with it.
+    pub(super) fn hearing_out(mut self, drain: Duration, leave: CancellationToken) -> Self {
+        // Behind another process half of it is over before connections are to end, and then up to a quarter before
+        // one of a silent client does.
+        self.hearing = Some((drain / 8, leave));
         self
     }
 
@@ -298,6 +302,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded
         }
         let begin = if G::ACKNOWLEDGES { Rest::until_silent_for } else { Rest::within };
         let Self { inner, rest, hearing, .. } = &mut *self;
-        rest.get_or_insert_with(|| Box::new(begin(*hearing))).poll(inner, cx).map(Ok)
+        let limit = || match &*hearing {
+            Some((limit, leave)) if leave.is_cancelled() => PATIENCE.min(*limit),
+            _ => PATIENCE,
+        };
+        rest.get_or_insert_with(|| Box::new(begin(limit()))).poll(inner, cx).map(Ok)
     }
 }

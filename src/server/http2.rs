@@ -72,12 +72,15 @@ where
     let mut presence = ping.map(|ping| Presence::of(ping, interval, patience, heard));
     let mut left = pin!(setting.leave.cancelled());
     let mut is_left = false;
-    let mut grace = None;
+    let mut graces = None;
     poll_fn(|cx| {
         if !is_left && left.as_mut().poll(cx).is_ready() {
             is_left = true;
             connection.graceful_shutdown();
-            grace = Some(Box::pin(grace_of(setting, &last_heard)));
+            graces = Some([
+                Box::pin(grace_of(setting, &last_heard, GRACE)),
+                Box::pin(grace_of(setting, &last_heard, patience)),
+            ]);
         }
         let runs = || connection.has_streams();
         if presence.as_mut().is_some_and(|presence| presence.poll_gone(runs, cx).is_ready()) {
@@ -85,27 +88,30 @@ where
             connection.abrupt_shutdown(Reason::NO_ERROR);
         }
         let polled = streams.poll(&mut connection, &mut presence, cx);
-        // `h2` closes when the client has said that it has read GOAWAY, and waits for that however long. So do we for
-        // one that may still be reading a response: it lies before that. Whether it has gone, its `presence` finds.
+        // `h2` closes when the client has said that it has read GOAWAY, and waits for that however long. One that may
+        // still be reading a response has longer to say so: it lies before that.
         if polled.is_pending()
-            && let Some(over) = &mut grace
-            && presence.as_ref().is_some_and(Presence::has_read_all)
             && !connection.has_streams()
-            && over.as_mut().poll(cx).is_ready()
+            && let Some([has_all, may_read]) = &mut graces
         {
-            grace = None;
-            connection.abrupt_shutdown(Reason::NO_ERROR);
-            return streams.poll(&mut connection, &mut presence, cx);
+            let has_read_all = presence.as_ref().is_some_and(Presence::has_read_all);
+            let is_over = has_read_all && has_all.as_mut().poll(cx).is_ready();
+            if is_over || may_read.as_mut().poll(cx).is_ready() {
+                graces = None;
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                return streams.poll(&mut connection, &mut presence, cx);
+            }
         }
         polled
     })
     .await
 }
 
-/// Over once nothing was heard of the client for so long since the drain began, or less where that is short.
-async fn grace_of(setting: &Setting, heard: &LastHeard) {
+/// Over once nothing was heard of the client for so long since the drain began, or less where that is short: behind
+/// another process half of it is over before connections are to end.
+async fn grace_of(setting: &Setting, heard: &LastHeard, most: Duration) {
     setting.stop.cancelled().await;
-    let grace = GRACE.min(setting.drain / 4);
+    let grace = most.min(setting.drain / 4);
     sleep(grace).await;
     heard.silence(grace).await;
 }

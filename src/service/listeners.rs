@@ -31,26 +31,24 @@ impl Listeners {
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
     pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        Self::bind_or_take(config, Vec::new(), Sockets::default()).await
+        Self::bind_or_take(config, Vec::new(), &mut Sockets::default()).await
     }
 
     /// The same, but for those that are among these, of another process, or passed to this one: they are used.
-    /// Of the others nobody is answered.
+    /// What was passed and is not used is left there.
     pub(super) async fn bind_or_take(
         config: &Config,
-        known: Vec<std::net::TcpListener>,
-        passed: Sockets,
+        mut known: Vec<std::net::TcpListener>,
+        passed: &mut Sockets,
     ) -> Result<Self, NotStarted> {
-        let mut known = (known, passed);
         let mut clients = Vec::new();
         for listener in config.server.listeners() {
-            clients.push(listen(listener.listen, &mut known).await?);
+            clients.push(listen(listener.listen, &mut known, passed).await?);
         }
         let operators = match &config.admin {
-            Some(admin) => Some(listen(admin.listen, &mut known).await?),
+            Some(admin) => Some(listen(admin.listen, &mut known, passed).await?),
             None => None,
         };
-        known.1.turn_away();
         Ok(Self::open(clients, operators))
     }
 
@@ -124,14 +122,17 @@ pub(super) fn asked(config: &Config, server: &Server) -> Asked {
     Asked { plain: first(|it| it.tls.is_none()), secure: first(|it| it.tls.is_some()) }
 }
 
-/// Listens on an address, by one of those that are `known` if it is there.
+/// Listens on an address, by one of those that are `known` or `passed` if it is there.
 async fn listen(
     address: SocketAddr,
-    (known, passed): &mut (Vec<std::net::TcpListener>, Sockets),
+    known: &mut Vec<std::net::TcpListener>,
+    passed: &mut Sockets,
 ) -> Result<TcpListener, NotStarted> {
     let is_there = |it: &std::net::TcpListener| it.local_addr().is_ok_and(|own| own == address);
     let known = known.iter().position(is_there).map(|place| known.swap_remove(place));
-    let listener = match known.or_else(|| passed.take(address)) {
+    // One that is both is the same socket twice. None of them may stay among those that no listener has.
+    let passed = passed.take(address);
+    let listener = match known.or(passed) {
         Some(listener) => TcpListener::from_std(listener),
         None => TcpListener::bind(address).await,
     };

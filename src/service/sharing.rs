@@ -1,4 +1,4 @@
-//! What routes share between users: who tells them apart, and by which keys tokens are verified.
+//! What routes share between users: who tells them apart, by what, and by which keys tokens are verified.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -43,8 +43,20 @@ pub(super) fn tokens(
     (readers, issuers)
 }
 
+/// Checks that policies are shown what they ask for, and ask for what they must know.
+pub(super) fn check(
+    config: &Config,
+    policies: &[Option<Arc<Policy>>],
+    file: &str,
+    faults: &mut Vec<Fault>,
+) {
+    check_claims(config, policies, file, faults);
+    check_grants(config, policies, file, faults);
+    check_fields(config, policies, file, faults);
+}
+
 /// Checks that each policy that asks for claims is shown some.
-pub(super) fn check_claims(
+fn check_claims(
     config: &Config,
     policies: &[Option<Arc<Policy>>],
     file: &str,
@@ -70,9 +82,33 @@ pub(super) fn check_claims(
     }
 }
 
+/// Checks that no policy asks for a field that is dropped from requests.
+fn check_fields(
+    config: &Config,
+    policies: &[Option<Arc<Policy>>],
+    file: &str,
+    faults: &mut Vec<Fault>,
+) {
+    if config.server.underscores_in_fields {
+        return;
+    }
+    for (policy, loaded) in config.policies.iter().zip(policies) {
+        let Some(loaded) = loaded else { continue };
+        for name in loaded.wanted_fields().iter().filter(|name| name.as_str().contains('_')) {
+            let message = format!(
+                "policy `{}`: it asks for the field `{name}`, which is dropped from requests, as servers read `_` \
+                 as `-`",
+                policy.name
+            );
+            let hint = "write `-`, or underscores_in_fields = true in [server]".to_owned();
+            faults.push(Fault::new(file, policy.config_place, message).with_hint(hint));
+        }
+    }
+}
+
 /// Checks that one of a route's key policies looks at what it must know to answer for what the route
 /// grants.
-pub(super) fn check_grants(
+fn check_grants(
     config: &Config,
     policies: &[Option<Arc<Policy>>],
     file: &str,

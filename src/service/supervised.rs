@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -68,13 +69,16 @@ impl Sockets {
         socket.set_nonblocking(true).ok().map(|()| socket)
     }
 
-    /// Has connections to what is left closed, from now on. It is not enough to close the sockets: whoever has
-    /// passed them has them, too, and clients would wait in their queues for ever.
-    pub(super) fn turn_away(self) {
+    /// Has connections to what is left closed, from now on until the listeners are left. It is not enough to close the
+    /// sockets: whoever has passed them has them, too, and clients would wait in their queues for ever.
+    ///
+    /// Another process may still listen by them before this one answers, or again once it does not.
+    pub(super) fn turn_away(self, leave: &CancellationToken) {
         for (name, socket) in self.0 {
             let address = socket.local_addr().ok().map(tracing::field::display);
             warn!(name, address, "a socket was passed that no listener has, and answers nobody");
-            TaskTracker::new().spawn(turn_away(socket));
+            let turning = leave.clone().run_until_cancelled_owned(turn_away(socket));
+            TaskTracker::new().spawn(turning);
         }
     }
 }

@@ -21,7 +21,8 @@
 //! before the old one hears of it. If the old one is told to stop after `Take`, it waits for `Ready`.
 //!
 //! There are two at a time: one that still tells the process before it what it invalidates hands over when
-//! that has ended. A third would have to be told of what the first invalidates by the second.
+//! that has ended. A third would have to be told of what the first invalidates by the second. Only if the second is
+//! told to stop it hears the first no more, and hands over: otherwise nobody would serve.
 //!
 //! Rejected: to have the running process start the new one, with its listeners inherited, as nginx does.
 //! It would have to know where the new program lies and with which arguments and rights it is to run,
@@ -90,11 +91,12 @@ impl Assembly {
         clock: Clock,
         stop: &CancellationToken,
     ) -> Result<Option<Service>, NotStarted> {
-        let (notifier, sockets) = supervised.parts();
+        let (notifier, mut sockets) = supervised.parts();
         self.notifier = notifier;
-        let Some(service) = self.start_among(sockets, clock, stop).await? else {
+        let Some(service) = self.start_among(&mut sockets, clock, stop).await? else {
             return Ok(None);
         };
+        sockets.turn_away(&service.server.leaving());
         service.notifier.watch(service.server.pulse());
         service.notifier.ready(&format!("answering at {}", service.address()));
         Ok(Some(service))
@@ -102,7 +104,7 @@ impl Assembly {
 
     async fn start_among(
         self,
-        passed: Sockets,
+        passed: &mut Sockets,
         clock: Clock,
         stop: &CancellationToken,
     ) -> Result<Option<Service>, NotStarted> {
@@ -112,7 +114,8 @@ impl Assembly {
         };
         let config = self.config();
         let mut offer = Offer::beside(&path)?;
-        let Some(found) = stop.run_until_cancelled(Former::find(&path)).await else {
+        let finding = Former::find(&path, &self.notifier);
+        let Some(found) = stop.run_until_cancelled(finding).await else {
             return Ok(None);
         };
         let mut former = found?;
@@ -130,7 +133,7 @@ impl Assembly {
         }
         let opens = listeners.opens.clone();
         let mut service = self.start(listeners, clock)?;
-        let mut former_is_gone = None;
+        let mut ear = None;
         if let Some(former) = former {
             // The start has kept this thread: who says `stop` has a turn, while it is not too late.
             yield_now().await;
@@ -141,8 +144,8 @@ impl Assembly {
                 return Ok(None);
             }
             let gateway = service.gateway();
-            former_is_gone = match former.ready(gateway.store(), &opens).await {
-                Ok(is_gone) => is_gone,
+            ear = match former.ready(gateway.store(), &opens).await {
+                Ok(ear) => ear,
                 Err(trouble) => {
                     // Nothing was accepted: only what lies on a disk has to be brought there.
                     service.drain().await.1.await;
@@ -151,7 +154,7 @@ impl Assembly {
             };
             info!("taken over from the process that ran before");
         }
-        if let Err(error) = offer.open(own_sockets, former_is_gone) {
+        if let Err(error) = offer.open(own_sockets, ear) {
             let path = path.display();
             warn!(%error, "`{path}` cannot be put there, so no other process can take over");
         }

@@ -31,6 +31,9 @@ pub enum Failure {
     /// The route makes the target longer than one may be, so nothing was sent.
     #[error("the request's target is too long for this route")]
     TooLong,
+    /// The route makes dot segments of what it has captured, so nothing was sent.
+    #[error("dot segments in the target, as this route rewrites it")]
+    Climbs,
     /// The client's content broke off or was malformed, when some of it had been sent on.
     #[error("the request's content did not come whole")]
     Request(#[source] Cause),

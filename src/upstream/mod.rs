@@ -97,11 +97,18 @@ impl Security {
     }
 }
 
-/// What the servers of an upstream are called in `Host`, where that is not what its clients asked for.
-pub fn own_hosts(config: &config::Upstream) -> Vec<String> {
-    let servers = config.servers.iter().filter(|_| !config.preserve_host);
-    let hosts = servers.filter_map(|server| outgoing::host(&server.url));
-    hosts.filter_map(|host| Some(host.to_str().ok()?.to_owned())).collect()
+/// The scheme of each server of an upstream, and what it is called in `Host`, where that is not what its clients
+/// asked for. `told` is what all are called instead of that.
+pub fn own_hosts(config: &config::Upstream, told: Option<&str>) -> Vec<(String, String)> {
+    let named = |server: &config::UpstreamServer| {
+        let host = if config.preserve_host {
+            told?.to_owned()
+        } else {
+            outgoing::host(&server.url)?.to_str().ok()?.to_owned()
+        };
+        Some((server.url.scheme_str()?.to_owned(), host))
+    };
+    config.servers.iter().filter_map(named).collect()
 }
 
 impl Upstream {

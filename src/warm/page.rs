@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message;
 use crate::octets;
+use crate::target::has_dot_segments;
 
 /// Fields that are not for whoever writes a request to choose, and `Range`, for a part of a response is
 /// not what is to be warmed.
@@ -38,6 +39,11 @@ impl Page {
     /// The error says what the URL is not.
     pub fn of(url: &str) -> Result<Self, &'static str> {
         let (authority, target) = message::of_url(url)?;
+        // It would be answered 400.
+        let path = target.split('?').next().unwrap_or_default();
+        if has_dot_segments(path) {
+            return Err("has a segment that is `.` or `..` in its path");
+        }
         let is_secure = url.get(..6).is_some_and(|it| it.eq_ignore_ascii_case("https:"));
         let host = HeaderValue::try_from(authority);
         match (host, PathAndQuery::try_from(target)) {
@@ -98,6 +104,7 @@ mod tests {
             ("https://Shop.Example:443/a?b=c#d", "https://shop.example/a?b=c"),
             ("http://shop.example:80", "http://shop.example/"),
             ("http://[::1]:8080/%C3%A9", "http://[::1]:8080/%C3%A9"),
+            ("http://shop.example/.a/b..?c=/../d", "http://shop.example/.a/b..?c=/../d"),
         ] {
             let page = Page::of(url).unwrap();
             assert_eq!(page.to_string(), expected);
@@ -112,6 +119,8 @@ mod tests {
                 "http://shop.example/caf\u{e9}",
                 "has characters that must be percent-encoded in a URL",
             ),
+            ("http://shop.example/a/../b", "has a segment that is `.` or `..` in its path"),
+            ("http://shop.example/%2E?a=b", "has a segment that is `.` or `..` in its path"),
             ("http://user:secret@shop.example/", "names no host that a request could be for"),
         ] {
             assert_eq!(Page::of(url), Err(why), "{url}");

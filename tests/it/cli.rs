@@ -483,6 +483,24 @@ fn grant_needs_a_policy_that_tells_users_apart() {
     assert_eq!(ran.err, expected.join("\n"));
 }
 
+#[test]
+fn no_policy_goes_by_a_field_that_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let tables = "[upstreams.api]\nservers = [\"http://127.0.0.1:3000\"]\n\
+         [policies.tenants]\nplugin = \"bundled:tenant\"\nconfig = { field = \"X_Tenant\" }\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"api\"\nkey = \"tenants\"\n";
+    fs::write(&file, tables).unwrap();
+    let ran = larder(folder.path(), &["check"]);
+    let expected = "gateway.toml:5:10: policy `tenants`: it asks for the field `x_tenant`, which is dropped from \
+         requests, as servers read `_` as `-`\n  \
+         hint: write `-`, or underscores_in_fields = true in [server]\n1 fault\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(2), expected));
+    fs::write(&file, format!("[server]\nunderscores_in_fields = true\n{tables}")).unwrap();
+    let ran = larder(folder.path(), &["check"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
+
 const FAULTY: &str = r#"[server]
 listen = "127.0.0.1:0"
 workers = "many"

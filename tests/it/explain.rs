@@ -150,6 +150,33 @@ async fn what_is_told_is_what_then_happens() {
 }
 
 #[tokio::test]
+async fn what_does_not_go_forward_is_told() {
+    let origin = Origin::start().await;
+    let routes = "[[routes]]\nname = \"users\"\npath = \"/u-{id}/{*rest}\"\nupstream = \"origin\"\n\
+                  rewrite = { path = \"/users/{id}/{rest}\" }\n";
+    let gateway = Gateway::setup(&origin).routes(routes).start().await;
+    let pair = (&gateway, &origin);
+    let rows: [(&str, Fields<'_>, &str); 4] = [
+        ("GET", &[], "larder; fwd=uri-miss; detail=dot-segments"),
+        ("HEAD", &[], "larder; fwd=uri-miss; detail=dot-segments"),
+        ("POST", &[], "larder; fwd=method; detail=dot-segments"),
+        ("GET", &[("if-match", "\"1\"")], "larder; fwd=bypass; detail=dot-segments"),
+    ];
+    for (method, fields, item) in rows {
+        let told = comes_true(pair, method, "/u-../admin", fields).await;
+        let outcome = &told["outcome"];
+        assert_eq!((&outcome["does"], &outcome["status"]), (&json!("answer"), &json!(400)));
+        assert_eq!((&outcome["cache_status"], &told["forward"]), (&json!(item), &Value::Null));
+    }
+    origin.on("/users/1/a").reply(ok("1"));
+    let fields = [("x_tenant", "1"), ("x-tenant", "2")];
+    let told = comes_true(pair, "GET", "/u-1/a", &fields).await;
+    let names = told["request"]["fields"].as_array().unwrap();
+    assert!(names.contains(&json!("x-tenant")) && !names.contains(&json!("x_tenant")), "{told:#}");
+    assert_eq!(told["request"]["dropped"], json!(["x_tenant"]));
+}
+
+#[tokio::test]
 async fn why_the_last_response_was_not_stored() {
     let origin = Origin::start().await;
     let gateway = Gateway::setup(&origin).route("max_body = \"1KiB\"").start().await;

@@ -2,6 +2,7 @@
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
+use crate::support::secs;
 
 const MISS: &str = "fwd=uri-miss; stored";
 
@@ -49,11 +50,15 @@ async fn locations_are_put_back_where_that_is_said() {
     let redirect = |location: &str| status(301).field("location", location).max_age(60);
     origin.on("/v2/a").reply(redirect("http://inner.test/v2/b?c#d"));
     origin.on("/v2/e").reply(redirect("http://other.test/v2/b"));
+    origin.on("/v2/f").reply(redirect("https://inner.test/v2/b"));
     for expected in [MISS, "hit"] {
         let got = gateway.ask("GET", "/api/a").field("host", "shop.test").send().await;
         got.code(301).status(expected).has("location", "http://shop.test/api/b?c#d");
         let got = gateway.ask("GET", "/api/e").field("host", "shop.test").send().await;
         got.status(expected).has("location", "http://other.test/v2/b");
+        // It is asked without TLS, and wants clients to have it.
+        let got = gateway.ask("GET", "/api/f").field("host", "shop.test").send().await;
+        got.status(expected).has("location", "https://shop.test/api/b");
     }
     // What a write names there is invalidated by the client's name for it.
     origin.on("/v2/b").reply(ok("1").max_age(60));
@@ -90,17 +95,72 @@ async fn no_target_climbs_out_of_its_path() {
     }
 }
 
+/// Nor by what stood beside other text in the client's path.
+#[tokio::test]
+async fn no_capture_becomes_a_dot_segment() {
+    let origin = Origin::start().await;
+    let routes = "[[routes]]\nname = \"users\"\npath = \"/u-{id}/{*rest}\"\nupstream = \"origin\"\n\
+                  rewrite = { path = \"/users/{id}/{rest}\" }\n";
+    let gateway = Gateway::setup(&origin).routes(routes).start().await;
+    for target in ["/u-../admin/x", "/u-%2e%2e/admin", "/u-./x", "/u-..;a/x"] {
+        for (method, http2) in [("GET", false), ("GET", true), ("POST", false), ("HEAD", false)] {
+            let ask = gateway.ask(method, target);
+            let got = if http2 { ask.http2().send().await } else { ask.send().await };
+            let got = got.code(400).has("content-type", "application/problem+json");
+            let told = got.cache_status();
+            assert!(told.ends_with("; detail=dot-segments"), "{method} {target}: {told}");
+            let text = String::from_utf8_lossy(&got.body);
+            let is_told = method == "HEAD" || text.contains("dot segments in the target");
+            assert!(is_told, "{method} {target}: {text}");
+        }
+    }
+    assert!(origin.asked().is_empty(), "{:?}", origin.asked());
+    assert_eq!(gateway.figure("upstream_requests"), 0);
+    origin.on("/users/a../x").reply(ok("1"));
+    gateway.get("/u-a../x").await.code(200).body("1");
+}
+
+/// That a target cannot be sent says nothing of others that have the same key, and is no trouble of the
+/// upstream's.
+#[tokio::test]
+async fn target_that_is_too_long_is_told_to_its_client() {
+    let origin = Origin::start().await;
+    let long = "x".repeat(1000);
+    let tables = format!(
+        "[policies.plain]\nplugin = \"bundled:normalise-query\"\nconfig = {{ drop = [\"utm_*\"] }}\n\
+         time = \"10s\"\n\
+         [[routes]]\nname = \"api\"\npath = \"/api/{{*rest}}\"\nupstream = \"origin\"\nkey = \"plain\"\n\
+         stale_if_error = \"1h\"\nrewrite = {{ path = \"/{long}/{{rest}}\" }}\n"
+    );
+    let gateway = Gateway::setup(&origin).routes(&tables).start().await;
+    origin.on(&format!("/{long}/a")).reply(ok("1").max_age(60));
+    gateway.get("/api/a").await.body("1").status(MISS);
+    gateway.get("/api/a?utm_source=b").await.body("1").status("hit");
+    gateway.clock().advance(secs(61));
+    let target = format!("/api/a?utm_source={}", "b".repeat(65_000));
+    gateway.get(&target).await.code(414).status("fwd=stale; detail=target-too-long");
+    assert_eq!(gateway.figure("upstream_requests"), 1);
+    gateway.get("/api/a").await.body("1").status("fwd=stale; stored");
+}
+
 /// A server that is told its own `Host` calls itself so.
 #[tokio::test]
 async fn locations_are_put_back_from_a_servers_own_host() {
     let origin = Origin::start().await;
     let lines = "rewrite = { path = \"/v2/{rest}\", location = true }";
     let own = format!("{}/v2/b?c", origin.url());
-    let redirect = || status(301).field("location", &own).max_age(60);
-    for (preserve, expected) in [(false, "http://shop.test/api/b?c"), (true, own.as_str())] {
+    // It has no TLS itself, but may want its clients to have it.
+    let secure = own.replace("http:", "https:");
+    let redirect = |own: &str| status(301).field("location", own).max_age(60);
+    for (preserve, own, expected) in [
+        (false, &own, "http://shop.test/api/b?c"),
+        (false, &secure, "https://shop.test/api/b?c"),
+        (true, &own, own.as_str()),
+        (true, &secure, secure.as_str()),
+    ] {
         let upstream = format!("preserve_host = {preserve}");
         let gateway = setup(&origin, lines).upstream(&upstream).start().await;
-        origin.on("/v2/a").reply(redirect());
+        origin.on("/v2/a").reply(redirect(own));
         for status in [MISS, "hit"] {
             let got = gateway.ask("GET", "/api/a").field("host", "shop.test").send().await;
             got.code(301).status(status).has("location", expected);
@@ -187,10 +247,10 @@ async fn fields_of_responses_are_changed_before_anything_is_decided() {
     same(MISS).await;
     same("hit").await;
     // What a 304 brings takes the place of what was there, and is added to no second time.
-    gateway.clock().advance(crate::support::secs(61));
+    gateway.clock().advance(secs(61));
     origin.on("/api/a").with("if-none-match", "\"v1\"").reply(status(304).field("x-more", "1"));
     same("fwd=stale; fwd-status=304; stored").await;
-    gateway.clock().advance(crate::support::secs(61));
+    gateway.clock().advance(secs(61));
     origin
         .on("/api/a")
         .with("if-none-match", "\"v1\"")

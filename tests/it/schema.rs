@@ -8,7 +8,7 @@ use crate::support::program::larder;
 use crate::support::tool;
 
 /// Faulty all the same, by what no schema of types and bounds can say.
-const BEYOND_SCHEMAS: [&str; 12] = [
+const BEYOND_SCHEMAS: [&str; 13] = [
     "environment",
     "listeners_all",
     "nothing",
@@ -19,6 +19,7 @@ const BEYOND_SCHEMAS: [&str; 12] = [
     "shadow",
     "takeover",
     "takeover_folder",
+    "underscores",
     "warm_listeners",
     "warm_nothing",
 ];

@@ -505,6 +505,20 @@ fn what_takes_no_part_is_told() {
 }
 
 #[test]
+fn what_a_route_cannot_send_on_asks_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = "path = \"/u-{id}/{*rest}\"\nrewrite = { path = \"/users/{id}/{rest}\" }";
+    let config = GATEWAY.replace("path = \"/{*rest}\"", path);
+    fs::write(folder.path().join("gateway.toml"), config).unwrap();
+    let log = [("GET /u-1/a", 200), ("GET /u-../a", 400), ("POST /u-../a", 400)];
+    let log: String = log.iter().map(|(request, status)| line(0, request, *status, 1)).collect();
+    fs::write(folder.path().join("access.log"), log).unwrap();
+    let report = simulate(folder.path(), &["access.log"]);
+    let all = &report["configurations"][0]["all"];
+    assert_eq!((&all["requests"], &all["upstream_requests"]), (&json!(3), &json!(1)));
+}
+
+#[test]
 fn failures_of_policies_are_told_with_their_reasons() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.wasm"), fixture(&[("key", "unreachable")])).unwrap();

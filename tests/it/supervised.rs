@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use larder::clock;
-use tokio::net::UnixDatagram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixDatagram, UnixListener};
 
 use crate::support::client::Ask;
 use crate::support::origin::{Origin, ok};
 use crate::support::pki;
 use crate::support::program::{Running, larder};
 use crate::support::wire::Line;
-use crate::support::{PATIENCE, free_port};
+use crate::support::{PATIENCE, free_port, until};
 
 const TURNED_AWAY: &str = "a socket was passed that no listener has, and answers nobody";
 
@@ -73,6 +74,34 @@ async fn who_started_it_hears_what_becomes_of_it() {
     let expected = ["STOPPING=1", "EXTEND_TIMEOUT_USEC=35000000", stopping];
     assert_eq!(heard(&socket).await, expected);
     assert_eq!(larder.exit_code().await, Some(0));
+}
+
+/// The test is the process that runs.
+#[tokio::test]
+async fn who_started_it_hears_that_it_waits_for_another_process() {
+    let origin = Origin::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let socket = UnixDatagram::bind(at("notify")).unwrap();
+    let runs = UnixListener::bind(at("takeover")).unwrap();
+    let server = format!("listen = \"127.0.0.1:0\"\ntakeover = \"{}\"", at("takeover").display());
+    let (text, notify) = (toml(&origin, &server), at("notify").display().to_string());
+    let variables = [("NOTIFY_SOCKET", &*notify)];
+    let handing_over = async {
+        let accepted = tokio::time::timeout(PATIENCE, runs.accept()).await;
+        let (mut line, _) = accepted.expect("it never comes").unwrap();
+        assert_eq!(line.read_u8().await.unwrap(), b'T');
+        line.write_all(b"W").await.unwrap();
+        let status = "STATUS=waiting until the process before the one that runs has ended";
+        assert_eq!(heard(&socket).await, ["EXTEND_TIMEOUT_USEC=60000000", status]);
+        line.write_all(b"N").await.unwrap();
+        assert_eq!(line.read_u8().await.unwrap(), b'R');
+        line.write_all(b"YG").await.unwrap();
+        line
+    };
+    let starting = Running::with_variables(&text, &variables);
+    let (_larder, _line) = tokio::join!(starting, handing_over);
+    assert_eq!(heard(&socket).await[0], "READY=1");
 }
 
 #[tokio::test]
@@ -144,6 +173,38 @@ async fn who_connects_to_a_socket_of_no_listener_does_not_wait_for_ever() {
     assert_eq!(larder.logs(TURNED_AWAY).await["address"], address.to_string());
     for _ in 0..2 {
         assert_eq!(Line::to(address).await.rest().await, "");
+    }
+}
+
+/// systemd passes a socket to each process. Only one of them may answer what comes to it.
+#[tokio::test]
+async fn nobody_is_sent_away_from_a_listener_that_is_passed_and_taken_over() {
+    for is_listener_before in [true, false] {
+        let origin = Origin::start().await;
+        origin.on("/a").reply(ok("1").max_age(60));
+        let gate = origin.on("/runs").hold(ok("1"));
+        let folder = tempfile::tempdir().unwrap();
+        let takeover = folder.path().join("takeover");
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let text = |listen: SocketAddr| {
+            let lines = format!("listen = \"{listen}\"\ntakeover = \"{}\"", takeover.display());
+            toml(&origin, &lines)
+        };
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listen = if is_listener_before { address } else { free };
+        let first = Running::with_socket(&text(listen), &held).await;
+        // It drains as long as this runs.
+        let runs = tokio::spawn(Ask::new(first.address(), "GET", "/runs").send());
+        until("the origin is asked", || origin.count("/runs") > 0).await;
+        let second = Running::with_socket(&text(address), &held).await;
+        assert_eq!(second.address(), address);
+        for _ in 0..50 {
+            Ask::new(address, "GET", "/a").send().await.code(200).body("1");
+        }
+        gate.release();
+        runs.await.unwrap().code(200);
+        assert_eq!(first.exit_code().await, Some(0));
     }
 }
 

@@ -22,16 +22,18 @@ use crate::support::origin::{Origin, ok, pieces, status};
 use crate::support::pki::Pki;
 use crate::support::program::{Running, larder};
 use crate::support::wire::Line;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, secs, until};
 
 const LEAVING: &str = "stopping: another process has taken over";
 const GOES_ON: &str = "a new process has not taken over, this one goes on";
+const WAITS: &str = "a new process waits until the one before this has ended";
 
 /// What all the processes of a test have in common.
 struct Stage {
     origin: Origin,
     /// For the socket.
     folder: TempDir,
+    drain: &'static str,
     server: String,
     tables: String,
     listen: SocketAddr,
@@ -42,7 +44,8 @@ impl Stage {
     async fn new(server: &str, tables: &str) -> Self {
         let (folder, free) = (tempfile::tempdir().unwrap(), "127.0.0.1:0".parse().unwrap());
         let (server, tables) = (server.to_owned(), tables.to_owned());
-        Self { origin: Origin::start().await, folder, server, tables, listen: free, admin: free }
+        let (origin, drain) = (Origin::start().await, "10s");
+        Self { origin, folder, drain, server, tables, listen: free, admin: free }
     }
 
     fn socket(&self) -> PathBuf {
@@ -51,9 +54,9 @@ impl Stage {
 
     /// The configuration, with more lines for `[server]`.
     fn toml(&self, lines: &str) -> String {
-        let Self { origin, server, tables, listen, admin, .. } = self;
+        let Self { origin, drain, server, tables, listen, admin, .. } = self;
         format!(
-            "[server]\nlisten = \"{listen}\"\ntakeover = \"{}\"\nworkers = 2\ndrain = \"10s\"\n\
+            "[server]\nlisten = \"{listen}\"\ntakeover = \"{}\"\nworkers = 2\ndrain = \"{drain}\"\n\
              {server}\n{lines}\n[admin]\nlisten = \"{admin}\"\n{tables}\n\
              [upstreams.origin]\nservers = [\"{}\"]\n\
              [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n",
@@ -451,9 +454,8 @@ async fn what_one_process_invalidates_neither_serves() {
 /// Each process tells one other what it invalidates, and no third.
 #[tokio::test]
 async fn a_third_process_waits_until_the_first_has_ended() {
-    const WAITS: &str = "a new process waits until the one before this has ended";
-
     let mut stage = Stage::new("", "").await;
+    stage.drain = "30s";
     stage.origin.on("/a").reply(ok("old").max_age(600));
     let mut first = stage.first().await;
     let gate = stage.origin.on("/a").method("PUT").hold(status(204));
@@ -468,6 +470,8 @@ async fn a_third_process_waits_until_the_first_has_ended() {
     let mut other = UnixStream::connect(stage.socket()).await.unwrap();
     other.write_all(b"T").await.unwrap();
     second.says(WAITS).await;
+    let said = timeout(secs(5), other.read_u8()).await;
+    assert_eq!(said.expect("it is not told to wait").unwrap(), b'W');
     drop(other);
     second.says(GOES_ON).await;
     let first_ends = async {
@@ -484,6 +488,37 @@ async fn a_third_process_waits_until_the_first_has_ended() {
     second.says(LEAVING).await;
     stage.get("/a").send().await.body("new");
     assert_eq!(second.exit_code().await, Some(0));
+    drop(third);
+}
+
+/// Otherwise nobody would serve: the third cannot start once the second has gone.
+#[tokio::test]
+async fn a_third_process_does_not_wait_any_longer_when_the_second_is_told_to_stop() {
+    let mut stage = Stage::new("", "").await;
+    stage.drain = "5m";
+    stage.origin.on("/a").reply(ok("1").max_age(600));
+    let mut first = stage.first().await;
+    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
+    let put = Ask::new(stage.listen, "PUT", "/a").field("host", "shop.example");
+    let write = tokio::spawn(put.send());
+    until("the origin is asked", || stage.origin.count("/a") == 1).await;
+    let mut second = stage.next().await;
+    first.says(LEAVING).await;
+    let stopping = async {
+        second.says(WAITS).await;
+        second.signal("TERM");
+        second.says(LEAVING).await;
+    };
+    let (third, ()) = tokio::join!(stage.next(), stopping);
+    assert_eq!(second.exit_code().await, Some(0));
+    stage.get("/a").send().await.body("1");
+    // It waits for nobody who does not hear it.
+    stage.origin.on("/b").method("PUT").reply(status(204));
+    let put = Ask::new(stage.listen, "PUT", "/b").field("host", "shop.example");
+    put.send().await.code(204);
+    gate.release();
+    write.await.unwrap().code(204);
+    assert_eq!(first.exit_code().await, Some(0));
     drop(third);
 }
 

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -15,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::support::client::raw;
 use crate::support::gateway::{Gateway, Setup};
@@ -388,6 +390,24 @@ async fn who_is_answered_before_its_content_was_read_is_heard_out() {
         }
         client.leave().await;
     }
+    origin.saw("/a", 0);
+}
+
+/// What a drain has no time for counts from its beginning on.
+#[tokio::test]
+async fn who_is_answered_before_its_content_was_read_is_heard_out_where_a_drain_takes_no_time() {
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).server("workers = 1\ndrain = \"0s\"");
+    let gateway = setup.route("max_request_body = \"4B\"").start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send("PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+    for _ in 0..10 {
+        client.send(vec![b'x'; 4 << 10]).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    client.leave().await;
     origin.saw("/a", 0);
 }
 

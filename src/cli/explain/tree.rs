@@ -19,6 +19,10 @@ pub(super) fn text(told: &Value) -> String {
     if !directives.is_empty() {
         tree.branch("asks", &directives);
     }
+    let dropped = list(&request["dropped"]);
+    if !dropped.is_empty() {
+        tree.branch("dropped", &dropped);
+    }
     if !request["content_octets"].is_null() {
         tree.branch("content", &count(&request["content_octets"], "octet"));
     }

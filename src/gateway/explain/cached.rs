@@ -234,6 +234,10 @@ impl Gateway {
             let why = "a policy has written the query otherwise than the request does".to_owned();
             return self.tell_past(told, &presented, &status, why);
         }
+        let status = status(missing.why, missing.confirmed);
+        if self.tell_unsendable(told, &presented, &status) {
+            return;
+        }
         let why = match (missing.confirmed, missing.why) {
             (false, _) => {
                 "what is stored may have been invalidated: the log is out of reach (`on_lag`)"
@@ -245,7 +249,7 @@ impl Gateway {
             }
             (true, why) => why.explained(),
         };
-        told.outcome = outcome("forward", &status(missing.why, missing.confirmed), why);
+        told.outcome = outcome("forward", &status, why);
         let is_passed = passes_by(&presented, missing);
         told.storing = Some(self.tell_storing(&presented, is_passed));
         told.forward = if is_passed {

@@ -36,12 +36,13 @@ const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control
 const LONGEST: usize = 6000;
 
 /// What is left out of a longer one, one after the other.
-const DISPENSABLE: [&str; 9] = [
+const DISPENSABLE: [&str; 10] = [
     "/storing",
     "/route/runners_up",
     "/stored/fields",
     "/stored/tags",
     "/request/fields",
+    "/request/dropped",
     "/policies",
     "/forward",
     "/route",

@@ -46,8 +46,11 @@ impl Gateway {
         going: &Going,
     ) -> Option<shape::Forward> {
         // Where it goes forward at once, that has been seen to.
-        if going.is_in_background && self.narrow(&mut presented, key).is_err() {
-            return None;
+        if going.is_in_background {
+            self.narrow(&mut presented, key).ok()?;
+            if self.unsendable(&presented).is_some() {
+                return None;
+            }
         }
         let common = self.collapsed(&presented, key);
         let validation = self.validation(&presented, &going.sought);

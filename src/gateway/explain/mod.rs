@@ -19,7 +19,7 @@
 //!   "request": {
 //!     "method": "GET", "url": "http://shop.example/catalogue/1?utm_source=x",
 //!     "directives": ["no-cache"], "fields": ["accept-language", "authorization"],
-//!     "content_octets": null
+//!     "dropped": ["x_tenant"], "content_octets": null
 //!   },
 //!   "route": {
 //!     "name": "catalogue", "path": "/catalogue/{*rest}", "captures": {"rest": "1"},
@@ -59,6 +59,7 @@
 //! }
 //! ```
 //!
+//! - `request.fields` are those that anything goes by, and `dropped` those that were removed before.
 //! - `route.runners_up[].lost_by`: `host`, `path`, `method` or `fields`.
 //! - `policies[].answer`: `key`, `bypass`, `failed` or `not-asked`.
 //! - A tier's `state`: `off`, `out-of-use`, `no-answer`, `not-asked`, `nothing`, `response`, `variants`
@@ -190,13 +191,16 @@ impl Gateway {
                 method: head.method.to_string(),
                 url: head.uri.to_string(),
                 directives: directives(&RequestDirectives::of(&head.headers)),
-                fields: head.headers.keys().map(ToString::to_string).collect(),
+                fields: names(&head.headers),
+                dropped: Vec::new(),
                 content_octets: octets.as_ref().map(Bytes::len),
             },
             ..Explanation::default()
         };
         let notable = Notable::of(&head.headers);
-        let read = match self.received(&mut head, &mut peer, notable) {
+        let received = self.received(&mut head, &mut peer, notable);
+        tell_fields(&mut told.request, &head.headers);
+        let read = match received {
             Ok(read) => read,
             Err(why) => {
                 told.outcome = answered(&respond::malformed(head.version, why), why);
@@ -220,14 +224,7 @@ impl Gateway {
             Course::Refuse(refusal) => {
                 told.outcome = answered(&refusal, "the route does not take the request");
             }
-            Course::Switch(_) => {
-                let status = CacheStatus {
-                    detail: Some("upgrade".into()),
-                    ..CacheStatus::forward(Forward::Bypass)
-                };
-                told.outcome = outcome("tunnel", &status, "it asks for another protocol");
-                told.forward = Some(self.tell_passing(&presented));
-            }
+            Course::Switch(_) => self.tell_switching(&mut told, &presented),
             Course::Purge(soft) => told.outcome = self.tell_purge(&presented.head.headers, soft),
             Course::Pass(why) => self.tell_passed(&mut told, &presented, why),
             Course::AskByPost | Course::Query => {
@@ -235,6 +232,16 @@ impl Gateway {
             }
         }
         told
+    }
+
+    /// What becomes of a request for another protocol.
+    fn tell_switching(&self, told: &mut Explanation, presented: &Presented) {
+        let status =
+            CacheStatus { detail: Some("upgrade".into()), ..CacheStatus::forward(Forward::Bypass) };
+        if !self.tell_unsendable(told, presented, &status) {
+            told.outcome = outcome("tunnel", &status, "it asks for another protocol");
+            told.forward = Some(self.tell_passing(presented));
+        }
     }
 
     /// What becomes of a request to purge its target.
@@ -325,9 +332,36 @@ impl Gateway {
             told.outcome = answered(&refusal, "it allows nothing but a stored response");
             return;
         }
+        if self.tell_unsendable(told, presented, status) {
+            return;
+        }
         told.outcome = outcome("forward", status, reason);
         told.forward = Some(self.tell_passing(presented));
     }
+
+    /// Whether a request is answered as its target cannot be sent, which is told then.
+    fn tell_unsendable(
+        &self,
+        told: &mut Explanation,
+        presented: &Presented,
+        status: &CacheStatus,
+    ) -> bool {
+        let failure = self.unsendable(presented);
+        if let Some(failure) = &failure {
+            told.outcome = answered(&respond::failed(failure, status), &failure.to_string());
+        }
+        failure.is_some()
+    }
+}
+
+/// Tells which fields are left of those that came.
+fn tell_fields(request: &mut shape::Request, left: &HeaderMap) {
+    request.dropped = std::mem::replace(&mut request.fields, names(left));
+    request.dropped.retain(|name| !left.contains_key(name.as_str()));
+}
+
+fn names(fields: &HeaderMap) -> Vec<String> {
+    fields.keys().map(ToString::to_string).collect()
 }
 
 impl Contents {

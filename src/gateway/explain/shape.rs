@@ -29,6 +29,7 @@ pub(super) struct Request {
     pub(super) url: String,
     pub(super) directives: Vec<String>,
     pub(super) fields: Vec<String>,
+    pub(super) dropped: Vec<String>,
     pub(super) content_octets: Option<usize>,
 }
 

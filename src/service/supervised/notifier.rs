@@ -2,6 +2,7 @@
 //!
 //! | when | what |
 //! |---|---|
+//! | the listeners are waited for | how long it may go on (`EXTEND_TIMEOUT_USEC`), again and again |
 //! | the listeners answer | `READY=1` |
 //! | the file is read again | `RELOADING=1` with `MONOTONIC_USEC`, then `READY=1`, whatever it came to |
 //! | the drain begins | `STOPPING=1`, and how long it may take (`EXTEND_TIMEOUT_USEC`) |
@@ -50,6 +51,11 @@ impl Notifier {
                 Self::default()
             }
         }
+    }
+
+    /// The start takes longer, and `status` says why. It is said again before so long is over.
+    pub(in crate::service) fn waiting(&self, most: Duration, status: &str) {
+        self.say(&format!("EXTEND_TIMEOUT_USEC={}", most.as_micros()), status);
     }
 
     /// Requests are answered. `status` says where.

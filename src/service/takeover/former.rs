@@ -13,7 +13,8 @@ use tracing::{info, warn};
 
 use crate::store::Store;
 
-use super::link::{Mouth, hear, listen};
+use super::super::supervised::Notifier;
+use super::link::{Ear, Mouth, hear, listen};
 use super::wire::{Handed, Message, not_understood, receive_socket};
 use super::{PATIENCE, Trouble, in_time, is_believed};
 
@@ -28,8 +29,10 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    /// Asks for its listeners, if there is one.
-    pub(crate) async fn find(path: &Path) -> Result<Option<Self>, Trouble> {
+    /// Asks for its listeners, if there is one. While they are waited for, who has started this process is told.
+    pub(super) async fn find(path: &Path, notifier: &Notifier) -> Result<Option<Self>, Trouble> {
+        const WAITS: &str = "waiting until the process before the one that runs has ended";
+
         let mut stream = match UnixStream::connect(path).await {
             Ok(stream) => stream,
             Err(error)
@@ -53,10 +56,11 @@ impl Former {
                 match in_time(PATIENCE, receive_socket(&stream)).await? {
                     Handed::Socket(socket) => sockets.push(TcpListener::from(socket)),
                     Handed::NoMore => return Ok(sockets),
-                    Handed::Wait if has_to_wait => {}
                     Handed::Wait => {
-                        has_to_wait = true;
-                        info!("waiting until the process before the one that runs has ended");
+                        notifier.waiting(2 * PATIENCE, WAITS);
+                        if !std::mem::replace(&mut has_to_wait, true) {
+                            info!("{WAITS}");
+                        }
                     }
                 }
             }
@@ -80,12 +84,12 @@ impl Former {
     }
 
     /// Nothing can fail any more: `opens` when the other knows, and when all that it has invalidated is
-    /// applied here. What comes back is cancelled when the other has gone; none: nothing is heard of it.
+    /// applied here. What comes back hears the other; none: nothing is heard of it.
     pub(crate) async fn ready(
         mut self,
         store: &Arc<Store>,
         opens: &CancellationToken,
-    ) -> Result<Option<CancellationToken>, Trouble> {
+    ) -> Result<Option<Ear>, Trouble> {
         let ready = self.ask(Message::Ready, &Message::Yours).await;
         ready.map_err(Trouble::at(&self.path, "does not let go"))?;
         for records in std::mem::take(&mut self.records) {

@@ -24,6 +24,29 @@ pub(super) struct Mouth {
     waiting: Waiting,
 }
 
+/// What is heard of the other process.
+pub(crate) struct Ear {
+    close: CancellationToken,
+    is_closed: CancellationToken,
+}
+
+impl Ear {
+    /// Hears nothing more of it, and tells it nothing more. It is no sooner done than [`Ear::closed`] says so.
+    pub(super) fn close(&self) {
+        self.close.cancel();
+    }
+
+    /// Whether the other process has gone, or is not heard any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.is_cancelled()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn closed(&self) {
+        self.is_closed.cancelled().await;
+    }
+}
+
 impl Mouth {
     /// Says what is said on this connection, from a task of its own that ends with the connection.
     pub(super) fn on(mut connection: OwnedWriteHalf) -> Self {
@@ -79,27 +102,27 @@ impl Mouth {
     }
 }
 
-/// Applies what the other process invalidates, until it has gone: then what comes back is cancelled.
-pub(super) fn listen(
-    mut from: OwnedReadHalf,
-    mouth: Mouth,
-    store: Arc<Store>,
-) -> CancellationToken {
-    let is_gone = CancellationToken::new();
-    let until_gone = is_gone.clone().drop_guard();
+/// Applies what the other process invalidates, until it has gone.
+pub(super) fn listen(mut from: OwnedReadHalf, mouth: Mouth, store: Arc<Store>) -> Ear {
+    let (close, is_closed) = (CancellationToken::new(), CancellationToken::new());
+    let ear = Ear { close: close.clone(), is_closed: is_closed.clone() };
+    let until_closed = is_closed.drop_guard();
     TaskTracker::new().spawn(async move {
         let listening = async {
             loop {
-                hear(Message::read(&mut from).await?, &mouth, &store).await?;
+                // What has come is applied to its end.
+                let read = close.run_until_cancelled(Message::read(&mut from)).await;
+                let Some(message) = read else { return Ok(()) };
+                hear(message?, &mouth, &store).await?;
             }
         };
         let ended: io::Result<()> = listening.await;
         drop(ended);
         store.untie();
         mouth.waiting().clear();
-        drop(until_gone);
+        drop(until_closed);
     });
-    is_gone
+    ear
 }
 
 /// What may be said at any time.

@@ -11,12 +11,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::store::Store;
 
-use super::link::{Mouth, listen};
+use super::link::{Ear, Mouth, listen};
 use super::place::Place;
 use super::wire::{Message, not_understood, send_socket};
 use super::{PATIENCE, Trouble, in_time, is_believed};
@@ -28,8 +27,8 @@ const MOST: Duration = Duration::from_mins(2);
 pub(crate) struct Offer {
     place: Place,
     sockets: Vec<OwnedFd>,
-    /// Cancelled when the process has ended that this one has taken over from; none: there is none.
-    former_is_gone: Option<CancellationToken>,
+    /// Hears the process that this one has taken over from; none: there is none.
+    ear: Option<Ear>,
     /// A new process has asked for them, and what comes of it is not known yet.
     is_asked: watch::Sender<bool>,
 }
@@ -56,18 +55,14 @@ impl Offer {
     pub(crate) fn beside(path: &Path) -> Result<Self, Trouble> {
         let place = Place::beside(path)?;
         let is_asked = watch::Sender::new(false);
-        Ok(Self { place, sockets: Vec::new(), former_is_gone: None, is_asked })
+        Ok(Self { place, sockets: Vec::new(), ear: None, is_asked })
     }
 
     /// Whoever comes to the path from now on comes here, and gets these sockets, once the process before
     /// this one is gone.
-    pub(crate) fn open(
-        &mut self,
-        sockets: Vec<OwnedFd>,
-        former_is_gone: Option<CancellationToken>,
-    ) -> io::Result<()> {
+    pub(crate) fn open(&mut self, sockets: Vec<OwnedFd>, ear: Option<Ear>) -> io::Result<()> {
         self.sockets = sockets;
-        self.former_is_gone = former_is_gone;
+        self.ear = ear;
         self.place.take()
     }
 
@@ -91,11 +86,16 @@ impl Offer {
         }
     }
 
-    /// Waits as long as a new process has asked, and is not ready.
+    /// Waits as long as a new process has asked, and is not ready. This one is to end: whom the new one waits for is not
+    /// waited for any more, as nobody would serve once this one has gone.
     pub(crate) async fn decided(&self) {
         let mut is_asked = self.is_asked.subscribe();
         if *is_asked.borrow() {
             info!("told to stop: waiting for the new process that takes over");
+            if let Some(ear) = self.ear.as_ref().filter(|it| !it.is_closed()) {
+                warn!("what the process before this one invalidates from now on is told to nobody");
+                ear.close();
+            }
         }
         // It cannot fail, as the other end is here.
         drop(is_asked.wait_for(|is_asked| !is_asked).await);
@@ -122,18 +122,19 @@ impl Offer {
 
     /// Waits as long as the process before this one still answers. The new one hears that it is to wait.
     async fn wait_for_former(&self, stream: &mut UnixStream) -> io::Result<()> {
-        let Some(is_gone) = self.former_is_gone.as_ref().filter(|it| !it.is_cancelled()) else {
+        let Some(ear) = self.ear.as_ref().filter(|it| !it.is_closed()) else {
             return Ok(());
         };
         info!("a new process waits until the one before this has ended");
         loop {
+            stream.write_all(&Message::Wait.octets()).await?;
             tokio::select! {
-                () = is_gone.cancelled() => return Ok(()),
+                () = ear.closed() => return Ok(()),
                 // It has nothing to say before it has the sockets.
                 said = Message::read(stream) => {
                     return Err(said.err().unwrap_or_else(not_understood));
                 }
-                () = sleep(PATIENCE / 2) => stream.write_all(&Message::Wait.octets()).await?,
+                () = sleep(PATIENCE / 2) => {}
             }
         }
     }
