@@ -60,7 +60,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Unusable`].
-    pub fn new(_: &Mongodb) -> Result<Self, Unusable> {
+    pub fn new(_: &Mongodb, _is_watched: bool) -> Result<Self, Unusable> {
         Err(Unusable)
     }
 
