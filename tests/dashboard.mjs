@@ -124,11 +124,13 @@ async function tellsTroubleFromThePast (page) {
     const error = { at: since, text: 'refused' }
     const mongodb = [{ name: 'now', state: 'reached', since, last_error: error }, { name: 'out', state: 'out-of-reach', since, last_error: error }]
     const keys = [{ jwt: 'there', keys: 2, failure: null }, { jwt: 'lost', keys: 2, failure: { since, text: '404' } }]
-    const health = { l2: null, log: null, upstreams: [], changes: [], mongodb, token_keys: keys }
+    // One that is asked all the same is no breaker that is open.
+    const servers = [{ server: 'one', state: 'failing', in_flight: 0 }, { server: 'other', state: 'ejected', in_flight: 0 }]
+    const health = { l2: null, log: null, upstreams: [{ name: 'shop', servers, lookup_failures: [] }], changes: [], mongodb, token_keys: keys }
     const store = { log_position: '0-0', log_marks: 0, log_patterns: 0 }
-    return states({ health, store, upstreams: {}, warming: {}, changes: {} }).map(({ name, kind }) => `${name}: ${kind}`)
+    return states({ health, store, upstreams: {}, warming: {}, changes: {} }).map(({ name, kind, isBreaker }) => `${name}: ${kind}${isBreaker ? ', a breaker' : ''}`)
   })
-  assert.deepEqual(told.slice(2), ['MongoDB now: good', 'MongoDB out: bad', 'Keys of there: good', 'Keys of lost: bad'])
+  assert.deepEqual(told.slice(2), ['shop one: bad', 'shop other: bad, a breaker', 'MongoDB now: good', 'MongoDB out: bad', 'Keys of there: good', 'Keys of lost: bad'])
 }
 
 async function purgesAfterAsking (page) {

@@ -156,6 +156,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "clock",
             "config",
+            "message",
             "octets",
             "plugin",
             "server",

@@ -66,6 +66,18 @@ pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, Wrong> {
     Ok(pieces)
 }
 
+/// The pieces of the path that a route matches.
+pub(super) fn of_route(path: &str) -> Result<Vec<Piece<'_>>, Wrong> {
+    let pieces = pieces(path)?;
+    // As other routers name a segment. A `:` elsewhere, as in `/jobs/{id}:cancel`, is a part of the path.
+    let mut names = path.split('/').filter_map(|segment| segment.strip_prefix(':'));
+    if let Some(name) = names.find(|name| check_name(name).is_ok()) {
+        return Err(Wrong::new(format!("has the segment `:{name}`, which captures nothing"))
+            .with_hint(format!("write `{{{name}}}`")));
+    }
+    Ok(pieces)
+}
+
 fn check_characters(path: &str) -> Result<(), Wrong> {
     if !path.starts_with('/') {
         let hint = if path.starts_with('^') {
@@ -89,12 +101,6 @@ fn check_characters(path: &str) -> Result<(), Wrong> {
     if path.chars().any(|c| !c.is_ascii_graphic() || matches!(c, '<' | '>' | '`')) {
         return Err(Wrong::new("holds characters that no path has as it is sent")
             .with_hint("write them percent-encoded, as in `%20`"));
-    }
-    // As other routers name a segment. A `:` elsewhere, as in `/jobs/{id}:cancel`, is a part of the path.
-    let mut names = path.split('/').filter_map(|segment| segment.strip_prefix(':'));
-    if let Some(name) = names.find(|name| check_name(name).is_ok()) {
-        return Err(Wrong::new(format!("has the segment `:{name}`, which captures nothing"))
-            .with_hint(format!("write `{{{name}}}`")));
     }
     if has_dot_segments(path) {
         return Err(Wrong::new("has a segment that is `.` or `..`")
@@ -134,6 +140,7 @@ mod tests {
             ("/users/{id}", vec![Text("/users/"), Capture("id")]),
             ("/a/{x}.png/{y}", vec![Text("/a/"), Capture("x"), Text(".png/"), Capture("y")]),
             ("/a:b/:/c", vec![Text("/a:b/:/c")]),
+            ("/v1/:sync", vec![Text("/v1/:sync")]),
             ("/files/{*rest}", vec![Text("/files/"), Rest("rest")]),
             ("/.well-known/..{x}", vec![Text("/.well-known/.."), Capture("x")]),
         ] {
@@ -155,7 +162,6 @@ mod tests {
             ("/a>b", "holds characters that no path has as it is sent"),
             ("/a`b", "holds characters that no path has as it is sent"),
             ("/a/*", "has the segment `*`"),
-            ("/a/:id/b", "has the segment `:id`, which captures nothing"),
             ("^/a/.*$", "does not begin with `/`"),
             ("/a/../b", "has a segment that is `.` or `..`"),
             ("/%2e%2E/{x}", "has a segment that is `.` or `..`"),
@@ -174,8 +180,18 @@ mod tests {
         }
         assert!(pieces(&format!("/{}", "a".repeat(LONGEST))).is_err());
         let hint = |path| pieces(path).unwrap_err().hint.unwrap();
-        assert_eq!(hint("/a/:id"), "write `{id}`");
         assert!(hint("^/a/.*$").starts_with("a path is no regular expression: "));
+    }
+
+    #[test]
+    fn route_does_not_name_a_segment_as_other_routers_do() {
+        let wrong = of_route("/a/:id/b").unwrap_err();
+        assert_eq!(wrong.complaint, "has the segment `:id`, which captures nothing");
+        assert_eq!(wrong.hint.unwrap(), "write `{id}`");
+        for path in ["/a/{id}:cancel", "/a:b/:/c", "/a/:1"] {
+            assert!(of_route(path).is_ok(), "{path}");
+        }
+        assert_eq!(of_route("/{x").unwrap_err().complaint, "has a brace without its other one");
     }
 
     proptest! {

@@ -110,7 +110,7 @@ fn route(
     }
     let place = path.as_ref().map_or(table.place, |value| value.place);
     let path =
-        path.and_then(|value| value.read(|text| pattern::pieces(text).map(|_| text.to_owned())));
+        path.and_then(|value| value.read(|text| pattern::of_route(text).map(|_| text.to_owned())));
     let hosts = table.take("host").map_or(Some(Vec::new()), |value| hosts(&value));
     let methods = table.take("methods").map_or(Some(Vec::new()), |value| {
         all(&value, "write methods = [\"GET\"], or leave it out", value::method)

@@ -298,6 +298,14 @@ fn every_key_is_read() {
     assert!(!format!("{:?} {:?}", config.admin, config.cache).contains("s3cret"));
 }
 
+/// In the path of another, a segment may begin with `:`: it is written as it is.
+#[test]
+fn rewritten_path_may_have_a_segment_that_begins_with_a_colon() {
+    let config = read(&format!("{SMALLEST}rewrite = {{ path = \"/v1/:sync\" }}\n"));
+    let rewrite = config.routes[0].rewrite.as_ref().unwrap();
+    assert_eq!(rewrite.path.as_deref(), Some("/v1/:sync"));
+}
+
 #[test]
 fn columns_count_characters() {
     let text = "\u{feff}# é\n[server]\n\"\\u006cisten\" = \"é\" # é\ndrain = \"é\"\n";

@@ -214,10 +214,14 @@ fn plain(value: &Bson) -> Option<String> {
 
 /// A whole number without a point, and minus zero as zero, which it is equal to.
 fn double(number: f64) -> String {
-    if number.fract() == 0.0 {
-        return format!("{:.0}", number + 0.0);
+    match number {
+        // As decimals have them.
+        f64::INFINITY => "Infinity".to_owned(),
+        f64::NEG_INFINITY => "-Infinity".to_owned(),
+        _ if number.is_nan() => "NaN".to_owned(),
+        _ if number.fract() == 0.0 => format!("{:.0}", number + 0.0),
+        _ => plain(&Bson::Double(number)).unwrap_or_default(),
     }
-    plain(&Bson::Double(number)).unwrap_or_default()
 }
 
 /// A decimal as an integer or a double that is equal to it: `7` for `7.0`, `1000` for `1E+3`.

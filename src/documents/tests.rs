@@ -302,8 +302,11 @@ fn equal_ids_are_written_alike() {
             assert_eq!(id_of(id.clone()), text, "{id:?}");
         }
     }
-    for text in ["NaN", "Infinity", "-Infinity"] {
+    for (text, number) in
+        [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)]
+    {
         assert_eq!(id_of(decimal(text)), text);
+        assert_eq!(id_of(Bson::Double(number)), text);
     }
 }
 

@@ -20,7 +20,6 @@
 
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE,
     FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
@@ -132,7 +131,7 @@ fn parameters(query: &str) -> impl Iterator<Item = &str> {
 
 /// How many of each parameter are left. A query may have tens of thousands: to look for each among all of
 /// them would take a second.
-struct Left<'q>(HashMap<&'q str, usize, RandomState>);
+struct Left<'q>(HashMap<&'q str, usize>);
 
 impl<'q> Left<'q> {
     fn of(parameters: impl Iterator<Item = &'q str>) -> Self {

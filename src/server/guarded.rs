@@ -302,10 +302,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded
         }
         let begin = if G::ACKNOWLEDGES { Rest::until_silent_for } else { Rest::within };
         let Self { inner, rest, hearing, .. } = &mut *self;
-        let limit = || match &*hearing {
-            Some((limit, leave)) if leave.is_cancelled() => PATIENCE.min(*limit),
-            _ => PATIENCE,
-        };
-        rest.get_or_insert_with(|| Box::new(begin(limit()))).poll(inner, cx).map(Ok)
+        let rest = rest.get_or_insert_with(|| {
+            let rest = begin(PATIENCE);
+            Box::new(match hearing.take() {
+                Some((limit, leave)) => rest.hurried_by(limit, leave),
+                None => rest,
+            })
+        });
+        rest.poll(inner, cx).map(Ok)
     }
 }

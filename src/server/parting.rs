@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// So long a client that goes on sending is heard out, and so many octets more are read of it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,12 +27,14 @@ pub(super) struct Rest {
     timer: Pin<Box<Sleep>>,
     /// The timer begins anew with whatever comes, for so long.
     anew: Option<Duration>,
+    /// Once that comes, it is over in so long.
+    hurry: Option<(Duration, Pin<Box<WaitForCancellationFutureOwned>>)>,
 }
 
 impl Rest {
     /// It is over in so long at the latest.
     pub(super) fn within(limit: Duration) -> Self {
-        Self { left: MOST, timer: Box::pin(sleep(limit)), anew: None }
+        Self { left: MOST, timer: Box::pin(sleep(limit)), anew: None, hurry: None }
     }
 
     /// It is over once nothing has come for so long.
@@ -39,11 +42,27 @@ impl Rest {
         Self { anew: Some(limit), ..Self::within(limit) }
     }
 
+    /// The same with this limit, if it is shorter, from when this is cancelled.
+    pub(super) fn hurried_by(self, limit: Duration, leave: CancellationToken) -> Self {
+        Self { hurry: Some((limit, Box::pin(leave.cancelled_owned()))), ..self }
+    }
+
     /// Drops what comes. Ready when the other end has closed, or it has been long enough.
     pub(super) fn poll<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<()>
     where
         S: AsyncRead + Unpin,
     {
+        if let Some((limit, leave)) = &mut self.hurry
+            && leave.as_mut().poll(cx).is_ready()
+        {
+            let limit = *limit;
+            self.hurry = None;
+            self.anew = self.anew.map(|anew| anew.min(limit));
+            let end = Instant::now() + limit;
+            if end < self.timer.deadline() {
+                self.timer.as_mut().reset(end);
+            }
+        }
         let mut octets = [const { MaybeUninit::uninit() }; PIECE];
         while self.left > 0 {
             let mut piece = ReadBuf::uninit(&mut octets);

@@ -16,7 +16,8 @@ use super::balance::{self, By, Candidate, Choice};
 use super::beside::Beside;
 use super::names::{Whereto, host};
 use super::probe::Probes;
-use super::server::{Call, Server, ServerHealth, name};
+use super::server::{Call, Server, name};
+use super::standing::ServerHealth;
 use super::{Failure, LookupFailure};
 
 /// The servers of an upstream.

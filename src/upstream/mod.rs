@@ -49,8 +49,7 @@ pub use self::failure::{Cause, Failure};
 pub use self::figures::Snapshot;
 pub use self::outgoing::{Fields, Outgoing};
 pub use self::reply::{Incomplete, Reply};
-pub use self::server::ServerHealth;
-pub use self::standing::ServerState;
+pub use self::standing::{ServerHealth, ServerState};
 pub use self::tls::Unusable;
 
 use self::figures::Figures;

@@ -21,7 +21,7 @@ use super::lent::Lent;
 use super::names::Whereto;
 use super::outgoing::{self, Message};
 use super::probe::Checks;
-use super::standing::{Change, ServerState, Standing};
+use super::standing::{Change, ServerHealth, ServerState, Standing};
 use super::understood::understood;
 use super::{Content, Failure, Outgoing, Reply};
 
@@ -65,25 +65,6 @@ struct Record {
     /// When the checks last changed what they say.
     checked: Duration,
     last_failure: Option<(Duration, String)>,
-}
-
-/// How a server is.
-#[derive(Clone, Debug)]
-pub struct ServerHealth {
-    /// Its URL.
-    pub name: String,
-    /// Of a server that is given by name: the one of its addresses that this is, once there is one.
-    pub address: Option<SocketAddr>,
-    /// It is a backup.
-    pub backup: bool,
-    /// Whether it is asked.
-    pub state: ServerState,
-    /// For how long.
-    pub lasts: Duration,
-    /// How many requests it has.
-    pub in_flight: usize,
-    /// How long ago it failed last, and why.
-    pub last_failure: Option<(Duration, String)>,
 }
 
 /// A request that a server has. Dropping it ends that.
@@ -297,14 +278,24 @@ impl Server {
         let now = self.now();
         let mut record = self.record();
         let changed = record.checks.add(result.is_ok(), health);
+        let mut back = None;
         if let Err(why) = result {
             record.last_failure = Some((now, why.clone()));
+        } else if record.checks.is_healthy() {
+            // Requests that fail beside good checks are believed, as long as there are any.
+            let is_over = |at| now.saturating_sub(at) > health.interval;
+            if record.last_failure.as_ref().is_none_or(|(at, _)| is_over(*at)) {
+                back = record.standing.found_well(now);
+            }
         }
+        if changed.is_some() {
+            record.checked = now;
+        }
+        drop(record);
+        self.log(back, "");
         if changed.is_none() {
             return;
         }
-        record.checked = now;
-        drop(record);
         self.beside.free();
         let address = self.address().map(tracing::field::display);
         match result {

@@ -8,8 +8,9 @@
 //! | `Up` | as `balance` says | after so many failures in a row: `Ejected` |
 //! | `Ejected` | only if no other can be | when its time is over, by a request: `Trial`; by an answer: `Up` |
 //! | `Trial` | by one request | answered: `Up`; failed: `Ejected`, for twice as long |
-//! | `Failing` | like `Up`: there is no other, or nobody is to be left alone | answered: `Up` |
+//! | `Failing` | like `Up`: there is no other, or nobody is to be left alone | answered, or found well by a check: `Up` |
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::Eject;
@@ -57,6 +58,25 @@ pub enum ServerState {
     Failing,
     /// Its checks say so, whatever became of requests.
     Unhealthy,
+}
+
+/// How a server is.
+#[derive(Clone, Debug)]
+pub struct ServerHealth {
+    /// Its URL.
+    pub name: String,
+    /// Of a server that is given by name: the one of its addresses that this is, once there is one.
+    pub address: Option<SocketAddr>,
+    /// It is a backup.
+    pub backup: bool,
+    /// Whether it is asked.
+    pub state: ServerState,
+    /// For how long.
+    pub lasts: Duration,
+    /// How many requests it has.
+    pub in_flight: usize,
+    /// How long ago it failed last, and why.
+    pub last_failure: Option<(Duration, String)>,
 }
 
 /// What has become of a server.
@@ -117,6 +137,11 @@ impl Standing {
         let state = if self.state == State::Failing { State::New } else { State::Back };
         (self.state, self.since) = (state, now);
         Some(Change::Back)
+    }
+
+    /// A check has found it well, and no request has failed of late.
+    pub(super) fn found_well(&mut self, now: Duration) -> Option<Change> {
+        if self.state == State::Failing { self.answered(now, now) } else { None }
     }
 
     /// It has failed a request that began then.
@@ -379,6 +404,18 @@ mod tests {
         assert_eq!(standing.failed(secs(2), secs(14), &rules()), None);
         assert_eq!(standing.answered(secs(2), secs(14)), None);
         assert_eq!(standing.told(), (ServerState::Trial, secs(13)));
+    }
+
+    #[test]
+    fn check_brings_back_one_that_fails_and_is_asked() {
+        let (mut failing, _) = after(&[(1, '!'), (2, '!'), (3, '!')]);
+        assert_eq!(failing.told(), (ServerState::Failing, secs(3)));
+        assert_eq!(failing.found_well(secs(4)), Some(Change::Back));
+        assert_eq!(failing.told(), (ServerState::Up, secs(4)));
+        assert_eq!(failing.found_well(secs(5)), None);
+        let (mut ejected, _) = after(&[(1, '-'), (2, '-'), (3, '-')]);
+        assert_eq!(ejected.found_well(secs(4)), None);
+        assert_eq!(ejected.told(), (ServerState::Ejected, secs(3)));
     }
 
     #[test]

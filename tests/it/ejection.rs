@@ -1,9 +1,10 @@
 //! Servers that fail are left alone for a while, and told of.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::client::Ask;
 use crate::support::gateway::{Gateway, Setup};
@@ -215,6 +216,27 @@ async fn only_server_that_gives_no_answer_is_told_of_and_asked() {
         gateway.get("/a").await.code(200).body("1");
         assert_eq!(servers(&gateway).await[0]["state"], "up", "{eject}");
     }
+}
+
+#[tokio::test]
+async fn only_server_that_checks_find_well_is_up_without_a_request() {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let health = "health = { path = \"/healthz\", interval = \"20ms\", rise = 1, fall = 1 }";
+    let gateway = Gateway::setup_before(&[format!("http://{address}")]).upstream(health);
+    let gateway = gateway.start().await;
+    for _ in 0..5 {
+        gateway.get("/a").await.code(502);
+    }
+    assert_ne!(servers(&gateway).await[0]["state"], "up");
+    let origin = Origin::listen(address).await;
+    origin.on("/healthz").reply(ok("fine"));
+    let back = async {
+        while servers(&gateway).await[0]["state"] != "up" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.expect("it is never up");
+    origin.saw("/a", 0);
 }
 
 #[tokio::test]

@@ -240,6 +240,19 @@ async fn what_is_wrong_is_told_and_is_its_exit_code() {
     assert!(ran.err.starts_with("401: ") && ran.err.contains("hint: "), "{ran:?}");
 }
 
+#[tokio::test]
+async fn what_is_refused_for_its_target_is_explained() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin).await;
+    for url in ["http://shop.example/a/../b", "/a/../b"] {
+        let offline = larder(gateway.folder(), &["explain", "--offline", url]);
+        for ran in [explain(&gateway, &[url]), offline] {
+            assert_eq!(ran.code, Some(0), "{url}: {ran:?}");
+            assert!(ran.out.contains("dot segments in the target"), "{url}: {ran:?}");
+        }
+    }
+}
+
 #[test]
 fn its_help_teaches() {
     let ran = larder(Path::new("/"), &["explain", "--help"]);

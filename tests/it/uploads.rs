@@ -15,6 +15,7 @@ use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use larder::server::Drained;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -409,6 +410,21 @@ async fn who_is_answered_before_its_content_was_read_is_heard_out_where_a_drain_
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     client.leave().await;
     origin.saw("/a", 0);
+}
+
+/// It began before the drain, and would take longer.
+#[tokio::test]
+async fn who_is_heard_out_already_does_not_outlast_a_drain() {
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).server("drain = \"1s\"");
+    let gateway = setup.route("max_request_body = \"4B\"").start().await;
+    let mut client = Line::to(gateway.address()).await;
+    client.send("PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+    // Nothing more is sent to it, and it does not close.
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert_eq!(gateway.drain().await, Drained::All);
+    drop(client);
 }
 
 #[tokio::test]

@@ -222,7 +222,10 @@ async fn interim_responses_pass_through_and_are_never_stored() {
         Step::Send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"),
         Step::Send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\n"),
         Step::Send("x-hop: 1\r\n\r\n"),
-        Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: max-age=60\r\n\r\n1"),
+        Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncache-control: max-age=60\r\n"),
+        Step::Send("connection: close\r\n\r\n1"),
+        // To close with content unread would reset the connection.
+        Step::Stay,
     ])
     .await;
     let gateway = Gateway::setup_before(&[origin.url()]).start().await;

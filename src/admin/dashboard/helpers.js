@@ -63,7 +63,7 @@ export function states ({ health, store, upstreams, warming, changes }) {
     for (const server of servers) {
       const more = joined(`${server.in_flight} in flight`, server.backup ? 'backup' : '', waiting ? `${waiting} wait` : '', server.last_failure ? `last failure ${new Date(server.last_failure.at).toLocaleTimeString('en-GB')}: ${server.last_failure.text}` : '')
       const address = server.address && !server.server.includes(server.address) ? ` (${server.address})` : ''
-      add(`${name} ${server.server}${address}`, server.state, KINDS[server.state] ?? 'bad', more, true)
+      add(`${name} ${server.server}${address}`, server.state, KINDS[server.state] ?? 'bad', more, server.state !== 'failing')
     }
     for (const failure of failures) add(`${name} ${failure.server}`, 'name not found', 'bad', joined(since(failure.since), failure.text), true)
     const { retries, retries_denied: denied, passed_over: passed } = upstreams[name] ?? {}

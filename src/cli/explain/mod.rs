@@ -19,10 +19,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Draft, Faults, MAX_QUERY_BODY};
+use crate::message;
 use crate::octets;
 use crate::service::Assembly;
 use crate::terminal;
-use crate::warm::Page;
 
 use super::admin::{Admin, is_problem};
 use super::{Exit, listener, raw, runtime, say, shown, with_hint};
@@ -206,7 +206,7 @@ fn no_url(url: &str) -> Option<String> {
     if url.starts_with('/') {
         return None;
     }
-    let why = Page::of(url).err()?;
+    let why = message::of_url(url).err()?;
     let url = shown(url);
     let hint = if url.contains("://") {
         String::new()
