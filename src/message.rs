@@ -25,8 +25,8 @@ use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
 pub use self::behalf::{
-    Behalf, CLIENT_CERT, has_underscore, is_client_cert, remove_claims, remove_underscored,
-    set_client_cert, set_forwarded, write_address,
+    Behalf, CLIENT_CERT, has_underscore, is_client_cert, is_spelt, remove_claims,
+    remove_underscored, set_client_cert, set_forwarded, write_address,
 };
 pub use self::extended::Extended;
 pub use self::hops::{count_forward, forwards_left};

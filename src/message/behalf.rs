@@ -58,8 +58,9 @@ pub(super) fn is_claim(name: &str) -> bool {
     }
 }
 
-/// Whether a name is this one, in one spelling or the other.
-fn is_spelt(name: &str, claim: &str) -> bool {
+/// Whether a name is this one, in one spelling or the other: servers that make variables of fields take `_` for
+/// `-` (RFC 3875 §4.1.18).
+pub fn is_spelt(name: &str, claim: &str) -> bool {
     let octets = name.bytes().map(|octet| if octet == b'_' { b'-' } else { octet });
     name.len() == claim.len() && octets.eq(claim.bytes())
 }

@@ -15,7 +15,7 @@ use super::cache_control::RequestDirectives;
 use super::freshness::Freshness;
 use super::status::Forward;
 use super::storing::Rules;
-use crate::message::has_own_hop_by_hop;
+use crate::message::{has_own_hop_by_hop, is_spelt};
 
 /// Whether a stored response answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +115,7 @@ const OTHER_METHOD: [&str; 3] = ["x-http-method-override", "x-http-method", "x-m
 
 fn asks_for_another_method(name: &str) -> bool {
     // As most names begin, it does not.
-    name.starts_with('x') && OTHER_METHOD.iter().any(|known| may_be_read_as(name, known))
-}
-
-/// Whether servers that make variables of fields, for which `_` is `-` (RFC 3875 §4.1.18), read a name as
-/// another.
-fn may_be_read_as(name: &str, other: &str) -> bool {
-    name.len() == other.len()
-        && name
-            .bytes()
-            .zip(other.bytes())
-            .all(|(octet, wanted)| octet == wanted || octet == b'_' && wanted == b'-')
+    name.starts_with('x') && OTHER_METHOD.iter().any(|known| is_spelt(name, known))
 }
 
 /// What went wrong with a request that went forward.

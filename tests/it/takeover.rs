@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::process::Command;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::support::client::{Ask, Http2};
-use crate::support::origin::{Origin, ok, pieces, status};
+use crate::support::client::{Ask, Got, Http2};
+use crate::support::origin::{Held, Origin, ok, pieces, status};
 use crate::support::pki::Pki;
 use crate::support::program::{Running, larder};
 use crate::support::wire::Line;
@@ -80,6 +80,16 @@ impl Stage {
 
     fn get(&self, target: &str) -> Ask {
         Ask::new(self.listen, "GET", target).field("host", "shop.example")
+    }
+
+    /// A write to `/a` that the origin has and does not answer yet.
+    async fn held_write(&self) -> (Held, JoinHandle<Got>) {
+        let asked = self.origin.count("/a");
+        let gate = self.origin.on("/a").method("PUT").hold(status(204));
+        let put = Ask::new(self.listen, "PUT", "/a").field("host", "shop.example");
+        let write = tokio::spawn(put.send());
+        until("the origin is asked", || self.origin.count("/a") == asked + 1).await;
+        (gate, write)
     }
 }
 
@@ -425,10 +435,8 @@ async fn what_one_process_invalidates_neither_serves() {
     let mut stays = Line::to(stage.listen).await;
     stays.send("GET /b HTTP/1.1\r\nhost: shop.example\r\n\r\n").await;
     stays.until("\r\n\r\nold").await;
-    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
     let put = |target| Ask::new(stage.listen, "PUT", target).field("host", "shop.example");
-    let write = tokio::spawn(put("/a").send());
-    until("the origin is asked", || stage.origin.count("/a") == 1).await;
+    let (gate, write) = stage.held_write().await;
 
     let second = stage.next().await;
     first.says(LEAVING).await;
@@ -458,10 +466,7 @@ async fn a_third_process_waits_until_the_first_has_ended() {
     stage.drain = "30s";
     stage.origin.on("/a").reply(ok("old").max_age(600));
     let mut first = stage.first().await;
-    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
-    let put = Ask::new(stage.listen, "PUT", "/a").field("host", "shop.example");
-    let write = tokio::spawn(put.send());
-    until("the origin is asked", || stage.origin.count("/a") == 1).await;
+    let (gate, write) = stage.held_write().await;
     let mut second = stage.next().await;
     first.says(LEAVING).await;
     stage.get("/a").send().await.body("old").status("fwd=uri-miss; stored");
@@ -498,10 +503,7 @@ async fn a_third_process_does_not_wait_any_longer_when_the_second_is_told_to_sto
     stage.drain = "5m";
     stage.origin.on("/a").reply(ok("1").max_age(600));
     let mut first = stage.first().await;
-    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
-    let put = Ask::new(stage.listen, "PUT", "/a").field("host", "shop.example");
-    let write = tokio::spawn(put.send());
-    until("the origin is asked", || stage.origin.count("/a") == 1).await;
+    let (gate, write) = stage.held_write().await;
     let mut second = stage.next().await;
     first.says(LEAVING).await;
     let stopping = async {
@@ -537,10 +539,7 @@ async fn the_disk_goes_with_the_listeners() {
     for target in ["/a", "/b"] {
         stage.get(target).send().await.status("fwd=uri-miss; stored");
     }
-    let gate = stage.origin.on("/a").method("PUT").hold(status(204));
-    let put = Ask::new(stage.listen, "PUT", "/a").field("host", "shop.example");
-    let write = tokio::spawn(put.send());
-    until("the origin is asked", || stage.origin.count("/a") == 2).await;
+    let (gate, write) = stage.held_write().await;
     let mut new = stage.next().await;
     old.says(LEAVING).await;
     for target in ["/a", "/b"] {
