@@ -16,15 +16,20 @@ def measure(bench):
     rounds, seconds = bench.turns = bench.options.compared["hits"]
     chosen = works.chosen(bench.options)
     samples = bench.samples["hits"] = {work.name: {name: [] for name in bench.names} for work in chosen}
-    for number in range(1, rounds + 1):
+    for number in report.turns(rounds, lambda: not chosen):
         with contextlib.ExitStack() as stack:
-            bench.say(f"hits: round {number} of {rounds}")
+            bench.say(f"hits: round {number}")
             servers = bench.start_servers(stack)
             for work in chosen:
                 found = bench.in_turn(f"hits: {work.name}", ready(bench, servers, work),
                                       lambda server: bench.load.work(server, work, seconds), 1)
                 for name, rounds_of in samples[work.name].items():
                     rounds_of += found.get(name, [None])
+        if number >= rounds:
+            settled = [work for work in chosen if report.is_settled(samples[work.name], "nginx")]
+            bench.note_rounds(", ".join(work.name for work in settled), number, rounds)
+            chosen = [work for work in chosen if work not in settled]
+    bench.note_rounds(", ".join(work.name for work in chosen), number, rounds)
     for work, by_server in samples.items():
         samples[work] = {name: found for name, found in by_server.items() if any(found)}
 

@@ -38,7 +38,8 @@ def measure(bench):
         samples["requests"] = bench.in_turn(
             "misses: 1 KiB", servers,
             lambda server: bench.load.forward(
-                server, "GET", PATHS[SMALL], 0, min(rate, highest[server.name] / 2), seconds), rounds, seconds)
+                server, "GET", PATHS[SMALL], 0, min(rate, highest[server.name] / 2), seconds), rounds, seconds,
+            base="nginx-proxy")
         # The origin itself comes first in each round: the others are compared with it.
         everyone = [bench.load.origin, *servers]
         for key, length in (("first", SMALL), ("first-large", LARGE)):

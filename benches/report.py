@@ -6,19 +6,39 @@ import platform
 import re
 import subprocess
 from pathlib import Path
-from statistics import median
+from statistics import median, stdev
+
+# How many times the usual rounds there are at most, and the relative error of a ratio that asks for no more of them.
+MOST, SURE = 4, 0.03
 
 
 def middle(samples, key):
     return median(sample[key] for sample in samples)
 
 
+def ratios(samples, others):
+    """How many times the processor time of `others`, round by round."""
+    return [a["cpu"] / b["cpu"] for a, b in zip(samples, others) if a and b]
+
+
 def ratio(samples, others):
-    """How many times the processor time of `others`, compared round by round."""
-    pairs = [(a, b) for a, b in zip(samples, others) if a and b]
-    if not pairs:
-        return "–"
-    return f"{median(a['cpu'] / b['cpu'] for a, b in pairs):.2f}"
+    found = ratios(samples, others)
+    return f"{median(found):.2f}" if found else "–"
+
+
+def turns(rounds, is_settled):
+    """The numbers of the rounds: those asked for, and then as many more as it takes, up to `MOST` times as many."""
+    for number in range(1, MOST * rounds + 1):
+        if number > rounds and is_settled():
+            return
+        yield number
+
+
+def is_settled(by_server, base):
+    """Whether the medians of the ratios to `base` are known to `SURE`: a median of n has 1.25/√n times the standard
+    deviation of one. What was measured less than three times tells nothing of that, and is left as it is."""
+    every = [ratios(rounds, by_server.get(base, [])) for rounds in by_server.values()]
+    return all(1.25 * stdev(found) / len(found) ** 0.5 <= SURE * median(found) for found in every if len(found) > 2)
 
 
 def table(head, rows):

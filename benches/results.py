@@ -96,7 +96,7 @@ def ratios(runs):
     for work, by_server in works(samples_of(runs)).items():
         base = by_server.get("nginx", [])
         for name, rounds in by_server.items():
-            pairs = [it["cpu"] / other["cpu"] for it, other in zip(rounds, base) if it and other]
+            pairs = report.ratios(rounds, base)
             if pairs and rounds is not base:
                 found[f"{work}, {name}"] = median(pairs)
     return found
