@@ -267,10 +267,29 @@ pub fn cookie<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     cookies(fields, name).next()
 }
 
-/// Whether there are several cookies of this name with different values: each server would choose its own.
+/// Whether each server would choose a value of its own for the cookie of this name: there are several with
+/// different ones, or where one ends can be read in two ways.
 pub fn is_doubtful_cookie(fields: &HeaderMap, name: &str) -> bool {
     let mut cookies = cookies(fields, name);
     cookies.next().is_some_and(|first| cookies.any(|other| other != first))
+        || has_open_quote(fields)
+}
+
+/// Whether a cookie begins a quoted value that does not end before the next `;`. RFC 6265 §4.1.1 knows none, but
+/// some servers read on to the quote that ends it, and others take what comes between for cookies.
+pub fn has_open_quote(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let mut pairs = lines
+        .filter(|line| line.contains(&b'"'))
+        .flat_map(|line| line.split(|octet| *octet == b';'));
+    pairs.any(|pair| {
+        let begin = pair.iter().position(|octet| *octet == b'=').map_or(0, |at| at + 1);
+        let value = pair.get(begin..).unwrap_or_default().trim_ascii();
+        let within = value.strip_prefix(b"\"");
+        // One that is escaped ends nothing, for those who read escapes.
+        let is_closed = |it: &[u8]| it.strip_suffix(b"\"").is_some_and(|it| !it.ends_with(b"\\"));
+        within.is_some_and(|within| !is_closed(within))
+    })
 }
 
 /// All cookies of this name.
@@ -615,6 +634,25 @@ mod tests {
             let (name, value) = cdn_loop(&HeaderValue::from_static("shop-1"));
             found.append(name, value);
             assert!(has_come_through(&found, b"shop-1"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_of_cookies() {
+        for (lines, expected) in [
+            (vec![], false),
+            (vec!["a=1; b=2"], false),
+            (vec![r#"a="1"; b="2 3" "#, r#"c="""#], false),
+            (vec![r#"a={"b":"1"}; c=1"2; d=1""#], false),
+            (vec![r#"a="1; b=2; c=""#], true),
+            (vec!["b=2", r#"a= "1"#], true),
+            (vec![r#"a=""#], true),
+            (vec![r#"a="1\"; b=2; c=""#], true),
+            (vec![r#""a; b=2; c""#], true),
+        ] {
+            let sent = fields(&lines.iter().map(|line| ("cookie", *line)).collect::<Vec<_>>());
+            assert_eq!(has_open_quote(&sent), expected, "{lines:?}");
+            assert_eq!(is_doubtful_cookie(&sent, "b"), expected, "{lines:?}");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::config::FieldChanges;
 use crate::config::Rewrite;
 use crate::config::pattern::Piece;
 use crate::config::pattern::pieces;
+use crate::message;
 
 /// Turns targets of clients into those of the upstream, and back.
 #[derive(Debug)]
@@ -109,9 +110,10 @@ impl Rewriting {
             });
         }
         let uri: Uri = target.parse().ok()?;
-        let named = uri.authority()?.as_str();
         let said = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
-        let is_named = |host: &str| host.eq_ignore_ascii_case(named);
+        let normal = |host: &str| message::normal_authority(said, host).ok();
+        let named = Some(normal(uri.authority()?.as_str())?);
+        let is_named = |host: &str| normal(host) == named;
         let servers = self.servers.iter().filter(|(_, host)| is_named(host));
         let schemes: Vec<&str> = servers.map(|(scheme, _)| scheme.as_str()).collect();
         if schemes.is_empty() && !hosts.iter().any(|host| is_named(host)) {
@@ -279,6 +281,17 @@ mod tests {
             ("http://shop.test/v2/1.d/b", Some("http://shop.test/api/1/b"), "the client's"),
             ("http://10.0.0.1:81/v2/1.d/b", Some("https://shop.test/api/1/b"), "a server's"),
             ("http://10.0.0.1/v2/1.d/b", None, "another port"),
+            (
+                "http://inner:80/v2/1.d/b",
+                Some("https://shop.test/api/1/b"),
+                "the scheme's own port",
+            ),
+            (
+                "http://shop.test:80/v2/1.d/b",
+                Some("http://shop.test/api/1/b"),
+                "the client's, with it",
+            ),
+            ("https://inner:80/v2/1.d/b", None, "the port of the other scheme"),
             ("/v3/1.d/b", None, "another path"),
             ("/v2/1/b", None, "another form"),
             ("/v2/.d/b", None, "nothing captured"),

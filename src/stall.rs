@@ -66,7 +66,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        // Of TLS, the end is written as well.
+        let closed = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.stall.watch(Way::Flush, closed, cx)
     }
 }
 
@@ -125,7 +127,36 @@ impl Stall {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
+
+    /// Where nothing can be written, and TLS still has its end to write.
+    struct Full;
+
+    impl AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_cannot_be_written_is_given_up() {
+        let ended = Patient::new(Full, Duration::ZERO).shutdown().await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 
     #[tokio::test]
     async fn only_who_takes_nothing_for_so_long_is_given_up() {

@@ -1,4 +1,20 @@
-//! What a target must not have.
+//! What a target must have, and must not.
+
+use http::Uri;
+
+/// Gives a target whose path is empty the one that this means (RFC 9110 §4.2.3): `http://host?query` asks for
+/// `/?query`. That is an error where it makes the target too long.
+pub fn complete(uri: &mut Uri) -> Result<(), &'static str> {
+    let Some(target) = uri.path_and_query().filter(|target| target.as_str().starts_with('?'))
+    else {
+        return Ok(());
+    };
+    let target = format!("/{}", target.as_str()).try_into();
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(target.map_err(|_| "a target that is too long")?);
+    *uri = Uri::from_parts(parts).map_err(|_| "no target")?;
+    Ok(())
+}
 
 /// Whether a path has a segment `.` or `..`, in whatever way a server might read it: with dots or slashes that are
 /// percent-encoded, a slash turned round, or parameters behind the dots.
@@ -47,6 +63,34 @@ fn find_dot_segment(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_path() {
+        for (given, meant) in [
+            ("http://shop.example?b=/", "http://shop.example/?b=/"),
+            ("http://shop.example?", "http://shop.example/?"),
+            ("http://shop.example", "http://shop.example/"),
+            ("http://shop.example/?b", "http://shop.example/?b"),
+            ("/a?b", "/a?b"),
+            ("*", "*"),
+            ("shop.example:80", "shop.example:80"),
+        ] {
+            let mut uri: Uri = given.parse().unwrap();
+            complete(&mut uri).unwrap();
+            assert_eq!(uri.to_string(), meant);
+            let target = uri.path_and_query().map_or("", |target| target.as_str());
+            assert!(meant.ends_with(target) && !target.starts_with('?'), "{target}");
+        }
+        // As it comes in `:path` where there is no `:authority`.
+        let mut alone = Uri::from_parts({
+            let mut parts = http::uri::Parts::default();
+            parts.path_and_query = Some("?b".try_into().unwrap());
+            parts
+        })
+        .unwrap();
+        complete(&mut alone).unwrap();
+        assert_eq!(alone.path_and_query().unwrap().as_str(), "/?b");
+    }
 
     #[test]
     fn dot_segments() {

@@ -163,6 +163,7 @@ impl Gateway {
         if notable.underscores && !self.underscores {
             message::remove_underscored(&mut head.headers);
         }
+        target::complete(&mut head.uri)?;
         let has_dots = target::has_dot_segments(head.uri.path());
         (!has_dots).then_some(()).ok_or("dot segments in the target")
     }

@@ -295,7 +295,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Guard + Unpin> AsyncWrite for Guarded
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.rest.is_none() {
-            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            let was_stalled = self.inner.is_stalled();
+            let closed = Pin::new(&mut self.inner).poll_shutdown(cx);
+            self.look(was_stalled);
+            ready!(closed)?;
             if !self.has_more() {
                 return Poll::Ready(Ok(()));
             }

@@ -36,7 +36,7 @@ use tracing::debug;
 
 use crate::bounded::Shared;
 use crate::config::{JwksUrl, Jwt, JwtKeys, TokenFrom};
-use crate::message::cookies;
+use crate::message::{cookies, has_open_quote};
 use crate::recent::Recent;
 
 use self::jws::Parts;
@@ -296,7 +296,7 @@ impl Reader {
         match &self.jwt.from {
             TokenFrom::Cookie(name) => {
                 let mut cookies = cookies(fields, name);
-                cookies.next().filter(|_| cookies.next().is_none())
+                cookies.next().filter(|_| cookies.next().is_none() && !has_open_quote(fields))
             }
             TokenFrom::Field(name) => only(fields, name).map(<[u8]>::trim_ascii),
             TokenFrom::Authorization => {

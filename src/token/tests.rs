@@ -282,6 +282,11 @@ fn where_tokens_are_found() {
         (from(TokenFrom::Authorization), one(&AUTHORIZATION, format!("Basic {token}")), false),
         (from(TokenFrom::Authorization), one(&AUTHORIZATION, token.clone()), false),
         (from(TokenFrom::Cookie("t".to_owned())), one(&COOKIE, format!("a=1; t={token}")), true),
+        (
+            from(TokenFrom::Cookie("t".to_owned())),
+            one(&COOKIE, format!("a=\"; t={token}; b=\"")),
+            false,
+        ),
         (from(TokenFrom::Cookie("t".to_owned())), one(&AUTHORIZATION, token.clone()), false),
         (from(TokenFrom::Field(field.clone())), one(&field, token.clone()), true),
     ] {

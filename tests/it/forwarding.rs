@@ -79,6 +79,7 @@ async fn origin_is_told_on_whose_behalf_whatever_the_client_says() {
         ("x-forwarded-host", "evil"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-port", "1"),
+        ("x-forwarded-user", "evil"),
         ("x-forwarded-prefix", "/evil"),
         ("x-real-ip", "evil"),
         ("x-original-url", "/evil"),

@@ -77,6 +77,24 @@ async fn absolute_form_is_forwarded_in_origin_form() {
     gateway.get("/a?b").await.status("hit");
 }
 
+/// RFC 9110 §4.2.3: it asks for `/`.
+#[tokio::test]
+async fn an_empty_path_is_the_root() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/?b").reply(ok("1").max_age(60));
+    let head = "GET http://HOST?b HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n";
+    assert!(answer(&gateway, head).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    origin.saw("/?b", 1);
+    gateway.get("/?b").await.status("hit");
+    // A write to it makes wrong what is stored.
+    let head = "POST http://HOST?b HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\
+                Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert!(answer(&gateway, head).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    gateway.get("/?b").await.status("fwd=stale");
+    origin.saw("/?b", 3);
+}
+
 #[tokio::test]
 async fn unclear_framing_is_refused() {
     let origin = Origin::start().await;
