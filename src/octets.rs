@@ -69,6 +69,18 @@ pub fn request(
     Some((target, fields(octets, parsed.headers, 0, is_usual)?, length))
 }
 
+/// What a request of HTTP/1.1 asks for by the line of its octets that it begins with. None: it is no such line.
+#[inline]
+pub fn request_line(octets: &Bytes, line: &[u8]) -> Option<Uri> {
+    let mut parsed = httparse::Request::new(&mut []);
+    // The line alone, behind which fields would come.
+    parsed.parse(line).ok()?;
+    if parsed.version? != 1 {
+        return None;
+    }
+    Uri::from_maybe_shared(octets.slice_ref(parsed.path?.as_bytes())).ok()
+}
+
 /// The status and the fields of a response of HTTP/1.1, these as above and with room for so many `more`, and how
 /// long its head is.
 #[inline]

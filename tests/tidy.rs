@@ -112,6 +112,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "interim",
             "message",
             "octets",
+            "recent",
             "semantics",
             "stall",
             "stats",

@@ -1,11 +1,22 @@
 //! A request, read out of its octets as hyper would read it.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, UPGRADE};
-use http::{HeaderName, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::octets;
+use crate::recent::Recent;
 use crate::upstream::Arriving;
+
+/// The fields of a longer head are not kept: they share its octets.
+const LONGEST: usize = 4096;
+
+thread_local! {
+    /// What requests came with: most clients send the same fields each time.
+    static FIELDS: RefCell<Recent<HeaderMap>> = RefCell::default();
+}
 
 /// The methods that are read here, and what a request with each begins with.
 const METHODS: [(&[u8], Method); 5] = [
@@ -21,13 +32,45 @@ pub(super) fn read(piece: &[u8]) -> Option<(Request<Arriving>, Bytes)> {
     let (_, method) = METHODS.iter().find(|(begins, _)| piece.starts_with(begins))?;
     // One memory for all values, for the target and for the content.
     let octets = Bytes::copy_from_slice(piece);
-    let is_usual = |name: &HeaderName, _: &_| !matches!(*name, CONNECTION | EXPECT | UPGRADE);
-    let (target, fields, length) = octets::request(&octets, is_usual)?;
+    let (target, fields, length) = head(&octets)?;
     let mut request = Request::new(Arriving::Whole(octets.slice(length..)));
     *request.method_mut() = method.clone();
     *request.uri_mut() = target;
     *request.headers_mut() = fields;
     Some((request, octets))
+}
+
+/// The target, the fields, and how long the head is. Where nothing comes behind that, the fields may be those of a
+/// request before, if they are the same octets: to compare these takes much less than to read them.
+fn head(octets: &Bytes) -> Option<(Uri, HeaderMap, usize)> {
+    if octets.len() > LONGEST || !octets.ends_with(b"\r\n\r\n") {
+        return octets::request(octets, is_usual);
+    }
+    let line = octets.iter().position(|octet| *octet == b'\n')? + 1;
+    let (begin, fields) = octets.split_at_checked(line)?;
+    let mut target = None;
+    let found = FIELDS.with_borrow_mut(|recent| {
+        recent.get_or(fields, |_| {
+            let whole = octets::request(octets, is_usual).ok_or(None)?;
+            if whole.2 < octets.len() {
+                return Err(Some(whole));
+            }
+            target = Some(whole.0);
+            Ok(whole.1)
+        })
+    });
+    match found {
+        Ok(fields) => {
+            let target = target.or_else(|| octets::request_line(octets, begin))?;
+            Some((target, fields, octets.len()))
+        }
+        Err(whole) => whole,
+    }
+}
+
+/// Whether hyper need not look at a field.
+fn is_usual(name: &HeaderName, _: &HeaderValue) -> bool {
+    !matches!(*name, CONNECTION | EXPECT | UPGRADE)
 }
 
 #[cfg(test)]
@@ -55,6 +98,47 @@ mod tests {
             ("PATCH * HTTP/1.1\r\n\r\n", "PATCH * b\"\""),
         ] {
             assert_eq!(seen(piece).as_deref(), Some(expected), "{piece}");
+        }
+    }
+
+    /// It takes fields that come twice to be kept, and once more to be found.
+    #[test]
+    fn the_same_fields_are_read_alike() {
+        let same = "HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a:  2 \r\nContent-Length: 0\r\n\r\n";
+        let seen_of = "host=a x-a=1 x-a=2 content-length=0";
+        for (begin, expected) in [
+            ("GET /1?a", Some("GET /1?a")),
+            ("DELETE /2", Some("DELETE /2")),
+            ("POST http://a/3", Some("POST http://a/3")),
+            ("GET *", Some("GET *")),
+            ("GET  /4", None),
+            ("GET /5 /6", None),
+            ("GET /\x7f", None),
+            ("HEAD /7", None),
+            ("GET ", None),
+        ] {
+            for time in 0..4 {
+                let expected = expected.map(|begin| format!("{begin} {seen_of} b\"\""));
+                assert_eq!(seen(&format!("{begin} {same}")), expected, "{begin}, {time}");
+            }
+        }
+        for _ in 0..4 {
+            let older = same.replace("1.1", "1.0");
+            assert_eq!(seen(&format!("GET / {older}")), None, "of another version");
+        }
+    }
+
+    #[test]
+    fn a_content_is_none_of_the_fields() {
+        let piece = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n\r\n\r\n";
+        for _ in 0..4 {
+            let expected = "POST / content-length=4 b\"\\r\\n\\r\\n\"";
+            assert_eq!(seen(piece).as_deref(), Some(expected));
+        }
+        let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "b".repeat(LONGEST));
+        for _ in 0..4 {
+            let expected = format!("GET /{} host=a b\"\"", "b".repeat(LONGEST));
+            assert_eq!(seen(&long), Some(expected));
         }
     }
 
