@@ -91,7 +91,7 @@ async fn an_empty_path_is_the_root() {
     let head = "POST http://HOST?b HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\
                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert!(answer(&gateway, head).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    gateway.get("/?b").await.status("fwd=stale");
+    gateway.get("/?b").await.status("fwd=uri-miss; stored");
     origin.saw("/?b", 3);
 }
 
