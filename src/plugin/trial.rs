@@ -43,7 +43,7 @@ pub struct Line {
 /// What `key` decided, with the policy's own parts rather than the whole key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyTrial {
-    /// These parts. Two equal lists are one key, in one route and for one authority.
+    /// These parts. Two equal lists are one key, in one route and for one scheme and authority.
     Parts {
         /// Names and values as the plugin gave them, in order.
         exact: Vec<(String, String)>,

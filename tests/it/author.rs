@@ -1,6 +1,7 @@
 //! The commands of a policy's author, through the program.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -322,6 +323,30 @@ fn a_new_policy_builds_and_passes() {
                     note   it asks to see the field `x-unused`, but no answer in these cases depends on it\n\
                     target/wasm32-unknown-unknown/release/by_tenant.wasm: 6 ok, 0 failed, 2 secrets came out\n";
     assert_eq!(steady(rest), expected);
+}
+
+#[test]
+fn the_smallest_policy_is_a_crate_of_its_own() {
+    const README: &str = include_str!("../../plugins/README.md");
+    const FILES: [&str; 3] = ["Cargo.toml", ".cargo/config.toml", "src/lib.rs"];
+
+    // The folder of the plugins, with one more in it.
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(root().join("plugins")).unwrap() {
+        let entry = entry.unwrap();
+        symlink(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let own = folder.path().join("by-tenant");
+    let (_, section) = README.split_once("## The smallest policy that works\n").unwrap();
+    let blocks = section.split("```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(|block| block.split_once('\n'));
+    for (name, (_, text)) in FILES.into_iter().zip(blocks) {
+        let file = own.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let arguments = ["metadata", "--offline", "--no-deps", "--format-version", "1"];
+    cargo(&own, Command::new("cargo").args(arguments));
 }
 
 /// Builds a policy with the compiler that `plugins/build` would take: the one in PATH if it has the

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::ask::{Answer, Ask, Asked, Most};
 use crate::config::cases::{Case, Cause, Covered, MaxAge, Question, Request, Stored};
+use crate::message;
 use crate::plugin::{Failure, Invalidated, KeyTrial, Line, Scope, StoringAnswer};
 use crate::terminal;
 
@@ -161,13 +162,18 @@ impl Trial<'_> {
         let is_bypass = keys.iter().any(|key| matches!(key, KeyTrial::Bypass(_)));
         if is_bypass || keys.iter().any(|key| key != first) {
             self.problem("one key for all", listed(requests, keys));
+            return;
+        }
+        let origins: HashSet<_> = requests.iter().map(origin).collect();
+        if origins.len() > 1 {
+            let expected = "one scheme and authority, which are part of every key";
+            self.problem(expected, listed(requests, keys));
         }
     }
 
     fn different(&mut self, requests: &[Request], keys: &[&KeyTrial]) {
         let own = requests.iter().zip(keys).filter_map(|(request, key)| match key {
-            // The host's own part: no policy can make two authorities share.
-            KeyTrial::Parts { exact, .. } => Some((&request.authority, exact)),
+            KeyTrial::Parts { exact, .. } => Some((origin(request), exact)),
             KeyTrial::Bypass(_) => None,
         });
         let own: HashSet<_> = own.collect();
@@ -232,6 +238,15 @@ impl fmt::Display for Ask {
             }
         }
     }
+}
+
+/// Scheme and authority, the authority as the gateway has it in a key: no policy can make two of them
+/// share.
+fn origin(request: &Request) -> (&str, String) {
+    let (scheme, authority) = (request.scheme.as_str(), &request.authority);
+    // The gateway would refuse one that has no normal form.
+    let normal = message::normal_authority(scheme, authority);
+    (scheme, normal.unwrap_or_else(|_| authority.clone()))
 }
 
 /// A machine can be too busy for one of two calls; that is told as the failure that it is.
