@@ -42,7 +42,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Between two paced answers: a hundred a second.
@@ -73,7 +73,11 @@ async fn serve(address: SocketAddr, head_limit: Option<Duration>) -> Result<(), 
     if head_limit.is_some() {
         http.timer(TokioTimer::new());
     }
-    let listener = TcpListener::bind(address).await?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // As Larder's: 512 connections may come at once.
+    let listener = socket.listen(4096)?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

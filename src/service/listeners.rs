@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fault, Listener, ListenerTls};
@@ -14,6 +14,11 @@ use crate::server::{Listening, Secured, Server};
 use super::supervised::Sockets;
 use super::warming::Asked;
 use super::{NotStarted, Parts};
+
+/// So many connections may wait to be accepted, if the kernel lets them (`net.core.somaxconn`, and that is its own default):
+/// of more that come at once, as when a gateway has been started anew, the first packets are dropped, and their clients
+/// try again after a second.
+const BACKLOG: u32 = 4096;
 
 /// Where the gateway listens, before it answers.
 pub struct Listeners {
@@ -30,23 +35,26 @@ impl Listeners {
     ///
     /// # Errors
     /// [`NotStarted::Listening`]: one is not to be had.
-    pub async fn bind(config: &Config) -> Result<Self, NotStarted> {
-        Self::bind_or_take(config, Vec::new(), &mut Sockets::default()).await
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn bind(config: &Config) -> Result<Self, NotStarted> {
+        Self::bind_or_take(config, Vec::new(), &mut Sockets::default())
     }
 
     /// The same, but for those that are among these, of another process, or passed to this one: they are used.
     /// What was passed and is not used is left there.
-    pub(super) async fn bind_or_take(
+    pub(super) fn bind_or_take(
         config: &Config,
         mut known: Vec<std::net::TcpListener>,
         passed: &mut Sockets,
     ) -> Result<Self, NotStarted> {
         let mut clients = Vec::new();
         for listener in config.server.listeners() {
-            clients.push(listen(listener.listen, &mut known, passed).await?);
+            clients.push(listen(listener.listen, &mut known, passed)?);
         }
         let operators = match &config.admin {
-            Some(admin) => Some(listen(admin.listen, &mut known, passed).await?),
+            Some(admin) => Some(listen(admin.listen, &mut known, passed)?),
             None => None,
         };
         Ok(Self::open(clients, operators))
@@ -123,7 +131,7 @@ pub(super) fn asked(config: &Config, server: &Server) -> Asked {
 }
 
 /// Listens on an address, by one of those that are `known` or `passed` if it is there.
-async fn listen(
+fn listen(
     address: SocketAddr,
     known: &mut Vec<std::net::TcpListener>,
     passed: &mut Sockets,
@@ -134,7 +142,40 @@ async fn listen(
     let passed = passed.take(address);
     let listener = match known.or(passed) {
         Some(listener) => TcpListener::from_std(listener),
-        None => TcpListener::bind(address).await,
+        None => bind(address),
     };
     listener.map_err(|source| NotStarted::Listening { address, source })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let of = if address.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
+    let socket = of()?;
+    // Connections of a process that has ended may still be on their way out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_may_wait_as_the_kernel_lets() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for number in 0..most.trim().parse::<usize>().unwrap().min(500) {
+            // What is dropped is sent again after a second, and dropped.
+            let stream = timeout(Duration::from_secs(20), TcpStream::connect(address)).await;
+            waiting.push(stream.unwrap_or_else(|_| panic!("{number} may wait")).unwrap());
+        }
+    }
 }

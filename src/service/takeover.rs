@@ -109,7 +109,7 @@ impl Assembly {
         stop: &CancellationToken,
     ) -> Result<Option<Service>, NotStarted> {
         let Some(path) = self.config().server.takeover.clone() else {
-            let listeners = Listeners::bind_or_take(self.config(), Vec::new(), passed).await?;
+            let listeners = Listeners::bind_or_take(self.config(), Vec::new(), passed)?;
             return self.start(listeners, clock).map(Some);
         };
         let config = self.config();
@@ -120,7 +120,7 @@ impl Assembly {
         };
         let mut former = found?;
         let sockets = former.as_mut().map(Former::sockets).unwrap_or_default();
-        let mut listeners = Listeners::bind_or_take(config, sockets, passed).await?;
+        let mut listeners = Listeners::bind_or_take(config, sockets, passed)?;
         let own_sockets = listeners.sockets()?;
         if let Some(former) = former.as_mut().filter(|_| config.cache.disk.is_some()) {
             let Some(left) = stop.run_until_cancelled(former.leave_disk()).await else {

@@ -306,7 +306,7 @@ impl Setup {
         let begun = Instant::now();
         let service = loop {
             let assembly = made().unwrap_or_else(|faults| panic!("{faults}\n{}", self.text()));
-            let listeners = Listeners::bind(assembly.config()).await.unwrap();
+            let listeners = Listeners::bind(assembly.config()).unwrap();
             match assembly.start(listeners, self.clock.clone()) {
                 // A program that another test has just begun to start has what was open in this process
                 // until it really runs: the lock on a folder, too.
