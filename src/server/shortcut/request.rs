@@ -48,24 +48,21 @@ fn head(octets: &Bytes) -> Option<(Uri, HeaderMap, usize)> {
     }
     let line = octets.iter().position(|octet| *octet == b'\n')? + 1;
     let (begin, fields) = octets.split_at_checked(line)?;
-    let mut target = None;
+    let (mut target, mut with_content) = (None, None);
     let found = FIELDS.with_borrow_mut(|recent| {
         recent.get_or(fields, |_| {
-            let whole = octets::request(octets, is_usual).ok_or(None)?;
+            let whole = octets::request(octets, is_usual).ok_or(())?;
             if whole.2 < octets.len() {
-                return Err(Some(whole));
+                with_content = Some(whole);
+                return Err(());
             }
             target = Some(whole.0);
             Ok(whole.1)
         })
     });
-    match found {
-        Ok(fields) => {
-            let target = target.or_else(|| octets::request_line(octets, begin))?;
-            Some((target, fields, octets.len()))
-        }
-        Err(whole) => whole,
-    }
+    let Ok(fields) = found else { return with_content };
+    let target = target.or_else(|| octets::request_line(octets, begin))?;
+    Some((target, fields, octets.len()))
 }
 
 /// Whether hyper need not look at a field.
