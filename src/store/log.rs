@@ -11,6 +11,7 @@
 //! own life by then; for room it invalidates too much rather than too little.
 
 mod covering;
+mod prefixes;
 mod room;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::prefixes::Prefixes;
 use crate::clock;
 use crate::store::journal::Journal;
 use crate::store::pattern;
@@ -136,7 +138,9 @@ struct Newest {
 pub(super) struct Bounds {
     /// How many marks: some 90 octets each.
     pub(super) marks: usize,
-    /// How many patterns. Each is tried on each response that is checked again.
+    /// How many patterns of a text with one `*` behind it: as much each, and its text.
+    pub(super) prefixes: usize,
+    /// How many other patterns. Each is tried on each response that is checked again.
     pub(super) patterns: usize,
     /// Longer than any stored response lives.
     pub(super) lifetime: Duration,
@@ -170,6 +174,8 @@ struct Table {
     /// When the newest soft one of those was applied.
     softened: Option<Instant>,
     marks: HashMap<Mark, Newest, foldhash::fast::RandomState>,
+    prefixes: Prefixes,
+    /// All others.
     patterns: Vec<(Box<str>, Newest)>,
     /// At how many marks to look for old ones. It doubles with what is left, so that looking costs
     /// little for each record.
@@ -241,7 +247,7 @@ impl Log {
     /// How many marks and patterns the table holds.
     pub(super) fn sizes(&self) -> (usize, usize) {
         let table = self.read();
-        (table.marks.len(), table.patterns.len())
+        (table.marks.len(), table.prefixes.count() + table.patterns.len())
     }
 
     /// Whether `stored` may still be used. All that can invalidate it is in itself: its marks
@@ -366,7 +372,8 @@ impl Table {
         let patterns = self.patterns.iter().filter(|(pattern, newest)| {
             newest.covered.newest() > born && pattern::matches(pattern, name)
         });
-        let newest = marks.chain(patterns.map(|(_, newest)| newest));
+        let prefixes = self.prefixes.matching(name, born).map(|(_, newest)| newest);
+        let newest = marks.chain(patterns.map(|(_, newest)| newest)).chain(prefixes);
         newest.fold(self.floor, |covered, newest| covered.or(newest.covered))
     }
 
@@ -396,14 +403,21 @@ impl Table {
                 self.marks.entry(*mark).or_insert(fresh)
             }
             Scope::Pattern(pattern) => {
-                // Moved to the end, or put there.
-                let known = self.patterns.iter().position(|(known, _)| **known == **pattern);
-                let entry = match known {
-                    Some(place) => self.patterns.swap_remove(place),
-                    None => (pattern.as_str().into(), fresh),
-                };
-                self.make_room_for_pattern(now, bounds);
-                &mut self.patterns.push_mut(entry).1
+                if let Some(text) = prefixes::text(pattern) {
+                    if !self.prefixes.contains(text) {
+                        self.make_room_for_prefix(now, bounds);
+                    }
+                    self.prefixes.entry(text, place, fresh)
+                } else {
+                    // Moved to the end, or put there.
+                    let known = self.patterns.iter().position(|(known, _)| **known == **pattern);
+                    let entry = match known {
+                        Some(place) => self.patterns.swap_remove(place),
+                        None => (pattern.as_str().into(), fresh),
+                    };
+                    self.make_room_for_pattern(now, bounds);
+                    &mut self.patterns.push_mut(entry).1
+                }
             }
         };
         let before = newest.covered;
@@ -425,10 +439,11 @@ mod tests {
 
     use super::*;
     use crate::semantics::Freshness;
+    use crate::store::explain::Covers;
     use crate::stored::{Fields, Original};
 
     const HOUR: Duration = Duration::from_hours(1);
-    const WIDE: Bounds = Bounds { marks: 1000, patterns: 100, lifetime: HOUR };
+    const WIDE: Bounds = Bounds { marks: 1000, prefixes: 1000, patterns: 100, lifetime: HOUR };
 
     fn at(millis: u64, sequence: u64) -> Position {
         Position { millis, sequence }
@@ -614,7 +629,7 @@ mod tests {
 
     #[test]
     fn since_when_soft_records_cover_a_response() {
-        let log = Log::new(Bounds { marks: 1, patterns: 1, lifetime: HOUR });
+        let log = Log::new(Bounds { marks: 1, prefixes: 1, patterns: 1, lifetime: HOUR });
         let now = clock::instant();
         let later = |seconds| now + Duration::from_secs(seconds);
         let softened = |name, marks: &[u8], born| log.softened(&response(name, marks, at(born, 0)));
@@ -649,7 +664,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_a_full_one_raises_the_floor() {
-        let bounds = Bounds { marks: 64, patterns: 4, lifetime: HOUR };
+        let bounds = Bounds { marks: 64, prefixes: 4, patterns: 4, lifetime: HOUR };
         let log = Log::new(bounds);
         let now = clock::instant();
         for number in 0..200 {
@@ -667,6 +682,70 @@ mod tests {
         assert_eq!(log.judge(&response("x", &[], at(1, 199))), Verdict::Valid);
     }
 
+    #[test]
+    fn a_pattern_for_each_of_many_resources_covers_those_and_nothing_else() {
+        let log = Log::new(WIDE);
+        let now = clock::instant();
+        let write = |number| {
+            log.record(at(1, number), &on_pattern(&format!("users/{number}/*"), true), now)
+        };
+        for number in 0..300 {
+            write(number);
+        }
+        assert_eq!(log.sizes(), (0, 300));
+        for (name, born, expected, why) in [
+            ("other", at(0, 0), Verdict::Valid, "it is none of them"),
+            ("users/7", at(0, 0), Verdict::Valid, "it lies above one"),
+            ("users/300/orders", at(0, 0), Verdict::Valid, "it lies beside them"),
+            ("users/7/", at(0, 0), Verdict::Stale, "a run may be empty"),
+            ("users/7/orders", at(1, 6), Verdict::Stale, "it lies below one"),
+            ("users/7/orders", at(1, 7), Verdict::Valid, "it was born under the pattern"),
+            ("users/7/é", at(0, 0), Verdict::Stale, "texts end between characters"),
+            ("users/7é", at(0, 0), Verdict::Valid, "and not within one"),
+            ("users/7…", at(0, 0), Verdict::Stale, "what was cut off may lie below one"),
+            ("users/7/ord…", at(0, 0), Verdict::Stale, "what is left lies below one"),
+            ("teams/7…", at(0, 0), Verdict::Valid, "what is left is none of them"),
+        ] {
+            assert_eq!(log.judge(&response(name, &[], born)), expected, "{name}: {why}");
+        }
+        let covered = response("users/7/orders", &[], at(0, 0));
+        assert_eq!(log.softened(&covered), Some(now));
+        let covers = log.invalidated_by(&covered).map(|record| record.covers);
+        assert_eq!(covers, Some(Covers::Pattern("users/7/*".into())));
+
+        // Beyond the bound the oldest ones cover everything.
+        for number in 300..1300 {
+            write(number);
+        }
+        assert!((800..=1000).contains(&log.sizes().1));
+        for (name, born, expected, why) in [
+            ("users/0/orders", at(0, 0), Verdict::Stale, "dropped, yet covered"),
+            ("other", at(0, 0), Verdict::Stale, "it is as old as what was dropped"),
+            ("other", at(1, 600), Verdict::Valid, "it is not"),
+            ("users/1299/orders", at(1, 1298), Verdict::Stale, "the newest one covers it"),
+        ] {
+            assert_eq!(log.judge(&response(name, &[], born)), expected, "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn old_patterns_of_a_text_are_dropped_when_there_are_many() {
+        let log = Log::new(Bounds { prefixes: 2 * SWEEP_LEAST, ..WIDE });
+        let start = clock::instant();
+        let write = |number: usize, now| {
+            let place = at(1, u64::try_from(number).unwrap());
+            log.record(place, &on_pattern(&format!("{number}/*"), false), now)
+        };
+        for number in 0..SWEEP_LEAST {
+            write(number, start);
+        }
+        write(SWEEP_LEAST, start + HOUR * 2);
+        assert_eq!(log.sizes(), (0, 1));
+        let newest = u64::try_from(SWEEP_LEAST).unwrap();
+        assert_eq!(log.judge(&response("a", &[], at(1, newest - 2))), Verdict::Gone);
+        assert_eq!(log.judge(&response("a", &[], at(1, newest - 1))), Verdict::Valid);
+    }
+
     /// What may happen to a log, with small numbers so that things meet.
     #[derive(Clone, Debug)]
     enum Step {
@@ -678,14 +757,14 @@ mod tests {
     fn any_step() -> impl Strategy<Value = Step> {
         let scope = prop_oneof![
             4 => (0..8_u8).prop_map(|number| on_mark(number, false).scope),
-            2 => "[ab]?\\*[ab]?".prop_map(Scope::Pattern),
+            2 => "[abé]{0,2}\\*[ab]?".prop_map(Scope::Pattern),
             1 => Just(Scope::All),
         ];
         let record = (scope, any::<bool>()).prop_map(|(scope, soft)| Invalidation { scope, soft });
         prop_oneof![
             (0..3_u64, record.clone()).prop_map(|(ahead, record)| Step::Record { ahead, record }),
             record.prop_map(Step::Append),
-            ("[ab]{0,3}", proptest::collection::vec(0..8_u8, 0..3))
+            ("[abé]{0,3}…?", proptest::collection::vec(0..8_u8, 0..3))
                 .prop_map(|(name, marks)| Step::Born { name, marks }),
         ]
     }
@@ -742,7 +821,7 @@ mod tests {
         fn a_small_table_invalidates_too_much_and_never_too_little(
             steps in proptest::collection::vec(any_step(), 0..60)
         ) {
-            let bounds = Bounds { marks: 3, patterns: 2, lifetime: HOUR };
+            let bounds = Bounds { marks: 3, prefixes: 2, patterns: 2, lifetime: HOUR };
             for (answer, expected) in play(bounds, steps) {
                 prop_assert!(answer >= expected, "{answer:?} instead of {expected:?}");
             }

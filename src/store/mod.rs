@@ -104,8 +104,10 @@ use crate::clock;
 use crate::config;
 use crate::stored::{CacheKey, StoredResponse};
 
-/// How many marks the log's table holds, some 25 MB of them, and how many patterns.
+/// How many marks the log's table holds, some 25 MB of them, how many patterns of a text with one `*` behind it,
+/// and how many others.
 const MAX_MARKS: usize = 1 << 18;
+const MAX_PREFIXES: usize = MAX_MARKS;
 const MAX_PATTERNS: usize = 256;
 
 /// So many variants that a request does not select are looked at, in case it could do with one.
@@ -190,7 +192,8 @@ impl Store {
         let l1 = L1::new(&cache.l1);
         let start = Start::new();
         let lifetime = second::lifetime(cache);
-        let bounds = Bounds { marks: MAX_MARKS, patterns: MAX_PATTERNS, lifetime };
+        let bounds =
+            Bounds { marks: MAX_MARKS, prefixes: MAX_PREFIXES, patterns: MAX_PATTERNS, lifetime };
         let log = Arc::new(Log::new(bounds));
         let (redis, fleet) = match &cache.l2 {
             None => (None, Fleet::new(name, None)),

@@ -2,7 +2,7 @@
 
 use crate::support::client::{Ask, Got};
 use crate::support::gateway::Gateway;
-use crate::support::origin::{Asked, Origin, Reply, ok};
+use crate::support::origin::{Asked, Origin, Reply, ok, status};
 
 const MISS: &str = "fwd=uri-miss; stored";
 
@@ -58,6 +58,39 @@ async fn tenants_share_nothing_with_each_other() {
         origin.saw("/users", 4 + 4 * times);
     }
     ask("/users", "acme").await.body("acme").status("hit");
+}
+
+// Writes.
+
+#[tokio::test]
+async fn writes_to_very_many_resources_leave_what_lies_elsewhere() {
+    let origin = Origin::start().await;
+    let tables = "[policies.writes]\nplugin = \"bundled:rest-writes\"\ntime = \"10s\"\n\
+         config = { below = true }\n\
+         [[routes]]\nname = \"users\"\npath = \"/users/{*rest}\"\nupstream = \"origin\"\n\
+         invalidation = \"writes\"\n\
+         [[routes]]\nname = \"all\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
+    let gateway = Gateway::setup(&origin).routes(tables).start().await;
+    let covered = ["/users/7/orders", "/users/299/orders?page=2"];
+    let others = ["/other", "/users/300/orders"];
+    for target in covered.into_iter().chain(others) {
+        origin.on(target).reply(ok(target).max_age(600));
+        gateway.get(target).await.body(target).status(MISS);
+    }
+    for user in 0..300 {
+        let target = format!("/users/{user}");
+        origin.on(&target).method("PUT").reply(status(204));
+        gateway.ask("PUT", &target).send().await.code(204).status("fwd=method");
+    }
+    // One pattern for what lies below each of them.
+    assert_eq!(gateway.store().log_patterns, 300);
+    for target in others {
+        gateway.get(target).await.body(target).status("hit");
+        origin.saw(target, 1);
+    }
+    for target in covered {
+        gateway.get(target).await.body(target).status(MISS);
+    }
 }
 
 // Tags by content.

@@ -44,7 +44,9 @@ impl Log {
         let patterns = table.patterns.iter().filter(|(pattern, newest)| {
             covers(newest.covered) && pattern::matches(pattern, &stored.name)
         });
-        let newest = marks.chain(patterns.map(|(_, newest)| newest));
+        let prefixes = table.prefixes.matching(&stored.name, stored.position);
+        let prefixes = prefixes.map(|(_, newest)| newest).filter(|newest| covers(newest.covered));
+        let newest = marks.chain(patterns.map(|(_, newest)| newest)).chain(prefixes);
         let floor = table.softened.filter(|_| covers(table.floor));
         newest.map(|newest| newest.applied).chain(floor).min()
     }
@@ -80,8 +82,12 @@ impl Table {
         let patterns = self.patterns.iter().filter(|(pattern, _)| pattern::matches(pattern, name));
         let patterns =
             patterns.map(|(pattern, newest)| (Covers::Pattern(pattern.clone()), *newest));
+        let prefixes = self
+            .prefixes
+            .matching(name, Position::ZERO)
+            .map(|(text, newest)| (Covers::Pattern(format!("{text}*").into_boxed_str()), *newest));
         // When that was is not kept with it.
         let floor = Newest { covered: self.floor, applied: clock::instant() };
-        marks.chain(patterns).chain([(Covers::Everything, floor)]).collect()
+        marks.chain(patterns).chain(prefixes).chain([(Covers::Everything, floor)]).collect()
     }
 }

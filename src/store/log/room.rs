@@ -2,47 +2,74 @@
 
 use std::time::{Duration, Instant};
 
+use crate::stored::Position;
+
 use super::{Bounds, Covered, Newest, SWEEP_LEAST, Table};
+
+/// The floor of a table that forgets.
+struct Floor {
+    covered: Covered,
+    softened: Option<Instant>,
+}
+
+impl Floor {
+    /// Answers whether something is kept. What is not, the floor covers.
+    fn keeps(&mut self, newest: &Newest, forgotten: bool) -> bool {
+        if forgotten {
+            self.softened = newest.softens(self.covered, self.softened);
+            self.covered = self.covered.or(newest.covered);
+        }
+        !forgotten
+    }
+}
 
 impl Table {
     pub(super) fn make_room_for_mark(&mut self, now: Instant, bounds: &Bounds) {
         if self.marks.len() < self.sweep_at.min(bounds.marks) {
             return;
         }
-        let (mut floor, mut softened) = (self.floor, self.softened);
-        let mut forget = |forgotten: bool, newest: &Newest| {
-            if forgotten {
-                softened = newest.softens(floor, softened);
-                floor = floor.or(newest.covered);
-            }
-            !forgotten
-        };
-        self.marks.retain(|_, newest| forget(newest.is_older(bounds.lifetime, now), newest));
+        let mut floor = Floor { covered: self.floor, softened: self.softened };
+        self.marks.retain(|_, newest| floor.keeps(newest, newest.is_older(bounds.lifetime, now)));
         if self.marks.len() >= bounds.marks {
-            let mut places: Vec<_> = self.marks.values().map(|n| n.covered.newest()).collect();
-            let eighth = places.len() / 8;
-            let (_, &mut cut, _) = places.select_nth_unstable(eighth);
-            self.marks.retain(|_, newest| forget(newest.covered.newest() <= cut, newest));
+            let cut = oldest_eighth(self.marks.values());
+            self.marks.retain(|_, newest| floor.keeps(newest, newest.covered.newest() <= cut));
         }
-        (self.floor, self.softened) = (floor, softened);
+        (self.floor, self.softened) = (floor.covered, floor.softened);
         self.sweep_at = SWEEP_LEAST.max(self.marks.len() * 2);
     }
 
+    pub(super) fn make_room_for_prefix(&mut self, now: Instant, bounds: &Bounds) {
+        if self.prefixes.count() < self.prefixes.sweep_at.min(bounds.prefixes) {
+            return;
+        }
+        let mut floor = Floor { covered: self.floor, softened: self.softened };
+        self.prefixes.retain(|newest| floor.keeps(newest, newest.is_older(bounds.lifetime, now)));
+        if self.prefixes.count() >= bounds.prefixes {
+            let cut = oldest_eighth(self.prefixes.values());
+            self.prefixes.retain(|newest| floor.keeps(newest, newest.covered.newest() <= cut));
+        }
+        (self.floor, self.softened) = (floor.covered, floor.softened);
+        self.prefixes.sweep_at = SWEEP_LEAST.max(self.prefixes.count() * 2);
+    }
+
     pub(super) fn make_room_for_pattern(&mut self, now: Instant, bounds: &Bounds) {
-        let (mut floor, mut softened) = (self.floor, self.softened);
+        let mut floor = Floor { covered: self.floor, softened: self.softened };
         let oldest = self.patterns.iter().map(|(_, newest)| newest.covered.newest()).min();
         let full = self.patterns.len() >= bounds.patterns;
         self.patterns.retain(|(_, newest)| {
-            let forgotten = newest.is_older(bounds.lifetime, now)
-                || full && Some(newest.covered.newest()) == oldest;
-            if forgotten {
-                softened = newest.softens(floor, softened);
-                floor = floor.or(newest.covered);
-            }
-            !forgotten
+            let is_oldest = full && Some(newest.covered.newest()) == oldest;
+            floor.keeps(newest, is_oldest || newest.is_older(bounds.lifetime, now))
         });
-        (self.floor, self.softened) = (floor, softened);
+        (self.floor, self.softened) = (floor.covered, floor.softened);
     }
+}
+
+/// The newest place of the oldest eighth. There must be some.
+fn oldest_eighth<'a>(all: impl Iterator<Item = &'a Newest>) -> Position {
+    let mut places: Vec<_> = all.map(|newest| newest.covered.newest()).collect();
+    let eighth = places.len() / 8;
+    let (_, &mut cut, _) = places.select_nth_unstable(eighth);
+    cut
 }
 
 impl Newest {

@@ -135,10 +135,13 @@ impl Gateway {
     }
 
     pub(super) fn copy(&self) -> Self {
-        let Table { head, local, unshared, floor, softened, ref marks, ref patterns, sweep_at } =
-            *self.log.read();
-        let (marks, patterns) = (marks.clone(), patterns.clone());
-        let table = Table { head, local, unshared, floor, softened, marks, patterns, sweep_at };
+        let table = self.log.read();
+        let Table { head, local, unshared, floor, softened, sweep_at, .. } = *table;
+        let (marks, patterns) = (table.marks.clone(), table.patterns.clone());
+        let prefixes = table.prefixes.clone();
+        drop(table);
+        let table =
+            Table { head, local, unshared, floor, softened, marks, prefixes, patterns, sweep_at };
         let records = AtomicU64::new(self.log.records.load(Ordering::Relaxed));
         Self {
             log: Log { records, table: RwLock::new(table), ..Log::new(self.log.bounds) },
@@ -480,6 +483,10 @@ impl Gateway {
         }
         for (pattern, kept) in &table.patterns {
             (pattern, newest(kept)).hash(state);
+        }
+        // The one that there is, is on the first.
+        for (text, kept) in table.prefixes.matching(NAMES[0], Position::ZERO) {
+            (text, newest(kept)).hash(state);
         }
         let records = self.log.records.load(Ordering::Relaxed);
         for kept in &self.l1 {
