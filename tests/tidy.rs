@@ -62,7 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("comparison", &["bounded", "stored", "stats"]),
     ("documents", &["semantics", "clock", "config", "message", "upstream"]),
     ("collapse", &["bounded", "stored", "semantics", "upstream"]),
-    ("rewriting", &["config"]),
+    ("rewriting", &["config", "message"]),
     ("routes", &["config"]),
     ("body", &["access_log", "collapse", "encoder", "semantics", "stats", "upstream"]),
     (

@@ -43,7 +43,7 @@ use super::idle::Idle;
 use super::strict::Strict;
 
 use self::outgoing::{Content, Outgoing};
-use self::request::read;
+use self::request::{Repeats, read};
 
 pub(super) use self::begun::Begun;
 
@@ -67,6 +67,7 @@ pub(super) struct Shortcut<S, A> {
     /// So many requests are left to hyper, and so many were the last time.
     pause: u8,
     paused: u8,
+    repeats: Repeats,
 }
 
 /// How far the request is that is being answered.
@@ -93,7 +94,8 @@ impl<S, A> Shortcut<S, A> {
         interims: Interims,
         begun: Begun,
     ) -> Self {
-        Self { inner, ask, idle, interims, begun, stage: Stage::Between, pause: 0, paused: 0 }
+        let (stage, repeats) = (Stage::Between, Repeats::default());
+        Self { inner, ask, idle, interims, begun, stage, pause: 0, paused: 0, repeats }
     }
 
     pub(super) fn get_mut(&mut self) -> &mut Guarded<S, Strict> {
@@ -149,7 +151,7 @@ where
 {
     /// Begins to answer the request with this head. False: it is hyper's.
     fn answer(&mut self, head: &[u8], cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some((request, head)) = read(head) else { return Ok(false) };
+        let Some((request, head)) = read(head, &mut self.repeats) else { return Ok(false) };
         let now = clock::instant();
         let Some(mut answer) = (self.ask)(request, now) else { return Ok(false) };
         OCTETS.with_borrow_mut(|octets| {

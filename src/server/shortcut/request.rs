@@ -10,6 +10,10 @@ use crate::octets;
 use crate::recent::Recent;
 use crate::upstream::Arriving;
 
+/// After so many requests whose fields were not found, those of each `SELDOM`th are looked for.
+const VAIN: u8 = 16;
+const SELDOM: u8 = 8;
+
 /// The fields of a longer head are not kept: they share its octets.
 const LONGEST: usize = 4096;
 
@@ -27,12 +31,36 @@ const METHODS: [(&[u8], Method); 5] = [
     (b"DELETE ", Method::DELETE),
 ];
 
+/// Whether a client sends the same fields each time. One that does not, as it numbers its requests, has them looked
+/// for seldom: that is in vain.
+#[derive(Default)]
+pub(super) struct Repeats {
+    /// So many in a row were not found.
+    vain: u8,
+    /// So many were not looked for.
+    skipped: u8,
+}
+
+impl Repeats {
+    fn may_be_found(&mut self) -> bool {
+        if self.vain < VAIN {
+            return true;
+        }
+        self.skipped = (self.skipped + 1) % SELDOM;
+        self.skipped == 0
+    }
+
+    fn note(&mut self, is_found: bool) {
+        self.vain = if is_found { 0 } else { self.vain.saturating_add(1) };
+    }
+}
+
 /// A request of HTTP/1.1 that has come whole, and its octets. None: hyper is to read it.
-pub(super) fn read(piece: &[u8]) -> Option<(Request<Arriving>, Bytes)> {
+pub(super) fn read(piece: &[u8], repeats: &mut Repeats) -> Option<(Request<Arriving>, Bytes)> {
     let (_, method) = METHODS.iter().find(|(begins, _)| piece.starts_with(begins))?;
     // One memory for all values, for the target and for the content.
     let octets = Bytes::copy_from_slice(piece);
-    let (target, fields, length) = head(&octets)?;
+    let (target, fields, length) = head(&octets, repeats)?;
     let mut request = Request::new(Arriving::Whole(octets.slice(length..)));
     *request.method_mut() = method.clone();
     *request.uri_mut() = target;
@@ -42,8 +70,8 @@ pub(super) fn read(piece: &[u8]) -> Option<(Request<Arriving>, Bytes)> {
 
 /// The target, the fields, and how long the head is. Where nothing comes behind that, the fields may be those of a
 /// request before, if they are the same octets: to compare these takes much less than to read them.
-fn head(octets: &Bytes) -> Option<(Uri, HeaderMap, usize)> {
-    if octets.len() > LONGEST || !octets.ends_with(b"\r\n\r\n") {
+fn head(octets: &Bytes, repeats: &mut Repeats) -> Option<(Uri, HeaderMap, usize)> {
+    if octets.len() > LONGEST || !octets.ends_with(b"\r\n\r\n") || !repeats.may_be_found() {
         return octets::request(octets, is_usual);
     }
     let line = octets.iter().position(|octet| *octet == b'\n')? + 1;
@@ -61,6 +89,7 @@ fn head(octets: &Bytes) -> Option<(Uri, HeaderMap, usize)> {
         })
     });
     let Ok(fields) = found else { return with_content };
+    repeats.note(target.is_none());
     let target = target.or_else(|| octets::request_line(octets, begin))?;
     Some((target, fields, octets.len()))
 }
@@ -76,7 +105,7 @@ mod tests {
 
     /// What is read of a piece: the method, the target, the fields, and the content.
     fn seen(piece: &str) -> Option<String> {
-        let (request, octets) = read(piece.as_bytes())?;
+        let (request, octets) = read(piece.as_bytes(), &mut Repeats::default())?;
         assert_eq!(octets, piece, "hyper may read it again");
         let mut text = format!("{} {}", request.method(), request.uri());
         for (name, value) in request.headers() {
@@ -123,6 +152,27 @@ mod tests {
             let older = same.replace("1.1", "1.0");
             assert_eq!(seen(&format!("GET / {older}")), None, "of another version");
         }
+    }
+
+    #[test]
+    fn fields_that_are_others_each_time_are_seldom_looked_for() {
+        let mut repeats = Repeats::default();
+        let mut ask = |number: u32| {
+            let before = repeats.vain;
+            let piece = format!("GET / HTTP/1.1\r\nX-Number: {number}\r\n\r\n");
+            let (request, _) = read(piece.as_bytes(), &mut repeats).unwrap();
+            assert_eq!(request.headers()["x-number"], number.to_string());
+            (before, repeats.vain)
+        };
+        for number in 0..16 {
+            assert_eq!(ask(number).1, u8::try_from(number).unwrap() + 1);
+        }
+        let looked_for = (16..96).map(&mut ask).filter(|(before, after)| before != after).count();
+        assert_eq!(looked_for, 10);
+        // Who begins to repeat them is found out.
+        let found = (0..64).map(|_| ask(96)).find(|(_, after)| *after == 0);
+        assert!(found.is_some());
+        assert_eq!((ask(96).1, ask(97).1), (0, 1));
     }
 
     #[test]
