@@ -27,7 +27,7 @@ use http::request::Parts;
 use http::{StatusCode, Uri, Version};
 
 pub use self::behalf::{
-    Behalf, CLIENT_CERT, has_underscore, is_client_cert, is_spelt, remove_claims,
+    Behalf, CLIENT_CERT, has_underscore, is_claim, is_client_cert, is_spelt, remove_claims,
     remove_underscored, set_client_cert, set_forwarded, write_address,
 };
 pub use self::cookies::{cookie, cookies, has_open_quote, is_doubtful_cookie, join_cookies};
@@ -83,7 +83,7 @@ pub fn goes_on_as_it_is(name: &HeaderName) -> bool {
     is_usual
         || !(HOP_BY_HOP.contains(&name)
             || matches!(name, "expect" | "max-forwards")
-            || behalf::is_claim(name))
+            || is_claim(name))
 }
 
 /// Whether `Connection` lists a field of the message beyond those that are always hop-by-hop. It

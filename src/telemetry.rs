@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Writes the log to standard error from now on. `filter` is a list of directives as
 /// `tracing-subscriber` has them (`warn`, `info,larder::policy=debug`).
@@ -12,6 +13,11 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// The filter cannot be parsed; the text says why.
 pub fn start(filter: &str, json: bool) -> Result<(), String> {
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_no_directive(word)) {
+        return Err(format!(
+            "`{word}` is no level; write off, error, warn, info, debug, trace, or TARGET=LEVEL"
+        ));
+    }
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let is_coloured = is_coloured(
         std::io::stderr().is_terminal(),
@@ -28,6 +34,13 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
     // A second call in one process, as tests make it, leaves the first in place.
     drop(started);
     Ok(())
+}
+
+/// Whether it would be taken for all of a target that is not Larder's, as a level that is spelt wrongly: of Larder nothing
+/// would be logged then.
+fn is_no_directive(word: &str) -> bool {
+    let is_target = word.contains(['=', '[']) || word.starts_with("larder");
+    !is_target && word.parse::<LevelFilter>().is_err()
 }
 
 /// Whether lines have colours: on a terminal that knows any, unless its user wants none.
@@ -50,6 +63,16 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_and_targets_are_directives() {
+        for word in ["off", "WARN", "5", "larder", "larder::policy", "hyper=info", "[request]"] {
+            assert!(!is_no_directive(word), "{word}");
+        }
+        for word in ["warning", "inof", "hyper", "6"] {
+            assert!(is_no_directive(word), "{word}");
+        }
+    }
 
     #[test]
     fn lines_have_colours_where_they_are_wanted() {

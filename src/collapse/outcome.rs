@@ -64,6 +64,8 @@ pub struct Validated {
 pub struct Elsewhere {
     /// As it lies there.
     pub stored: Arc<StoredResponse>,
+    /// False: it may have been invalidated, and its route serves what may.
+    pub confirmed: bool,
     /// Which requests it answers.
     pub variant: Variant,
 }

@@ -146,14 +146,14 @@ impl Fetch {
     /// that breaks off may be.
     fn may_stand_in(&self) -> bool {
         let Sought::Whole { stale: Some(stale), .. } = &self.sought else { return false };
-        self.stands_in(stale)
+        self.stands_in(stale, Trouble::Disconnected)
     }
 
-    /// Whether a stored response can be served while the upstream is in trouble. What this request wants does not
-    /// count: it would be for others.
-    fn stands_in(&self, stored: &StoredResponse) -> bool {
+    /// Whether a stored response can be served while the upstream is in this trouble. What this request wants does
+    /// not count: it would be for others.
+    pub(super) fn stands_in(&self, stored: &StoredResponse, trouble: Trouble) -> bool {
         let (rules, now) = (&self.plan().rules, self.gateway.clock.now());
-        let (any, trouble) = (RequestDirectives::default(), Trouble::Disconnected);
+        let any = RequestDirectives::default();
         let softened = self.gateway.store.softened(stored, now);
         let freshness = softened.as_ref().unwrap_or(&stored.freshness);
         semantics::reuse_in_trouble(freshness, &any, trouble, rules, now).is_some()
@@ -251,7 +251,8 @@ impl Fetch {
             LookUp::Found(Hit { stored, soft, confirmed, .. }) => {
                 let is_whole = stored.part.is_none();
                 let is_fresh = confirmed && !soft && stored.freshness.is_fresh(now);
-                let stands_in = is_whole && !is_fresh && self.stands_in(&stored);
+                let stands_in =
+                    is_whole && !is_fresh && self.stands_in(&stored, Trouble::Disconnected);
                 let own = stored.fields.to_map(0);
                 let may_replace =
                     || semantics::may_replace(&own, is_whole, is_fresh, &stored_fields);

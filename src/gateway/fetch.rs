@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::collapse::{Apart, Head, Lead, Variant};
 use crate::message;
-use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Vary};
+use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Trouble, Vary};
 use crate::store::{Lease, Put, Slot, Turn, Word};
 use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 use crate::upstream::{Failure, Incomplete, Reply};
@@ -144,9 +144,22 @@ impl Fetch {
                 None
             }
             (Err(why), _) => Some(Box::pin(self.withdraw_for(reply, why, times))),
+            (Ok(_), _) if self.may_not_replace(reply.status()) => {
+                self.hand_over(reply, NotStored::Trouble, times.received);
+                None
+            }
             (Ok(storing), None) => Some(Box::pin(self.store(method, reply, storing))),
             (Ok(storing), Some(_)) => Some(Box::pin(self.store_as_allowed(reply, storing, times))),
         }
+    }
+
+    /// Whether it is an error for which what is stored may stand in (RFC 5861 §4). Stored itself, by the lifetime that
+    /// some servers give whatever they send, it would take that one's place.
+    pub(super) fn may_not_replace(&self, status: StatusCode) -> bool {
+        matches!(&self.sought, Sought::Whole { stale: Some(stale), .. }
+            if !stale.status.is_server_error()
+                && self.stands_in(stale, Trouble::Status(status))
+                && self.gateway.store.again(stale).is_some())
     }
 
     /// Stores a response if the route's policy allows it.

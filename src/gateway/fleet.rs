@@ -23,6 +23,7 @@ use crate::store::{Purpose, Put, Sign, Turn, Turned, Word};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
+use super::forward::status;
 use super::look::Looked;
 use super::partial::Sought;
 use super::{Gateway, Presented, partial, respond};
@@ -37,12 +38,18 @@ const MOST_IN_VAIN: usize = 2;
 /// L2 was asked and did not say.
 struct NoAnswer;
 
+/// What lies in L2 and answers; if it is not `confirmed`, because the route serves what is not.
+struct Found {
+    stored: Arc<StoredResponse>,
+    confirmed: bool,
+}
+
 /// What a fetch is to do when it has waited, or had no need to.
 enum Go {
     /// Forward, with the turn or without.
     Forward,
     /// Nowhere: this lies in L2.
-    Nowhere(Arc<StoredResponse>),
+    Nowhere(Found),
     /// Nowhere: each request is to go forward by itself.
     Apart,
 }
@@ -52,12 +59,12 @@ impl Fetch {
     pub(super) async fn run_in_turn(mut self) {
         match self.wait_for_turn().await {
             Go::Forward => self.run().await,
-            Go::Nowhere(stored) => {
+            Go::Nowhere(Found { stored, confirmed }) => {
                 let fields = stored.fields.to_map(0);
                 let Some(nominated) = self.nominated(&fields) else { return };
                 let key = self.variant_key(&nominated, &fields);
                 let variant = Variant { nominated, key };
-                self.lead.elsewhere(Elsewhere { stored, variant });
+                self.lead.elsewhere(Elsewhere { stored, confirmed, variant });
             }
             Go::Apart => self.lead.unsent(),
         }
@@ -85,16 +92,16 @@ impl Fetch {
                     }
                     // Whoever had it said nothing to the end. It may have stored something all the same.
                     figures.fleet_takeovers.count();
-                    if let Ok(Some(stored)) = self.look_again().await {
+                    if let Ok(Some(found)) = self.look_again().await {
                         turn.end(Word::Done);
-                        return Go::Nowhere(stored);
+                        return Go::Nowhere(found);
                     }
                     self.turn = Some(turn);
                     return Go::Forward;
                 }
                 Turned::Done(sign) => {
                     match self.look_again().await {
-                        Ok(Some(stored)) => return Go::Nowhere(stored),
+                        Ok(Some(found)) => return Go::Nowhere(found),
                         Ok(None) => {}
                         // It would not say whose turn it is, either.
                         Err(NoAnswer) => return Go::Forward,
@@ -136,12 +143,12 @@ impl Fetch {
     }
 
     /// What L2 has by now that answers. What it has besides may be validated.
-    async fn look_again(&mut self) -> Result<Option<Arc<StoredResponse>>, NoAnswer> {
+    async fn look_again(&mut self) -> Result<Option<Found>, NoAnswer> {
         let Self { gateway, presented, key, .. } = &*self;
         match gateway.look_in_l2(presented, key, Purpose::Answer).await {
-            Looked::Serve { stored, .. } => {
-                Ok(gateway.may_answer_elsewhere(presented, &stored).then_some(stored))
-            }
+            Looked::Serve { stored, confirmed, .. } => Ok(gateway
+                .may_answer_elsewhere(presented, &stored)
+                .then_some(Found { stored, confirmed })),
             Looked::ServeStale { .. } => Ok(None),
             Looked::Forward(missing) => {
                 let known = missing.known;
@@ -203,11 +210,15 @@ impl Gateway {
     pub(super) fn answer_elsewhere(
         &self,
         presented: &Presented,
-        Elsewhere { stored, .. }: &Elsewhere,
+        Elsewhere { stored, confirmed, .. }: &Elsewhere,
         why: Forward,
     ) -> Response<Body> {
-        self.route_stats(presented).collapsed.count();
-        let status = CacheStatus { collapsed: Some(true), ..CacheStatus::forward(why) };
+        let figures = self.route_stats(presented);
+        figures.collapsed.count();
+        if !confirmed {
+            figures.unconfirmed.count();
+        }
+        let status = CacheStatus { collapsed: Some(true), ..status(why, *confirmed) };
         let age = stored.freshness.age(self.clock.now());
         respond::stored(presented, stored, age, &status)
     }

@@ -4,7 +4,7 @@
 //! What the leader fetches on the way is `fetch`'s work.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{Method, Response};
 use tokio::sync::oneshot;
@@ -57,6 +57,13 @@ impl Errand {
     /// been before it.
     fn may_have_come(&self) -> bool {
         !self.alone || self.collapsed.is_some()
+    }
+
+    /// What another got is not for this request, nor will the next one's be. What is stored may have become stale
+    /// while it waited.
+    fn wait_no_more(&mut self, apart: Option<Apart>, now: SystemTime) {
+        (self.alone, self.collapsed, self.apart) = (true, Some(false), apart);
+        Arc::make_mut(&mut self.presented).now = now;
     }
 
     /// Whether to find out whose turn it is to fetch. L2 that did not answer the look-up will hardly say
@@ -127,24 +134,17 @@ impl Gateway {
                     let with_fleet = collapsing == Collapsing::Fleet && errand.may_wait_for_turn();
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
-                        Err(unsent) => {
-                            now = clock::instant();
-                            let apart = self.collapse.apart(&key, now.into());
-                            errand =
-                                Errand { alone: true, collapsed: Some(false), apart, ..*unsent };
-                        }
+                        Err(unsent) => errand = *unsent,
                     }
                 }
                 Turn::Follower(seat) => {
                     if let Some(response) = self.follow(&errand, seat).await {
                         return response;
                     }
-                    // What the leader got is not for this request, nor will the next one's be.
-                    (errand.alone, errand.collapsed) = (true, Some(false));
-                    now = clock::instant();
-                    errand.apart = self.collapse.apart(&key, now.into());
                 }
             }
+            now = clock::instant();
+            errand.wait_no_more(self.collapse.apart(&key, now.into()), self.clock.now());
         }
     }
 
@@ -223,11 +223,14 @@ impl Gateway {
     ) -> Result<Response<Body>, Box<Errand>> {
         // Another leader may have finished between the look-up and this turn.
         if errand.may_have_come()
-            && let Looked::Serve { stored, age, ttl, .. } =
+            && let Looked::Serve { stored, age, ttl, confirmed } =
                 self.look_in_l1(&errand.presented, &errand.key)
         {
             drop(lead);
             self.route_stats(&errand.presented).outcomes.l1_hit();
+            if !confirmed {
+                return Ok(self.serve_unconfirmed(&errand.presented, &stored, age, ttl));
+            }
             let response = respond::hit(&errand.presented, &stored, age, ttl);
             return Ok(told(response, &CacheStatus::hit(ttl)));
         }

@@ -40,8 +40,10 @@ impl Gateway {
     /// What two requests must have in common to share a fetch: that nothing was invalidated between them,
     /// and while something is late, that they are no more than `max_lag` apart.
     pub(super) fn era(&self, presented: &Presented, lease: &Lease) -> u64 {
+        // All that is late is in the same span: by `^`, two of them would be none.
         let changes = self.plan(presented).changes.iter();
-        changes.fold(lease.records(), |era, changes| era ^ changes.span().rotate_right(24))
+        let span = changes.map(|changes| changes.span()).max().unwrap_or(0);
+        lease.records() ^ span.rotate_right(24)
     }
 
     pub(super) fn look_in_l1(&self, presented: &Presented, key: &Key) -> Looked {

@@ -96,11 +96,12 @@ impl Onward {
     }
 
     /// The fields that a response depends on, of those that its `Vary` nominates: what the upstream
-    /// never sees of a request makes no difference. The key's space holds what is put in its place.
+    /// never sees of a request makes no difference. The key's space holds what is put in its place; and of what the
+    /// gateway says in place of a client, the key holds scheme and authority.
     pub(super) fn seen(&self, mut nominated: Vec<HeaderName>) -> Vec<HeaderName> {
         let is_hidden = |name: &HeaderName| {
             let is_compressed = self.compressing.is_some() && Compressing::hides(name);
-            is_compressed || self.fields.request.hides(name)
+            is_compressed || message::is_claim(name.as_str()) || self.fields.request.hides(name)
         };
         nominated.retain(|name| !is_hidden(name));
         nominated

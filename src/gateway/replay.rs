@@ -255,6 +255,7 @@ impl Gateway {
             fetch.storing(status, &fields, Source::Elsewhere, &times).await
         };
         let storing = match storing {
+            Ok(_) if fetch.may_not_replace(status) => return Some(Err(NotStored::Trouble)),
             Ok(storing) => storing,
             Err(why) => {
                 let asked = fetch.asked();

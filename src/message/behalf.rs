@@ -49,7 +49,7 @@ pub fn remove_claims(fields: &mut HeaderMap) {
 }
 
 /// Whether a field of this name is one of those that [`remove_claims`] removes.
-pub(super) fn is_claim(name: &str) -> bool {
+pub fn is_claim(name: &str) -> bool {
     match name.as_bytes() {
         [b'x', b'-' | b'_', ..] => {
             name.get(..FAMILY.len()).is_some_and(|begin| is_spelt(begin, FAMILY))

@@ -46,8 +46,11 @@ impl NotStored {
                 "`Vary: *`, or a `Vary` that cannot be read: no other request would ever match \
                  (RFC 9111 §4.1)"
             }
+            Self::VaryClient => {
+                "`Vary` names what the gateway itself says of each client (RFC 7239)"
+            }
             Self::NotUnderstood => {
-                "`must-understand`, with a status that is not understood (RFC 9111 §5.2.2.3)"
+                "`must-understand`, and a status that is not (RFC 9111 §5.2.2.3)"
             }
             Self::EventStream => "it is a stream of events, which has no end of its own",
             Self::NoFreshness => {
@@ -58,6 +61,7 @@ impl NotStored {
                 "it would have to be validated before its first use, and has neither `ETag` nor \
                  `Last-Modified` (RFC 9111 §4.3)"
             }
+            Self::Trouble => "an error for which a stored response may stand in (RFC 5861 §4)",
             Self::TooLarge => "its content is larger than the route keeps (`max_body`)",
             Self::Tags => "it names more than 1000 tags, or longer ones than are kept",
             Self::Policy => "the route's storing policy said so",

@@ -113,6 +113,9 @@ pub enum NotStored {
     ClientCert,
     /// `Vary: *`, or a `Vary` that cannot be read: it would never match.
     VaryAny,
+    /// `Vary` nominates what tells clients apart by their addresses, which the gateway itself says: each would have
+    /// a response of its own.
+    VaryClient,
     /// `must-understand`, with a status that is not understood.
     NotUnderstood,
     /// It is a stream of events, which has no end of its own.
@@ -121,6 +124,8 @@ pub enum NotStored {
     NoFreshness,
     /// It would have to be validated before its first use, and has no validator.
     NoValidator,
+    /// It is an error, and what is stored may stand in for it (RFC 5861 §4). Found out by whoever looked that up.
+    Trouble,
     /// Its content is larger than the route keeps. Found out by whoever reads the content.
     TooLarge,
     /// It names more tags, or longer ones, than are kept. Found out by whoever reads them.
@@ -140,6 +145,7 @@ impl NotStored {
                 | Self::Private
                 | Self::SetCookie
                 | Self::VaryAny
+                | Self::VaryClient
                 | Self::NotUnderstood
                 | Self::EventStream
                 | Self::NoFreshness
@@ -168,10 +174,12 @@ impl NotStored {
             Self::Authorization => "authorization",
             Self::ClientCert => "client-cert",
             Self::VaryAny => "vary-any",
+            Self::VaryClient => "vary-client",
             Self::NotUnderstood => "must-understand",
             Self::EventStream => "event-stream",
             Self::NoFreshness => "no-freshness",
             Self::NoValidator => "no-validator",
+            Self::Trouble => "trouble",
             Self::TooLarge => "too-large",
             Self::Tags => "tags",
             Self::Policy => "policy",
@@ -294,7 +302,9 @@ fn allowed(
         asked.fields.contains_key(CLIENT_CERT) && !may_be_certified(fields, directives, rules),
         NotStored::ClientCert,
     )?;
-    is(Vary::of(fields) == Vary::Any, NotStored::VaryAny)?;
+    let vary = Vary::of(fields);
+    is(vary == Vary::Any, NotStored::VaryAny)?;
+    is(vary.nominates_client(), NotStored::VaryClient)?;
     is(directives.must_understand && !is_understood(status), NotStored::NotUnderstood)?;
     is(is_event_stream(fields), NotStored::EventStream)
 }

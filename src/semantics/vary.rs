@@ -3,9 +3,11 @@
 //! How a key is made of their values is others' work.
 
 use bytes::Bytes;
-use http::header::{COOKIE, HeaderMap, HeaderName, VARY};
+use http::header::{COOKIE, FORWARDED, HeaderMap, HeaderName, VARY};
 
 use super::negotiation;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How many fields a response may nominate. Nobody means more.
 const MOST_NOMINATED: usize = 16;
@@ -21,6 +23,13 @@ pub enum Vary {
 }
 
 impl Vary {
+    /// Whether it nominates fields in which the gateway itself says where a client comes from (RFC 7239), whatever
+    /// the client says in them.
+    pub fn nominates_client(&self) -> bool {
+        let is_of_client = |name: &HeaderName| *name == FORWARDED || *name == X_FORWARDED_FOR;
+        matches!(self, Self::Fields(names) if names.iter().any(is_of_client))
+    }
+
     /// Reads all lines.
     pub fn of(fields: &HeaderMap) -> Self {
         let mut names = Vec::new();

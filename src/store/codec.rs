@@ -154,8 +154,8 @@ fn sum(frame: &[u8]) -> Option<u32> {
 }
 
 /// What lies under `key`. `None` if the octets are no frame of this version, or not this key's.
-/// Fields and content share the frame's memory, unless the content was packed; then it is no more
-/// than `most` octets.
+/// Fields and content share the frame's memory, unless the content was packed; then neither does, and
+/// it is no more than `most` octets.
 pub(super) fn decode(key: &CacheKey, frame: &Bytes, most: usize) -> Option<Frame> {
     let mut rest = &**frame;
     if take(&mut rest, 4)? != MAGIC || take(&mut rest, 1)? != [VERSION] {
@@ -175,7 +175,8 @@ pub(super) fn decode(key: &CacheKey, frame: &Bytes, most: usize) -> Option<Frame
         _ if !rest.is_empty() => None,
         RESPONSE => decode_response(head, fields, body),
         PACKED => match packing::unpack(&body, most) {
-            Ok(body) => decode_response(head, fields, body.into()),
+            // The packed content would lie behind them for as long as the response is kept.
+            Ok(body) => decode_response(head, Bytes::copy_from_slice(&fields), body.into()),
             Err(NotUnpacked::TooLarge) => Some(Frame::TooLarge),
             Err(NotUnpacked::Damaged) => None,
         },
@@ -446,6 +447,20 @@ mod tests {
         let Some(Frame::Rules(back)) = decode(&KEY, &frame, MOST) else { panic!("no rules") };
         assert_eq!(back, rules);
         assert!(decode(&CacheKey([8; 32]), &frame, MOST).is_none());
+    }
+
+    #[test]
+    fn what_was_packed_does_not_keep_its_frame() {
+        let mut stored = any_response_with(b"text ".repeat(1000));
+        let fields = [(http::header::ETAG, HeaderValue::from_static("\"1\""))];
+        stored.fields = Fields::encode(&HeaderMap::from_iter(fields)).unwrap();
+        let frame = encode(&KEY, &stored, END, Compression::Lz4).unwrap();
+        assert!(frame.len() < stored.body.len());
+        let Some(Frame::Response(back, _)) = decode(&KEY, &frame, MOST) else {
+            panic!("no response")
+        };
+        assert_eq!((&back.fields, &back.body), (&stored.fields, &stored.body));
+        assert!(frame.is_unique());
     }
 
     #[test]

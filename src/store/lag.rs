@@ -40,6 +40,10 @@ use crate::stored::{Moment, StoredResponse};
 /// The first moment of this process. Whatever was fetched elsewhere was long before.
 const FIRST: u64 = 1 << 40;
 
+/// After so many spans they are counted anew: a lease has 16 bits for one, and 0 is none. No fetch takes that
+/// long.
+const SPANS: u64 = 0xffff;
+
 /// Where the moments of this process are counted from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start(Instant);
@@ -151,11 +155,7 @@ impl Lag {
     /// Tells the spans of `max_lag` apart that pass without contact, from 1; 0 while there is some.
     /// Of two moments in the same span, one is less than `max_lag` after the other.
     pub(super) fn span(&self) -> u64 {
-        if !self.is_passed() {
-            return 0;
-        }
-        let bound = self.bound.as_millis().max(1);
-        u64::try_from(self.value().as_millis() / bound).unwrap_or(u64::MAX)
+        if self.is_passed() { span(self.now(), self.bound) } else { 0 }
     }
 
     /// Every record from before this moment has been applied.
@@ -220,6 +220,13 @@ fn is_confirmed(contact: Moment, begun: Moment, now: Moment, bound: Duration) ->
     since(contact.max(begun), now) <= bound
 }
 
+/// Counted from the first moment and not from the last contact: what began in an earlier silence is in none
+/// of a later one's spans, and all that is late is in the same one.
+fn span(now: Moment, bound: Duration) -> u64 {
+    let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1);
+    1 + now.0.saturating_sub(FIRST) / bound % SPANS
+}
+
 fn since(then: Moment, now: Moment) -> Duration {
     Duration::from_millis(now.0.saturating_sub(then.0))
 }
@@ -259,6 +266,29 @@ mod tests {
         assert!(lag.value() > BOUND && lag.is_passed() && !lag.has_contact());
         lag.confirm(lag.now());
         assert!(!lag.is_passed() && lag.has_contact());
+    }
+
+    #[test]
+    fn contact_does_not_begin_the_spans_anew() {
+        let start = Start(clock::instant().checked_sub(4 * BOUND).unwrap());
+        let lag = Lag::new(start, BOUND);
+        lag.is_passed.store(true, Ordering::Release);
+        assert_eq!(lag.span(), 5);
+        lag.confirm(lag.now());
+        assert_eq!(lag.span(), 0);
+        lag.is_passed.store(true, Ordering::Release);
+        assert_eq!(lag.span(), 5);
+        // So it is for whatever else is late, since whenever.
+        assert_eq!(Lag::of_changes(start, BOUND, "shop").span(), 5);
+    }
+
+    #[test]
+    fn a_lease_has_room_for_every_span() {
+        for (passed, expected) in [(0, 1), (4999, 1), (5000, 2), (5000 * 0xfffe, 0xffff)] {
+            assert_eq!(span(Moment(FIRST + passed), BOUND), expected);
+        }
+        assert_eq!(span(Moment(FIRST + 5000 * 0xffff), BOUND), 1);
+        assert_eq!(span(Moment(FIRST + 1), Duration::ZERO), 2);
     }
 
     #[test]

@@ -15,10 +15,11 @@ use crate::changes::{OF_USERS, ROUTES, set, setup, shows};
 use crate::support::client::Http2;
 use crate::support::gateway::{FLEET, Gateway};
 use crate::support::mongodb::MongoDb;
+use crate::support::origin::{Origin, ok};
 use crate::support::program::Running;
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::{secs, until};
+use crate::support::{nobody, secs, until};
 
 const DOCUMENTS: usize = 10_000;
 /// Documents that nobody writes, in another collection that is watched, too.
@@ -336,4 +337,54 @@ async fn what_may_have_changed_unseen_is_what_its_route_says() {
         gateway.get(&format!("/{name}/1")).await.status("hit");
     }
     assert_eq!(gateway.changes().lost, 0);
+}
+
+/// Two streams on which one route depends, of a MongoDB that is not there. So both are late all the time.
+fn two_that_are_late(url: &str) -> String {
+    let uri = url.replacen("http", "mongodb", 1);
+    let changes = ["one", "other"].map(|database| {
+        format!(
+            "[[changes]]\nmongodb = \"absent\"\ndatabase = \"{database}\"\nroutes = [\"all\"]\n"
+        )
+    });
+    format!("[mongodb.absent]\nuri = \"{uri}\"\n{}", changes.concat())
+}
+
+#[tokio::test]
+async fn a_fetch_is_not_joined_max_lag_later_while_two_streams_are_late() {
+    let origin = Origin::start().await;
+    let (_absent, url) = nobody();
+    let setup = Gateway::setup(&origin).cache("[cache]\nmax_lag = \"1s\"");
+    let gateway = setup.route(&two_that_are_late(&url)).start().await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let first = tokio::spawn(gateway.ask("GET", "/a").send());
+    until("the origin is asked", || origin.count("/a") == 1).await;
+    sleep(secs(2)).await;
+    let second = tokio::spawn(gateway.ask("GET", "/a").send());
+    until("the origin is asked again", || origin.count("/a") == 2).await;
+    held.release();
+    for got in [first, second] {
+        got.await.unwrap().code(200).body("1");
+    }
+    assert_eq!(gateway.figure("followers"), 0);
+}
+
+#[tokio::test]
+async fn what_another_gateway_has_fetched_is_unconfirmed_while_changes_are_late() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let (_absent, url) = nobody();
+    let lines = format!("collapse = \"fleet\"\non_lag = \"serve\"\n{}", two_that_are_late(&url));
+    let setup = || Gateway::setup(&origin).redis(&redis).route(&lines);
+    let one = setup().start().await.in_step().await;
+    let other = setup().start().await.in_step().await;
+    let held = origin.on("/a").hold(ok("1").max_age(60));
+    let leader = tokio::spawn(one.ask("GET", "/a").send());
+    until("the origin is asked", || origin.count("/a") == 1).await;
+    let follower = tokio::spawn(other.ask("GET", "/a").send());
+    other.reaches("fleet_waits", 1).await;
+    held.release();
+    leader.await.unwrap().body("1").status("fwd=uri-miss; stored");
+    follower.await.unwrap().body("1").status("fwd=uri-miss; collapsed; detail=unconfirmed");
+    assert_eq!((one.figure("unconfirmed"), other.figure("unconfirmed")), (0, 1));
+    origin.saw("/a", 1);
 }

@@ -176,6 +176,9 @@ fn arguments_that_mean_nothing_are_refused() {
         (&["policy", "new"], "<NAME>"),
         (&["policy", "bench", "--seconds", "0"], "invalid value '0'"),
         (&["check", "--log", "=,="], "--log `=,=`: "),
+        (&["check", "--log", "warning"], "`warning` is no level; write "),
+        (&["run", "a", "--admin", "127.0.0.1:0"], "cannot be used with"),
+        (&["run", "--config", "a", "--admin", "127.0.0.1:0"], "cannot be used with"),
     ] {
         let ran = larder(root(), arguments);
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.err);

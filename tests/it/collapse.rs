@@ -324,6 +324,33 @@ async fn a_follower_takes_only_a_variant_of_its_own() {
     ask("en").send().await.body("en").status("hit");
 }
 
+/// Nor what has become stale while it waited.
+#[tokio::test]
+async fn who_waited_in_vain_gets_what_is_fresh_by_then() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply = |body: &str, seconds: u64| {
+        ok(body.to_owned()).max_age(seconds).field("vary", "accept-language")
+    };
+    let held = origin.on("/a").with("accept-language", "de").hold(reply("de", 60));
+    origin.on("/a").with("accept-language", "en").reply(reply("old", 5));
+    let ask = |language: &str| gateway.ask("GET", "/a").field("accept-language", language);
+
+    let leader = tokio::spawn(ask("de").send());
+    asked(&origin, "/a", 1).await;
+    let follower = tokio::spawn(ask("en").send());
+    gateway.reaches("followers", 1).await;
+    ask("en").field("cache-control", "no-cache").send().await.body("old");
+    ask("en").send().await.body("old").status("hit");
+
+    origin.on("/a").with("accept-language", "en").reply(reply("new", 60));
+    gateway.clock().advance(secs(10));
+    held.release();
+    leader.await.unwrap().body("de").status("fwd=uri-miss; stored");
+    follower.await.unwrap().body("new").status("fwd=uri-miss; stored; collapsed=?0");
+    origin.saw("/a", 3);
+}
+
 #[tokio::test]
 async fn a_route_can_do_without() {
     let origin = Origin::start().await;

@@ -181,12 +181,13 @@ async fn why_the_last_response_was_not_stored() {
     let origin = Origin::start().await;
     let gateway = Gateway::setup(&origin).route("max_body = \"1KiB\"").start().await;
     let with = |field: &str, value: &str| ok("1").max_age(60).field(field, value);
-    let rows: [(&str, Reply, Fields<'_>); 8] = [
+    let rows: [(&str, Reply, Fields<'_>); 9] = [
         ("no-freshness", ok("1"), &[]),
         ("no-store", ok("1").field("cache-control", "no-store"), &[]),
         ("private", ok("1").field("cache-control", "private, max-age=60"), &[]),
         ("set-cookie", with("set-cookie", "session=s3cret"), &[]),
         ("vary-any", with("vary", "*"), &[]),
+        ("vary-client", with("vary", "Accept, Forwarded"), &[]),
         ("authorization", ok("1").max_age(60), &[("authorization", "Bearer s3cret")]),
         ("too-large", ok("x".repeat(2000)).max_age(60), &[]),
         ("request-no-store", ok("1").max_age(60), &[("cache-control", "no-store")]),

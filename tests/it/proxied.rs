@@ -48,6 +48,33 @@ async fn the_header_tells_whose_a_connection_is() {
     assert_eq!(told(&origin).as_deref(), Some("192.0.2.9"));
 }
 
+/// What the gateway says of a client in place of what that says itself is in no key.
+#[tokio::test]
+async fn what_varies_by_a_clients_address_is_not_shared() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, "true").await;
+    for (number, name) in ["x-forwarded-for", "Forwarded"].into_iter().enumerate() {
+        for client in 1..=2 {
+            let answer = ok(format!("{client}")).max_age(60).field("vary", name);
+            origin.on("/a").reply(answer);
+            let header = format!("PROXY TCP4 192.0.2.{client} 192.0.2.9 5 80\r\n");
+            let answer =
+                raw(gateway.address(), &[header.as_bytes(), GET.as_bytes()].concat()).await;
+            assert!(answer.ends_with(&format!("\r\n\r\n{client}")), "{number}: {answer}");
+        }
+    }
+    // That of the scheme is in the key, whatever a client says.
+    let answer = ok("1").max_age(60).field("vary", "X-Forwarded-Proto, X-Forwarded-Host");
+    origin.on("/a").reply(answer);
+    for said in ["", "x-forwarded-proto: 1\r\n", "x-forwarded-proto: 2\r\n"] {
+        let head = GET.replace("\r\n\r\n", &format!("\r\n{said}\r\n"));
+        let header = b"PROXY UNKNOWN\r\n";
+        let answer = raw(gateway.address(), &[&header[..], head.as_bytes()].concat()).await;
+        assert!(answer.ends_with("\r\n\r\n1"), "{answer}");
+    }
+    assert_eq!(origin.asked().len(), 5);
+}
+
 #[tokio::test]
 async fn without_a_whole_header_nothing_is_answered() {
     let origin = Origin::start().await;

@@ -103,6 +103,15 @@ async fn a_stale_response_answers_for_an_origin_in_trouble() {
         let got = gateway.get("/a").await.code(200).body("1");
         assert!(got.age() >= 900, "{got:?}");
         got.status(&format!("fwd=stale; fwd-status={code}; detail=stale-if-error"));
+        // Some give whatever they send a lifetime, or a validator.
+        for says in ["max-age=60, stale-if-error=1200", "max-age=0"] {
+            let broken = status(code).body("broken").field("cache-control", says).etag("e");
+            origin.on("/a").reply(broken);
+            let got = gateway.get("/a").await.code(200).body("1");
+            got.status(&format!("fwd=stale; fwd-status={code}; detail=stale-if-error"));
+            let ask = gateway.ask("GET", "/a").field("cache-control", "stale-if-error=0");
+            ask.send().await.code(code).status("fwd=stale; detail=trouble");
+        }
     }
     origin.on("/a").reply(status(501));
     gateway.get("/a").await.code(501).status("fwd=stale; detail=no-freshness");

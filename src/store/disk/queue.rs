@@ -127,9 +127,13 @@ impl Queue {
         self.come.notify_one();
     }
 
-    /// The folder is left to another process, or had again.
+    /// The folder is left to another process, or had again. After the end as with what is appended.
     pub(super) fn pass(&self, pass: Pass) {
-        self.lock().pass = Some(pass);
+        let mut waiting = self.lock();
+        if waiting.is_ended {
+            return;
+        }
+        waiting.pass = Some(pass);
         self.come.notify_one();
     }
 
@@ -259,6 +263,9 @@ mod tests {
         queue.end();
         let mut late = append();
         assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let (told, mut waits) = oneshot::channel();
+        queue.pass(Pass { is_ours: false, told });
+        assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         let work = queue.next(Duration::ZERO);
         assert_eq!((work.appends.len(), work.is_last), (1, true));
     }
