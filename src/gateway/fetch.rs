@@ -159,7 +159,7 @@ impl Fetch {
         matches!(&self.sought, Sought::Whole { stale: Some(stale), .. }
             if !stale.status.is_server_error()
                 && self.stands_in(stale, Trouble::Status(status))
-                && self.gateway.store.again(stale).is_some())
+                && self.gateway.is_servable(self.plan(), stale))
     }
 
     /// Stores a response if the route's policy allows it.

@@ -67,12 +67,14 @@ pub(super) fn holds_certificate(kept: Option<&Kept>) -> bool {
 
 impl Plan {
     /// What comes of cookies that tell a key policy one thing, and may tell the upstream another. Where less goes
-    /// forward than all, the first is what the upstream gets, too.
+    /// forward than all, the first of a name is what the upstream gets, too.
     pub(super) fn doubtful(&self, presented: &Presented) -> Option<Keyed> {
         let fields = &presented.head.headers;
         let mut cookies = self.key.asks().iter().flat_map(|ask| ask.policy.wanted_cookies());
-        let is_doubtful =
-            self.kept.is_none() && cookies.any(|name| message::is_doubtful_cookie(fields, name));
+        let is_doubtful = match &self.kept {
+            None => cookies.any(|name| message::is_doubtful_cookie(fields, name)),
+            Some(_) => cookies.next().is_some() && message::has_open_quote(fields),
+        };
         is_doubtful.then(|| Keyed::Bypass("several-cookies".into()))
     }
 

@@ -23,7 +23,7 @@ use super::fetch::Fetch;
 use super::key::Key;
 use super::measure::mark;
 use super::partial::Sought;
-use super::{Gateway, Looked, Presented, partial, respond};
+use super::{Gateway, Looked, Plan, Presented, partial, respond};
 
 /// What `Cache-Status` says where a stored response may have been invalidated: the invalidation log has
 /// been out of reach for longer than `max_lag`.
@@ -115,6 +115,14 @@ impl Gateway {
         });
     }
 
+    /// Whether a stored response is not invalidated: for certain, unless its route serves what may be. It has been waited
+    /// for long enough for an invalidation.
+    pub(super) fn is_servable(&self, plan: &Plan, stored: &Arc<StoredResponse>) -> bool {
+        self.store.again(stored).is_some_and(|hit| {
+            hit.confirmed && plan.confirms(stored) || plan.on_lag == OnLag::Serve
+        })
+    }
+
     /// What may be served in place of a response that did not come, or came to be an error.
     pub(super) fn instead(
         &self,
@@ -125,9 +133,7 @@ impl Gateway {
     ) -> Option<Response<Body>> {
         let stored = stale.filter(|stored| partial::has_enough(presented, stored))?;
         let plan = self.plan(presented);
-        // It has been waited for long enough for an invalidation.
-        let confirmed = self.store.again(stored)?.confirmed && plan.confirms(stored);
-        if !confirmed && plan.on_lag != OnLag::Serve {
+        if !self.is_servable(plan, stored) {
             return None;
         }
         let Presented { directives, .. } = presented;

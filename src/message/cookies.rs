@@ -26,21 +26,40 @@ pub fn is_doubtful_cookie(fields: &HeaderMap, name: &str) -> bool {
         || has_open_quote(fields)
 }
 
-/// Whether a cookie begins a quoted value that does not end before the next `;`. RFC 6265 §4.1.1 knows none, but
-/// some servers read on to the quote that ends it, and others take what comes between for cookies.
+/// Whether there is a quoted value with a `;` in it, or without an end. RFC 6265 §4.1.1 knows none, but some servers read
+/// on to the quote that ends it, and others take what comes between for cookies.
 pub fn has_open_quote(fields: &HeaderMap) -> bool {
-    let lines = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    let mut pairs = lines
-        .filter(|line| line.contains(&b'"'))
-        .flat_map(|line| line.split(|octet| *octet == b';'));
-    pairs.any(|pair| {
-        let begin = pair.iter().position(|octet| *octet == b'=').map_or(0, |at| at + 1);
-        let value = pair.get(begin..).unwrap_or_default().trim_ascii();
-        let within = value.strip_prefix(b"\"");
-        // One that is escaped ends nothing, for those who read escapes.
-        let is_closed = |it: &[u8]| it.strip_suffix(b"\"").is_some_and(|it| !it.ends_with(b"\\"));
-        within.is_some_and(|within| !is_closed(within))
-    })
+    let mut lines = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    lines.any(|line| line.contains(&b'"') && has_open(line))
+}
+
+fn has_open(line: &[u8]) -> bool {
+    let mut rest = line;
+    // A quote elsewhere is a part of a value.
+    let mut may_begin = true;
+    while let [octet, behind @ ..] = rest {
+        rest = behind;
+        if *octet == b'"' && may_begin {
+            match end_of_quoted(behind) {
+                Some(behind) => rest = behind,
+                None => return true,
+            }
+        }
+        may_begin = matches!(octet, b'=' | b';') || may_begin && octet.is_ascii_whitespace();
+    }
+    false
+}
+
+/// What follows a quoted value that has begun. None: it has no end before a `;`.
+fn end_of_quoted(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        rest = match rest {
+            [b'"', behind @ ..] => return Some(behind),
+            [b';', ..] | [] => return None,
+            // One that is escaped ends nothing, for those who read escapes.
+            [b'\\', b'"', behind @ ..] | [_, behind @ ..] => behind,
+        };
+    }
 }
 
 /// All cookies of this name.
@@ -77,6 +96,9 @@ mod tests {
             (vec![r#"a=""#], true),
             (vec![r#"a="1\"; b=2; c=""#], true),
             (vec![r#""a; b=2; c""#], true),
+            (vec![r#"a=1 d="; b=2; c=x""#], true),
+            (vec![r#"a="" d="; b=2; c=x""#], true),
+            (vec![r#"a="1\;"; b=2"#], true),
         ] {
             let sent = fields(&lines.iter().map(|line| ("cookie", *line)).collect::<Vec<_>>());
             assert_eq!(has_open_quote(&sent), expected, "{lines:?}");

@@ -227,13 +227,14 @@ async fn variants_never_cross() {
         "currency=EUR; currency=USD",
         "currency=USD; theme=dark; currency=EUR",
         "theme=\"dark; currency=EUR; a=\"",
+        "a=1 theme=\"; currency=EUR; b=x\"",
     ] {
         origin.on("/shoes").with("cookie", cookie).reply(ok("either").max_age(600));
         let got = ask("de", cookie).send().await.body("either");
         got.status("fwd=bypass; detail=several-cookies");
     }
     ask("de", "currency=EUR; currency=EUR").send().await.body("de EUR").status("hit");
-    origin.saw("/shoes", 8);
+    origin.saw("/shoes", 9);
     assert_eq!(gateway.figure("policy_failures"), 0);
 }
 
