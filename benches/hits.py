@@ -27,9 +27,9 @@ def measure(bench):
                     rounds_of += found.get(name, [None])
         if number >= rounds:
             settled = [work for work in chosen if report.is_settled(samples[work.name], "nginx")]
-            bench.note_rounds(", ".join(work.name for work in settled), number, rounds)
+            bench.note_rounds("; ".join(work.name for work in settled), number, rounds)
             chosen = [work for work in chosen if work not in settled]
-    bench.note_rounds(", ".join(work.name for work in chosen), number, rounds)
+    bench.note_rounds("; ".join(work.name for work in chosen), number, rounds)
     for work, by_server in samples.items():
         samples[work] = {name: found for name, found in by_server.items() if any(found)}
 

@@ -414,7 +414,7 @@ mod tests {
 
     use super::*;
 
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+    pub(super) fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
         for (name, value) in lines {
             fields.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());

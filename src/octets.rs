@@ -61,11 +61,7 @@ pub fn request(
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(octets, &mut room).ok()?;
     let httparse::Status::Complete(length) = status else { return None };
-    if parsed.version? != 1 {
-        return None;
-    }
-    let target = octets.slice_ref(parsed.path?.as_bytes());
-    let target = Uri::from_maybe_shared(target).ok()?;
+    let target = target(octets, &parsed)?;
     Some((target, fields(octets, parsed.headers, 0, is_usual)?, length))
 }
 
@@ -75,6 +71,11 @@ pub fn request_line(octets: &Bytes, line: &[u8]) -> Option<Uri> {
     let mut parsed = httparse::Request::new(&mut []);
     // The line alone, behind which fields would come.
     parsed.parse(line).ok()?;
+    target(octets, &parsed)
+}
+
+#[inline]
+fn target(octets: &Bytes, parsed: &httparse::Request<'_, '_>) -> Option<Uri> {
     if parsed.version? != 1 {
         return None;
     }

@@ -296,7 +296,10 @@ struct Run {
     listen: Option<SocketAddr>,
 
     /// With `--upstream`: where operators connect to; a loopback address.
-    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "upstream", conflicts_with_all = ["file", "config"])]
+    #[arg(
+        long, value_name = "ADDRESS", value_parser = address, requires = "upstream",
+        conflicts_with_all = ["file", "config"]
+    )]
     admin: Option<SocketAddr>,
 }
 

@@ -74,15 +74,8 @@ pub fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::fields;
     use super::*;
-
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        fields
-    }
 
     #[test]
     fn quotes_of_cookies() {

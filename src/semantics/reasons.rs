@@ -50,7 +50,7 @@ impl NotStored {
                 "`Vary` names what the gateway itself says of each client (RFC 7239)"
             }
             Self::NotUnderstood => {
-                "`must-understand`, and a status that is not (RFC 9111 §5.2.2.3)"
+                "`must-understand`, with a status that is not understood (RFC 9111 §5.2.2.3)"
             }
             Self::EventStream => "it is a stream of events, which has no end of its own",
             Self::NoFreshness => {
