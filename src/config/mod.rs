@@ -270,7 +270,7 @@ pub struct Policy {
     /// `memory` of one call in octets, default 8 MiB, 64 KiB to 64 MiB.
     pub memory: usize,
     /// `remember`: how many answers of `key` are kept, default 10000, at most ten million; 0 keeps
-    /// none.
+    /// none. Of those that take more than 1 KiB they are fewer.
     pub remember: u64,
     /// Where `plugin`'s value stands.
     pub plugin_place: Place,

@@ -6,6 +6,8 @@
 
 use wasmparser::{ElementItems, Parser, Payload};
 
+use super::nesting::Nesting;
+
 /// Initial values of tables, segments of data, and globals, all together. JavaScript plugins have up to
 /// 18,000.
 const MOST_INITIAL: u64 = 65_536;
@@ -20,9 +22,12 @@ const SMALL: u64 = 1;
 /// engine says what is wrong with it.
 pub(super) fn check(component: &[u8]) -> Result<(), String> {
     let mut initial = 0_u64;
+    let mut nesting = Nesting::default();
     for payload in Parser::new(0).parse_all(component) {
+        let Ok(payload) = payload else { return Ok(()) };
+        nesting.read(&payload)?;
         match payload {
-            Ok(Payload::ElementSection(segments)) => {
+            Payload::ElementSection(segments) => {
                 for segment in segments.into_iter().map_while(Result::ok) {
                     initial += u64::from(match segment.items {
                         ElementItems::Functions(items) => items.count(),
@@ -30,13 +35,12 @@ pub(super) fn check(component: &[u8]) -> Result<(), String> {
                     });
                 }
             }
-            Ok(Payload::DataSection(segments)) => initial += u64::from(segments.count()),
-            Ok(Payload::GlobalSection(globals)) => initial += u64::from(globals.count()),
-            Ok(Payload::CodeSectionEntry(body)) if body.range().len() > LONGEST_FUNCTION => {
+            Payload::DataSection(segments) => initial += u64::from(segments.count()),
+            Payload::GlobalSection(globals) => initial += u64::from(globals.count()),
+            Payload::CodeSectionEntry(body) if body.range().len() > LONGEST_FUNCTION => {
                 return Err(format!("a function has more than {LONGEST_FUNCTION} octets"));
             }
-            Ok(_) => {}
-            Err(_) => return Ok(()),
+            _ => {}
         }
         if initial > MOST_INITIAL {
             return Err(format!("it has more than {MOST_INITIAL} initial values and globals"));

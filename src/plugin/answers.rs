@@ -39,6 +39,21 @@ pub enum KeyAnswer {
     Bypass(Arc<str>),
 }
 
+impl KeyAnswer {
+    /// What it takes in memory, about.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Key { name, parts, .. } => {
+                let of_part = |(name, value): &(Box<str>, Box<str>)| {
+                    size_of::<(Box<str>, Box<str>)>() + name.len() + value.len()
+                };
+                name.len() + parts.iter().flat_map(|parts| parts.iter()).map(of_part).sum::<usize>()
+            }
+            Self::Bypass(reason) => reason.len(),
+        }
+    }
+}
+
 /// How a policy narrows the storing of one response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoringAnswer {

@@ -1,11 +1,16 @@
 //! Why a call of a policy gave no answer.
 
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use std::fmt::Write as _;
+
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use super::text;
 
 /// The longest text of a failure, in octets: plugins write part of it.
 const LONGEST: usize = 2048;
+
+/// The longest name of a module or function in it, so that one leaves room for the others.
+const LONGEST_NAME: usize = 200;
 
 /// Why a call of a policy gave no answer. The next call is unaffected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,13 +57,23 @@ impl Failure {
 /// One line: the trap, then the frames.
 fn with_backtrace(trap: Trap, error: &wasmtime::Error) -> String {
     let mut whole = trap.to_string();
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        // Only its text has the demangled names. The first line is a heading.
-        for line in backtrace.to_string().lines().skip(1) {
-            whole.push_str("; ");
-            // Stripped modules have no name.
-            whole.push_str(&line.trim().replace("<unknown>!", ""));
-        }
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
+    for (number, frame) in frames.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _written = write!(whole, "; {number}: {}", shown(frame));
     }
     text::printable(&whole, LONGEST)
+}
+
+/// Names are as they are in the plugin: what a mangled one stands for may be longer without bound.
+fn shown(frame: &FrameInfo) -> String {
+    let offset = frame.module_offset().map(|offset| format!("{offset:#8x} - "));
+    // Stripped modules have no name.
+    let module = frame.module().name().map(|name| format!("{}!", text::cut(name, LONGEST_NAME)));
+    let function = frame.func_name().map_or_else(
+        || format!("<wasm function {}>", frame.func_index()),
+        |name| text::cut(name, LONGEST_NAME).to_owned(),
+    );
+    format!("{}{}{function}", offset.unwrap_or_default(), module.unwrap_or_default())
 }

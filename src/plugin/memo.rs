@@ -16,6 +16,9 @@ use crate::recent::{self, Recent};
 /// Longer inputs are asked about each time, so that the memory of all answers has a bound.
 pub(super) const LONGEST: usize = 4096;
 
+/// An answer of so many octets, with its inputs, counts as one more: clients choose how long inputs are.
+const COUNTS: usize = 1024;
+
 thread_local! {
     /// Packing inputs for a look-up allocates nothing.
     static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -33,7 +36,7 @@ pub(super) struct Memo {
 }
 
 impl Memo {
-    /// Keeps so many answers.
+    /// Keeps so many answers of less than [`COUNTS`] octets, and fewer that are longer.
     pub(super) fn new(most: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { number: NEXT.fetch_add(1, Ordering::Relaxed), shared: Shared::new(most) }
@@ -62,12 +65,56 @@ impl Memo {
         self.pack(&mut packed, pack);
         if packed.len() <= LONGEST {
             let hash = recent::hash(&packed);
-            self.shared.insert(hash, packed.into_boxed_slice(), answer, 1);
+            let weight = 1 + (packed.len() + answer.octets()) / COUNTS;
+            self.shared.insert(hash, packed.into_boxed_slice(), answer, weight as u64);
         }
     }
 
     fn pack(&self, packed: &mut Vec<u8>, inputs: impl FnOnce(&mut Vec<u8>)) {
         packed.extend(self.number.to_le_bytes());
         inputs(packed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::Parts;
+    use crate::stored::CacheKey;
+
+    /// How many of ten thousand different inputs of so many octets are found, where ten thousand usual
+    /// ones have room.
+    fn found(octets: usize, answer: &KeyAnswer) -> usize {
+        const MANY: u64 = 10_000;
+        let memo = Memo::new(MANY);
+        let pack = |number: u64, packed: &mut Vec<u8>| {
+            packed.extend(number.to_le_bytes());
+            packed.resize(octets, b'a');
+        };
+        for number in 0..MANY {
+            memo.keep(|packed| pack(number, packed), answer.clone());
+        }
+        let all = 0..MANY;
+        all.filter(|number| memo.find(|packed| pack(*number, packed)).is_some()).count()
+    }
+
+    #[test]
+    fn what_is_long_counts_as_several() {
+        let text = "a".repeat(16 << 10);
+        let short = KeyAnswer::Bypass("short".into());
+        let part: (Box<str>, Box<str>) = ("a".into(), text.as_str().into());
+        let parts: Parts = [part].into();
+        let name = text.as_str().into();
+        let long = KeyAnswer::Key { key: CacheKey([0; 32]), name, parts: Some(parts) };
+        for (octets, answer, expected, why) in [
+            // Some places are full before others.
+            (200, &short, 9_500..=10_000, "usual ones"),
+            (LONGEST, &short, 1_500..=2_999, "long inputs"),
+            (200, &long, 200..=400, "long answers"),
+            (LONGEST + 1, &short, 0..=0, "inputs that are not kept"),
+        ] {
+            let found = found(octets, answer);
+            assert!(expected.contains(&found), "{why}: {found}");
+        }
     }
 }

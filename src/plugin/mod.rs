@@ -19,6 +19,7 @@ mod compiled;
 mod amount;
 mod counters;
 mod failure;
+mod nesting;
 mod text;
 mod ticks;
 mod version;

@@ -209,6 +209,24 @@ async fn traps_in_a_function_whose_name_is_for_terminals() {
     fails(&places, AMPLE, TRAPPED).await;
 }
 
+/// The name of a function in C++ that mentions types: each is made of the one before it, sixteen times.
+fn mangled() -> String {
+    let types: Vec<_> =
+        (0..12).map(|before| format!("S_I{}E", format!("S{before:X}_").repeat(16))).collect();
+    format!("_Z1f1TIiE{}", types.concat())
+}
+
+#[tokio::test]
+async fn traps_in_a_function_whose_name_is_long_or_stands_for_a_longer_one() {
+    let mangled = mangled();
+    let long = format!("x{}", "\u{e9}".repeat(40_000));
+    for (name, shown) in [(&mangled, &mangled[..200]), (&long, &long[..199])] {
+        let more = format!("(func $\"{name}\" unreachable)");
+        let call = format!("(call $\"{name}\")");
+        fails(&[("more", &more), ("key", &call)], AMPLE, &format!("{shown}; 1: ")).await;
+    }
+}
+
 #[tokio::test]
 async fn answers_ten_mebibytes() {
     let lines = format!("{AMPLE}\nmemory = \"16MiB\"");
@@ -745,6 +763,15 @@ fn loops_or_traps_before_it_is_asked_anything() {
 }
 
 #[test]
+fn traps_at_its_start_in_a_function_whose_name_stands_for_a_longer_one() {
+    let name = mangled();
+    let starts = format!("(func $\"{name}\" unreachable) (start $\"{name}\")");
+    let shown = told(&fixture(&[("more", &starts)]), AMPLE);
+    assert!(shown.starts_with(&format!("`configure` failed: {TRAPPED}")), "{shown}");
+    assert!(shown.contains(&name[..200]) && !shown.contains(&name[..201]), "{shown}");
+}
+
+#[test]
 fn is_made_of_more_than_it_may() {
     let many = |what: &str, count: usize| fixture(&[("more", &what.repeat(count))]);
     assert_told(&many("(memory 1)", 8), "not a policy plugin: ");
@@ -763,6 +790,23 @@ fn would_take_the_compiler_minutes_and_all_memory() {
     assert_told(&fixture(&[("more", &more)]), "more than 65536 initial values and globals");
     let more = format!("(func {})", "(drop (i32.const 0))".repeat(500_000));
     assert_told(&fixture(&[("more", &more)]), "a function has more than 1048576 octets");
+}
+
+#[test]
+fn would_be_written_out_without_end() {
+    let tower = |in_each: &str| {
+        let above = |below: usize| {
+            let in_each = in_each.replace("BELOW", &below.to_string());
+            format!("(component (alias outer 1 {below} (component $below)) {in_each})")
+        };
+        let levels: String = (0..24).map(above).collect();
+        let text = format!("(component (component) {levels} (instance (instantiate 24)))");
+        wat::parse_str(text).unwrap()
+    };
+    let makes_two = "(instance (instantiate $below)) (instance (instantiate $below))";
+    assert_told(&tower(makes_two), "it instantiates more than 256 components and modules");
+    let has_two = "(alias outer 1 BELOW (component))";
+    assert_told(&tower(has_two), "its components have more than 4194304 octets");
 }
 
 #[test]
