@@ -75,6 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         variants: 1,
         also: None,
         renews: None,
+        stale: Duration::ZERO,
         rule: None,
     };
     store.put(&store.lease(), &slot, stored, now);

@@ -147,6 +147,7 @@ fn fill(store: &Store, config: &Config, count: usize) -> Result<()> {
             variants: 1,
             also: None,
             renews: None,
+            stale: Duration::ZERO,
             rule: None,
         };
         if !store.put(&store.lease(), &slot, stored, now).kept {

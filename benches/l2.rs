@@ -132,6 +132,7 @@ async fn filled(control: &Handle, port: u16) -> Result<Store, Box<dyn Error>> {
             variants: 1,
             also: None,
             renews: None,
+            stale: Duration::ZERO,
             rule: None,
         };
         for write in store.put(&store.lease(), &slot, stored(&key, now)?, now).writes {

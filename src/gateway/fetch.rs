@@ -382,6 +382,7 @@ impl Fetch {
             variants: self.plan().variants,
             also,
             renews: renews.as_deref(),
+            stale: semantics::stands_in(&response.freshness, &self.plan().rules),
             rule: rule.as_ref().map(|(search, rule)| (search.key, rule)),
         };
         let mut put =

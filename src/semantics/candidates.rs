@@ -74,11 +74,16 @@ impl Candidates {
     /// - "no strong validators but does contain one or more weak validators": the one that
     ///   corresponds, the first of several; rather one with the very same tag.
     /// - No validator: the only response that was asked about.
+    ///
+    /// Beyond the letter, a strong tag names a stale response that has the same as a weak one, if
+    /// that alone was sent: the origin compared it weakly. Servers that compress what they send make
+    /// a tag weak behind the place where they answer with a 304.
     pub fn named_by(&self, not_modified: &HeaderMap) -> Option<Named<'_>> {
         let is_stale =
             || self.stale.as_ref().is_some_and(|stale| same_representation(stale, not_modified));
         if self.tags.is_empty() {
-            return is_stale().then_some(Named::Stale);
+            let is_named = is_stale() || self.is_named_as_strong(not_modified);
+            return is_named.then_some(Named::Stale);
         }
         let Some(named) = Validators::of(not_modified).etag else {
             let [only] = &*self.tags else { return None };
@@ -91,6 +96,11 @@ impl Candidates {
         let same = self.tags.iter().find(|tag| **tag == named);
         let alike = || self.tags.iter().find(|tag| opaque(tag) == opaque(&named));
         same.or_else(|| is_weak(&named).then(alike)?).map(Named::Variant)
+    }
+
+    fn is_named_as_strong(&self, not_modified: &HeaderMap) -> bool {
+        let named = Validators::of(not_modified).etag;
+        named.zip(self.stale.as_ref()).is_some_and(|(tag, stale)| stale.has_as_weak(&tag))
     }
 }
 
@@ -214,6 +224,24 @@ mod tests {
                 vec![("etag", "\"1\""), ("etag", "\"2\"")],
                 None,
                 "which of them?",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_strong_tag_may_name_a_weak_one_that_was_sent_alone() {
+        let strong = || vec![("etag", "\"0\"")];
+        check(vec![
+            (Some(["W/\"0\"", NOON]), vec![], strong(), Some("stale"), "compared weakly"),
+            (Some(["W/\"1\"", NOON]), vec![], strong(), None, "another"),
+            (Some(["W/\"0\"", ""]), vec!["\"1\""], strong(), None, "two were sent"),
+            (None, vec!["W/\"0\""], strong(), None, "a variant that the request does not select"),
+            (
+                Some(["W/0", ""]),
+                vec![],
+                vec![("etag", "0")],
+                None,
+                "who knows what `W/` means here?",
             ),
         ]);
     }

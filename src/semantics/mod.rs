@@ -5,7 +5,7 @@
 //! less. Keys, tiers and invalidation are others' work.
 //!
 //! In the order in which one request needs them: [`may_answer`], [`RequestDirectives`], [`Vary`],
-//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`kept_query`], [`joined_query`] and
+//! [`NoVarySearch`], [`Preferred`], [`reuse()`], [`reuse_in_trouble`], [`stands_in`], [`kept_query`], [`joined_query`] and
 //! [`kept_fields`],
 //! [`Candidates`], then [`freshen`] for a 304, [`matches_head`] for a response to `HEAD`,
 //! [`part_to_store`] and [`combine`] for a 206, [`whole_to_store`] and [`beginning_to_store`] for what
@@ -76,6 +76,7 @@ pub use post::{Posted, answers_get};
 pub use ranges::{Span, Wanted, asks_for_part, is_range, select};
 pub use reuse::{
     Reuse, Trouble, bypassing, may_answer, may_ask_by_post, may_bypass, reuse, reuse_in_trouble,
+    stands_in,
 };
 pub use spans::{
     Combined, Spans, beginning_to_store, combine, combined_fields, fields_of_part, may_combine,

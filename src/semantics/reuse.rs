@@ -177,8 +177,7 @@ pub fn reuse_in_trouble(
     rules: &Rules,
     now: SystemTime,
 ) -> Option<(Duration, i64)> {
-    let own = freshness.stale_if_error.map(Duration::from);
-    let stated = directives.stale_if_error.or(own.max(rules.stale_if_error));
+    let stated = directives.stale_if_error.or(stated(freshness, rules));
     let window = match trouble {
         Trouble::Disconnected | Trouble::Spared => stated.unwrap_or(DISCONNECTED),
         Trouble::Status(status) if is_error(status) => stated?,
@@ -190,6 +189,20 @@ pub fn reuse_in_trouble(
     let may_serve =
         is_welcome && !freshness.no_cache && is_within(window, freshness, directives, age);
     may_serve.then(|| (age, freshness.ttl(now)))
+}
+
+/// How long after it became stale a response may stand in at most, where the request states nothing:
+/// see [`reuse_in_trouble`]. Not at all if something forbids it.
+pub fn stands_in(freshness: &Freshness, rules: &Rules) -> Duration {
+    if freshness.must_revalidate || freshness.no_cache {
+        return Duration::ZERO;
+    }
+    stated(freshness, rules).unwrap_or(DISCONNECTED)
+}
+
+/// What the response and the configuration state, the longer of both.
+fn stated(freshness: &Freshness, rules: &Rules) -> Option<Duration> {
+    freshness.stale_if_error.map(Duration::from).max(rules.stale_if_error)
 }
 
 /// RFC 5861 §4: "any situation that would result in a 500, 502, 503, or 504 HTTP response status code
@@ -411,6 +424,31 @@ mod tests {
             let request = RequestDirectives::of(&fields(&[("cache-control", request)]));
             let found = reuse(&stored, false, &request, UNIX_EPOCH + Duration::from_secs(now));
             assert_eq!(matches!(found, Reuse::Serve { .. }), served, "{why}");
+        }
+    }
+
+    #[test]
+    fn for_how_long_a_response_may_stand_in() {
+        let silent = Freshness::fresh_for(Duration::from_mins(1), UNIX_EPOCH);
+        let says = |seconds| Freshness {
+            stale_if_error: Some(Duration::from_secs(seconds).into()),
+            ..silent.clone()
+        };
+        let forbidden = Freshness { must_revalidate: true, ..says(30) };
+        let no_cache = Freshness { no_cache: true, ..silent.clone() };
+        for (stored, route, expected, why) in [
+            (&silent, None, 300, "nobody says how long: as for a cache that is disconnected"),
+            (&silent, Some(1800), 1800, "the configuration does"),
+            (&silent, Some(5), 5, "it may be shorter, too"),
+            (&says(30), None, 30, "the response does"),
+            (&says(30), Some(5), 30, "the longer of the two"),
+            (&says(0), None, 0, "the response does not want it"),
+            (&forbidden, Some(1800), 0, "§5.2.2.2: MUST NOT"),
+            (&no_cache, Some(1800), 0, "§5.2.2.4: MUST NOT"),
+        ] {
+            let rules =
+                Rules { stale_if_error: route.map(Duration::from_secs), ..Rules::default() };
+            assert_eq!(stands_in(stored, &rules), Duration::from_secs(expected), "{why}");
         }
     }
 

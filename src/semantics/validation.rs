@@ -57,6 +57,14 @@ impl Validators {
             .is_some_and(|own| if is_weak(tag) { opaque(own) == opaque(tag) } else { own == tag })
     }
 
+    /// Whether the entity tag is a weak one, and this one the same without its weakness: see
+    /// [`Candidates::named_by`](super::Candidates::named_by).
+    pub(super) fn has_as_weak(&self, tag: &HeaderValue) -> bool {
+        let is_it =
+            |own: &HeaderValue| is_weak(own) && is_entity_tag(own) && opaque(own) == tag.as_bytes();
+        self.etag.as_ref().is_some_and(is_it)
+    }
+
     fn has_date(&self, modified: &HeaderValue) -> bool {
         self.last_modified.as_ref().is_some_and(|own| date::parse(own) == date::parse(modified))
     }
@@ -168,7 +176,7 @@ pub fn matches_head(
 ///
 /// Excepted are what was for this connection, `Content-Length`, and what the stored octets depend
 /// on: `Content-Encoding`, `Content-Range`, and digests of the content as it was sent, as those in a
-/// 304 are of none. A 304 without `Date` was generated when it came, so
+/// 304 are of none. A weak entity tag stays weak. A 304 without `Date` was generated when it came, so
 /// the stored `Date` goes too. `Age` and `Set-Cookie` of the 304 stay in, for
 /// [`storable`](super::storable) to see; [`fields_to_store`](super::fields_to_store) removes them.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
@@ -176,6 +184,10 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     remove_hop_by_hop(&mut update);
     for name in OF_THE_CONTENT.iter().chain(&[CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE]) {
         update.remove(name);
+    }
+    let named = Validators::of(&update).etag;
+    if named.is_some_and(|tag| Validators::of(stored).has_as_weak(&tag)) {
+        update.remove(ETAG);
     }
     let mut fields = stored.clone();
     for name in update.keys().chain(&[DATE, AGE]) {
@@ -502,6 +514,18 @@ mod tests {
                 vec![("connection", "x-hop"), ("x-hop", "2"), ("transfer-encoding", "chunked")],
                 vec![("keep-alive", "x"), ("x-hop", "1")],
                 "except what was for the connection (§3.1)",
+            ),
+            (
+                vec![("etag", "W/\"1\"")],
+                vec![("etag", "\"1\"")],
+                vec![("etag", "W/\"1\"")],
+                "what is stored is not the strong one's, octet for octet",
+            ),
+            (
+                vec![("etag", "W/\"1\"")],
+                vec![("etag", "\"2\"")],
+                vec![("etag", "\"2\"")],
+                "replacing",
             ),
             (vec![("date", ELEVEN)], vec![("date", NOON)], vec![("date", NOON)], "replacing"),
             (vec![("date", ELEVEN)], vec![], vec![], "no Date: generated when received"),

@@ -10,7 +10,7 @@ use crate::store::Purpose;
 use crate::store::Store;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
-use crate::store::second::only;
+use crate::store::second::{Entry, only};
 use crate::store::variants::Variants;
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -57,13 +57,15 @@ impl Store {
         lease: &Lease,
         key: CacheKey,
         stored: &Arc<StoredResponse>,
+        stale: Duration,
         now: SystemTime,
     ) {
         if let Some(l1) = &self.l1 {
             l1.put(key, Arc::clone(stored), now, Duration::MAX);
         }
         if let Some(l2) = self.l2_for(lease) {
-            l2.put(&self.tasks, key, None, Arc::clone(stored), now, &mut Vec::new());
+            let entry = Entry { stored: Arc::clone(stored), variant: None, stale };
+            l2.put(&self.tasks, key, entry, now, &mut Vec::new());
         }
     }
 }

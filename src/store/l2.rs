@@ -25,8 +25,8 @@ use crate::store::connection::Trouble;
 use crate::store::l1::Held;
 use crate::store::nodes::Nodes;
 use crate::store::search::SearchRules;
-use crate::store::second::{Found, NoAnswer, Said, end, millis, only, useful};
-use crate::store::variants::{Variant, Variants};
+use crate::store::second::{Entry, Found, NoAnswer, Said, end, millis, only, useful};
+use crate::store::variants::Variants;
 use crate::stored::{CacheKey, StoredResponse};
 
 /// Writes on their way to Redis hold at most so many octets, each counted as one piece at least:
@@ -131,17 +131,17 @@ impl L2 {
         octets <= self.max_size as u64
     }
 
-    /// Writes a response in the background: under `key`, or as a variant of what lies there, of
-    /// which `bound` are kept. What is answered becomes whether it was written. `None`, and counted, if
-    /// it is too large, if Redis is down or refused another a moment ago, or if too much is being written.
+    /// Writes a response in the background: under `key`, or as a variant of what lies there. What is
+    /// answered becomes whether it was written. `None`, and counted, if it is too large, if Redis is
+    /// down or refused another a moment ago, or if too much is being written.
     pub(super) fn put(
         self: &Arc<Self>,
         tasks: &Tasks,
         key: CacheKey,
-        variant: Option<(Variant, usize)>,
-        stored: Arc<StoredResponse>,
+        entry: Entry,
         now: SystemTime,
     ) -> Option<JoinHandle<bool>> {
+        let Entry { stored, variant, .. } = &entry;
         let octets = stored.body.len() + stored.fields.as_bytes().len();
         if octets > self.max_size {
             self.too_large.count();
@@ -155,7 +155,7 @@ impl L2 {
         let l2 = Arc::clone(self);
         Some(tasks.spawn(async move {
             // The connection has counted it, and what lay there before is judged by itself.
-            let written = l2.write(key, variant, stored, now).await.unwrap_or_else(|error| {
+            let written = l2.write(key, entry, now).await.unwrap_or_else(|error| {
                 debug!(%error, "response not written to L2");
                 false
             });
@@ -218,14 +218,13 @@ impl L2 {
     async fn write(
         &self,
         key: CacheKey,
-        variant: Option<(Variant, usize)>,
-        stored: Arc<StoredResponse>,
+        Entry { stored, variant, stale }: Entry,
         now: SystemTime,
     ) -> Result<bool, Trouble> {
         let deadline = Instant::from_std(clock::instant() + WRITE_TIMEOUT.max(self.timeout));
         let lies_under = variant.as_ref().map_or(key, |(variant, _)| variant.known.key);
         // What lay there before stays, and is judged by itself.
-        let left = useful(&stored.freshness, now, self.ttl);
+        let left = useful(&stored.freshness, stale, now, self.ttl);
         let end = end(now, left);
         let Some(frame) = self.encode(lies_under, stored, end).await else { return Ok(false) };
         self.set(&lies_under, frame, left, deadline).await?;

@@ -10,6 +10,7 @@ use crate::semantics::NoVarySearch;
 use crate::store::Store;
 use crate::store::l1::Held;
 use crate::store::log::{Lease, Verdict};
+use crate::store::second::Entry;
 use crate::store::variants::Variant;
 use crate::stored::{CacheKey, StoredResponse};
 
@@ -41,6 +42,9 @@ pub struct Slot<'a> {
     pub also: Option<CacheKey>,
     /// The stored response that it is made of: its content is older than the lease.
     pub renews: Option<&'a StoredResponse>,
+    /// So long after it became stale the response may stand in for an upstream in trouble: L2 keeps it
+    /// for that time.
+    pub stale: Duration,
     /// The rule by which the cache key was made, and the [`Search::key`](crate::store::Search::key) to note it under.
     pub rule: Option<(CacheKey, &'a NoVarySearch)>,
 }
@@ -98,7 +102,7 @@ impl Store {
         };
         let key = variant.as_ref().map_or(*slot.key, |variant| variant.known.key);
         if let Some(also) = slot.also.filter(|also| *also != key) {
-            self.replace(lease, also, stored, now);
+            self.replace(lease, also, stored, slot.stale, now);
         }
         if let Some((search, rule)) = slot.rule {
             writes.extend(self.remember(lease, search, rule, now));
@@ -112,7 +116,8 @@ impl Store {
         });
         let in_l2 = self.l2_for(lease).is_some_and(|l2| {
             let variant = variant.map(|variant| (variant, slot.variants));
-            l2.put(&self.tasks, *slot.key, variant, Arc::clone(stored), now, writes)
+            let entry = Entry { stored: Arc::clone(stored), variant, stale: slot.stale };
+            l2.put(&self.tasks, *slot.key, entry, now, writes)
         });
         if !in_l2 {
             // A rule that leads to nothing.

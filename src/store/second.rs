@@ -35,6 +35,15 @@ pub(super) type Said = Result<Option<Found>, NoAnswer>;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoAnswer;
 
+/// A response on its way into L2.
+pub(super) struct Entry {
+    pub(super) stored: Arc<StoredResponse>,
+    /// As which variant of what lies under its key, of how many that are kept.
+    pub(super) variant: Option<(Variant, usize)>,
+    /// So long after it became stale it may stand in for an upstream in trouble.
+    pub(super) stale: Duration,
+}
+
 /// What it says where it was asked of one key.
 pub(super) fn only(mut said: Vec<Said>) -> Said {
     said.pop().unwrap_or(Err(NoAnswer))
@@ -66,26 +75,24 @@ impl Second<'_> {
         }
     }
 
-    /// Writes a response in the background: under `key`, or as a variant of what lies there, of
-    /// which a bounded number is kept. False, and counted, if that cannot be done. What writes it
-    /// joins `writes`.
+    /// Writes a response in the background: under `key`, or as a variant of what lies there. False,
+    /// and counted, if that cannot be done. What writes it joins `writes`.
     pub(super) fn put(
         self,
         tasks: &Tasks,
         key: CacheKey,
-        variant: Option<(Variant, usize)>,
-        stored: Arc<StoredResponse>,
+        entry: Entry,
         now: SystemTime,
         writes: &mut Vec<JoinHandle<bool>>,
     ) -> bool {
         match self {
             Self::Redis(redis) => {
-                let write = redis.l2.put(tasks, key, variant, stored, now);
+                let write = redis.l2.put(tasks, key, entry, now);
                 let is_taken = write.is_some();
                 writes.extend(write);
                 is_taken
             }
-            Self::Disk(disk) => disk.put(key, variant, stored, now),
+            Self::Disk(disk) => disk.put(key, entry, now),
         }
     }
 
@@ -187,13 +194,19 @@ pub(super) fn lifetime(cache: &config::Cache) -> Duration {
 
 /// How long a response is worth keeping: while it is fresh, and then as long again as its lifetime
 /// was (a minute at least), because a stale response can still be validated, or as it says that it
-/// may be served stale. Never longer than the tier's own bound.
-pub(super) fn useful(freshness: &Freshness, now: SystemTime, bound: Duration) -> Duration {
+/// may be served stale, or for as long as it may stand in (`stale`). Never longer than the tier's own
+/// bound.
+pub(super) fn useful(
+    freshness: &Freshness,
+    stale: Duration,
+    now: SystemTime,
+    bound: Duration,
+) -> Duration {
     let fresh = freshness.lifetime.saturating_sub(freshness.age(now));
     let Freshness { stale_while_revalidate, stale_if_error, .. } = *freshness;
-    let stale = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
-    let stale = stale.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
-    fresh.saturating_add(freshness.lifetime.max(stale)).min(bound)
+    let own = [stale_while_revalidate, stale_if_error.unwrap_or_default()];
+    let own = own.into_iter().map(Duration::from).fold(STALE_LEAST, Duration::max);
+    fresh.saturating_add(freshness.lifetime.max(own).max(stale)).min(bound)
 }
 
 /// When something ends of which so much is left, in milliseconds since 1970.
@@ -205,4 +218,33 @@ pub(super) fn end(now: SystemTime, left: Duration) -> u64 {
 pub(super) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_response_is_kept() {
+        const HOUR: u64 = 3600;
+
+        for (lifetime, own, stale, now, bound, expected, why) in [
+            (10, 0, 0, 0, HOUR, 70, "a minute at least, to be validated"),
+            (600, 0, 0, 0, HOUR, 1200, "as long again as it was fresh"),
+            (600, 0, 0, 500, HOUR, 700, "of that, what is left"),
+            (60, 900, 0, 0, HOUR, 960, "as long as it says"),
+            (60, 0, 300, 0, HOUR, 360, "as long as it may stand in"),
+            (60, 0, 1800, 0, HOUR, 1860, "as long as the route says"),
+            (60, 0, 7200, 0, HOUR, HOUR, "never longer than the tier keeps anything"),
+            (600, 900, 300, 0, HOUR, 1500, "the longest of them"),
+        ] {
+            let freshness = Freshness {
+                stale_if_error: Some(Duration::from_secs(own).into()),
+                ..Freshness::fresh_for(Duration::from_secs(lifetime), UNIX_EPOCH)
+            };
+            let [stale, now, bound] = [stale, now, bound].map(Duration::from_secs);
+            let found = useful(&freshness, stale, UNIX_EPOCH + now, bound);
+            assert_eq!(found, Duration::from_secs(expected), "{why}");
+        }
+    }
 }

@@ -108,6 +108,7 @@ impl Gateway {
             variants: 8,
             also: None,
             renews: None,
+            stale: Duration::ZERO,
             rule: None,
         };
         self.store.put(lease, &slot, response(path, body, self.now), self.now)
@@ -123,6 +124,7 @@ impl Gateway {
             variants: 8,
             also: None,
             renews: None,
+            stale: Duration::ZERO,
             rule: None,
         };
         let vary = HeaderMap::from_iter([(VARY, HeaderValue::from_static("accept-language"))]);

@@ -4,6 +4,7 @@
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, Reply, ok, status};
 use crate::support::redis::Redis;
+use crate::support::tiers::NO_L1;
 use crate::support::{secs, until};
 use crate::tiers::in_l2;
 
@@ -198,6 +199,48 @@ async fn what_l2_holds_is_served_stale_as_well() {
     second.reaches("stored", 1).await;
     second.get("/a").await.body("2").status("hit");
     origin.saw("/a", 2);
+}
+
+/// Longer than to be validated, which is two minutes here.
+#[tokio::test]
+async fn l2_keeps_a_response_as_long_as_it_may_stand_in() {
+    const STALE: &str = "fwd=stale; fwd-status=503; detail=stale-if-error";
+
+    let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
+    let setup = Gateway::setup(&origin).cache(NO_L1).disk(folder.path(), "");
+    let setup = setup.route("stale_if_error = \"30m\"");
+    let gateway = stale_on_disk(setup, &origin).await;
+    origin.on("/a").reply(status(503));
+    gateway.get("/a").await.code(200).body("1").status(STALE);
+
+    // Nobody says how long.
+    let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
+    let setup = Gateway::setup(&origin).cache(NO_L1).disk(folder.path(), "");
+    let gateway = stale_on_disk(setup, &origin).await;
+    drop(origin);
+    gateway.get("/a").await.code(200).body("1").status(INSTEAD);
+
+    // Redis goes by its own clock.
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let setup = Gateway::setup(&origin).route("stale_if_error = \"30m\"").redis(&redis);
+    let gateway = setup.start().await.in_step().await;
+    origin.on("/a").reply(lasting("1", "max-age=60"));
+    gateway.get("/a").await.status(MISS);
+    in_l2(&redis, 1).await;
+    let keys = redis.ask("KEYS larder:r:*").unwrap();
+    let left = redis.ask(&format!("PTTL {}", keys.lines().nth(2).unwrap())).unwrap();
+    let left: u64 = left[1..].trim().parse().unwrap();
+    assert!((1_500_000..=1_860_000).contains(&left), "{left}");
+}
+
+/// Stores a response for `/a` that is fresh for a minute, and lets four pass.
+async fn stale_on_disk(setup: Setup, origin: &Origin) -> Gateway {
+    let gateway = setup.start().await.in_step().await;
+    origin.on("/a").reply(lasting("1", "max-age=60"));
+    gateway.get("/a").await.status(MISS);
+    gateway.settled().await;
+    gateway.clock().advance(secs(240));
+    gateway
 }
 
 /// RFC 9213 §2.2 and §3.1: the examples, in which a CDN has its own lifetime.

@@ -89,6 +89,22 @@ async fn a_304_about_another_response_is_not_believed() {
     origin.saw("/a", 3);
 }
 
+/// As servers do that compress, and so make a tag weak, behind the place where they answer with a 304.
+#[tokio::test]
+async fn a_304_may_name_the_weak_tag_that_was_sent_as_a_strong_one() {
+    let origin = Origin::start().await;
+    let gateway = stale(&origin, ok("1").max_age(60).field("etag", "W/\"1\"")).await;
+    let reply = status(304).etag("1").max_age(60);
+    origin.on("/a").with("if-none-match", "W/\"1\"").reply(reply);
+    gateway.get("/a").await.code(200).body("1").status(VALIDATED).has("etag", "W/\"1\"");
+    gateway.get("/a").await.body("1").status("hit").has("etag", "W/\"1\"");
+    origin.saw("/a", 2);
+    // And again: what is stored is still asked about by its own tag.
+    gateway.clock().advance(secs(61));
+    gateway.get("/a").await.body("1").status(VALIDATED).has("etag", "W/\"1\"");
+    origin.saw("/a", 3);
+}
+
 #[tokio::test]
 async fn a_304_may_forbid_further_storing() {
     let origin = Origin::start().await;

@@ -49,11 +49,10 @@ use crate::store::l1::Held;
 use crate::store::log::{Invalidation, Log};
 use crate::store::purges::Later;
 use crate::store::record::Cause;
-use crate::store::second::{Found, NoAnswer, millis};
+use crate::store::second::{Entry, Found, NoAnswer, millis};
 use crate::store::shared_log::Receipt;
-use crate::store::variants::Variant;
 use crate::store::{L2Stats, Tasks};
-use crate::stored::{CacheKey, Position, StoredResponse};
+use crate::stored::{CacheKey, Position};
 
 /// What waits to be written holds at most so many octets, each response counted as one piece at least.
 const WRITING: usize = 64 << 20;
@@ -269,16 +268,10 @@ impl Disk {
         Some((held, left))
     }
 
-    /// Writes a response in the background: under `key`, or as a variant of what lies there, of
-    /// which a bounded number is kept. False, and counted, if it is too large, or if too much is
-    /// being written.
-    pub(super) fn put(
-        &self,
-        key: CacheKey,
-        variant: Option<(Variant, usize)>,
-        stored: Arc<StoredResponse>,
-        now: SystemTime,
-    ) -> bool {
+    /// Writes a response in the background: under `key`, or as a variant of what lies there. False,
+    /// and counted, if it is too large, or if too much is being written.
+    pub(super) fn put(&self, key: CacheKey, entry: Entry, now: SystemTime) -> bool {
+        let stored = &entry.stored;
         let octets = stored.body.len() + stored.fields.as_bytes().len();
         if octets > self.max_size() {
             self.too_large.count();
@@ -288,7 +281,7 @@ impl Disk {
             self.dropped.count();
             return false;
         };
-        let what = What::Response(stored, variant);
+        let what = What::Response(entry);
         let is_queued = self.queue.write(Write { key, what, now, _permit: permit });
         if !is_queued {
             self.dropped.count();

@@ -1,7 +1,7 @@
 //! What waits for the writer. Records of the log come first: somebody waits for them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -10,9 +10,9 @@ use crate::semantics::NoVarySearch;
 use crate::store::disk::database::Database;
 use crate::store::log::Invalidation;
 use crate::store::record::Cause;
+use crate::store::second::Entry;
 use crate::store::shared_log::Receipt;
-use crate::store::variants::Variant;
-use crate::stored::{CacheKey, StoredResponse};
+use crate::stored::CacheKey;
 
 /// So much is written at once: a record that comes in the meantime waits for that.
 const BATCH: usize = 64;
@@ -45,15 +45,14 @@ pub(super) struct Write {
 }
 
 pub(super) enum What {
-    /// A response, and which variant it is of how many.
-    Response(Arc<StoredResponse>, Option<(Variant, usize)>),
+    Response(Entry),
     Rule(NoVarySearch),
 }
 
 impl Write {
     fn octets(&self) -> usize {
         match &self.what {
-            What::Response(stored, _) => stored.body.len(),
+            What::Response(entry) => entry.stored.body.len(),
             What::Rule(_) => 0,
         }
     }
@@ -192,6 +191,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderMap, HeaderValue};
     use tokio::sync::Semaphore;
 

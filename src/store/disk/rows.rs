@@ -8,7 +8,7 @@ use crate::store::disk::Disk;
 use crate::store::disk::database::Change;
 use crate::store::disk::queue::{What, Write};
 use crate::store::search::SearchRules;
-use crate::store::second::{end, millis, useful};
+use crate::store::second::{Entry, end, millis, useful};
 use crate::store::variants::Variants;
 use crate::stored::CacheKey;
 
@@ -21,8 +21,8 @@ impl Disk {
     ) -> Result<usize, redb::Error> {
         let Write { key, what, now, .. } = write;
         let whole = end(*now, self.ttl);
-        let (stored, variant) = match what {
-            What::Response(stored, variant) => (stored, variant),
+        let Entry { stored, variant, stale } = match what {
+            What::Response(entry) => entry,
             What::Rule(rule) => {
                 let mut rules = match self.lies(change, key, *now)? {
                     Some(Frame::Rules(rules)) => rules,
@@ -34,7 +34,7 @@ impl Disk {
             }
         };
         let under = variant.as_ref().map_or(key, |(variant, _)| &variant.known.key);
-        let end = end(*now, useful(&stored.freshness, *now, self.ttl));
+        let end = end(*now, useful(&stored.freshness, *stale, *now, self.ttl));
         let frame = codec::encode(under, stored, end, self.compression);
         let octets = put(change, under, end, frame.as_deref())?;
         let Some((variant, bound)) = variant else { return Ok(octets) };
