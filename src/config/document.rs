@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::fault::Wrong;
 use super::filter::{self, Kind, Operand, Slot};
 use super::reader::{Table, Value};
 use super::sections::{DAY, MILLISECOND, SECOND};
-use super::{amount, nearest, shown};
+use super::{amount, nearest, shown, value};
 
 /// How many documents `skip` may leave out: the server reads each of them.
 pub const MOST_SKIPPED: i64 = 1_000_000;
@@ -114,6 +116,16 @@ pub(super) fn read(
     table.finish();
     (mongodb.is_some() && database.is_some() && collection.is_some() && find.is_some())
         .then_some(document)
+}
+
+/// One of the methods by which documents are read, or purged.
+pub(super) fn method(text: &str) -> Result<Method, Wrong> {
+    let method = value::method(text)?;
+    let is_answered = matches!(method.as_str(), "GET" | "HEAD" | "PURGE" | "SOFTPURGE");
+    is_answered.then_some(method).ok_or_else(|| {
+        Wrong::new("is none by which documents are read")
+            .with_hint("leave it out, or write it for a route with an upstream")
+    })
 }
 
 pub(super) fn mongodb(table: &mut Table<'_>, known: &Known<'_>) -> Option<usize> {

@@ -189,7 +189,8 @@ impl Server {
     }
 }
 
-/// Whether nobody can listen at both. Where `[::]` takes connections over IPv4, too, is the system's matter.
+/// Whether nobody can listen at both. Beside an address of IPv4 with the same port, `[::]` takes connections over IPv6
+/// alone; else it is the system's matter.
 pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let has_all = one.ip().is_unspecified() || other.ip().is_unspecified();
     let is_within = has_all && one.is_ipv4() == other.is_ipv4();

@@ -93,11 +93,14 @@ pub(super) fn read(
     origins: &Origins<'_>,
 ) -> Option<Route> {
     let rewrite = table.take("rewrite");
-    let fields = table.take("fields").map(|value| fields(&value)).unwrap_or_default();
+    let is_document = matches!(route, Some(Route { origin: Origin::Document(_), .. }));
+    let label = format!("{}, fields", table.label);
+    let fields = table.take("fields").map(|value| fields(&value, &label, is_document));
     let max_request_body = table.size("max_request_body", u64::MAX, 0..=1 << 40);
     let compress = table.take("compress").and_then(|value| compress::read(&value));
     let route = route?;
     let rewrite = rewrite.and_then(|value| self::rewrite(&value, &route, origins));
+    let fields = fields.unwrap_or_default();
     Some(Route { max_request_body, rewrite, fields, compress, ..route })
 }
 
@@ -145,6 +148,10 @@ fn rewrite(value: &Value<'_>, route: &Route, origins: &Origins<'_>) -> Option<Re
 
 /// A path in which captures of the route's own stand in braces.
 fn template(text: &str, route: &Route) -> Result<String, Wrong> {
+    if let Some(found) = text.chars().find(|c| matches!(c, '?' | '#')) {
+        return Err(Wrong::new(format!("holds `{found}`, which no path does"))
+            .with_hint("write the path alone: the query that was asked for stays"));
+    }
     let known = routes::captures(&route.path);
     for piece in pattern::pieces(text)? {
         match piece {
@@ -177,14 +184,19 @@ fn is_reversible(template: &str, route: &Route) -> bool {
     })
 }
 
-fn fields(value: &Value<'_>) -> RouteFields {
+fn fields(value: &Value<'_>, label: &str, is_document: bool) -> RouteFields {
     const SHAPE: &str = "write fields = { request = { remove = [\"Cookie\"] } }";
 
-    let Some(mut table) = value.inner_table(|| SHAPE.to_owned()) else {
+    let Some(mut table) = value.table(label, || SHAPE.to_owned()) else {
         return RouteFields::default();
     };
+    if let Some(place) = table.place_of("request").filter(|_| is_document) {
+        let hint = Some("leave it out".to_owned());
+        table.report(place, "request is for an upstream, and documents have none", hint);
+    }
     let mut changes = |key: &'static str, own: &[&str]| {
-        table.take(key).map(|value| changes(&value, own)).unwrap_or_default()
+        let label = format!("{label}.{key}");
+        table.take(key).map(|value| changes(&value, key, &label, own)).unwrap_or_default()
     };
     let request = changes("request", &OWN_OF_REQUESTS);
     let response = changes("response", &OWN_OF_RESPONSES);
@@ -192,11 +204,12 @@ fn fields(value: &Value<'_>) -> RouteFields {
     RouteFields { request, response }
 }
 
-fn changes(value: &Value<'_>, own: &[&str]) -> FieldChanges {
-    const SHAPE: &str = "write { set = { X-Name = \"value\" }, remove = [\"X-Other\"] }";
+fn changes(value: &Value<'_>, key: &str, label: &str, own: &[&str]) -> FieldChanges {
     const REMOVE: &str = "write remove = [\"X-Other\"], or leave it out";
 
-    let Some(mut table) = value.inner_table(|| SHAPE.to_owned()) else {
+    let shape =
+        || format!("write {key} = {{ set = {{ X-Name = \"value\" }}, remove = [\"X-Other\"] }}");
+    let Some(mut table) = value.table(label, shape) else {
         return FieldChanges::default();
     };
     let (set, add) = (lines(&mut table, "set", own), lines(&mut table, "add", own));

@@ -147,6 +147,16 @@ impl<'a> Table<'a> {
         self.report(self.place, &format!("no `{key}`"), Some(hint.into()));
     }
 
+    /// Reports those of these keys that are there, if the one without which they mean nothing is not. To be asked
+    /// before any of them is taken.
+    pub(super) fn only_with(&self, wanted: &str, keys: &[&str]) {
+        let keys = keys.iter().filter(|_| !self.has(wanted));
+        for (key, place) in keys.filter_map(|key| Some((key, self.place_of(key)?))) {
+            let hint = format!("add `{wanted}`, or leave it out");
+            self.report(place, &format!("{key} means nothing without `{wanted}`"), Some(hint));
+        }
+    }
+
     pub(super) fn report(&self, place: Place, message: &str, hint: Option<String>) {
         self.source.report(place, named(&self.label, message), hint);
     }

@@ -112,8 +112,10 @@ fn route(
     let path =
         path.and_then(|value| value.read(|text| pattern::of_route(text).map(|_| text.to_owned())));
     let hosts = table.take("host").map_or(Some(Vec::new()), |value| hosts(&value));
+    let method: fn(&str) -> Result<Method, Wrong> =
+        if table.has("document") { document::method } else { value::method };
     let methods = table.take("methods").map_or(Some(Vec::new()), |value| {
-        all(&value, "write methods = [\"GET\"], or leave it out", value::method)
+        all(&value, "write methods = [\"GET\"], or leave it out", method)
     });
     let methods = methods.map(with_head);
     let captures = path.as_deref().map_or_else(Vec::new, captures);
@@ -305,6 +307,11 @@ fn origin(table: &mut Table<'_>, origins: &Origins<'_>, captures: &[String]) -> 
     if let Some(upstream) = table.take("upstream") {
         let hint = "leave one of them out".to_owned();
         upstream.report("there is a document as well as an upstream", Some(hint));
+    }
+    if let Some(place) = table.place_of("invalidation") {
+        let hint = "leave it out: what a change invalidates is said by `policy` of `[[changes]]`";
+        let message = "invalidation is for writes, and documents are only read";
+        table.report(place, message, Some(hint.to_owned()));
     }
     let document = document::read(&value, &table.label, captures, &origins.mongodbs)?;
     Some(Origin::Document(Box::new(document)))

@@ -147,10 +147,9 @@ impl Redis {
 pub(super) fn read(table: &mut Table<'_>, folder: &Path) -> Option<Redis> {
     let value = table.take("redis").map(|value| value.secret(shown::url));
     if value.is_none() {
-        table.missing(
-            "redis",
-            "write redis = \"redis://127.0.0.1:6379\", or leave `[cache.l2]` out",
-        );
+        let hint = "write redis = \"redis://127.0.0.1:6379\", or disk = \"/var/cache/larder\", \
+                    or leave `[cache.l2]` out";
+        table.report(table.place, "neither `redis` nor `disk`", Some(hint.to_owned()));
     }
     // Without it, what is wrong with the rest is told all the same.
     let keys = Keys::read(table, folder);

@@ -33,7 +33,8 @@ pub(super) fn read(
     let is_secure = |server: &UpstreamServer| server.url.scheme_str() == Some("https");
     let is_plain = !servers.is_empty() && !servers.iter().any(is_secure);
     let hint = || Some("write \"https://\" before the servers that speak it".to_owned());
-    let Some(mut tls) = table.table("tls", label) else {
+    let shape = || "write tls = { ca = \"FILE\" }, or leave it out".to_owned();
+    let Some(mut tls) = table.take("tls").and_then(|value| value.table(label, shape)) else {
         if let Some(ca) = ca.as_ref().filter(|_| is_plain) {
             ca.report("ca is there, and no server has TLS", hint());
         }
@@ -47,9 +48,15 @@ pub(super) fn read(
         let hint = Some("leave one of them out".to_owned());
         ca.report("ca is there, and in `tls` as well", hint);
     }
-    let has_identity = tls.has("certificate") || tls.has("key");
+    let identity = if tls.has("certificate") || tls.has("key") {
+        listeners::certificate(&mut tls, folder)
+    } else {
+        // One that is mistyped may have been meant.
+        let _none = ["certificate", "key"].map(|key| tls.take(key));
+        None
+    };
     let secured = Secured {
-        identity: has_identity.then(|| listeners::certificate(&mut tls, folder)).flatten(),
+        identity,
         server_name: tls.take("server_name").and_then(|value| value.read(server_name)),
         ..Secured::of(inner.or(ca), folder)
     };

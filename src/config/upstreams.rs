@@ -244,6 +244,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
     let default = Upstream::new(name, servers);
     let secured = upstream_tls::read(&mut table, &tls, &default.servers, folder);
     secured.check_hosts(&default.servers, &urls);
+    table.only_with("max_requests", &["max_waiting", "max_wait"]);
     let upstream = Upstream {
         balance: table.read("balance", default.balance, balance),
         eject: table.take("eject").map_or(default.eject, |value| eject(&value)),
@@ -254,7 +255,7 @@ pub(super) fn read(name: String, mut table: Table<'_>, folder: &Path) -> Upstrea
             .and_then(|count| usize::try_from(count).ok()),
         max_waiting: table.count("max_waiting", default.max_waiting, 0..=100_000),
         max_wait: table.duration("max_wait", default.max_wait, Duration::ZERO..=HOUR),
-        health: table.table("health", &label).and_then(health),
+        health: table.take("health").and_then(|value| health(&value, &label)),
         resolve: table.take("resolve").map_or(default.resolve, |value| resolve(&value)),
         retries: table.take("retries").map_or(default.retries, |value| retries(&value)),
         connect_timeout: table.duration(
@@ -342,17 +343,20 @@ fn eject(value: &Value<'_>) -> Option<Eject> {
 }
 
 /// None without a path.
-fn health(mut table: Table<'_>) -> Option<Health> {
+fn health(value: &Value<'_>, label: &str) -> Option<Health> {
+    const SHAPE: &str = "write health = { path = \"/healthz\" }";
+
+    let mut table = value.table(label, || SHAPE.to_owned())?;
     let path = table.take("path");
     // Its query may be a secret.
     let path = path.map(|value| value.secret(|text| shown::plain(&shown::path(text))));
     if path.is_none() {
-        table.missing("path", "write health = { path = \"/healthz\" }");
+        table.missing("path", SHAPE);
     }
     let path = path.and_then(|value| value.read(path_and_query));
     let default = Health::new(path.clone().unwrap_or_default());
     let health = Health {
-        statuses: table.read("statuses", default.statuses, statuses),
+        statuses: table.read("statuses", default.statuses, healthy),
         interval: table.duration("interval", default.interval, MILLISECOND..=HOUR),
         timeout: table.duration("timeout", default.timeout, MILLISECOND..=HOUR),
         rise: table.count("rise", default.rise, 1..=100),
@@ -409,6 +413,12 @@ fn statuses(text: &str) -> Result<Statuses, Wrong> {
     })
 }
 
+/// Without any, no server would ever be healthy.
+fn healthy(text: &str) -> Result<Statuses, Wrong> {
+    let wrong = || Wrong::new("names none").with_hint("write them as in \"200-399\"");
+    statuses(text).and_then(|it| if it.0.is_empty() { Err(wrong()) } else { Ok(it) })
+}
+
 fn http(text: &str) -> Result<Http, Wrong> {
     match text {
         "auto" => Ok(Http::Auto),
@@ -448,6 +458,9 @@ mod tests {
             let is_one = |code: &u16| statuses.has(StatusCode::from_u16(*code).unwrap());
             assert!(has.iter().all(is_one), "{text}");
             assert!(!lacks.iter().any(is_one), "{text}");
+        }
+        for text in ["", " "] {
+            assert_eq!(healthy(text).unwrap_err().complaint, "names none");
         }
         for text in ["all", "99", "600", "5xx", "300-200", "200-", "200,,201", "2 00"] {
             assert_eq!(statuses(text).unwrap_err().complaint, "is not a list of status codes");

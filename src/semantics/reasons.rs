@@ -4,6 +4,9 @@ use super::freshness::LifetimeRule;
 use super::status::Forward;
 use super::storing::NotStored;
 
+const TOO_LARGE: &str = "its content is larger than the route keeps (`max_body`), or than a tier takes \
+                         (`capacity` of L1, `max_size` of L2)";
+
 impl NotStored {
     /// Why the response was not stored, and what would change that where something can.
     pub fn explained(self) -> &'static str {
@@ -62,7 +65,7 @@ impl NotStored {
                  `Last-Modified` (RFC 9111 §4.3)"
             }
             Self::Trouble => "an error for which a stored response may stand in (RFC 5861 §4)",
-            Self::TooLarge => "its content is larger than the route keeps (`max_body`)",
+            Self::TooLarge => TOO_LARGE,
             Self::Tags => "it names more than 1000 tags, or longer ones than are kept",
             Self::Policy => "the route's storing policy said so",
             Self::PolicyFailed => "the route's storing policy failed, and its `on_error` says so",

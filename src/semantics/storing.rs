@@ -126,7 +126,7 @@ pub enum NotStored {
     NoValidator,
     /// It is an error, and what is stored may stand in for it (RFC 5861 §4). Found out by whoever looked that up.
     Trouble,
-    /// Its content is larger than the route keeps. Found out by whoever reads the content.
+    /// Its content is larger than the route keeps, or than a tier takes. Found out by whoever reads the content.
     TooLarge,
     /// It names more tags, or longer ones, than are kept. Found out by whoever reads them.
     Tags,

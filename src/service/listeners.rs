@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -49,12 +50,14 @@ impl Listeners {
         mut known: Vec<std::net::TcpListener>,
         passed: &mut Sockets,
     ) -> Result<Self, NotStarted> {
+        let of_clients = config.server.listeners().map(|it| it.listen);
+        let all: Vec<_> = of_clients.chain(config.admin.iter().map(|it| it.listen)).collect();
         let mut clients = Vec::new();
         for listener in config.server.listeners() {
-            clients.push(listen(listener.listen, &mut known, passed)?);
+            clients.push(listen(listener.listen, &all, &mut known, passed)?);
         }
         let operators = match &config.admin {
-            Some(admin) => Some(listen(admin.listen, &mut known, passed)?),
+            Some(admin) => Some(listen(admin.listen, &all, &mut known, passed)?),
             None => None,
         };
         Ok(Self::open(clients, operators))
@@ -130,26 +133,42 @@ pub(super) fn asked(config: &Config, server: &Server) -> Asked {
     Asked { plain: first(|it| it.tls.is_none()), secure: first(|it| it.tls.is_some()) }
 }
 
-/// Listens on an address, by one of those that are `known` or `passed` if it is there.
+/// Listens on one of these addresses, by one of those that are `known` or `passed` if it is there.
 fn listen(
     address: SocketAddr,
+    all: &[SocketAddr],
     known: &mut Vec<std::net::TcpListener>,
     passed: &mut Sockets,
 ) -> Result<TcpListener, NotStarted> {
-    let is_there = |it: &std::net::TcpListener| it.local_addr().is_ok_and(|own| own == address);
+    let own = |it: &std::net::TcpListener| it.local_addr().ok();
+    // Beside one for IPv4 it was for IPv6 alone, and stays so: taken now, it would leave those clients to nobody.
+    let was_apart = known.iter().filter_map(own).any(|it| is_apart(address, &[it]));
+    let may_be_known = !was_apart || is_apart(address, all);
+    let is_there = |it: &std::net::TcpListener| may_be_known && own(it) == Some(address);
     let known = known.iter().position(is_there).map(|place| known.swap_remove(place));
     // One that is both is the same socket twice. None of them may stay among those that no listener has.
     let passed = passed.take(address);
     let listener = match known.or(passed) {
         Some(listener) => TcpListener::from_std(listener),
-        None => bind(address),
+        None => bind(address, is_apart(address, all)),
     };
     listener.map_err(|source| NotStarted::Listening { address, source })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Whether this is `[::]`, and one of the others takes connections over IPv4 at its port. The system lets nobody
+/// listen there if `[::]` takes these, too.
+fn is_apart(address: SocketAddr, others: &[SocketAddr]) -> bool {
+    let is_all = address.is_ipv6() && address.ip().is_unspecified() && address.port() != 0;
+    is_all && others.iter().any(|it| it.is_ipv4() && it.port() == address.port())
+}
+
+/// `is_apart`: for IPv6 alone. Otherwise it is the system's matter whether `[::]` is.
+fn bind(address: SocketAddr, is_apart: bool) -> io::Result<TcpListener> {
     let of = if address.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
     let socket = of()?;
+    if is_apart {
+        set_ipv6_v6only(&socket, true)?;
+    }
     // Connections of a process that has ended may still be on their way out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -159,8 +178,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::Ipv6Addr;
     use std::time::Duration;
 
+    use rustix::net::sockopt::ipv6_v6only;
     use tokio::net::TcpStream;
     use tokio::time::timeout;
 
@@ -168,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn as_many_may_wait_as_the_kernel_lets() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let address = listener.local_addr().unwrap();
         let mut waiting = Vec::new();
@@ -176,6 +197,27 @@ mod tests {
             // What is dropped is sent again after a second, and dropped.
             let stream = timeout(Duration::from_secs(20), TcpStream::connect(address)).await;
             waiting.push(stream.unwrap_or_else(|_| panic!("{number} may wait")).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_ipv6_leave_those_of_ipv4_to_their_own_listener() {
+        let v4 = bind("127.0.0.1:0".parse().unwrap(), false).unwrap().into_std().unwrap();
+        let one = v4.local_addr().unwrap();
+        let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), one.port());
+        let listen = |others: &[SocketAddr], known: &[&std::net::TcpListener]| {
+            let mut known = known.iter().map(|it| it.try_clone().unwrap()).collect();
+            listen(all, others, &mut known, &mut Sockets::default())
+        };
+        assert!(listen(&[all], &[]).is_err(), "the port is in use over IPv4");
+        let v6 = listen(&[one, all], &[]).unwrap().into_std().unwrap();
+        assert!(ipv6_v6only(&v6).unwrap());
+        for (others, known, expected, why) in [
+            (&[one, all][..], &[&v4, &v6][..], true, "nothing has changed"),
+            (&[all], &[&v6], true, "nobody was beside it"),
+            (&[all], &[&v4, &v6], false, "clients over IPv4 would be left"),
+        ] {
+            assert_eq!(listen(others, known).is_ok(), expected, "{why}");
         }
     }
 }

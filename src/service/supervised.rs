@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use rustix::net::sockopt::ipv6_v6only;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,17 +55,21 @@ impl Supervised {
 impl Sockets {
     /// The one that listens where this is to be listened.
     ///
-    /// systemd opens `ListenStream=80` as `[::]:80`, which takes what comes to 0.0.0.0, too. Both stand for all
-    /// addresses.
+    /// systemd opens `ListenStream=80` as `[::]:80`, which takes what comes to 0.0.0.0, too, unless it is for IPv6 alone
+    /// (`BindIPv6Only=`). Both stand for all addresses.
     pub(super) fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let place = |is_it: &dyn Fn(SocketAddr) -> bool| {
-            self.0.iter().position(|(_, socket)| socket.local_addr().is_ok_and(is_it))
+        let place = |is_it: &dyn Fn(&TcpListener, SocketAddr) -> bool| {
+            let is_it = |it: &TcpListener| it.local_addr().is_ok_and(|own| is_it(it, own));
+            self.0.iter().position(|(_, socket)| is_it(socket))
         };
-        let is_of_all = |own: SocketAddr| {
+        let is_of_all = |socket: &TcpListener, own: SocketAddr| {
             let both = [own.ip(), address.ip()];
-            own.port() == address.port() && own.is_ipv6() && both.iter().all(IpAddr::is_unspecified)
+            own.port() == address.port()
+                && own.is_ipv6()
+                && both.iter().all(IpAddr::is_unspecified)
+                && ipv6_v6only(socket).is_ok_and(|is_alone| !is_alone)
         };
-        let place = place(&|own| own == address).or_else(|| place(&is_of_all))?;
+        let place = place(&|_, own| own == address).or_else(|| place(&is_of_all))?;
         let (_, socket) = self.0.swap_remove(place);
         socket.set_nonblocking(true).ok().map(|()| socket)
     }
@@ -97,6 +102,9 @@ async fn turn_away(socket: TcpListener) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt::set_ipv6_v6only;
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     #[test]
@@ -118,5 +126,17 @@ mod tests {
             let taken = own.take(wanted).map(|it| it.local_addr().unwrap());
             assert_eq!(taken, expected, "{wanted}: {why}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_ipv6_alone_is_not_taken_for_ipv4() {
+        let socket = TcpSocket::new_v6().unwrap();
+        set_ipv6_v6only(&socket, true).unwrap();
+        socket.bind("[::]:0".parse().unwrap()).unwrap();
+        let socket = socket.listen(1).unwrap().into_std().unwrap();
+        let own = socket.local_addr().unwrap();
+        let mut sockets = Sockets(vec![(String::new(), socket)]);
+        assert!(sockets.take(SocketAddr::new([0, 0, 0, 0].into(), own.port())).is_none());
+        assert!(sockets.take(own).is_some());
     }
 }

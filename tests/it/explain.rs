@@ -219,6 +219,32 @@ async fn why_the_last_response_was_not_stored() {
 }
 
 #[tokio::test]
+async fn the_bound_that_content_is_beyond_is_named() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("x".repeat(3000)).max_age(60));
+    let small = "[cache.l1]\ncapacity = \"2KiB\"";
+    for (cache, rule) in [
+        ("", "no more than 1024 octets of content (`max_body`)"),
+        (small, "no more than 1024 octets of content (`max_body`)"),
+        (
+            "[cache.l1]\ncapacity = \"1000B\"",
+            "no more than 1000 octets of content (`capacity` of L1, or `max_size` of L2)",
+        ),
+    ] {
+        let setup = Gateway::setup(&origin).cache(cache).route("max_body = \"1KiB\"");
+        let gateway = setup.start().await;
+        asked(&gateway, "GET", "/a", &[]).await.code(200);
+        let told = explained(&gateway, "GET", "/a", &[]).await;
+        let rules = told["storing"]["rules"].as_array().unwrap();
+        assert!(rules.contains(&json!(rule)), "{told:#}");
+        let why = told["last_refusal"]["why"].as_str().unwrap();
+        for bound in ["`max_body`", "`capacity`", "`max_size`"] {
+            assert!(why.contains(bound), "{why}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn which_rule_gives_a_lifetime() {
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
     const LATER: &str = "Sat, 06 Nov 2094 12:01:00 GMT";

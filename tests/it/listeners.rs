@@ -1,6 +1,7 @@
 //! TLS for clients: which protocols and certificates they are offered, other certificates while they
 //! connect, and who is not let in.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,13 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::PATIENCE;
 use crate::support::client::{Ask, Http2, raw};
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::origin::{Origin, ok};
 use crate::support::pki::Pki;
-use crate::support::program::larder;
+use crate::support::program::{Running, larder};
 use crate::support::wire::Line;
+use crate::support::{PATIENCE, free_port};
 
 /// What `curl` adds to the content: the version, and the status.
 const TOLD: [&str; 2] = ["--write-out", " %{http_version} %{http_code}"];
@@ -369,6 +370,33 @@ async fn a_listener_in_cleartext_may_send_everybody_to_tls() {
     }
     Ask::new(gateway.another(1), "GET", "/a").field("host", "a b").send().await.code(400);
     assert!(origin.asked().is_empty());
+}
+
+#[tokio::test]
+async fn all_addresses_of_ipv6_and_of_ipv4_are_listened_on_apart() {
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let origin = Origin::start().await;
+    origin.on("/a").reply(ok("1"));
+    for ((clients, asked), (operators, called)) in [
+        (("0.0.0.0", V4), ("[::]", V6)),
+        (("[::]", V6), ("0.0.0.0", V4)),
+        (("[::]", V6), ("127.0.0.1", V4)),
+    ] {
+        let port = free_port();
+        let toml = format!(
+            "[server]\nlisten = \"{clients}:{port}\"\n\
+             [admin]\nlisten = \"{operators}:{port}\"\ntoken = \"s3cret\"\n\
+             [upstreams.origin]\nservers = [\"{}\"]\n\
+             [[routes]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n",
+            origin.url()
+        );
+        let _larder = Running::with(&toml).await;
+        let ask = Ask::new(SocketAddr::new(asked, port), "GET", "/a").field("host", "shop.example");
+        ask.send().await.code(200).body("1");
+        let call = Ask::new(SocketAddr::new(called, port), "GET", "/stats");
+        call.field("authorization", "Bearer s3cret").send().await.code(200);
+    }
 }
 
 #[test]

@@ -135,7 +135,12 @@ impl Gateway {
             None => "a response must state its lifetime, or have `Last-Modified`: the route has no `ttl`"
                 .to_owned(),
         });
-        told.push(format!("no more than {} octets of content (`max_body`)", plan.max_body));
+        let bound = if plan.max_body < self.store.largest() {
+            "`max_body`"
+        } else {
+            "`capacity` of L1, or `max_size` of L2"
+        };
+        told.push(format!("no more than {} octets of content ({bound})", plan.max_body));
         if let Some(ask) = &plan.storing {
             told.push(format!("the policy `{}` may narrow it", ask.policy.name()));
         }
