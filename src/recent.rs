@@ -10,7 +10,9 @@ use foldhash::fast::RandomState;
 /// How many values are kept.
 const SLOTS: usize = 512;
 
-/// Values of longer octets are not kept, so that they take 2 MiB at most; 100 KiB are usual.
+/// Longer octets are not kept, so that those of one map take 2 MiB at most; 100 KiB are usual. Their
+/// values come on top of that, each bounded where it is made: a head's fields, a policy's parts or a
+/// token's claims can take several times as much as the octets.
 const LONGEST: usize = 4096;
 
 /// One for all threads, so that a hash made for one map serves for the next.

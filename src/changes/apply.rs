@@ -19,6 +19,9 @@ use super::event::{Event, Image, Namespace, What};
 /// So many records at once are made of single documents, and so many each second from then on. Beyond
 /// that a collection is invalidated as a whole: the log has room for a quarter of a million records,
 /// and every response is judged by it.
+///
+/// What a policy names is not counted: nothing less than everything would be sure to cover it, and
+/// that is what the log comes to by itself where there are more records than it has room for.
 const AT_ONCE: u32 = 10_000;
 const PER_SECOND: u32 = 2_000;
 

@@ -35,7 +35,7 @@ const MOST_IN_DOCUMENT: usize = 1 << 18;
 const MOST_SHOWN: usize = 1024;
 const LONGEST_SHOWN: usize = 64 << 10;
 
-/// Content up to here is read where it was met, in a fraction of a millisecond; in all for up to four queries.
+/// Content up to here is read where it was met, as a rule in a fraction of a millisecond; in all for up to four queries.
 const LONGEST_AT_ONCE: usize = 64 << 10;
 
 /// How many larger documents are in memory at once.
@@ -144,8 +144,9 @@ fn parse(query: &str) -> Result<JsonPath, String> {
     JsonPath::parse(query).map_err(|error| error.to_string())
 }
 
-/// What a query may not do, so that its work grows with the document and no faster: descend within
-/// what it has descended into, multiply what it selects, or begin from the root at each value.
+/// What a query may not do, so that its work grows with the document, times how deep that is, and no
+/// faster: descend within what it has descended into, multiply what it selects, or begin from the root at
+/// each value.
 fn check_form(query: &str) -> Result<(), String> {
     let (mut descents, mut commas, mut parentheses, mut currents) = (0, 0, 0, 0);
     let mut quote = None;

@@ -4,8 +4,8 @@
 use larder::clock;
 use serde_json::json;
 
-use crate::support::client::Got;
-use crate::support::gateway::{Gateway, Setup};
+use crate::support::client::{Got, Http2, answers, sent};
+use crate::support::gateway::{FLEET, Gateway, Setup};
 use crate::support::origin::{Origin, ok, status};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
@@ -15,6 +15,8 @@ const MISS: &str = "fwd=uri-miss; stored";
 /// The upstream said that it is still good.
 const VALIDATED: &str = "fwd=stale; fwd-status=304; stored; detail=unconfirmed";
 const FETCHED: &str = "fwd=stale; stored; detail=unconfirmed";
+/// Another request has fetched it.
+const SHARED: &str = "fwd=stale; collapsed; detail=unconfirmed";
 
 /// Three routes, by what they do.
 const ROUTES: &str = r#"
@@ -60,6 +62,13 @@ pub(crate) async fn has_contact(gateway: &Gateway) {
 pub(crate) async fn lags(gateway: &Gateway) {
     until("the bound is passed", || gateway.l2().log_lag_passed).await;
     assert!(gateway.l2().log_lag_seconds >= 2.0);
+}
+
+/// Holds Redis still until the bound is passed, and nothing that it said before can be contact any more.
+async fn falls_silent(redis: &Redis, gateway: &Gateway) {
+    redis.hold();
+    until("it is cut off", || !gateway.l2().log_in_step).await;
+    lags(gateway).await;
 }
 
 pub(crate) async fn is_in_contact(gateway: &Gateway) {
@@ -188,6 +197,58 @@ async fn what_may_have_been_invalidated_stands_in_for_nothing() {
     is_in_contact(&gateway).await;
     let got = gateway.get("/validate/a").await.code(200).body("1");
     got.status("hit; detail=stale-while-revalidate");
+}
+
+/// Where it cannot be served, it keeps no error from being stored: whoever has waited for that would ask the
+/// upstream once more, each by itself.
+#[tokio::test]
+async fn an_error_that_nothing_stands_in_for_is_shared() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let gateway = setup(&origin, &redis.url()).start().await.in_step().await;
+    origin.on("/validate/a").reply(ok("1").etag("1").max_age(600));
+    gateway.get("/validate/a").await.body("1").status(MISS);
+    has_contact(&gateway).await;
+    falls_silent(&redis, &gateway).await;
+    let held = origin.on("/validate/a").hold(status(503).max_age(60));
+    let sent = sent((0..20).map(|_| gateway.ask("GET", "/validate/a")));
+    // A fetch is joined within the same span of `max_lag`, so there may be more than one.
+    let asked = || origin.count("/validate/a") as u64;
+    let joined = || gateway.figure("followers");
+    until("all wait", || asked() + joined() == 1 + 20).await;
+    let (leaders, followers) = (asked() - 1, joined());
+    held.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|got| got.status == 503), "{answers:?}");
+    let told = |what: &str| answers.iter().filter(|got| got.cache_status() == what).count() as u64;
+    assert_eq!((told(FETCHED), told(SHARED)), (leaders, followers), "{answers:?}");
+    assert_eq!((asked() - 1, joined()), (leaders, followers));
+}
+
+/// It began longer than `max_lag` before: what was invalidated since then may cover it.
+#[tokio::test]
+async fn a_fetch_of_an_earlier_silence_is_not_joined() {
+    let (origin, redis) = (Origin::start().await, Redis::start());
+    let setup = setup(&origin, &redis.url()).upstream("timeout = \"10m\"");
+    let gateway = setup.start().await.in_step().await;
+    // It waits for longer than other clients.
+    let client = Http2::to(gateway.address()).await.naming(FLEET);
+    falls_silent(&redis, &gateway).await;
+    let held = origin.on("/validate/a").hold(ok("1").max_age(600));
+    let first = tokio::spawn(client.get("/validate/a"));
+    until("the origin is asked", || origin.count("/validate/a") == 1).await;
+
+    let before = gateway.store().log_position;
+    redis.release();
+    is_in_contact(&gateway).await;
+    falls_silent(&redis, &gateway).await;
+    // It is not told from a later one by what was invalidated in between.
+    assert_eq!(gateway.store().log_position, before);
+    origin.on("/validate/a").reply(ok("2").max_age(600));
+    gateway.get("/validate/a").await.body("2").status(MISS);
+    held.release();
+    first.await.unwrap().body("1").status(MISS);
+    origin.saw("/validate/a", 2);
+    assert_eq!(gateway.figure("followers"), 0);
 }
 
 #[tokio::test]

@@ -224,9 +224,9 @@ typedef struct exports_larder_policy_key_decision_t {
   } val;
 } exports_larder_policy_key_decision_t;
 
-// The parts of the cache key. Larder puts namespace, route, authority and method before them
-// and encodes the whole so that two different lists never give the same key. At most 64
-// parts and 16 KiB in all, names and values counted in UTF-8.
+// The parts of the cache key. Larder puts namespace, route, scheme, authority and method
+// before them and encodes the whole so that two different lists never give the same key. At
+// most 64 parts and 16 KiB in all, names and values counted in UTF-8.
 // 
 // Parts also make the readable name: `path` first, without its leading `/`, then `?` and
 // the others as `name=value`, joined with `&`; the value of a part named `query` stands alone.
