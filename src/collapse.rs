@@ -23,7 +23,7 @@ use crate::bounded::Shared;
 use crate::stored::CacheKey;
 use crate::upstream::Failure;
 
-pub use self::outcome::{Elsewhere, Head, Outcome, Validated, Variant};
+pub use self::outcome::{Apart, Elsewhere, Head, Outcome, Validated, Variant};
 
 /// Once a body is too large to be stored, this many octets may wait for the slowest reader.
 const WINDOW: usize = 256 * 1024;
@@ -59,15 +59,6 @@ pub struct Lead {
     /// Of the requests that may join.
     pub key: CacheKey,
     fetch: Arc<Fetch>,
-}
-
-/// For how long it has been known that responses for a key cannot be shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Apart {
-    /// So short that it need not be said again.
-    Lately,
-    /// It will be forgotten soon.
-    Before,
 }
 
 /// What a request finds when it enters.
@@ -223,8 +214,7 @@ impl State {
         if !self.passing {
             return;
         }
-        let slowest = self.seats.iter().flatten().map(|place| place.next).min();
-        let slowest = slowest.unwrap_or(self.gone + self.chunks.len());
+        let slowest = self.slowest().unwrap_or(self.gone + self.chunks.len());
         while self.gone < slowest
             && let Some(chunk) = self.chunks.pop_front()
         {
@@ -236,11 +226,16 @@ impl State {
         }
     }
 
-    /// Ends the places of those who have read least, unless nobody would be left.
-    fn drop_slowest(&mut self) {
-        let slowest = self.seats.iter().flatten().map(|place| place.next).min();
+    /// How many pieces those have read who have read least.
+    fn slowest(&self) -> Option<usize> {
+        self.seats.iter().flatten().map(|place| place.next).min()
+    }
+
+    /// Ends the places of those who have read least, unless nobody would be left or they have read on.
+    fn drop_slowest(&mut self, before: Option<usize>) {
+        let slowest = self.slowest();
         let fastest = self.seats.iter().flatten().map(|place| place.next).max();
-        if slowest == fastest {
+        if slowest == fastest || slowest != before {
             return;
         }
         for seat in &mut self.seats {
@@ -341,9 +336,10 @@ impl Lead {
                 state.fetcher = Some(cx.waker().clone());
                 Poll::Pending
             });
+            let before = self.fetch.state().slowest();
             match tokio::time::timeout(patience, room).await {
                 Ok(result) => return result,
-                Err(_) => self.fetch.state().drop_slowest(),
+                Err(_) => self.fetch.state().drop_slowest(before),
             }
         }
     }
@@ -446,5 +442,50 @@ impl Drop for Seat {
         if let Some(waker) = state.fetcher.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_reads_slowly_is_not_given_up_and_who_reads_nothing_is() {
+        const PATIENCE: Duration = Duration::from_millis(10);
+
+        let collapse = Collapse::new();
+        let key = CacheKey([0; 32]);
+        let (Turn::Leader(lead, mut fast), Turn::Follower(mut slow)) =
+            (collapse.enter(key, 0), collapse.enter(key, 0))
+        else {
+            panic!("two leaders")
+        };
+        let pieces = 8;
+        for _ in 0..pieces {
+            lead.push(Bytes::from(vec![b'a'; WINDOW / 2]));
+        }
+        lead.pass_through();
+        for _ in 0..pieces {
+            assert!(poll_fn(|cx| fast.poll_frame(cx)).await.unwrap().is_ok());
+        }
+        let mut room = pin!(lead.room(PATIENCE));
+        let mut is_room = async || {
+            let is_ready = poll_fn(|cx| Poll::Ready(room.as_mut().poll(cx).is_ready())).await;
+            sleep(2 * PATIENCE).await;
+            is_ready
+        };
+        // Each time longer than that passes before it is looked at again.
+        for _ in 0..pieces - 3 {
+            assert!(!is_room().await);
+            assert!(poll_fn(|cx| slow.poll_frame(cx)).await.unwrap().is_ok());
+        }
+        assert!(!is_room().await);
+        assert!(is_room().await);
+        assert!(poll_fn(|cx| slow.poll_frame(cx)).await.unwrap().is_err());
     }
 }

@@ -77,3 +77,12 @@ pub struct Variant {
     /// The key of the request that fetched it, with its values of these fields.
     pub key: CacheKey,
 }
+
+/// For how long it has been known that responses for a key cannot be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// So short that it need not be said again.
+    Lately,
+    /// It will be forgotten soon.
+    Before,
+}

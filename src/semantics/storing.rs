@@ -17,6 +17,7 @@ use super::freshness::{
     is_heuristically_cacheable,
 };
 use super::open;
+use super::reuse::may_be_of_use;
 use super::targeted::response_directives;
 use super::validation::Validators;
 use super::vary::Vary;
@@ -238,7 +239,8 @@ pub fn storable(
     let open = open::open(asked.fields, fields, &directives).is_ok();
     let freshness = Freshness { open, ..Freshness::new(fields, &directives, times, lifetime.span) };
     let is_usable = freshness.is_fresh(times.received) && !freshness.no_cache;
-    if !is_usable && Validators::of(fields).is_empty() {
+    let is_of_use = || is_usable || may_be_of_use(&freshness, rules, times.received);
+    if Validators::of(fields).is_empty() && !is_of_use() {
         return Err(NotStored::NoValidator);
     }
     Ok(freshness)
@@ -695,6 +697,21 @@ mod tests {
             let found = decide(&Method::GET, &[], status, &response, ttl);
             let found = found.map(|freshness| freshness.lifetime.as_secs());
             assert_eq!(found, expected, "{status} {response:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_use_though_it_is_stale_when_it_comes() {
+        for (age, cache_control, expected, why) in [
+            ("0", "max-age=0, stale-while-revalidate=60", Ok(()), "served meanwhile"),
+            ("65", "max-age=60, stale-if-error=10", Ok(()), "it may stand in"),
+            ("70", "max-age=60, stale-if-error=10", Err(NoValidator), "no longer"),
+            ("0", "max-age=0, must-revalidate, stale-if-error=10", Err(NoValidator), "MUST NOT"),
+            ("0", "no-cache, stale-if-error=10", Err(NoValidator), "MUST NOT"),
+        ] {
+            let response = [("age", age), ("cache-control", cache_control)];
+            let found = decide(&Method::GET, &[], 200, &response, None).map(|_| ());
+            assert_eq!(found, expected, "{response:?}: {why}");
         }
     }
 

@@ -44,6 +44,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 
 /// Of DATA: nothing comes on the stream after it.
 const END_STREAM: u8 = 1;
@@ -66,6 +67,7 @@ pub(super) struct Frames {
     /// The highest stream so far.
     last: u32,
     requests: u64,
+    trailers: u64,
     resets: u64,
     updates: u64,
     pings: u64,
@@ -97,6 +99,7 @@ impl Frames {
             max_resets,
             last: 0,
             requests: 0,
+            trailers: 0,
             resets: 0,
             updates: 0,
             pings: 0,
@@ -122,6 +125,12 @@ impl Frames {
                 self.last = stream;
                 self.requests += 1;
             }
+            // Trailers, of which a request has one such frame.
+            HEADERS if flags & END_STREAM > 0 && self.trailers < self.requests => {
+                self.trailers += 1;
+            }
+            // `h2` bounds how many a head has.
+            CONTINUATION if self.skip > 0 => {}
             DATA if self.skip > 0 || flags & END_STREAM > 0 => {}
             RST_STREAM => {
                 self.resets += 1;
@@ -265,12 +274,17 @@ mod tests {
         assert_eq!(flood(5000, 0, taken_back).unwrap().1, "RST_STREAM");
         assert_eq!(flood(5000, 0, |_| frame(WINDOW_UPDATE, 0, 0, 4)).unwrap().0, 1000);
 
+        let opens = |turn: u32| frame(HEADERS, 0, 2 * turn + 1, 20);
+        let trailers = |turn: u32| frame(HEADERS, 5, 2 * turn + 1, 20);
+        let continued = |turn: u32| frame(CONTINUATION, 4, 2 * turn + 1, 20);
         let sometimes = |turn| if turn % 3 == 0 { taken_back(turn) } else { get(turn) };
         for (what, found) in [
             ("requests", flood(5000, 0, get)),
             ("one PING each", flood(5000, 0, |turn| [get(turn), frame(PING, 0, 0, 8)].concat())),
             ("one for each message", flood(5000, 5000 * 33, |_| frame(PING, 0, 0, 8))),
             ("some taken back", flood(5000, 0, sometimes)),
+            ("trailers", flood(5000, 0, |turn| [opens(turn), trailers(turn)].concat())),
+            ("long heads", flood(5000, 0, |turn| [opens(turn), continued(turn)].concat())),
             ("content", flood(5000, 0, |_| frame(DATA, 0, 1, 1))),
             ("ends", flood(5000, 0, |turn| [get(turn), frame(DATA, 1, turn, 0)].concat())),
             ("a download", flood(5000, 1 << 20, |_| frame(WINDOW_UPDATE, 0, 0, 4))),

@@ -44,6 +44,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// (RFC 9113 §5.2.2).
 const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 4;
 
+/// What frames of content that lie here may cost beside it, each at most 256 octets: `h2` counts them so, and ends the
+/// connection at more. 32,000 frames are enough for what is sent in few octets each, and not taken at once.
+const FRAMES: usize = 8 << 20;
+
 /// In a drain, a client that has read all is gone if it does not say that it has read GOAWAY, nor anything else, for
 /// so long.
 const GRACE: Duration = Duration::from_secs(2);
@@ -127,6 +131,7 @@ where
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(FRAMES)
         .max_concurrent_streams(setting.max_streams)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
     if setting.current.gateway().offers_websocket() {

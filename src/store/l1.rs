@@ -164,16 +164,19 @@ impl L1 {
         fits
     }
 
-    /// Puts what L2 held, unless what lies here came later: a write to L2 may have been dropped.
+    /// Puts what L2 held, unless what lies here came later and is `no_worse`: a write to L2 may have been dropped.
     pub(super) fn promote(
         &self,
         key: CacheKey,
         stored: &Arc<StoredResponse>,
         now: SystemTime,
         left: Duration,
+        no_worse: impl FnOnce(&StoredResponse) -> bool,
     ) {
         let is_newer = match self.look(&key, now) {
-            Some(Held::Response(here)) => here.freshness.received > stored.freshness.received,
+            Some(Held::Response(here)) => {
+                here.freshness.received > stored.freshness.received && no_worse(&here)
+            }
             _ => false,
         };
         if !is_newer {
@@ -363,11 +366,16 @@ mod tests {
     fn what_l2_held_does_not_replace_what_came_later() {
         let (l1, now) = (l1(1 << 20), Clock::System.now());
         let older = response(1, now - MINUTE);
-        l1.promote(key(1), &older, now, MINUTE);
-        l1.promote(key(1), &response(1, now), now, MINUTE);
-        l1.promote(key(1), &older, now, MINUTE);
-        let Some(Held::Response(found)) = l1.look(&key(1), now) else { panic!("a miss") };
-        assert_eq!(found.freshness.received, now);
+        let promote = |stored: &Arc<StoredResponse>, no_worse| {
+            l1.promote(key(1), stored, now, MINUTE, |_| no_worse);
+            let Some(Held::Response(found)) = l1.look(&key(1), now) else { panic!("a miss") };
+            found.freshness.received
+        };
+        assert_eq!(promote(&older, true), now - MINUTE);
+        assert_eq!(promote(&response(1, now), true), now);
+        assert_eq!(promote(&older, true), now);
+        // By its own clock, that is: it was invalidated, and this was not.
+        assert_eq!(promote(&older, false), now - MINUTE);
     }
 
     #[test]

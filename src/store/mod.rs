@@ -353,7 +353,7 @@ impl Store {
         let verdict = self.log.judge_from_l2(&stored);
         let hit = self.hit(stored, verdict)?;
         if let (Some(l1), Purpose::Answer) = (&self.l1, purpose) {
-            l1.promote(key, &hit.stored, now, left);
+            l1.promote(key, &hit.stored, now, left, |here| self.log.judge(here) <= verdict);
         }
         Some(hit)
     }

@@ -3,7 +3,7 @@
 //! Names are for people; responses are told apart by the cache key alone.
 
 /// Ends a name that was too long. A pattern may or may not match what was cut off.
-pub const CUT: char = '…';
+const CUT: char = '…';
 
 /// The longest name in octets, [`CUT`] included.
 const LONGEST: usize = 512;
@@ -60,6 +60,13 @@ pub fn is_plain_name(name: &str, path: &str, query: Option<&str>) -> bool {
 /// Whether it has no control characters for sure: ASCII alone is looked for, many octets at a time.
 fn is_printable(text: &str) -> bool {
     text.bytes().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'))
+}
+
+/// What is left of a name that was cut off. None: it is whole, though its last character may be that one.
+pub fn left_of(name: &str) -> Option<&str> {
+    // Where it was cut a character may have had to go.
+    name.strip_suffix(CUT)
+        .filter(|left| left.len() > LONGEST - CUT.len_utf8() - char::MAX.len_utf8())
 }
 
 /// A name as long as names may be.

@@ -84,6 +84,13 @@ async fn writes_to_very_many_resources_leave_what_lies_elsewhere() {
     }
     // One pattern for what lies below each of them.
     assert_eq!(gateway.store().log_patterns, 300);
+    // However long their paths are: what begins alike is covered by one.
+    for user in 0..300 {
+        let target = format!("/users/{}{user}", "a".repeat(300));
+        origin.on(&target).method("PUT").reply(status(204));
+        gateway.ask("PUT", &target).send().await.code(204).status("fwd=method");
+    }
+    assert_eq!(gateway.store().log_patterns, 301);
     for target in others {
         gateway.get(target).await.body(target).status("hit");
         origin.saw(target, 1);

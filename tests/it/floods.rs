@@ -9,6 +9,7 @@ use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, ok};
 use crate::support::program::Running;
 use crate::support::until;
+use crate::support::wire::Wire;
 
 /// So many times a flood is sent at most.
 const MOST: u32 = 200_000;
@@ -78,6 +79,23 @@ async fn a_flood_ends_its_connection_alone_and_takes_no_memory() {
     }
     let after = larder.memory("VmRSS");
     assert!(after < before + 32, "{before} MiB became {after}");
+}
+
+/// Content in very small pieces, as messages may be, that waits for its upstream within the window.
+#[tokio::test]
+async fn small_frames_that_nobody_takes_yet_are_no_flood() {
+    let wire = Wire::start().await;
+    let gateway = Gateway::setup(&Origin::start().await).routes(&wire.routes()).start().await;
+    let mut client = Frames::to(gateway.address()).await;
+    client.send(&begin(0, "POST", END_HEADERS)).await;
+    // It takes what lies in the buffers of the kernel.
+    let origin = wire.accept().await;
+    let pieces: Vec<u8> = (0..20_000).flat_map(|_| frame(DATA, 0, 1, b"a")).collect();
+    assert!(client.send(&pieces).await);
+    client.send(&frame(PING, 0, 0, b"01234567")).await;
+    let came = client.until(PING).await;
+    assert!(came.iter().all(|frame| frame.kind != GOAWAY), "{came:?}");
+    drop(origin);
 }
 
 #[tokio::test]

@@ -27,6 +27,32 @@ async fn stale_in(setup: Setup, origin: &Origin, reply: Reply) -> Gateway {
     gateway
 }
 
+/// Nothing says by what to validate it, which then is to fetch it.
+#[tokio::test]
+async fn a_response_that_is_stale_when_it_comes_may_be_served_as_it_says() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(lasting("1", "max-age=0, stale-while-revalidate=60"));
+    gateway.get("/a").await.body("1").status(MISS);
+    origin.on("/a").reply(lasting("2", "max-age=0, stale-while-revalidate=60"));
+    gateway.get("/a").await.body("1").status(MEANWHILE);
+    gateway.reaches("stored", 2).await;
+    gateway.get("/a").await.body("2").status(MEANWHILE);
+
+    origin.on("/b").reply(lasting("1", "max-age=0, stale-if-error=60"));
+    gateway.get("/b").await.body("1").status(MISS);
+    origin.on("/b").reply(lasting("2", "max-age=0, stale-if-error=60"));
+    gateway.get("/b").await.body("2").status("fwd=stale; stored");
+    origin.on("/b").reply(status(503));
+    gateway
+        .get("/b")
+        .await
+        .code(200)
+        .body("2")
+        .status("fwd=stale; fwd-status=503; detail=stale-if-error");
+    assert_eq!(origin.last("/b").field("if-none-match"), None);
+}
+
 /// RFC 5861 §3, the example: "fresh for 600 seconds, and it may continue to be served stale for up
 /// to an additional 30 seconds while an asynchronous validation is attempted".
 #[tokio::test]

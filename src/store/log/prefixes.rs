@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::stored::{CUT, Position};
+use crate::stored::Position;
 
 use super::Newest;
 
-/// A longer text, in octets, is one of the patterns that are tried. A name is looked up once for each length
-/// that there is, so this also bounds what that costs.
+/// Of a longer text so many octets count, which covers more. A name is looked up once for each length that
+/// there is, so this bounds what that costs. What is left of a name that was cut off is longer.
 const LONGEST: usize = 256;
 
 /// By their texts, what is kept of their records.
@@ -29,7 +29,7 @@ struct OfOneLength {
 /// The text of such a pattern. None: it is another one.
 pub(super) fn text(pattern: &str) -> Option<&str> {
     let text = pattern.strip_suffix('*')?;
-    (text.len() <= LONGEST && !text.contains('*')).then_some(text)
+    (!text.contains('*')).then(|| text.split_at(text.floor_char_boundary(LONGEST)).0)
 }
 
 impl Prefixes {
@@ -57,7 +57,8 @@ impl Prefixes {
         born: Position,
     ) -> impl Iterator<Item = (&'a str, &'a Newest)> {
         let newer = self.by_length.iter().filter(move |(_, of_length)| of_length.newest > born);
-        let matching = newer.flat_map(move |(&length, of_length)| of_length.matching(length, name));
+        let matching =
+            newer.filter_map(move |(&length, of_length)| of_length.matching(length, name));
         matching.filter(move |(_, newest)| newest.covered.newest() > born)
     }
 
@@ -74,22 +75,10 @@ impl Prefixes {
 }
 
 impl OfOneLength {
-    fn matching<'a>(
-        &'a self,
-        length: usize,
-        name: &'a str,
-    ) -> impl Iterator<Item = (&'a str, &'a Newest)> {
-        let kept = name.strip_suffix(CUT);
+    fn matching(&self, length: usize, name: &str) -> Option<(&str, &Newest)> {
         // Within a character no text ends.
-        let begin = kept.unwrap_or(name).get(..length);
-        let found = begin.and_then(|begin| self.texts.get_key_value(begin));
-        // What was cut off may be the rest of the text. Names are cut at more octets than texts have, so only
-        // a name that has that character by itself comes to this.
-        let shorter = kept.filter(|kept| kept.len() < length);
-        let possible = shorter.into_iter().flat_map(move |kept| {
-            self.texts.iter().filter(move |(text, _)| text.starts_with(kept))
-        });
-        found.into_iter().chain(possible).map(|(text, newest)| (&**text, newest))
+        let begin = name.get(..length)?;
+        self.texts.get_key_value(begin).map(|(text, newest)| (&**text, newest))
     }
 }
 
@@ -101,12 +90,14 @@ mod tests {
     fn only_one_star_at_the_end_is_looked_up() {
         let longest = format!("{}*", "a".repeat(LONGEST));
         let longer = format!("a{longest}");
+        let accents = format!("a{}*", "é".repeat(LONGEST));
         for (pattern, expected) in [
             ("users/42/*", Some("users/42/")),
             ("*", Some("")),
             ("é*", Some("é")),
             (&*longest, longest.strip_suffix('*')),
-            (&*longer, None),
+            (&*longer, longer.get(..LONGEST)),
+            (&*accents, accents.get(..LONGEST - 1)),
             ("users/42", None),
             ("", None),
             ("**", None),
