@@ -13,6 +13,39 @@ use serde_json::Value;
 
 use super::{faulty, problem};
 
+/// So many faults are told.
+const MOST_FAULTS: usize = 20;
+
+/// What is wrong with a call: as much of it as can be read, and how much more there is.
+#[derive(Default)]
+pub(super) struct Faults {
+    told: Vec<String>,
+    more: usize,
+}
+
+impl Faults {
+    pub(super) fn push(&mut self, fault: String) {
+        if self.told.len() < MOST_FAULTS {
+            self.told.push(fault);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// What is told of them.
+    pub(super) fn into_texts(self) -> Vec<String> {
+        let Self { mut told, more } = self;
+        if more > 0 {
+            told.push(format!("and {more} more"));
+        }
+        told
+    }
+}
+
 /// Why a content is none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -52,7 +85,7 @@ pub(super) async fn read(
 /// The members of an object, the first of each name. The others are faults.
 pub(super) fn members(
     content: &[u8],
-    faults: &mut Vec<String>,
+    faults: &mut Faults,
 ) -> Result<Vec<(String, Value)>, Refused> {
     let Members(mut members) = serde_json::from_slice(content).map_err(|error| {
         if error.is_data() {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::gateway::{Extent, Question};
 use crate::octets;
 
-use super::content::{Refused, cut};
+use super::content::{Faults, Refused, cut};
 use super::{Context, content, faulty, problem};
 
 /// The longest URL or field, in octets.
@@ -38,7 +38,7 @@ struct Asked {
     method: Option<Method>,
     fields: HeaderMap,
     content: Option<Bytes>,
-    faults: Vec<String>,
+    faults: Faults,
 }
 
 /// `GET /explain?url=…&method=…&field=…`.
@@ -58,7 +58,7 @@ pub(super) async fn by_parameters(State(context): State<Context>, uri: Uri) -> R
             "url" => asked.take_url(&value),
             "method" => asked.take_method(&value),
             "field" => {
-                asked.take_field(&format!("field[{count}]"), &value);
+                asked.take_field("field", count, &value);
                 count += 1;
             }
             _ => asked.faults.push(format!(
@@ -113,11 +113,11 @@ impl Asked {
                     asked.faults.push(format!("`{name}` is not a string"));
                 }
                 ("fields", Value::Array(lines)) => {
-                    for (at, line) in lines.iter().enumerate() {
-                        let place = format!("fields[{at}]");
+                    // One that is too many is told of, and none behind it.
+                    for (at, line) in lines.iter().enumerate().take(MOST_FIELDS + 1) {
                         match line {
-                            Value::String(line) => asked.take_field(&place, line),
-                            _ => asked.faults.push(format!("`{place}` is not a string")),
+                            Value::String(line) => asked.take_field("fields", at, line),
+                            _ => asked.faults.push(format!("`fields[{at}]` is not a string")),
                         }
                     }
                 }
@@ -159,9 +159,11 @@ impl Asked {
         }
     }
 
-    fn take_field(&mut self, place: &str, line: &str) {
-        if self.fields.len() >= MOST_FIELDS {
-            if self.faults.len() <= MOST_FIELDS {
+    /// Takes the field at this place of a list.
+    fn take_field(&mut self, list: &str, at: usize, line: &str) {
+        let place = format!("{list}[{at}]");
+        if at >= MOST_FIELDS {
+            if at == MOST_FIELDS {
                 self.faults.push(format!("`{place}` is one too many: there may be {MOST_FIELDS}"));
             }
             return;
@@ -184,7 +186,7 @@ async fn answer(context: &Context, asked: Asked, hint: &str) -> Response {
         if faults.is_empty() {
             faults.push(format!("`url` is missing: {hint}"));
         }
-        return faulty(&faults, SO);
+        return faulty(&faults.into_texts(), SO);
     };
     let question = Question { method: method.unwrap_or_default(), url, fields, content };
     match context.current.gateway().explain(&question, Extent::Whole).await {

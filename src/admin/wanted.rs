@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::content::{Refused, cut, members};
+use super::content::{Faults, Refused, cut, members};
 
 /// The longest tag, name or pattern, and the longest URL, in octets.
 pub(super) const MAX_TEXT: usize = 1024;
@@ -12,9 +12,6 @@ const MAX_URL: usize = 8192;
 /// stored response, and if there are too many the oldest give way to one of everything.
 const MOST: usize = 1000;
 const MOST_PATTERNS: usize = 100;
-
-/// So many faults are told.
-const MOST_FAULTS: usize = 20;
 
 const MEMBERS: &str = "`tags`, `keys`, `urls`, `patterns`, `routes`, `all` and `soft`";
 
@@ -34,7 +31,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Reads a content.
     pub(super) fn parse(content: &[u8]) -> Result<Self, Refused> {
-        let mut faults = Vec::new();
+        let mut faults = Faults::default();
         let mut wanted = Self::default();
         for (name, value) in members(content, &mut faults)? {
             wanted.take(&name, value, &mut faults);
@@ -51,19 +48,14 @@ impl Wanted {
             let count = wanted.patterns.len();
             faults.push(format!("`patterns` has {count}, and one purge may have {MOST_PATTERNS}"));
         }
-        if faults.len() > MOST_FAULTS {
-            let more = faults.len() - MOST_FAULTS;
-            faults.truncate(MOST_FAULTS);
-            faults.push(format!("and {more} more"));
-        }
-        if faults.is_empty() { Ok(wanted) } else { Err(Refused::Faulty(faults)) }
+        if faults.is_empty() { Ok(wanted) } else { Err(Refused::Faulty(faults.into_texts())) }
     }
 
     fn lists(&self) -> [&Vec<String>; 5] {
         [&self.tags, &self.keys, &self.urls, &self.patterns, &self.routes]
     }
 
-    fn take(&mut self, name: &str, value: Value, faults: &mut Vec<String>) {
+    fn take(&mut self, name: &str, value: Value, faults: &mut Faults) {
         let truth = match name {
             "all" => &mut self.all,
             "soft" => &mut self.soft,
@@ -75,7 +67,7 @@ impl Wanted {
         }
     }
 
-    fn take_list(&mut self, name: &str, value: Value, faults: &mut Vec<String>) {
+    fn take_list(&mut self, name: &str, value: Value, faults: &mut Faults) {
         type Wrong = fn(&str) -> Option<&'static str>;
         let (list, wrong): (_, Wrong) = match name {
             "tags" => {

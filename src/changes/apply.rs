@@ -12,7 +12,7 @@ use crate::config::{OnError, Watch};
 use crate::documents;
 use crate::gateway::{Current, Gateway};
 use crate::plugin::{Invalidated, Operation, Policy, Scope as Named, SeenChange};
-use crate::store::{Bookmark, Invalidation, Receipt, Scope};
+use crate::store::{Appended, Bookmark, Invalidation, Scope};
 
 use super::event::{Event, Image, Namespace, What};
 
@@ -108,7 +108,7 @@ impl Budget {
 
 impl Applier {
     /// Invalidates what these events have made wrong. When it returns, the log has it.
-    pub(super) async fn apply(&mut self, events: &[Event]) -> Option<Receipt> {
+    pub(super) async fn apply(&mut self, events: &[Event]) -> Option<Appended> {
         let mut batch = Batch::default();
         let each = self.current.gateway().users_of_documents(&self.mongodb);
         self.budget.each = u32::try_from(each).unwrap_or(u32::MAX);
@@ -116,31 +116,28 @@ impl Applier {
             self.add(event, &mut batch).await;
         }
         let made = events.iter().filter_map(|event| event.made).max();
-        let receipt = self.invalidate(batch, made).await;
+        let appended = self.invalidate(batch, made).await;
         self.bookmark.events.add(events.len() as u64);
-        receipt
+        appended
     }
 
     /// Invalidates all that the changes which are watched could be about.
-    pub(super) async fn apply_whole(&mut self) -> Option<Receipt> {
+    pub(super) async fn apply_whole(&mut self) -> Option<Appended> {
         let mut batch = Batch::default();
         self.add_whole(&mut batch);
         self.invalidate(batch, None).await
     }
 
-    async fn invalidate(&self, batch: Batch, made: Option<SystemTime>) -> Option<Receipt> {
+    async fn invalidate(&self, batch: Batch, made: Option<SystemTime>) -> Option<Appended> {
         let gateway = self.current.gateway();
         let records = batch.records(&gateway, &self.mongodb);
         if records.is_empty() {
             return None;
         }
         let count = records.len() as u64;
-        let receipt = match made {
-            Some(made) => gateway.store().invalidate_changed(records, made).await,
-            None => gateway.store().invalidate(records).await,
-        };
+        let appended = gateway.store().invalidate_changed(records, made).await;
         self.bookmark.invalidations.add(count);
-        Some(receipt)
+        Some(appended)
     }
 
     async fn add(&mut self, event: &Event, batch: &mut Batch) {

@@ -47,7 +47,7 @@ use crate::config::OnError;
 use crate::documents::Source;
 use crate::gateway::Current;
 use crate::plugin::Policy;
-use crate::store::{Bookmark, Receipt, Token};
+use crate::store::{Appended, Bookmark, Token};
 
 use self::apply::{Applier, Budget};
 use self::event::{Event, What};
@@ -373,9 +373,9 @@ impl Watcher {
         let Batch { events, .. } = std::mem::take(batch);
         let Some(last) = events.last() else { return };
         let (place, made, cluster_time) = (last.token.clone(), last.made, last.cluster_time);
-        let receipt = self.applier.apply(&events).await;
+        let appended = self.applier.apply(&events).await;
         token.clone_from(&place);
-        self.bookmark.applied(place, receipt);
+        self.bookmark.applied(place, appended);
         self.works();
         let now = Clock::real();
         if let Some(made) = made {
@@ -389,8 +389,8 @@ impl Watcher {
 
     /// Invalidates everything from before the stream began, and notes where that was.
     async fn begin_anew(&mut self, token: Option<Token>) {
-        let receipt: Option<Receipt> = self.applier.apply_whole().await;
-        self.bookmark.applied(token, receipt);
+        let appended: Option<Appended> = self.applier.apply_whole().await;
+        self.bookmark.applied(token, appended);
         info!(changes = self.bookmark.label(), "watches changes from now on");
     }
 

@@ -28,11 +28,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The answer has a line for each gateway, or for each URL.
 const MAX_ANSWER: usize = 8 << 20;
 
+/// Where one listens that runs with the defaults.
+pub(super) const USUAL: &str = "http://127.0.0.1:9080";
+
 /// Whom to call.
 #[derive(Debug, Args)]
 pub(super) struct Admin {
     /// Where the gateway listens for operators.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9080", value_parser = listener)]
+    #[arg(long, value_name = "URL", default_value = USUAL, value_parser = listener)]
     admin: Uri,
 
     /// A file with the token of `[admin]`, instead of the variable `LARDER_ADMIN_TOKEN`.
@@ -83,7 +86,7 @@ impl Asked {
 }
 
 impl Admin {
-    /// A listener whose token is at hand.
+    /// A listener whose token is at hand, or that needs none.
     pub(super) fn at(admin: Uri) -> Self {
         Self { admin, token_file: None }
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -40,6 +40,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_args(of_running))]
 struct Show {
     #[command(flatten)]
     table: Table,
@@ -54,6 +55,16 @@ struct Show {
     /// Print JSON: the configuration, and the sources of its values by JSON Pointers.
     #[arg(long)]
     json: bool,
+}
+
+/// How to reach a gateway says nothing about a file.
+fn of_running(argument: Arg) -> Arg {
+    match argument.get_id().as_str() {
+        "admin" | "token_file" => {
+            argument.requires("running").conflicts_with_all(["file", "config"])
+        }
+        _ => argument,
+    }
 }
 
 /// Shows it.

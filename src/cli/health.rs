@@ -5,16 +5,19 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use http::Uri;
 use serde::Deserialize;
 
-use super::admin::Admin;
-use super::{Exit, runtime, say};
+use super::admin::{Admin, USUAL};
+use super::{Exit, listener, runtime, say};
 
 /// Arguments of `larder health`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    admin: Admin,
+    // Without a token: nobody needs one to be told that much.
+    /// Where the gateway listens for operators.
+    #[arg(long, value_name = "URL", default_value = USUAL, value_parser = listener)]
+    admin: Uri,
 
     /// Ask whether the process answers, and no more, for whoever would start it again.
     #[arg(long)]
@@ -52,8 +55,7 @@ pub(super) fn health(arguments: &Arguments, out: &mut dyn Write, err: &mut dyn W
         Ok(runtime) => runtime,
         Err(why) => return say(err, Exit::Failed, &why),
     };
-    let admin = &arguments.admin;
-    // Nobody needs a token to be told that much.
+    let admin = Admin::at(arguments.admin.clone());
     let path = if arguments.live { "/health/live" } else { "/health" };
     let answer = runtime.block_on(admin.call(None, path, None, Duration::ZERO));
     let (status, content) = match answer {

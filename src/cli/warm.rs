@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::{ArgGroup, Args, value_parser};
+use clap::{Arg, ArgGroup, Args, value_parser};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
@@ -37,6 +37,7 @@ const ELSEWHERE: &str = "\n  hint: --gateway says where else";
 #[command(override_usage = "larder warm [OPTIONS] URL… | --list FILE | --sitemap URL-OR-FILE | …")]
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
     .args(["urls", "lists", "sitemaps", "busiest"]))]
+#[command(mut_args(of_busiest))]
 pub(super) struct Arguments {
     /// What to ask for: `https://shop.example/books/42`.
     #[arg(value_name = "URL", value_parser = url)]
@@ -98,6 +99,14 @@ struct Progress {
     total: usize,
     begun: Instant,
     last: Option<Instant>,
+}
+
+/// The listener for operators is asked for nothing else.
+fn of_busiest(argument: Arg) -> Arg {
+    match argument.get_id().as_str() {
+        "admin" | "token_file" => argument.requires("busiest"),
+        _ => argument,
+    }
 }
 
 /// Warms, and tells what came of it.

@@ -38,7 +38,8 @@ pub(super) enum Why {
     Repeated,
     NotUtf8,
     NotA(Kind),
-    TooLarge,
+    /// Not so many can be left out.
+    NotSkipped,
 }
 
 impl fmt::Display for Refused {
@@ -54,7 +55,9 @@ impl fmt::Display for Refused {
             Why::NotA(Kind::Boolean) => "is neither `true` nor `false`",
             Why::NotA(Kind::Date) => "is not a date of RFC 3339",
             Why::NotA(Kind::Uuid) => "is not a UUID",
-            Why::TooLarge => "is too large",
+            Why::NotSkipped => {
+                return write!(f, "`{}` is not from 0 to {MOST_SKIPPED}", self.name);
+            }
         };
         write!(f, "`{}` {why}", self.name)
     }
@@ -93,7 +96,7 @@ fn skip(slot: &Slot, given: &Given<'_>) -> Result<u64, Refused> {
         Bson::Int64(number) if number <= MOST_SKIPPED => u64::try_from(number).ok(),
         _ => None,
     };
-    number.ok_or_else(|| Refused { name: name(slot).to_owned(), why: Why::TooLarge })
+    number.ok_or_else(|| Refused { name: name(slot).to_owned(), why: Why::NotSkipped })
 }
 
 fn name(slot: &Slot) -> &str {

@@ -168,7 +168,8 @@ fn what_is_written_in_the_file_stays_as_it_is() {
     };
     assert_eq!(asked("min=18&skip=20"), Ok(Query { filter, skip: 20 }));
     for skip in ["-1", "1000001"] {
-        let refused = Refused { name: "skip".to_owned(), why: Why::TooLarge };
+        let refused = Refused { name: "skip".to_owned(), why: Why::NotSkipped };
+        assert_eq!(refused.to_string(), "`skip` is not from 0 to 1000000");
         let given = format!("min=18&skip={skip}");
         let given = Given { captures: &[], query: &given };
         assert_eq!(query(&wanted, &given), Err(refused));

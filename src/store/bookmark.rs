@@ -34,9 +34,10 @@ use crate::store::Store;
 use crate::store::connection::Trouble;
 use crate::store::figures::ChangeFigures;
 use crate::store::health::WatchHealth;
+use crate::store::invalidate::Appended;
 use crate::store::lag::Lag;
 use crate::store::nodes::Nodes;
-use crate::store::shared_log::{Receipt, SharedLog};
+use crate::store::shared_log::SharedLog;
 use crate::stored::{Moment, StoredResponse};
 
 /// How often the place is kept, and Redis is asked who reads, at most.
@@ -94,8 +95,8 @@ struct Place {
     token: Option<Token>,
     /// It is not kept yet.
     is_new: bool,
-    /// The last records that were made are not yet where they are to stay.
-    is_unlogged: bool,
+    /// What became of the last records that were made.
+    last: Option<Appended>,
     /// Every change from before this moment is in the log.
     contact: Moment,
 }
@@ -153,11 +154,12 @@ impl Bookmark {
         self.place().token.clone()
     }
 
-    /// What came before this place has been applied; the receipt, if that took any record.
-    pub fn applied(&self, token: Option<Token>, receipt: Option<Receipt>) {
+    /// What came before this place has been applied, and this became of it, if that took any record.
+    pub fn applied(&self, token: Option<Token>, appended: Option<Appended>) {
         let mut place = self.place();
-        if let Some(receipt) = receipt {
-            place.is_unlogged = !receipt.shared;
+        if appended.is_some() {
+            // Records go to the disk in their order: those before it are there if these are.
+            place.last = appended;
         }
         place.is_new |= place.token != token;
         place.token = token;
@@ -270,7 +272,8 @@ impl Bookmark {
         let mut is_told = false;
         loop {
             let is_last = end.run_until_cancelled(sleep(self.patience())).await.is_none();
-            if let Some(token) = self.unkept(|place| !place.is_unlogged) {
+            let is_logged = |place: &mut Place| place.last.as_mut().is_none_or(Appended::is_kept);
+            if let Some(token) = self.unkept(is_logged) {
                 let (path, octets) = (file.to_owned(), token.clone());
                 let written = spawn_blocking(move || write(&path, &octets)).await;
                 let is_kept = matches!(&written, Ok(Ok(())));
@@ -391,9 +394,9 @@ impl Bookmark {
     }
 
     /// The place, if it is to be kept: what came before it is in the log for good. No octets: there is none.
-    fn unkept(&self, may_be: impl FnOnce(&Place) -> bool) -> Option<Token> {
-        let place = self.place();
-        (place.is_new && may_be(&place)).then(|| place.token.clone().unwrap_or_default())
+    fn unkept(&self, may_be: impl FnOnce(&mut Place) -> bool) -> Option<Token> {
+        let mut place = self.place();
+        (place.is_new && may_be(&mut place)).then(|| place.token.clone().unwrap_or_default())
     }
 
     fn kept(&self, token: &Token) {

@@ -20,6 +20,24 @@ use crate::store::shared_log::Receipt;
 /// Who waits for receipts looks again so soon at first, and then after twice as long each time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
+/// What became of an invalidation of which somebody wants to know in the end whether it is kept.
+#[derive(Debug)]
+pub struct Appended {
+    receipt: Receipt,
+    /// What becomes of it, where the disk was slow.
+    later: Option<Later>,
+}
+
+impl Appended {
+    /// Whether its records are where they are to stay: since then, or by now.
+    pub fn is_kept(&mut self) -> bool {
+        if let Some(receipt) = self.later.as_mut().and_then(|later| later.try_recv().ok()) {
+            (self.receipt, self.later) = (receipt, None);
+        }
+        self.receipt.shared
+    }
+}
+
 impl Store {
     /// Appends to the log, and applies before it returns. While Redis is out of reach that
     /// happens here alone, and the receipt says so. Once begun it goes on when it is dropped.
@@ -27,16 +45,19 @@ impl Store {
         self.append(invalidations, Cause::Write).await.0
     }
 
-    /// As [`Store::invalidate`], for changes of documents of which the last was `made` then: each gateway
-    /// tells how late it applies them.
+    /// As [`Store::invalidate`], for changes of documents. If it is known when the last of them was `made`,
+    /// each gateway tells how late it applies them.
     pub async fn invalidate_changed(
         &self,
         invalidations: Vec<Invalidation>,
-        made: SystemTime,
-    ) -> Receipt {
-        let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let made = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.append(invalidations, Cause::Change(made)).await.0
+        made: Option<SystemTime>,
+    ) -> Appended {
+        let cause = made.map_or(Cause::Write, |made| {
+            let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Cause::Change(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        });
+        let (receipt, later) = self.append(invalidations, cause).await;
+        Appended { receipt, later }
     }
 
     /// As [`Store::invalidate`], all in one; and the gateways of the fleet say when they have applied
@@ -108,11 +129,11 @@ impl Store {
         cause: Cause,
     ) -> (Receipt, Option<Later>) {
         let told = self.is_tied().then(|| invalidations.clone());
-        let receipt = self.append_here(invalidations, cause).await;
-        if let Some(told) = told {
-            self.tell(&told).await;
+        let appended = self.append_here(invalidations, cause).await;
+        match told {
+            Some(told) => self.tell(&told, appended).await,
+            None => appended,
         }
-        receipt
     }
 
     /// As [`Store::append`], and no other process is told.

@@ -30,10 +30,11 @@ pub(super) struct Purge {
     told: bool,
 }
 
-/// What becomes of a purge that the disk did not take in time. Nothing, if it never will.
+/// What becomes of a purge that the disk, or the other process of a takeover, did not take in time. Nothing,
+/// if it never will.
 pub(super) type Later = oneshot::Receiver<Receipt>;
 
-/// A purge that was applied here while Redis was out of reach, or the disk was slow.
+/// A purge that was applied here while Redis was out of reach, or the disk or another process was slow.
 struct Waiting {
     /// Where it was applied: a place that this gateway gave itself.
     place: Position,
@@ -128,7 +129,7 @@ impl Purges {
     }
 }
 
-/// The place of a purge that the disk has taken by now.
+/// The place of a purge that has been taken by now.
 fn kept(later: &mut Later) -> Option<Position> {
     later.try_recv().ok().filter(|receipt| receipt.shared).map(|receipt| receipt.position)
 }

@@ -16,7 +16,7 @@ use crate::store::log::{Invalidation, Scope};
 use crate::stored::Mark;
 
 /// A label is cut after so many characters; a mark is told by its value.
-const MAX_LABEL: usize = 256;
+pub const MAX_LABEL: usize = 256;
 
 /// Why records are made.
 #[derive(Clone, Copy, Debug)]

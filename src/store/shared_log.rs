@@ -77,7 +77,8 @@ pub struct Receipt {
     /// [`Stats::log_position`]: crate::store::Stats::log_position
     pub position: Position,
     /// The whole fleet will read it. False while Redis is out of reach: it is applied here and
-    /// waits to be appended.
+    /// waits to be appended. Without Redis it is false, too, while the other process of a takeover has
+    /// not applied it.
     pub shared: bool,
 }
 

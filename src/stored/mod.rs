@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 pub use joined::joined_name;
-pub use name::{cut_name, default_parts, is_plain_name, left_of, readable_name};
+pub use name::{CUT, cut_name, default_parts, is_plain_name, left_of, readable_name};
 pub use original::Original;
 pub use position::{Moment, NotAPosition, Position};
 

@@ -3,7 +3,7 @@
 //! Names are for people; responses are told apart by the cache key alone.
 
 /// Ends a name that was too long. A pattern may or may not match what was cut off.
-const CUT: char = '…';
+pub const CUT: char = '…';
 
 /// The longest name in octets, [`CUT`] included.
 const LONGEST: usize = 512;

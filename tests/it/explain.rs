@@ -526,6 +526,14 @@ async fn what_policies_say() {
         (&json!("key"), &json!("forward"))
     );
 
+    // A credential is not shown, nor what is left of it in a name that was cut.
+    let token = "s3cret-".repeat(100);
+    let bearer = format!("Bearer {token}");
+    let fields = [("x-tenant", token.as_str()), ("authorization", bearer.as_str())];
+    let told = explained(&gateway, "GET", "/tenant/a", &fields).await;
+    assert_eq!(told["key"]["name"], "tenant/a?tenant=***…", "{told:#}");
+    assert!(!told.to_string().contains("s3cret"), "{told:#}");
+
     let told = comes_true(pair, "GET", "/b/a", &[]).await;
     assert_eq!(told["outcome"]["cache_status"], "larder; fwd=bypass; detail=policy-failed");
     assert_eq!(told["policies"][0]["answer"], "failed");
@@ -626,4 +634,27 @@ async fn what_cannot_be_explained_is_told() {
         (&told["request"]["method"], &told["request"]["url"]),
         (&json!("HEAD"), &json!("http://h/a"))
     );
+}
+
+#[tokio::test]
+async fn no_more_is_told_of_what_cannot_be_explained_than_can_be_read() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let one_too_many = "`fields[100]` is one too many: there may be 100";
+    for (content, count, last) in [
+        (format!("{{\"fields\":[{}1]}}", "1,".repeat(999)), 21, "and 81 more"),
+        (format!("{{\"url\":\"http://h/\"{}}}", ",\"uri\":1".repeat(100)), 21, "and 80 more"),
+        (format!("{{\"fields\":[{}\"a: b\"]}}", "\"a: b\",".repeat(999)), 1, one_too_many),
+    ] {
+        let ask = gateway.admin("POST", "/explain").field("content-type", "application/json");
+        let got = ask.body(content).send().await.code(422);
+        let problem: Value = serde_json::from_slice(&got.body).unwrap();
+        let faults = problem["faults"].as_array().unwrap();
+        assert_eq!((faults.len(), faults.last()), (count, Some(&json!(last))), "{problem:#}");
+    }
+    let query = format!("url=http://h/{}", "&field=a:%20b".repeat(102));
+    let got = gateway.admin("GET", &format!("/explain?{query}")).send().await.code(422);
+    let problem: Value = serde_json::from_slice(&got.body).unwrap();
+    let told = "`field[100]` is one too many: there may be 100";
+    assert_eq!(problem["faults"], json!([told]));
 }

@@ -251,6 +251,26 @@ fn without_a_gateway_they_fail() {
     }
 }
 
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let (admin, token) = (["--admin", "http://127.0.0.1:1"], ["--token-file", "token"]);
+    for (command, arguments, told) in [
+        ("config show", admin, "not provided:\n  --running"),
+        ("config show", token, "not provided:\n  --running"),
+        ("config show gateway.toml", admin, "cannot be used with"),
+        ("config show --config gateway.toml", token, "cannot be used with"),
+        ("warm http://h/", admin, "not provided:\n  --busiest"),
+        ("warm --list -", token, "not provided:\n  --busiest"),
+        ("health", token, "unexpected argument '--token-file'"),
+        ("health --live", token, "unexpected argument '--token-file'"),
+    ] {
+        let command: Vec<&str> = command.split(' ').collect();
+        let ran = larder(Path::new("/"), &[&command[..], &arguments].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{command:?}: {}", ran.err);
+        assert!(ran.err.contains(told), "{command:?} lacks `{told}`:\n{}", ran.err);
+    }
+}
+
 /// Another server may be there, with pages or with JSON of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_no_gateways_are_errors() {

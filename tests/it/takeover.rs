@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -384,6 +385,42 @@ async fn one_that_is_told_to_stop_while_another_takes_over_waits_for_what_comes_
         assert_eq!(old.exit_code().await, Some(0), "{comes}");
         assert!(!stage.socket().exists());
     }
+}
+
+/// The test is the new process, and applies nothing at first.
+#[tokio::test]
+async fn a_purge_is_not_shared_before_the_new_process_has_applied_it() {
+    const LATE: &str = "the other process has not applied in time";
+
+    let mut stage = Stage::new("", "").await;
+    let mut old = stage.first().await;
+    let mut line = UnixStream::connect(stage.socket()).await.unwrap();
+    // When it answers about the disk it has begun to tell.
+    for (said, answer) in [("T", "SSN"), ("D", "d")] {
+        line.write_all(said.as_bytes()).await.unwrap();
+        for octet in answer.bytes() {
+            assert_eq!(line.read_u8().await.unwrap(), octet);
+        }
+    }
+    let purge = Ask::new(stage.admin, "DELETE", "/tag/x").send().await.code(202);
+    let purged: Value = serde_json::from_slice(&purge.body).unwrap();
+    assert_eq!(purged["shared"], false, "{purged}");
+    old.says(LATE).await;
+    let receipts = async |query: &str| {
+        let target = format!("/purge/{}{query}", purged["id"].as_str().unwrap());
+        let asked = Ask::new(stage.admin, "GET", &target).send().await.code(200);
+        serde_json::from_slice::<Value>(&asked.body).unwrap()
+    };
+    let told = receipts("").await;
+    assert_eq!(told["shared"], false, "{told}");
+
+    assert_eq!(line.read_u8().await.unwrap(), b'I');
+    let length = line.read_u64().await.unwrap();
+    let mut records = vec![0; usize::try_from(length).unwrap()];
+    line.read_exact(&mut records).await.unwrap();
+    line.write_all(b"i").await.unwrap();
+    let told = receipts("?wait=20s").await;
+    assert_eq!((&told["shared"], &told["complete"]), (&json!(true), &json!(true)), "{told}");
 }
 
 fn larder_run(folder: &Path) -> (Option<i32>, String) {

@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 
+use crate::store::MAX_LABEL;
+use crate::stored::CUT;
+
 /// Stands for what is not shown.
 const HIDDEN: &str = "***";
 
@@ -38,15 +41,52 @@ impl Secrets {
         Self(values)
     }
 
-    /// A text without them.
+    /// A text without them, and without what is left of one in which it was cut.
     pub(super) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut shown = Cow::Borrowed(text);
+        let mut shown = self.hide_begun(text);
         for secret in &self.0 {
             if shown.contains(secret.as_str()) {
                 shown = Cow::Owned(without(&shown, secret));
             }
         }
         shown
+    }
+
+    /// A name is cut before its mark, which in one of several names is not its end. The label of a record
+    /// has no mark, so any text may be cut that has its length.
+    fn hide_begun<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let is_long = text.chars().nth(MAX_LABEL - 1).is_some();
+        let may_be_cut = is_long || text.contains(CUT);
+        if !may_be_cut || self.0.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut shown = String::with_capacity(text.len());
+        let mut pieces = text.split(CUT).peekable();
+        while let Some(piece) = pieces.next() {
+            let is_last = pieces.peek().is_none();
+            match self.before_begun(piece).filter(|_| is_long || !is_last) {
+                Some(before) => shown.extend([before, HIDDEN]),
+                None => shown.push_str(piece),
+            }
+            if !is_last {
+                shown.push(CUT);
+            }
+        }
+        Cow::Owned(shown)
+    }
+
+    /// What stands before the longest beginning of one of them with which a text ends, if any does.
+    fn before_begun<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let before = |secret: &String| {
+            let ends = secret.char_indices().rev().map(|(at, last)| at + last.len_utf8());
+            let mut ends = ends.take_while(|end| *end >= LONG);
+            ends.find_map(|end| {
+                let (begun, rest) = secret.split_at_checked(end)?;
+                // One that has the mark in itself is not cut there, and is looked for as a whole.
+                text.strip_suffix(begun).filter(|_| !rest.starts_with(CUT))
+            })
+        };
+        self.0.iter().filter_map(before).min_by_key(|before| before.len())
     }
 }
 
@@ -92,5 +132,33 @@ mod tests {
             assert_eq!(secrets.hide(text), expected, "{text}");
         }
         assert_eq!(Secrets::default().hide("de"), "de");
+    }
+
+    #[test]
+    fn what_cutting_leaves_of_them_is_hidden_too() {
+        let mut fields = HeaderMap::new();
+        fields.append(AUTHORIZATION, HeaderValue::from_static("Bearer s3cret.token"));
+        fields.append(COOKIE, HeaderValue::from_static("user=77; session=77.abcdef"));
+        let marked = HeaderValue::from_bytes("a=abcd\u{2026}efgh".as_bytes()).unwrap();
+        fields.append(COOKIE, marked);
+        let secrets = Secrets::of(&fields);
+        let (short, long) = ("x".repeat(MAX_LABEL - 10), "x".repeat(MAX_LABEL - 9));
+        for (text, expected) in [
+            ("a?token=s3cret.t…", "a?token=***…"),
+            ("a?token=s3cret.token…", "a?token=***…"),
+            ("a?token=Bearer s3cre…", "a?token=***…"),
+            ("a?token=s3cret.t…&b=2", "a?token=***…&b=2"),
+            ("a?b=s3cret.token&token=s3cret.t…", "a?b=***&token=***…"),
+            ("a?token=s3c…", "a?token=s3c…"),
+            ("a?token=s3cret.t", "a?token=s3cret.t"),
+            ("a?session=77.abc…", "a?session=***…"),
+            ("a?b=abcd…efgh", "a?b=***"),
+            ("a…", "a…"),
+            (&format!("{long}s3cret.to"), &format!("{long}***")),
+            (&format!("{short}s3cret.to"), &format!("{short}s3cret.to")),
+        ] {
+            assert_eq!(secrets.hide(text), expected, "{text}");
+        }
+        assert_eq!(Secrets::default().hide("abcd…"), "abcd…");
     }
 }

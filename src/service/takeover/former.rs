@@ -11,10 +11,10 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::store::Store;
+use crate::store::{Heard, Store};
 
 use super::super::supervised::Notifier;
-use super::link::{Ear, Mouth, hear, listen};
+use super::link::{Ear, Mouth, listen};
 use super::wire::{Handed, Message, not_understood, receive_socket};
 use super::{PATIENCE, Trouble, in_time, is_believed};
 
@@ -25,7 +25,7 @@ pub(crate) struct Former {
     from: OwnedReadHalf,
     mouth: Mouth,
     /// What it has invalidated since.
-    records: Vec<Vec<u8>>,
+    heard: Heard,
 }
 
 impl Former {
@@ -67,9 +67,14 @@ impl Former {
         };
         let sockets = taking.await;
         let sockets = sockets.map_err(Trouble::at(path, "does not hand its listeners over"))?;
+        Ok(Some(Self::on(stream, path, sockets)))
+    }
+
+    /// On this connection it has handed its listeners over.
+    pub(super) fn on(stream: UnixStream, path: &Path, sockets: Vec<TcpListener>) -> Self {
         let (from, to) = stream.into_split();
         let (path, mouth) = (path.to_owned(), Mouth::on(to));
-        Ok(Some(Self { path, sockets, from, mouth, records: Vec::new() }))
+        Self { path, sockets, from, mouth, heard: Heard::default() }
     }
 
     /// Its listeners. What is not used of them is closed here, and is still the other's.
@@ -92,23 +97,17 @@ impl Former {
     ) -> Result<Option<Ear>, Trouble> {
         let ready = self.ask(Message::Ready, &Message::Yours).await;
         ready.map_err(Trouble::at(&self.path, "does not let go"))?;
-        for records in std::mem::take(&mut self.records) {
-            store.invalidate_as_told(&records).await;
-        }
-        self.mouth.tell_of(store);
+        let Self { from, mouth, heard, .. } = self;
+        mouth.tell_of(store);
+        // What is said from now on is applied beside it; whoever invalidates there waits for that.
+        let ear = listen(from, mouth, Arc::clone(store));
+        store.invalidate_as_told(heard).await;
         opens.cancel();
-        let going = async {
-            loop {
-                match Message::read(&mut self.from).await? {
-                    Message::Gone => return Ok(()),
-                    message => hear(message, &self.mouth, store).await?,
-                }
-            }
-        };
-        match in_time(PATIENCE, going).await {
-            Ok(()) => Ok(Some(listen(self.from, self.mouth, Arc::clone(store)))),
+        match in_time(PATIENCE, ear.left()).await {
+            Ok(()) => Ok(Some(ear)),
             Err(error) => {
                 store.untie();
+                ear.close();
                 warn!(%error, "the process before this one has not said that it takes no more");
                 Ok(None)
             }
@@ -122,7 +121,7 @@ impl Former {
                 match Message::read(&mut self.from).await? {
                     // Nothing is answered from what is stored here before they are applied.
                     Message::Records(records) => {
-                        self.records.push(records);
+                        self.heard.add(&records);
                         self.mouth.say(Message::Applied)?;
                     }
                     message if message == *answer => return Ok(()),

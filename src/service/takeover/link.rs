@@ -6,28 +6,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::store::{Store, Told};
+use crate::store::{Heard, Store, Told};
 
-use super::wire::{Message, not_understood};
+use super::wire::Message;
 
-/// Who waits until the other process has applied what it was told.
-type Waiting = Arc<Mutex<VecDeque<oneshot::Sender<()>>>>;
+/// So many calls of the other process are applied at once, and so many wait meanwhile.
+const AT_ONCE: usize = 100;
+
+/// What the other process was told, and has still to apply. The store tells no more than has a place with it.
+type Waiting = Arc<Mutex<VecDeque<Told>>>;
 
 /// What is said to the other process. Clones say it on the same connection.
 #[derive(Clone)]
 pub(super) struct Mouth {
+    /// No records but those that wait, answers to what the other has told, and a few words.
     said: mpsc::UnboundedSender<Message>,
     waiting: Waiting,
 }
 
 /// What is heard of the other process.
+#[derive(Clone)]
 pub(crate) struct Ear {
     close: CancellationToken,
     is_closed: CancellationToken,
+    has_left: CancellationToken,
 }
 
 impl Ear {
@@ -44,6 +50,22 @@ impl Ear {
     /// Waits until it is.
     pub(super) async fn closed(&self) {
         self.is_closed.cancelled().await;
+    }
+
+    /// Waits until the other process has said that it takes no more.
+    ///
+    /// # Errors
+    /// It has gone without, or is not heard any more.
+    pub(super) async fn left(&self) -> io::Result<()> {
+        tokio::select! {
+            () = self.has_left.cancelled() => {}
+            () = self.closed() => {}
+        }
+        // It may have gone right after it has said so.
+        if self.has_left.is_cancelled() {
+            return Ok(());
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -73,14 +95,15 @@ impl Mouth {
             // Those who wait for the other process at its end wait no more.
             let ended = mouth.said.clone();
             loop {
-                let Told { records, applied } = tokio::select! {
+                let mut told = tokio::select! {
                     told = told.recv() => match told {
                         Some(told) => told,
                         None => return,
                     },
                     () = ended.closed() => return,
                 };
-                mouth.waiting().push_back(applied);
+                let records = std::mem::take(&mut told.records);
+                mouth.waiting().push_back(told);
                 if mouth.say(Message::Records(records)).is_err() {
                     return;
                 }
@@ -92,50 +115,64 @@ impl Mouth {
     pub(super) fn is_applied(&self) {
         let first = self.waiting().pop_front();
         if let Some(first) = first {
-            // Who waited may have given up.
-            let _waits = first.send(());
+            first.applied();
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Told>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Applies what the other process invalidates, until it has gone.
-pub(super) fn listen(mut from: OwnedReadHalf, mouth: Mouth, store: Arc<Store>) -> Ear {
-    let (close, is_closed) = (CancellationToken::new(), CancellationToken::new());
-    let ear = Ear { close: close.clone(), is_closed: is_closed.clone() };
-    let until_closed = is_closed.drop_guard();
+pub(super) fn listen(from: OwnedReadHalf, mouth: Mouth, store: Arc<Store>) -> Ear {
+    let ear = Ear {
+        close: CancellationToken::new(),
+        is_closed: CancellationToken::new(),
+        has_left: CancellationToken::new(),
+    };
+    let (own, until_closed) = (ear.clone(), ear.is_closed.clone().drop_guard());
     TaskTracker::new().spawn(async move {
-        let listening = async {
-            loop {
-                // What has come is applied to its end.
-                let read = close.run_until_cancelled(Message::read(&mut from)).await;
-                let Some(message) = read else { return Ok(()) };
-                hear(message?, &mouth, &store).await?;
-            }
+        let (heard, applying) = mpsc::channel(AT_ONCE);
+        let hearing = async {
+            hear(from, &mouth, heard, &own).await;
+            store.untie();
+            mouth.waiting().clear();
         };
-        let ended: io::Result<()> = listening.await;
-        drop(ended);
-        store.untie();
-        mouth.waiting().clear();
+        // What has come is applied to its end.
+        tokio::join!(hearing, apply(applying, &mouth, &store));
         drop(until_closed);
     });
     ear
 }
 
-/// What may be said at any time.
-pub(super) async fn hear(message: Message, mouth: &Mouth, store: &Store) -> io::Result<()> {
-    match message {
-        Message::Applied => mouth.is_applied(),
-        Message::Records(records) => {
-            store.invalidate_as_told(&records).await;
-            mouth.say(Message::Applied)?;
+/// Hears what may be said at any time, until the other process has gone, says something else, or `ear` is
+/// closed.
+async fn hear(mut from: OwnedReadHalf, mouth: &Mouth, records: mpsc::Sender<Vec<u8>>, ear: &Ear) {
+    loop {
+        match ear.close.run_until_cancelled(Message::read(&mut from)).await {
+            Some(Ok(Message::Applied)) => mouth.is_applied(),
+            // They are applied until this ends.
+            Some(Ok(Message::Records(told))) => drop(records.send(told).await),
+            Some(Ok(Message::Gone)) => ear.has_left.cancel(),
+            _ => return,
         }
-        // It is for whoever waits for the end of the other.
-        Message::Gone => {}
-        _ => return Err(not_understood()),
     }
-    Ok(())
+}
+
+/// Applies what is heard, and answers in the same order. On a disk each time is one more change that is to be
+/// durable: what has come meanwhile is applied together.
+async fn apply(mut records: mpsc::Receiver<Vec<u8>>, mouth: &Mouth, store: &Store) {
+    let mut calls = Vec::new();
+    while records.recv_many(&mut calls, AT_ONCE).await > 0 {
+        let mut heard = Heard::default();
+        for told in &calls {
+            heard.add(told);
+        }
+        store.invalidate_as_told(heard).await;
+        for _ in calls.drain(..) {
+            // It counts though the other has gone.
+            drop(mouth.say(Message::Applied));
+        }
+    }
 }

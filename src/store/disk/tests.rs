@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -304,12 +305,8 @@ async fn what_another_process_has_invalidated_on_the_disk_is_known_when_it_comes
     assert_eq!(records, [on("a"), on("b"), on("c")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, end, _) = store(folder.path());
-
-    // Another change holds the writer up.
+/// Another change holds the writer up, until it is told to end.
+fn held_up(store: &Store) -> (mpsc::Sender<()>, JoinHandle<Result<(), Trouble>>) {
     let database: Arc<Database> = store.disk.as_ref().unwrap().open.load_full().unwrap();
     let (held, is_held) = mpsc::channel::<()>();
     let (release, released) = mpsc::channel::<()>();
@@ -321,6 +318,14 @@ async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
         })
     });
     is_held.recv().unwrap();
+    (release, holding)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, end, _) = store(folder.path());
+    let (release, holding) = held_up(&store);
     let purged = store.purge(vec![on("a")]).await;
     assert!(!purged.shared && matches!(purged.id, PurgeId::Waiting { .. }), "{purged:?}");
     let now = Clock::System.now();
@@ -333,5 +338,38 @@ async fn a_purge_that_the_disk_takes_late_has_its_receipt_then() {
     assert!(told.is_complete() && matches!(told.id, PurgeId::Placed(_)), "{told:?}");
     let again = store.receipts(&told.id, Duration::ZERO, now).await.unwrap();
     assert!(again.is_complete(), "{again:?}");
+    end.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_changes_is_kept_once_the_disk_has_late_what_came_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, end, _) = store(folder.path());
+    let bookmark = store.bookmark(&config::Cache::default(), "shop", "shop");
+    // As at the end of a process: it is kept now, or not.
+    let kept = async || {
+        let over = CancellationToken::new();
+        over.cancel();
+        bookmark.keep(over).await;
+        fs::read(folder.path().join("changes/shop")).ok()
+    };
+
+    let (release, holding) = held_up(&store);
+    let appended = store.invalidate_changed(vec![on("a")], None).await;
+    bookmark.applied(Some(Arc::from(&b"1"[..])), Some(appended));
+    assert_eq!(kept().await, None, "its record is not on the disk");
+    // From now on nothing changes.
+    bookmark.applied(Some(Arc::from(&b"2"[..])), None);
+    assert_eq!(kept().await, None, "still not");
+
+    release.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    let keeping = async {
+        while kept().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), keeping).await.expect("the place is never kept");
+    assert_eq!(kept().await.as_deref(), Some(&b"2"[..]));
     end.cancel();
 }
