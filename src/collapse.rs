@@ -23,7 +23,7 @@ use crate::bounded::Shared;
 use crate::stored::CacheKey;
 use crate::upstream::Failure;
 
-pub use self::outcome::{Apart, Elsewhere, Head, Outcome, Validated, Variant};
+pub use self::outcome::{Apart, Broken, Elsewhere, Head, Outcome, Validated, Variant};
 
 /// Once a body is too large to be stored, this many octets may wait for the slowest reader.
 const WINDOW: usize = 256 * 1024;
@@ -112,11 +112,6 @@ enum End {
     Complete,
     Broken,
 }
-
-/// The content broke off, or this reader was too slow and held up the others.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the content broke off")]
-pub struct Broken;
 
 /// Nobody reads any more, and the content cannot be stored.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -261,8 +256,10 @@ impl Lead {
     }
 
     /// The response is for the leader alone, because the upstream is in trouble, or what the leader sent is. That
-    /// says nothing about the next one.
+    /// says nothing about the next one, for which followers may wait.
     pub fn in_trouble(self, status: StatusCode) {
+        // They enter by the same key, and must not find this one again.
+        self.collapse.leave(&self.key, &self.fetch);
         self.publish(Outcome::Trouble(status));
     }
 

@@ -86,3 +86,8 @@ pub enum Apart {
     /// It will be forgotten soon.
     Before,
 }
+
+/// The content broke off, or this reader was too slow and held up the others.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the content broke off")]
+pub struct Broken;

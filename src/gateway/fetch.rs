@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::collapse::{Apart, Head, Lead, Variant};
 use crate::message;
-use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Trouble, Vary};
+use crate::semantics::{self, Combined, NoVarySearch, NotStored, Times, Trouble};
 use crate::store::{Lease, Put, Slot, Turn, Word};
 use crate::stored::{CacheKey, Fields, Mark, Moment, Position, StoredResponse};
 use crate::upstream::{Failure, Incomplete, Reply};
@@ -284,18 +284,8 @@ impl Fetch {
         storing: &Storing,
     ) -> Option<(HeaderMap, Vec<HeaderName>)> {
         semantics::fields_to_store(&mut fields, &self.plan().rules, storing.freshness.received);
-        let nominated = self.nominated(&fields)?;
+        let nominated = self.plan().nominated(&fields)?;
         Some((fields, nominated))
-    }
-
-    /// The fields that `Vary` nominates, of those that go forward. `None` is `*`.
-    pub(super) fn nominated(&self, fields: &HeaderMap) -> Option<Vec<HeaderName>> {
-        let nominated = match (Vary::of(fields), &self.plan().kept) {
-            (Vary::Fields(nominated), Some(kept)) => semantics::kept_nominated(nominated, kept),
-            (Vary::Fields(nominated), None) => nominated,
-            (Vary::Any, _) => return None,
-        };
-        Some(self.plan().onward.seen(nominated))
     }
 
     /// Passes the content on as it comes; the last of a known length once it is known to be the end,

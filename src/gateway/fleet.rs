@@ -61,7 +61,7 @@ impl Fetch {
             Go::Forward => self.run().await,
             Go::Nowhere(Found { stored, confirmed }) => {
                 let fields = stored.fields.to_map(0);
-                let Some(nominated) = self.nominated(&fields) else { return };
+                let Some(nominated) = self.plan().nominated(&fields) else { return };
                 let key = self.variant_key(&nominated, &fields);
                 let variant = Variant { nominated, key };
                 self.lead.elsewhere(Elsewhere { stored, confirmed, variant });
@@ -135,11 +135,13 @@ impl Fetch {
         }
     }
 
-    /// What the turn is for: a variant, once it is known which there are, as others fetch others.
+    /// What the turn is for: what this gateway's own requests share, or a variant that it has learned of since, as
+    /// others fetch others.
     fn turn_key(&self) -> CacheKey {
-        let key = self.gateway.collapsed(&self.presented, &self.key);
-        let Sought::Whole { variants: Some(variants), .. } = &self.sought else { return key };
-        variants.wanted(&key, &self.presented.head.headers).unwrap_or(key)
+        let Sought::Whole { variants: variants @ Some(_), .. } = &self.sought else {
+            return self.lead.key;
+        };
+        self.gateway.collapsed(&self.presented, &self.key, variants.as_deref())
     }
 
     /// What L2 has by now that answers. What it has besides may be validated.

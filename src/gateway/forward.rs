@@ -6,19 +6,19 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Method, Response};
+use http::{HeaderMap, HeaderName, Method, Response};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::clock;
-use crate::collapse::{Apart, Lead, Outcome, Seat, Turn};
+use crate::collapse::{Apart, Lead, Outcome, Seat, Turn, Variant};
 use crate::config::Collapsing;
 use crate::semantics::{self, CacheStatus, Forward, Trouble};
-use crate::store::{Lease, Search};
+use crate::store::{Lease, Search, Variants};
 use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
-use super::key::Key;
+use super::key::{Key, variant};
 use super::look::{Looked, Missing};
 use super::measure::told;
 use super::outliving::Outliving;
@@ -59,10 +59,10 @@ impl Errand {
         !self.alone || self.collapsed.is_some()
     }
 
-    /// What another got is not for this request, nor will the next one's be. What is stored may have become stale
-    /// while it waited.
-    fn wait_no_more(&mut self, apart: Option<Apart>, now: SystemTime) {
-        (self.alone, self.collapsed, self.apart) = (true, Some(false), apart);
+    /// What another got is not for this request; if it goes on `alone`, nor will the next one's be. What is stored may
+    /// have become stale while it waited.
+    fn go_on(&mut self, alone: bool, apart: Option<Apart>, now: SystemTime) {
+        (self.alone, self.collapsed, self.apart) = (alone || apart.is_some(), Some(false), apart);
         Arc::make_mut(&mut self.presented).now = now;
     }
 
@@ -70,6 +70,22 @@ impl Errand {
     /// that: who has waited for it once does not do so again. And a part is of no use to others.
     fn may_wait_for_turn(&self) -> bool {
         !self.alone && self.known && !self.sought.is_part()
+    }
+}
+
+/// Why what another request's fetch came to does not answer a request.
+enum InVain {
+    /// It is for those that have other values in these fields, or another query.
+    Differs(Vec<HeaderName>),
+    /// The upstream is in trouble, or what the other request sent is: the next one may get an answer for all.
+    Trouble,
+    /// It is for one client, or cannot be used, and so may the next one be.
+    Unusable,
+}
+
+impl InVain {
+    fn differs(variant: &Variant) -> Self {
+        Self::Differs(variant.nominated.clone())
     }
 }
 
@@ -117,34 +133,57 @@ impl Gateway {
         }
         let collapsing = self.plan(&presented).collapse;
         let mut now = clock::instant();
-        let (mut errand, key) = self.errand(presented, key, missing, now);
+        let (mut errand, mut key) = self.errand(presented, key, missing, now);
         loop {
             let lease = self.store.lease_at(now);
-            let turn = if errand.alone {
-                let (lead, seat) = self.collapse.alone(key, self.era(&errand.presented, &lease));
-                Turn::Leader(lead, seat)
-            } else if errand.sought.is_part() {
-                // What is fetched so is of no use to others, but a whole that is on its way serves.
-                self.collapse.join(key, self.era(&errand.presented, &lease))
-            } else {
-                self.collapse.enter(key, self.era(&errand.presented, &lease))
-            };
-            match turn {
+            let next = match self.enter(&errand, key, &lease) {
                 Turn::Leader(lead, seat) => {
                     let with_fleet = collapsing == Collapsing::Fleet && errand.may_wait_for_turn();
                     match self.lead(errand, lease, (lead, seat), with_fleet).await {
                         Ok(response) => return response,
                         Err(unsent) => errand = *unsent,
                     }
+                    None
                 }
-                Turn::Follower(seat) => {
-                    if let Some(response) = self.follow(&errand, seat).await {
-                        return response;
-                    }
-                }
-            }
+                Turn::Follower(seat) => match self.follow(&errand, seat).await {
+                    Ok(response) => return response,
+                    Err(in_vain) => self.once_more(&errand, key, &in_vain),
+                },
+            };
             now = clock::instant();
-            errand.wait_no_more(self.collapse.apart(&key, now.into()), self.clock.now());
+            key = next.unwrap_or(key);
+            let apart = self.collapse.apart(&key, now.into());
+            errand.go_on(next.is_none(), apart, self.clock.now());
+        }
+    }
+
+    /// Whether a request leads the others of this key, or follows.
+    fn enter(&self, errand: &Errand, key: CacheKey, lease: &Lease) -> Turn {
+        let era = self.era(&errand.presented, lease);
+        if errand.alone {
+            let (lead, seat) = self.collapse.alone(key, era);
+            Turn::Leader(lead, seat)
+        } else if errand.sought.is_part() {
+            // What is fetched so is of no use to others, but a whole that is on its way serves.
+            self.collapse.join(key, era)
+        } else {
+            self.collapse.enter(key, era)
+        }
+    }
+
+    /// By which key a request that has waited in vain waits once more, together with others that have. `None`: it goes
+    /// forward by itself, as any that has waited twice, or it might wait for ever.
+    fn once_more(&self, errand: &Errand, key: CacheKey, in_vain: &InVain) -> Option<CacheKey> {
+        if errand.collapsed.is_some() {
+            return None;
+        }
+        match in_vain {
+            InVain::Differs(nominated) => {
+                let own = self.collapsed_by(&errand.presented, &errand.key, nominated);
+                (own != key).then_some(own)
+            }
+            InVain::Trouble => Some(key),
+            InVain::Unusable => None,
         }
     }
 
@@ -158,11 +197,11 @@ impl Gateway {
         now: Instant,
     ) -> (Errand, CacheKey) {
         let sought = Sought::new(&presented, &missing);
-        let Missing { why, confirmed, known, stale, .. } = missing;
+        let Missing { why, confirmed, known, stale, variants } = missing;
         // What may have been invalidated stands in for nothing: `max_lag` is a promise to whoever
         // invalidates, and a route that would rather break it says `on_lag = "serve"`.
         let stale = stale.filter(|_| confirmed);
-        let common = self.collapsed(&presented, &key);
+        let common = self.collapsed(&presented, &key, variants.as_deref());
         let apart = self.collapse.apart(&common, now.into());
         let alone = apart.is_some() || self.goes_alone(&presented);
         let collapsed = None;
@@ -181,10 +220,33 @@ impl Gateway {
         (errand, common)
     }
 
-    /// What the forward requests of a key are told apart by: one for all the queries that the newest
-    /// rule of the path holds equivalent, and another for those that name a user. What these bring may be for
-    /// that user alone, which says nothing about what the others would get.
-    pub(super) fn collapsed(&self, presented: &Presented, key: &Key) -> CacheKey {
+    /// What the forward requests of a key are told apart by: by the variant that they want, once it is known which there
+    /// are. What one of them brings says nothing about the others.
+    pub(super) fn collapsed(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        variants: Option<&Variants>,
+    ) -> CacheKey {
+        let common = self.common(presented, key);
+        let fields = &presented.head.headers;
+        variants.and_then(|variants| variants.wanted(&common, fields)).unwrap_or(common)
+    }
+
+    /// The same, of a response that nominates these fields.
+    pub(super) fn collapsed_by(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        nominated: &[HeaderName],
+    ) -> CacheKey {
+        variant(self.common(presented, key), nominated, &presented.head.headers)
+    }
+
+    /// The same for all variants: one for all the queries that the newest rule of the path holds equivalent, and
+    /// another for those that name a user. What these bring may be for that user alone, which says nothing
+    /// about what the others would get.
+    fn common(&self, presented: &Presented, key: &Key) -> CacheKey {
         let known = |search: Search<'_>| {
             let rules = self.store.rules_in_l1(&search, presented.now)?;
             rules.iter().next().map(|rule| search.under(rule))
@@ -282,66 +344,62 @@ impl Gateway {
         })
     }
 
-    /// Waits for what another request's fetch comes to. `None`: it does not answer this one.
-    async fn follow(&self, errand: &Errand, seat: Seat) -> Option<Response<Body>> {
+    /// Waits for what another request's fetch comes to.
+    ///
+    /// # Errors
+    /// It does not answer this one.
+    async fn follow(&self, errand: &Errand, seat: Seat) -> Result<Response<Body>, InVain> {
         let Errand { presented, key, why, stale, sought, .. } = errand;
         let stale = stale.as_ref();
         self.route_stats(presented).followers.count();
         let status = CacheStatus { collapsed: Some(true), ..errand.status() };
-        let response = match seat.outcome().await {
+        let outcome = seat.outcome().await;
+        let answers =
+            |variant: &Variant, fields: &HeaderMap| self.answers(variant, fields, presented, key);
+        let response = match outcome {
             // Without the length there is no telling where a part lies.
-            Outcome::Shared(head) if sought.is_part() && head.length.is_none() => return None,
+            Outcome::Shared(head) if sought.is_part() && head.length.is_none() => {
+                return Err(InVain::Unusable);
+            }
             Outcome::Shared(head)
                 if seat.is_late() && !self.may_reuse(presented, &head.freshness) =>
             {
-                return None;
+                return Err(InVain::Unusable);
             }
             Outcome::Validated(validated)
                 if seat.is_late() && !self.may_reuse(presented, &validated.stored.freshness) =>
             {
-                return None;
+                return Err(InVain::Unusable);
             }
-            Outcome::Shared(head)
-                if self.answers(&head.variant, &head.shared_fields, presented, key) =>
-            {
+            Outcome::Shared(head) if answers(&head.variant, &head.shared_fields) => {
                 let age = head.freshness.age(self.clock.now());
                 respond::follower(presented, &head, seat, age, status)
             }
             Outcome::Validated(validated)
-                if self.answers(
-                    &validated.variant,
-                    &validated.stored.fields.to_map(0),
-                    presented,
-                    key,
-                ) =>
+                if answers(&validated.variant, &validated.stored.fields.to_map(0)) =>
             {
                 respond::validated(presented, &validated, self.clock.now(), status)
             }
             Outcome::Elsewhere(elsewhere)
-                if self.answers(
-                    &elsewhere.variant,
-                    &elsewhere.stored.fields.to_map(0),
-                    presented,
-                    key,
-                ) && self.may_answer_elsewhere(presented, &elsewhere.stored) =>
+                if answers(&elsewhere.variant, &elsewhere.stored.fields.to_map(0))
+                    && self.may_answer_elsewhere(presented, &elsewhere.stored) =>
             {
-                return Some(self.answer_elsewhere(presented, &elsewhere, *why));
+                return Ok(self.answer_elsewhere(presented, &elsewhere, *why));
             }
             Outcome::Failed(failure) => {
                 let stale = self.instead(presented, stale, Trouble::Disconnected, &status);
-                return stale.or_else(|| Some(respond::failed(&failure, &status)));
+                return Ok(stale.unwrap_or_else(|| respond::failed(&failure, &status)));
             }
             Outcome::Trouble(code) => {
-                return self.instead(presented, stale, Trouble::Status(code), &status);
+                let stale = self.instead(presented, stale, Trouble::Status(code), &status);
+                return stale.ok_or(InVain::Trouble);
             }
-            Outcome::Shared(_)
-            | Outcome::Validated(_)
-            | Outcome::Elsewhere(_)
-            | Outcome::Apart
-            | Outcome::Unsent
-            | Outcome::Lost => return None,
+            Outcome::Shared(head) => return Err(InVain::differs(&head.variant)),
+            Outcome::Validated(validated) => return Err(InVain::differs(&validated.variant)),
+            Outcome::Elsewhere(elsewhere) => return Err(InVain::differs(&elsewhere.variant)),
+            Outcome::Apart | Outcome::Unsent | Outcome::Lost => return Err(InVain::Unusable),
         };
         self.route_stats(presented).collapsed.count();
-        Some(response)
+        Ok(response)
     }
 }

@@ -193,7 +193,7 @@ impl Key {
 }
 
 /// The key of the variant that answers a request with these fields.
-fn variant(key: CacheKey, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
+pub(super) fn variant(key: CacheKey, nominated: &[HeaderName], fields: &HeaderMap) -> CacheKey {
     if nominated.is_empty() {
         return key;
     }

@@ -6,11 +6,12 @@
 
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName};
 
 use crate::config::{Forward, Jwt, Route, TokenFrom};
 use crate::message::{self, CLIENT_CERT};
 use crate::plugin::Policy;
-use crate::semantics::{self, Authorized, Kept, Rewritten};
+use crate::semantics::{self, Authorized, Kept, Rewritten, Vary};
 use crate::stored::CacheKey;
 
 use super::coded::Compressing;
@@ -85,6 +86,16 @@ impl Plan {
             return key;
         };
         key.selected_by(&kept.keyed, &presented.head.headers)
+    }
+
+    /// The fields that `Vary` and a coding nominate, of those that go forward. `None` is `*`.
+    pub(super) fn nominated(&self, fields: &HeaderMap) -> Option<Vec<HeaderName>> {
+        let nominated = match (Vary::nominated_by(fields), &self.kept) {
+            (Vary::Fields(nominated), Some(kept)) => semantics::kept_nominated(nominated, kept),
+            (Vary::Fields(nominated), None) => nominated,
+            (Vary::Any, _) => return None,
+        };
+        Some(self.onward.seen(nominated))
     }
 }
 

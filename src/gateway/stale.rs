@@ -17,7 +17,7 @@ use crate::config::{Collapsing, OnLag};
 use crate::semantics::{self, CacheStatus, Forward, RequestDirectives, Trouble};
 use crate::stats::Outcome;
 use crate::store::Purpose;
-use crate::stored::StoredResponse;
+use crate::stored::{CacheKey, StoredResponse};
 
 use super::fetch::Fetch;
 use super::key::Key;
@@ -80,7 +80,7 @@ impl Gateway {
             return;
         }
         let lease = self.store.lease();
-        let key_of_all = self.collapsed(&presented, &key);
+        let key_of_all = self.collapsed_with(&presented, &key, &stale);
         let Turn::Leader(lead, seat) =
             self.collapse.enter(key_of_all, self.era(&presented, &lease))
         else {
@@ -113,6 +113,17 @@ impl Gateway {
             // Other gateways may want it validated, too.
             if is_of_fleet && is_l2_known { fetch.run_in_turn().await } else { fetch.run().await }
         });
+    }
+
+    /// What a validation of this in the background has in common with other forward requests.
+    pub(super) fn collapsed_with(
+        &self,
+        presented: &Presented,
+        key: &Key,
+        stale: &StoredResponse,
+    ) -> CacheKey {
+        let nominated = self.plan(presented).nominated(&stale.fields.to_map(0));
+        self.collapsed_by(presented, key, &nominated.unwrap_or_default())
     }
 
     /// Whether a stored response is not invalidated: for certain, unless its route serves what may be. It has been waited

@@ -3,7 +3,9 @@
 //! How a key is made of their values is others' work.
 
 use bytes::Bytes;
-use http::header::{COOKIE, FORWARDED, HeaderMap, HeaderName, VARY};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, COOKIE, FORWARDED, HeaderMap, HeaderName, VARY,
+};
 
 use super::negotiation;
 
@@ -28,6 +30,23 @@ impl Vary {
     pub fn nominates_client(&self) -> bool {
         let is_of_client = |name: &HeaderName| *name == FORWARDED || *name == X_FORWARDED_FOR;
         matches!(self, Self::Fields(names) if names.iter().any(is_of_client))
+    }
+
+    /// As [`Vary::of`], and `Accept-Encoding` if the response is in a coding: a server that chose one by that field has
+    /// to say so (RFC 9110 §12.5.5), and many do not. Who cannot decode it would get it.
+    pub fn nominated_by(fields: &HeaderMap) -> Self {
+        let vary = Self::of(fields);
+        let is_coded = fields.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+        match vary {
+            Self::Fields(mut names) if is_coded => {
+                let place = names.binary_search_by(|name| name.as_str().cmp("accept-encoding"));
+                if let Err(place) = place {
+                    names.insert(place, ACCEPT_ENCODING);
+                }
+                Self::Fields(names)
+            }
+            _ => vary,
+        }
     }
 
     /// Reads all lines.
@@ -104,6 +123,27 @@ mod tests {
         }
         let many = (0..=MOST_NOMINATED).map(|n| format!("x-{n}")).collect::<Vec<_>>().join(",");
         assert_eq!(Vary::of(&fields(&[("vary", &many)])), Vary::Any, "bounded");
+    }
+
+    #[test]
+    fn a_response_in_a_coding_depends_on_what_its_client_can_decode() {
+        for (vary, coding, expected, why) in [
+            ("cookie, accept", "gzip", "accept, accept-encoding, cookie", "it is among them"),
+            ("", "br", "accept-encoding", "it is the only one"),
+            ("accept-encoding", "gzip", "accept-encoding", "it says so"),
+            ("accept", "identity", "accept", "no coding"),
+            ("accept", "", "accept, accept-encoding", "who knows which"),
+        ] {
+            let response = fields(&[("vary", vary), ("content-encoding", coding)]);
+            let expected = Vary::of(&fields(&[("vary", expected)]));
+            assert_eq!(Vary::nominated_by(&response), expected, "{why}");
+        }
+        assert_eq!(
+            Vary::nominated_by(&fields(&[("vary", "cookie")])),
+            Vary::of(&fields(&[("vary", "cookie")]))
+        );
+        let any = fields(&[("vary", "*"), ("content-encoding", "gzip")]);
+        assert_eq!(Vary::nominated_by(&any), Vary::Any);
     }
 
     #[test]

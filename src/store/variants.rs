@@ -122,9 +122,13 @@ impl Variants {
     }
 
     /// The key of the variant that a request with these `fields` would select of a response like the
-    /// newest, whether there is one or not.
+    /// newest. If there is none yet, but one that may do for it, too: that one's.
     pub fn wanted(&self, key: &CacheKey, fields: &HeaderMap) -> Option<CacheKey> {
-        self.lists.first().map(|nominated| selected(key, nominated, fields))
+        let own = selected(key, self.lists.first()?, fields);
+        if self.known.iter().any(|known| known.key == own) {
+            return Some(own);
+        }
+        Some(self.understood_by(key, fields).next().unwrap_or(own))
     }
 
     /// Variants of which such a request differs in negotiated fields alone, and that the origin could
@@ -338,6 +342,29 @@ mod tests {
         variants.add(stored(&[ACCEPT], &[(ACCEPT, "a/b")], &response), 8);
         let fields = request(&[(ACCEPT, "a/b;q=0.5"), (ACCEPT_LANGUAGE, "de")]);
         assert_eq!(variants.understood_by(&KEY, &fields).count(), 0);
+    }
+
+    #[test]
+    fn a_request_wants_its_own_variant_or_one_that_may_do() {
+        let of = |language: &'static str| [(ACCEPT_LANGUAGE, language)];
+        let own = |language| selected(&KEY, &[ACCEPT_LANGUAGE], &request(&of(language)));
+        let german = [(CONTENT_LANGUAGE, "de")];
+        let mut variants = Variants::default();
+        assert_eq!(variants.wanted(&KEY, &request(&of("de"))), None);
+        variants.add(stored(&[ACCEPT_LANGUAGE], &of("de, en"), &german), 8);
+        for (language, expected, why) in [
+            ("de, en", "de, en", "it is there"),
+            ("de", "de, en", "the language is wanted most"),
+            ("en", "en", "another language is wanted"),
+        ] {
+            let found = variants.wanted(&KEY, &request(&of(language)));
+            assert_eq!(found, Some(own(expected)), "{language}: {why}");
+        }
+        variants.add(stored(&[ACCEPT_LANGUAGE], &of("de"), &german), 8);
+        for language in ["de, en", "de"] {
+            let found = variants.wanted(&KEY, &request(&of(language)));
+            assert_eq!(found, Some(own(language)), "each has its own by now");
+        }
     }
 
     #[test]

@@ -236,6 +236,85 @@ async fn what_one_client_sends_does_not_part_the_others() {
     }
 }
 
+/// As soon as it is known that a cookie makes a difference.
+#[tokio::test]
+async fn what_is_for_one_user_does_not_part_those_without_a_cookie() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply = |body: &str| ok(body.to_owned()).max_age(60).field("vary", "cookie");
+    origin.on("/a").reply(reply("1"));
+    gateway.get("/a").await.body("1").status("fwd=uri-miss; stored");
+    let mine = ok("mine").field("cache-control", "private").field("vary", "cookie");
+    origin.on("/a").with("cookie", "s=1").reply(mine);
+    let user = || gateway.ask("GET", "/a").field("cookie", "s=1");
+    user().send().await.body("mine").status("fwd=vary-miss; detail=private");
+    gateway.clock().advance(secs(61));
+    user().send().await.body("mine").status("fwd=vary-miss; detail=private");
+
+    let held = origin.on("/a").hold(reply("2"));
+    let sent = sent((0..20).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 19).await;
+    held.release();
+    let answers = answers(sent).await;
+    assert!(answers.iter().all(|answer| answer.body == "2"));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[("fwd=stale; collapsed", 19), ("fwd=stale; stored", 1)])
+    );
+    origin.saw("/a", 4);
+}
+
+/// One of those who waited goes forward for all.
+#[tokio::test]
+async fn trouble_of_one_does_not_part_those_who_waited() {
+    for code in [406, 503] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
+        let trouble = origin.on("/a").with("accept", "a/b").hold(status(code));
+        let leader = tokio::spawn(gateway.ask("GET", "/a").field("accept", "a/b").send());
+        asked(&origin, "/a", 1).await;
+        let held = origin.on("/a").hold(ok("1").max_age(60));
+        let sent = sent((0..10).map(|_| gateway.ask("GET", "/a")));
+        gateway.reaches("followers", 10).await;
+        trouble.release();
+        leader.await.unwrap().code(code).status("fwd=uri-miss; detail=no-freshness");
+        gateway.reaches("followers", 19).await;
+        asked(&origin, "/a", 2).await;
+        held.release();
+        let answers = answers(sent).await;
+        assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == "1"));
+        assert_eq!(
+            statuses(&answers),
+            counts(&[("fwd=uri-miss; collapsed", 9), ("fwd=uri-miss; stored; collapsed=?0", 1)])
+        );
+        origin.saw("/a", 2);
+    }
+}
+
+#[tokio::test]
+async fn who_has_waited_twice_in_vain_does_not_wait_again() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let first = origin.on("/a").hold(status(503));
+    let sent = sent((0..4).map(|_| gateway.ask("GET", "/a")));
+    gateway.reaches("followers", 3).await;
+    asked(&origin, "/a", 1).await;
+    let second = origin.on("/a").hold(status(503));
+    first.release();
+    gateway.reaches("followers", 5).await;
+    asked(&origin, "/a", 2).await;
+    let third = origin.on("/a").hold(ok("1").max_age(60));
+    second.release();
+    // Both are there at once, while neither has been answered.
+    asked(&origin, "/a", 4).await;
+    third.release();
+    let answers = answers(sent).await;
+    let count = |code: u16| answers.iter().filter(|answer| answer.status == code).count();
+    assert_eq!((count(503), count(200)), (2, 2), "{answers:?}");
+    assert_eq!(gateway.figure("followers"), 5);
+    origin.saw("/a", 4);
+}
+
 #[tokio::test]
 async fn users_do_not_wait_for_what_is_for_one_of_them() {
     let origin = Origin::start().await;
@@ -314,14 +393,75 @@ async fn a_follower_takes_only_a_variant_of_its_own() {
     }
     let english = answers(english).await;
     assert!(english.iter().all(|answer| answer.body == "en"));
-    // The later one may find what the earlier one has stored.
-    let own = "fwd=uri-miss; stored; collapsed=?0";
-    let stored = english.iter().filter(|got| got.cache_status() == own).count();
-    let hits = english.iter().filter(|got| got.cache_status() == "hit").count();
-    assert_eq!((stored.min(1), stored + hits), (1, 2), "{english:?}");
+    // The later one waits for what the earlier one fetches, or finds what that has stored.
+    let count = |status: &str| english.iter().filter(|got| got.cache_status() == status).count();
+    let shared = count("fwd=uri-miss; collapsed") + count("hit");
+    assert_eq!((count("fwd=uri-miss; stored; collapsed=?0"), shared), (1, 1), "{english:?}");
 
     ask("de").send().await.body("de").status("hit");
     ask("en").send().await.body("en").status("hit");
+}
+
+#[tokio::test]
+async fn who_waited_for_another_variant_shares_the_fetch_of_its_own() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
+    let [german, english] = ["de", "en"].map(|language| {
+        let reply = ok(language).max_age(60).field("vary", "accept-language");
+        origin.on("/a").with("accept-language", language).hold(reply)
+    });
+    let ask = |language: &str| gateway.ask("GET", "/a").field("accept-language", language);
+
+    let leader = tokio::spawn(ask("de").send());
+    asked(&origin, "/a", 1).await;
+    let followers = sent((0..5).map(|_| ask("en")));
+    gateway.reaches("followers", 5).await;
+    german.release();
+    leader.await.unwrap().body("de").status("fwd=uri-miss; stored");
+    gateway.reaches("followers", 9).await;
+    asked(&origin, "/a", 2).await;
+    english.release();
+    let answers = answers(followers).await;
+    assert!(answers.iter().all(|answer| answer.body == "en"));
+    assert_eq!(
+        statuses(&answers),
+        counts(&[("fwd=uri-miss; collapsed", 4), ("fwd=uri-miss; stored; collapsed=?0", 1)])
+    );
+    origin.saw("/a", 2);
+}
+
+#[tokio::test]
+async fn requests_for_known_variants_do_not_wait_for_those_for_others() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::setup(&origin).server("workers = 2").start().await;
+    let reply = |body: String| ok(body).max_age(60).field("vary", "accept-language");
+    let ask = |language: &str| gateway.ask("GET", "/a").field("accept-language", language);
+    for language in ["de", "en"] {
+        origin.on("/a").with("accept-language", language).reply(reply(language.to_owned()));
+        ask(language).send().await.body(language);
+    }
+    gateway.clock().advance(secs(61));
+
+    let held = ["de", "en", "fr"].map(|language| {
+        let reply = reply(format!("new {language}"));
+        origin.on("/a").with("accept-language", language).hold(reply)
+    });
+    let sent = ["de", "en", "fr"].map(|language| (language, sent((0..3).map(|_| ask(language)))));
+    // One of each is there, while none has been answered.
+    asked(&origin, "/a", 5).await;
+    gateway.reaches("followers", 6).await;
+    for held in &held {
+        held.release();
+    }
+    for (language, sent) in sent {
+        let answers = answers(sent).await;
+        let expected = format!("new {language}");
+        assert!(answers.iter().all(|answer| answer.body == expected), "{answers:?}");
+        let why = if language == "fr" { "vary-miss" } else { "stale" };
+        let (shared, stored) = (format!("fwd={why}; collapsed"), format!("fwd={why}; stored"));
+        assert_eq!(statuses(&answers), counts(&[(shared.as_str(), 2), (stored.as_str(), 1)]));
+    }
+    origin.saw("/a", 5);
 }
 
 /// Nor what has become stale while it waited.

@@ -84,6 +84,32 @@ async fn a_stale_response_is_served_while_it_is_validated() {
 }
 
 #[tokio::test]
+async fn variants_are_validated_side_by_side() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    let reply = |body: &str| {
+        lasting(body, "max-age=60, stale-while-revalidate=60").field("vary", "accept-language")
+    };
+    let ask = |language: &str| gateway.ask("GET", "/a").field("accept-language", language).send();
+    for language in ["de", "en"] {
+        origin.on("/a").with("accept-language", language).reply(reply(language));
+        ask(language).await.body(language);
+    }
+    gateway.clock().advance(secs(61));
+    let held = origin.on("/a").hold(reply("new"));
+    for language in ["de", "en", "de", "en"] {
+        ask(language).await.body(language).status(MEANWHILE);
+    }
+    until("the origin is asked for both", || origin.count("/a") == 4).await;
+    held.release();
+    gateway.reaches("stored", 4).await;
+    for language in ["de", "en"] {
+        ask(language).await.body("new").status("hit");
+    }
+    origin.saw("/a", 4);
+}
+
+#[tokio::test]
 async fn head_is_answered_while_what_get_stored_is_validated() {
     let origin = Origin::start().await;
     let reply = lasting("1", "max-age=60, stale-while-revalidate=60").etag("1");

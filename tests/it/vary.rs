@@ -38,6 +38,29 @@ async fn variants_are_kept_apart() {
     origin.saw("/a", 3);
 }
 
+/// As nginx with `gzip`, which says nothing of it in `Vary` unless it is told to.
+#[tokio::test]
+async fn who_cannot_decode_a_coding_does_not_get_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).await;
+    origin.on("/a").reply(ok("plain").max_age(60));
+    for codings in ["gzip", "gzip, br", "br, gzip;q=0"] {
+        let reply = ok("coded").max_age(60).field("content-encoding", "gzip");
+        origin.on("/a").with("accept-encoding", codings).reply(reply);
+    }
+    get!(gateway, "/a", "accept-encoding": "gzip").body("coded").status(MISS);
+    get!(gateway, "/a", "accept-encoding": "gzip, br").body("coded").status("hit");
+    let plain = get!(gateway, "/a").body("plain").status(VARY_MISS);
+    assert_eq!(plain.field("vary"), None);
+    get!(gateway, "/a", "accept-encoding": "gzip").body("plain").status("hit");
+
+    origin.on("/b").reply(ok("always").max_age(60).field("content-encoding", "gzip"));
+    get!(gateway, "/b").body("always").status(MISS);
+    get!(gateway, "/b", "accept-encoding": "gzip").body("always").status("hit");
+    get!(gateway, "/b", "accept-encoding": "br").body("always").status(VARY_MISS);
+    get!(gateway, "/b", "accept-encoding": "br").body("always").status("hit");
+}
+
 #[tokio::test]
 async fn lists_that_mean_the_same_select_the_same() {
     let origin = Origin::start().await;

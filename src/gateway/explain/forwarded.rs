@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use crate::clock;
 use crate::message::CLIENT_CERT;
 use crate::semantics::{Authorized, NotStored};
+use crate::store::Variants;
 use crate::stored::StoredResponse;
 
 use super::shape;
@@ -20,19 +21,23 @@ use crate::gateway::{Gateway, Presented};
 /// A request on its way forward.
 pub(super) struct Going {
     sought: Sought,
-    /// Nobody waits for it.
-    is_in_background: bool,
+    /// Which variants there are.
+    variants: Option<Arc<Variants>>,
+    /// This is validated, and nobody waits for it.
+    in_background: Option<Arc<StoredResponse>>,
 }
 
 impl Going {
     /// In the background, to validate this.
     pub(super) fn to_validate(stale: Arc<StoredResponse>) -> Self {
-        Self { sought: Sought::whole(Some(stale), None), is_in_background: true }
+        let sought = Sought::whole(Some(Arc::clone(&stale)), None);
+        Self { sought, variants: None, in_background: Some(stale) }
     }
 
     /// As this is missing.
     pub(super) fn for_want_of(presented: &Presented, missing: &Missing) -> Self {
-        Self { sought: Sought::new(presented, missing), is_in_background: false }
+        let (sought, variants) = (Sought::new(presented, missing), missing.variants.clone());
+        Self { sought, variants, in_background: None }
     }
 }
 
@@ -46,13 +51,16 @@ impl Gateway {
         going: &Going,
     ) -> Option<shape::Forward> {
         // Where it goes forward at once, that has been seen to.
-        if going.is_in_background {
+        if going.in_background.is_some() {
             self.narrow(&mut presented, key).ok()?;
             if self.unsendable(&presented).is_some() {
                 return None;
             }
         }
-        let common = self.collapsed(&presented, key);
+        let common = match &going.in_background {
+            Some(stale) => self.collapsed_with(&presented, key, stale),
+            None => self.collapsed(&presented, key, going.variants.as_deref()),
+        };
         let validation = self.validation(&presented, &going.sought);
         let is_apart = self.collapse.apart(&common, clock::instant().into()).is_some();
         let (_, added) = conditions(&going.sought, &validation, is_apart);

@@ -255,7 +255,7 @@ fn shown_fields(fields: &HeaderMap, targets: &[HeaderName]) -> BTreeMap<String, 
 }
 
 fn nominated(fields: &HeaderMap) -> Vec<String> {
-    match Vary::of(fields) {
+    match Vary::nominated_by(fields) {
         Vary::Fields(names) => names.iter().map(ToString::to_string).collect(),
         Vary::Any => vec!["*".to_owned()],
     }
