@@ -146,8 +146,8 @@ impl Told {
             (Some(true), _) => "applied by all gateways that are alive",
             (Some(false), true) => "not applied by all gateways yet",
             (None, true) => "accepted",
-            // L2 may be in Redis or on a disk.
-            (_, false) => "applied by one gateway, which has it in memory until L2 takes it",
+            // L2 may be in Redis or on a disk, or another process is taking over.
+            (_, false) => "applied by one gateway, which has it in memory until others take it",
         };
         let mut text = format!("{}: {state}", shown(&self.id));
         let width = self.gateways.iter().map(|it| it.name.chars().count()).max().unwrap_or(0);
@@ -180,7 +180,7 @@ mod tests {
             (r#"{"id":"5-1","shared":true}"#, "5-1: accepted"),
             (
                 r#"{"id":"5-1@one","shared":false}"#,
-                "5-1@one: applied by one gateway, which has it in memory until L2 takes it",
+                "5-1@one: applied by one gateway, which has it in memory until others take it",
             ),
             (
                 r#"{"id":"5-1","shared":true,"complete":true,"gateways":[

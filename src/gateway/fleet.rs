@@ -75,7 +75,7 @@ impl Fetch {
         let (gateway, presented) = (Arc::clone(&self.gateway), Arc::clone(&self.presented));
         let figures = gateway.route_stats(&presented);
         let (marks, name) = (self.own_marks(), self.key.name(&presented));
-        let mut key = self.turn_key();
+        let mut key = self.lead.key;
         let mut pause = PAUSES.0;
         let mut over: Option<Sign> = None;
         let (mut waited, mut is_late, mut in_vain) = (false, false, 0);
@@ -135,8 +135,8 @@ impl Fetch {
         }
     }
 
-    /// What the turn is for: what this gateway's own requests share, or a variant that it has learned of since, as
-    /// others fetch others.
+    /// What the next turn is for: what this gateway's own requests share, or a variant that it has learned of while it
+    /// waited, as others fetch others.
     fn turn_key(&self) -> CacheKey {
         let Sought::Whole { variants: variants @ Some(_), .. } = &self.sought else {
             return self.lead.key;

@@ -200,11 +200,11 @@ pub fn stands_in(freshness: &Freshness, rules: &Rules) -> Duration {
     stated(freshness, rules).unwrap_or(DISCONNECTED)
 }
 
-/// Whether a response that cannot be validated is of use though it is stale: it states, or the configuration does,
-/// that it may be served so for some time (RFC 5861).
-pub(super) fn may_be_of_use(freshness: &Freshness, rules: &Rules, now: SystemTime) -> bool {
-    let window = freshness.stale_while_revalidate.into();
-    let window = stated(freshness, rules).unwrap_or_default().max(window);
+/// Whether a response that cannot be validated is of use though it is stale: it states that it may be served so for
+/// some time (RFC 5861).
+pub(super) fn may_be_of_use(freshness: &Freshness, now: SystemTime) -> bool {
+    let windows = [freshness.stale_while_revalidate, freshness.stale_if_error.unwrap_or_default()];
+    let window = windows.into_iter().map(Duration::from).max().unwrap_or_default();
     let forbidden = freshness.must_revalidate || freshness.no_cache;
     !forbidden && freshness.age(now) < freshness.lifetime.saturating_add(window)
 }

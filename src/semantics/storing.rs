@@ -195,9 +195,12 @@ impl NotStored {
 ///
 /// An origin in trouble, or one that refuses this client, says nothing about the target itself.
 pub fn supersedes(asked: &Asked<'_>, status: StatusCode, why: NotStored) -> bool {
-    let is_news =
-        status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410);
-    is_news && why.is_about_the_response() && !names_user(asked)
+    is_news(status) && why.is_about_the_response() && !names_user(asked)
+}
+
+/// Whether a response says what there is now. What a client sent may be to blame for other errors, or trouble.
+fn is_news(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410)
 }
 
 /// Whether a stored response that a 304 has just freshened must not be used again, as the fields that it
@@ -239,7 +242,7 @@ pub fn storable(
     let open = open::open(asked.fields, fields, &directives).is_ok();
     let freshness = Freshness { open, ..Freshness::new(fields, &directives, times, lifetime.span) };
     let is_usable = freshness.is_fresh(times.received) && !freshness.no_cache;
-    let is_of_use = || is_usable || may_be_of_use(&freshness, rules, times.received);
+    let is_of_use = || is_usable || is_news(status) && may_be_of_use(&freshness, times.received);
     if Validators::of(fields).is_empty() && !is_of_use() {
         return Err(NotStored::NoValidator);
     }
@@ -702,15 +705,19 @@ mod tests {
 
     #[test]
     fn what_is_of_use_though_it_is_stale_when_it_comes() {
-        for (age, cache_control, expected, why) in [
-            ("0", "max-age=0, stale-while-revalidate=60", Ok(()), "served meanwhile"),
-            ("65", "max-age=60, stale-if-error=10", Ok(()), "it may stand in"),
-            ("70", "max-age=60, stale-if-error=10", Err(NoValidator), "no longer"),
-            ("0", "max-age=0, must-revalidate, stale-if-error=10", Err(NoValidator), "MUST NOT"),
-            ("0", "no-cache, stale-if-error=10", Err(NoValidator), "MUST NOT"),
+        const NO: Result<(), NotStored> = Err(NoValidator);
+        for (status, age, cache_control, expected, why) in [
+            (200, "0", "max-age=0, stale-while-revalidate=60", Ok(()), "served meanwhile"),
+            (410, "0", "max-age=0, stale-while-revalidate=60", Ok(()), "it is gone"),
+            (400, "0", "max-age=0, stale-while-revalidate=60", NO, "one client's mistake"),
+            (503, "0", "max-age=0, stale-while-revalidate=60", NO, "trouble"),
+            (200, "65", "max-age=60, stale-if-error=10", Ok(()), "it may stand in"),
+            (200, "70", "max-age=60, stale-if-error=10", NO, "no longer"),
+            (200, "0", "max-age=0, must-revalidate, stale-if-error=10", NO, "MUST NOT"),
+            (200, "0", "no-cache, stale-if-error=10", NO, "MUST NOT"),
         ] {
             let response = [("age", age), ("cache-control", cache_control)];
-            let found = decide(&Method::GET, &[], 200, &response, None).map(|_| ());
+            let found = decide(&Method::GET, &[], status, &response, None).map(|_| ());
             assert_eq!(found, expected, "{response:?}: {why}");
         }
     }

@@ -45,8 +45,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 4;
 
 /// What frames of content that lie here may cost beside it, each at most 256 octets: `h2` counts them so, and ends the
-/// connection at more. 32,000 frames are enough for what is sent in few octets each, and not taken at once.
-const FRAMES: usize = 8 << 20;
+/// connection at more. 8,000 frames are enough for what is sent in few octets each, and not taken at once.
+const FRAMES: usize = 2 << 20;
 
 /// In a drain, a client that has read all is gone if it does not say that it has read GOAWAY, nor anything else, for
 /// so long.

@@ -77,10 +77,8 @@ pub enum NoReceipts {
     /// The log has no purge of this id, and had none within the time for which receipts are kept.
     #[error("no purge of this id is known; receipts are kept for an hour")]
     Unknown,
-    /// Another gateway gave the id while Redis was out of its reach.
-    #[error(
-        "the gateway named in `{0}` gave this id while Redis was out of its reach: ask that one"
-    )]
+    /// Another gateway gave the id, as it could not share the purge then.
+    #[error("the gateway named in `{0}` gave this id while it could not share it: ask that one")]
     Of(PurgeId),
 }
 

@@ -25,8 +25,11 @@ const MOST_WAITING: usize = 10_000;
 /// So long the other process is waited for. What it was sent it will apply, if later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Of more records than this, one that covers everything takes the place.
-const MOST_RECORDS: usize = 10_000;
+/// So many records are appended at once. A disk takes more than ten times as many for too much.
+const AT_ONCE: usize = 1000;
+
+/// Of more records than this, which is what a log keeps, one that covers everything takes the place.
+const MOST_RECORDS: usize = 250_000;
 
 /// What was invalidated, for the other process.
 pub struct Told {
@@ -90,8 +93,8 @@ impl Store {
 
     /// Applies what the other process has invalidated. It is told nothing of that.
     pub async fn invalidate_as_told(&self, heard: Heard) {
-        if !heard.0.is_empty() {
-            self.append_here(heard.0, Cause::Unknown { purge: false }).await;
+        for records in heard.0.chunks(AT_ONCE) {
+            self.append_here(records.to_vec(), Cause::Unknown { purge: false }).await;
         }
     }
 

@@ -122,9 +122,13 @@ impl Variants {
     }
 
     /// The key of the variant that a request with these `fields` would select of a response like the
-    /// newest. If there is none yet, but one that may do for it, too: that one's.
+    /// newest. If there is none yet, but one that may do for it, too: that one's. `key` if all would select it.
     pub fn wanted(&self, key: &CacheKey, fields: &HeaderMap) -> Option<CacheKey> {
-        let own = selected(key, self.lists.first()?, fields);
+        let nominated = self.lists.first()?;
+        if nominated.is_empty() {
+            return Some(*key);
+        }
+        let own = selected(key, nominated, fields);
         if self.known.iter().any(|known| known.key == own) {
             return Some(own);
         }
@@ -365,6 +369,8 @@ mod tests {
             let found = variants.wanted(&KEY, &request(&of(language)));
             assert_eq!(found, Some(own(language)), "each has its own by now");
         }
+        variants.add(stored(&[], &[], &[]), 8);
+        assert_eq!(variants.wanted(&KEY, &request(&of("de"))), Some(KEY), "for all of them");
     }
 
     #[test]

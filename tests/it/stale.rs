@@ -53,6 +53,18 @@ async fn a_response_that_is_stale_when_it_comes_may_be_served_as_it_says() {
     assert_eq!(origin.last("/b").field("if-none-match"), None);
 }
 
+/// Nor does a mistake of one client stand in for anything.
+#[tokio::test]
+async fn an_error_that_is_stale_when_it_comes_takes_no_place() {
+    let origin = Origin::start().await;
+    let setup = Gateway::setup(&origin).route("stale_if_error = \"30m\"");
+    let gateway = stale_in(setup, &origin, lasting("1", "max-age=60")).await;
+    origin.on("/a").reply(status(400).field("cache-control", "max-age=0, stale-if-error=60"));
+    gateway.get("/a").await.code(400).status("fwd=stale; detail=no-validator");
+    origin.on("/a").reply(status(503));
+    gateway.get("/a").await.code(200).body("1");
+}
+
 /// RFC 5861 §3, the example: "fresh for 600 seconds, and it may continue to be served stale for up
 /// to an additional 30 seconds while an asynchronous validation is attempted".
 #[tokio::test]

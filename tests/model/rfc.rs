@@ -540,7 +540,7 @@ pub(crate) fn storing(
                 && !is_heuristically_cacheable(status),
             "§3: at least one of the following",
         ),
-        (vary(&response.lines) == Vary::Any, "§4.1: always fails to match"),
+        (matches_nothing(&response.lines), "§4.1: always fails to match"),
         (!values(&response.lines, "set-cookie").is_empty(), "stricter than §7.3"),
     ];
     if let Some((_, why)) = prohibitions.iter().find(|(applies, _)| *applies) {
@@ -678,6 +678,17 @@ pub(crate) fn vary(lines: &Lines) -> Vary {
         )
     } else {
         Vary::Uncertain
+    }
+}
+
+/// Whether a response matches no other request. Stricter than §4.1: neither does one that nominates what the gateway
+/// says anew, whatever its client says.
+fn matches_nothing(lines: &Lines) -> bool {
+    let is_own = |name: &String| name == "forwarded" || name == "x-forwarded-for";
+    match vary(lines) {
+        Vary::Any => true,
+        Vary::Nominated(names) => names.iter().any(is_own),
+        Vary::Uncertain => false,
     }
 }
 
